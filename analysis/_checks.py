@@ -1,0 +1,68 @@
+"""Checks of the arrays that every fit takes: one clear ValueError that says what was wrong and what would be right."""
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def vector(values: ArrayLike, name: str) -> Array:
+    """`values` as a one-dimensional array of floats; ValueError with `name` for any other shape or for text."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers in one flat array, got {type(values).__name__}: {error}") from error
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be a flat array, one entry a measurement, got shape {array.shape}; use .ravel()")
+    return array
+
+
+def positive(values: ArrayLike, name: str) -> Array:
+    """`values` as a flat array, all finite and above zero."""
+    array = vector(values, name)
+    bad = ~(np.isfinite(array) & (array > 0))
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise ValueError(f"{name} must be finite and above zero, got {array[at]} at position {at}")
+    return array
+
+
+def same_length(**arrays: Array | None) -> None:
+    """ValueError unless all given arrays have one length."""
+    sizes = {name: array.size for name, array in arrays.items() if array is not None}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            "one entry a measurement is needed in each of " + ", ".join(f"{k} ({v})" for k, v in sizes.items())
+        )
+
+
+def standard_errors(values: ArrayLike | None, size: int, name: str) -> Array | None:
+    """Standard errors as a flat array of `size` (a scalar is repeated); None stays None; NaN and zero are refused."""
+    if values is None:
+        return None
+    array = positive(np.atleast_1d(np.asarray(values, dtype=np.float64)), name)
+    if array.size == 1:
+        array = np.full(size, array[0])
+    if array.size != size:
+        raise ValueError(f"{name} must have one entry a measurement ({size}), got {array.size}")
+    return array
+
+
+def level_of(level: float) -> float:
+    """A confidence level strictly between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, as 0.9, got {level}")
+    return float(level)
+
+
+def one_of(value: str, choices: Iterable[str], name: str) -> str:
+    """`value` if it is among `choices`, else a ValueError that names the nearest."""
+    choices = sorted(choices)
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {name} {value!r}{hint} (known: {', '.join(choices)})")

@@ -1,0 +1,314 @@
+"""Eq. 8 of Zhou et al. 2026: the LR law over cells, lr_opt(N, D) = c * N^-alpha * D^-beta.
+
+Notation
+    N, D     parameters and tokens of a cell, in the law's units (`params_unit`, `tokens_unit`)    (n,)
+    z        ln lr_opt in the law's unit (`lr_unit`), weights 1 / stderr(z)^2                       (n,)
+    theta    (ln c, alpha, beta): z = ln c - alpha ln N - beta ln D                                (3,)
+
+Least squares in log space is linear in theta: no start values, no local optimum. What the design does not determine
+(one size: alpha; one budget: beta) is set to 0 and listed as not fitted; a prediction that needs it has an open
+interval.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from raylr.analysis._checks import Array, level_of, one_of, positive, same_length
+
+OBJECTIVES = ("stable", "decayed")
+PARAMETERS = ("c", "alpha", "beta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRPrediction:
+    """The LR that a law gives for one cell."""
+
+    lr: float
+    """Predicted LR; NaN from a failed law."""
+    lr_low: float
+    """Lower end of the interval; NaN where the law has no known uncertainty."""
+    lr_high: float
+    """Upper end of the interval; NaN where the law has no known uncertainty."""
+    level: float
+    """Confidence level of the interval."""
+    params: float
+    """Parameters asked for."""
+    tokens: float
+    """Tokens asked for."""
+    params_beyond: float
+    """1.0 inside the fitted range, k when k times outside of it (below or above)."""
+    tokens_beyond: float
+    """The same for tokens."""
+    message: str
+    """What the reader must know: extrapolation, a missing interval, what the law was fitted on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRLaw:
+    """An LR law with its units, range, source and uncertainty.
+
+    lr = lr_unit * c * (params / params_unit)^-alpha * (tokens / tokens_unit)^-beta
+    """
+
+    c: float
+    """Factor, in the law's units."""
+    alpha: float
+    """Exponent of the parameters."""
+    beta: float
+    """Exponent of the tokens."""
+    params_unit: float = 1e9
+    """Parameters that count as 1."""
+    tokens_unit: float = 1e9
+    """Tokens that count as 1."""
+    lr_unit: float = 1e-4
+    """LR that counts as 1."""
+    params_range: tuple[float, float] | None = None
+    """Smallest and largest model fitted, parameters; None if not known."""
+    tokens_range: tuple[float, float] | None = None
+    """Smallest and largest budget fitted, tokens; None if not known."""
+    objective: str = "stable"
+    """`stable` (loss at a constant LR) or `decayed` (loss after a cooldown)."""
+    schedule: str = ""
+    """LR schedule of the runs behind the law."""
+    source: str = ""
+    """Where the law comes from."""
+    status: str = "ok"
+    """`ok`, `one_size`, `one_budget`, `one_cell`, `collinear` or `too_few`."""
+    message: str = ""
+    """One sentence: why this status."""
+    fitted: tuple[str, ...] = PARAMETERS
+    """Which of c, alpha, beta the data determined; the others are 0 by assumption."""
+    r2: float = math.nan
+    """Share of the variance of ln lr explained."""
+    rmse: float = math.nan
+    """Root mean square residual of ln lr."""
+    cells: int = 0
+    """Cells fitted."""
+    dof: float = math.inf
+    """Degrees of freedom of the intervals."""
+    covariance: tuple[tuple[float, ...], ...] | None = None
+    """Of (ln c, alpha, beta); None where unknown, as for most published laws."""
+    draws: tuple[tuple[float, ...], ...] | None = None
+    """Bootstrap draws of (ln c, alpha, beta), if the optima came with any."""
+    verified: bool = True
+    """For a published law: whether its source's text was seen."""
+
+    def __post_init__(self) -> None:
+        one_of(self.objective, OBJECTIVES, "objective")
+        for name in ("params_unit", "tokens_unit", "lr_unit"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above zero, got {getattr(self, name)}")
+
+    @property
+    def ok(self) -> bool:
+        """Whether all three parameters were determined."""
+        return self.status == "ok"
+
+    def lr(self, params: ArrayLike, tokens: ArrayLike) -> Array | float:
+        """Predicted LR at (`params`, `tokens`), broadcast together."""
+        n, d = np.asarray(params, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
+        out = self.lr_unit * self.c * (n / self.params_unit) ** -self.alpha * (d / self.tokens_unit) ** -self.beta
+        return float(out) if out.ndim == 0 else out
+
+    def predict(self, params: float, tokens: float, level: float = 0.9) -> LRPrediction:
+        """The LR at one cell with its interval and how far beyond the fitted range it is.
+
+        `params` and `tokens` are counts, not in the law's units. ValueError unless both are above zero.
+        """
+        n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
+        beyond_n, beyond_d = _beyond(n, self.params_range), _beyond(d, self.tokens_range)
+        low, high, why = self._interval_at(n, d, level_of(level))
+        notes = [self.message] if not self.ok and self.message else []
+        for name, k, span in (("parameters", beyond_n, self.params_range), ("tokens", beyond_d, self.tokens_range)):
+            if k > 1 and span is not None:
+                notes.append(f"extrapolated: {k:.3g} times beyond the fitted {name} ({span[0]:.3g} to {span[1]:.3g})")
+            elif span is None:
+                notes.append(f"the law's range of {name} is not known")
+        return LRPrediction(
+            lr=float(self.lr(n, d)), lr_low=low, lr_high=high, level=level, params=n, tokens=d, params_beyond=beyond_n,
+            tokens_beyond=beyond_d, message="; ".join([*notes, *why]) or "inside the fitted range",
+        )  # fmt: skip
+
+    def _interval_at(self, n: float, d: float, level: float) -> tuple[float, float, list[str]]:
+        centre = float(self.lr(n, d))
+        if not centre > 0 or not math.isfinite(centre):
+            return math.nan, math.nan, ["no prediction"]
+        if self.covariance is None:
+            return math.nan, math.nan, ["interval unknown: the law's covariance is not known"]
+        row = np.array([1.0, -math.log(n / self.params_unit), -math.log(d / self.tokens_unit)])
+        for name, k, span in (("alpha", n, self.params_range), ("beta", d, self.tokens_range)):
+            if name not in self.fitted and _beyond(k, span) > 1 + 1e-9:
+                return 0.0, math.inf, [f"interval open: the data do not determine {name}"]
+        variance = float(row @ np.array(self.covariance) @ row)
+        if not math.isfinite(variance):
+            return 0.0, math.inf, ["interval open: too few cells to know the scatter"]
+        from scipy import stats
+
+        half = float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(max(variance, 0.0))
+        if self.draws is not None:
+            ends = np.quantile(np.array(self.draws) @ row, [0.5 - level / 2, 0.5 + level / 2])
+            middle = math.log(centre / self.lr_unit)
+            return centre * math.exp(min(-half, ends[0] - middle)), centre * math.exp(max(half, ends[1] - middle)), []
+        return centre * math.exp(-half), centre * math.exp(half), []
+
+    def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
+        """Intervals of c, alpha and beta; (nan, nan) without a covariance, open for what was not determined."""
+        level_of(level)
+        if self.covariance is None:
+            return dict.fromkeys(PARAMETERS, (math.nan, math.nan))
+        from scipy import stats
+
+        half = stats.t.ppf(0.5 + level / 2, self.dof) * np.sqrt(np.diag(np.array(self.covariance)))
+        out = {"c": (self.c * math.exp(-min(half[0], 700.0)), self.c * math.exp(min(half[0], 700.0)))}
+        for name, value, h in (("alpha", self.alpha, half[1]), ("beta", self.beta, half[2])):
+            out[name] = (value - float(h), value + float(h)) if name in self.fitted else (-math.inf, math.inf)
+        return out
+
+    def to_json(self) -> str:
+        """The law as JSON text; `from_json` gives an equal law (NaN and inf as null and strings)."""
+        return json.dumps(_plain(asdict(self)), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "LRLaw":
+        """The law of `to_json`'s text. ValueError for unknown or missing fields."""
+        data = json.loads(text)
+        known = {f.name for f in fields(cls)}
+        if not isinstance(data, dict) or not {"c", "alpha", "beta"} <= set(data):
+            raise ValueError("not an LR law: an object with c, alpha and beta is needed")
+        if set(data) - known:
+            one_of(sorted(set(data) - known)[0], known, "field of an LR law")
+        return cls(**{name: _restored(value) for name, value in data.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_restored(v) for v in value)
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def _beyond(value: float, span: tuple[float, float] | None) -> float:
+    """1.0 inside `span` (or where it is not known), else the factor outside."""
+    if span is None:
+        return 1.0
+    return max(span[0] / value, value / span[1], 1.0)
+
+
+def fit_lr_law(
+    params: ArrayLike,
+    tokens: ArrayLike,
+    lr_opt: ArrayLike,
+    *,
+    stderr: ArrayLike | None = None,
+    draws: ArrayLike | None = None,
+    params_unit: float = 1e9,
+    tokens_unit: float = 1e9,
+    lr_unit: float = 1e-4,
+    objective: str = "stable",
+    schedule: str = "constant",
+    source: str = "",
+) -> LRLaw:
+    """Fit Eq. 8 to the optima of cells.
+
+    `params`, `tokens`, `lr_opt`: flat arrays, one entry a cell; cells whose `lr_opt` is NaN are left out. `stderr`:
+    standard error of ln lr_opt (inf leaves a cell out); the covariance is scaled up where the cells scatter by more.
+    `draws`: ln lr_opt of a bootstrap over trials, (B, cells); each gives a law, and intervals are the wider of both.
+    Raises ValueError for sizes, tokens or LRs that are not positive and for unequal lengths.
+    """
+    n, d = positive(params, "params"), positive(tokens, "tokens")
+    z = np.asarray(lr_opt, dtype=np.float64)
+    same_length(params=n, tokens=d, lr_opt=z)
+    if (z <= 0).any():
+        raise ValueError(f"lr_opt must be above zero (NaN for a cell without an optimum), got {z.min()}")
+    s = None if stderr is None else np.atleast_1d(np.asarray(stderr, dtype=np.float64))
+    if s is not None:
+        s = np.full(z.size, s[0]) if s.size == 1 else s
+        same_length(lr_opt=z, stderr=s)
+        if np.isnan(s).any() or (s <= 0).any():
+            raise ValueError("stderr must be above zero (inf for a cell that tells nothing)")
+    keep = np.isfinite(z) & (True if s is None else np.isfinite(s))
+    samples = None
+    if draws is not None:
+        samples = np.asarray(draws, dtype=np.float64)
+        if samples.ndim != 2 or samples.shape[1] != z.size:
+            raise ValueError(f"draws must have shape (draws, {z.size}), got {samples.shape}")
+        samples = samples[:, keep] - math.log(lr_unit)
+    law = _fit(
+        n[keep] / params_unit, d[keep] / tokens_unit, np.log(z[keep] / lr_unit), None if s is None else s[keep], samples
+    )
+    return replace(
+        law, params_unit=params_unit, tokens_unit=tokens_unit, lr_unit=lr_unit, objective=objective, schedule=schedule,
+        source=source, params_range=_range(n[keep]), tokens_range=_range(d[keep]),
+    )  # fmt: skip
+
+
+def _range(values: Array) -> tuple[float, float] | None:
+    return (float(values.min()), float(values.max())) if values.size else None
+
+
+def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -> LRLaw:
+    if z.size == 0:
+        return LRLaw(
+            c=math.nan, alpha=math.nan, beta=math.nan, status="too_few", message="no cell has an optimum", fitted=()
+        )
+    full = np.stack([np.ones_like(z), -np.log(n), -np.log(d)], 1)
+    columns, status, message = _design(full)
+    x = full[:, columns]
+    w = np.ones_like(z) if s is None else (np.min(s) / s) ** 2
+    root = np.sqrt(w)[:, None]
+    theta = np.linalg.lstsq(x * root, z * root[:, 0], rcond=None)[0]
+    residual = z - x @ theta
+    dof = z.size - len(columns)
+    unit = np.linalg.inv((x * root).T @ (x * root))
+    chi2 = float(w @ residual**2)
+    if s is None:
+        scale, t_dof = (chi2 / dof, float(dof)) if dof > 0 else (math.inf, 1.0)
+    else:
+        floor = float(np.min(s) ** 2)
+        scatter = chi2 / dof if dof > 0 else 0.0
+        scale, t_dof = max(floor, scatter), float(dof) if scatter > floor else math.inf
+    covariance = np.zeros((3, 3))
+    covariance[np.ix_(columns, columns)] = unit * scale
+    total = float(w @ (z - w @ z / w.sum()) ** 2)
+    each = None
+    if samples is not None:
+        table = np.zeros((samples.shape[0], 3))
+        table[:, columns] = np.linalg.lstsq(x * root, samples.T * root, rcond=None)[0].T
+        each = tuple(map(tuple, table.tolist()))
+    values = np.zeros(3)
+    values[columns] = theta
+    return LRLaw(
+        c=math.exp(values[0]), alpha=float(values[1]), beta=float(values[2]), status=status, message=message,
+        fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - chi2 / total if total > 0 else math.nan,
+        rmse=float(np.sqrt(np.mean(residual**2))), cells=z.size, dof=t_dof,
+        covariance=tuple(map(tuple, covariance.tolist())), draws=each,
+    )  # fmt: skip
+
+
+def _design(full: Array) -> tuple[list[int], str, str]:
+    """Columns of the design that the cells determine, the status and why."""
+    sizes, budgets = np.unique(full[:, 1]).size, np.unique(full[:, 2]).size
+    if sizes == 1 and budgets == 1:
+        return [0], "one_cell", "one model size at one token budget: neither exponent is determined"
+    if sizes == 1:
+        return [0, 2], "one_size", "one model size: the exponent of the parameters is not determined"
+    if budgets == 1:
+        return [0, 1], "one_budget", "one token budget: the exponent of the tokens is not determined"
+    centred = full[:, 1:] - full[:, 1:].mean(0)
+    if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:
+        return [0, 2], "collinear", "tokens grow in a fixed ratio to parameters: the two exponents cannot be told apart"
+    return [0, 1, 2], "ok", ""

@@ -1,1 +1,45 @@
-"""."""
+"""Drop-in parts for Ray Tune and Optuna: `QuadraticSearch`, a searcher, and `PowerLawScheduler`, a trial scheduler.
+
+Importing this package registers `search_alg="raylr"` with Tune.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search import SEARCH_ALG_IMPORT
+
+if TYPE_CHECKING:
+    from raylr.searchers._cells import Cell
+    from raylr.searchers._policy import Recommendation
+    from raylr.searchers._posterior import ShapePrior
+    from raylr.searchers.power_law_scheduler import PowerLawScheduler
+    from raylr.searchers.quadratic_search import QuadraticSearch
+
+_HOME = {
+    "Cell": "_cells",
+    "PowerLawScheduler": "power_law_scheduler",
+    "QuadraticSearch": "quadratic_search",
+    "Recommendation": "_policy",
+    "ShapePrior": "_posterior",
+}
+
+__all__ = ["Cell", "PowerLawScheduler", "QuadraticSearch", "Recommendation", "ShapePrior"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"raylr.searchers.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'raylr.searchers' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _quadratic_search() -> type:
+    from raylr.searchers.quadratic_search import QuadraticSearch
+
+    return QuadraticSearch
+
+
+SEARCH_ALG_IMPORT["raylr"] = _quadratic_search

@@ -1,0 +1,229 @@
+"""`PowerLawScheduler`: a Ray Tune scheduler that ends trials whose final loss is already known. An adapter: the math
+is in `_curves`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from raylr.searchers._curves import Curve
+from raylr.searchers._space import lookup
+from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR, QuadraticSearch
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+
+logger = logging.getLogger(__name__)
+
+MEASURED = "raylr/measured"
+"""The metric as it was last reported, where it was replaced by the extrapolated one."""
+
+
+class PowerLawScheduler(TrialScheduler):
+    """Watches the loss of each trial over its tokens and decides: go on, or stop because it
+
+    * reached its target ("complete"),
+    * diverged: NaN, infinite, or climbed back most of its fall ("diverged"),
+    * is known: the power law (Eq. 4 of Zhou et al., 2026) extrapolates it to the target precisely enough ("truncated"),
+    * cannot win: its extrapolated loss lies above the best trial's by more than both errors ("pruned"; only with
+      `prune`).
+
+    The loss at the target, its standard error and the decision go into the trial's last result as `raylr/loss`,
+    `raylr/loss_stderr` and `raylr/decision`. `QuadraticSearch` reads them; for any other searcher the metric itself
+    is replaced (the reported one stays as `raylr/measured`), so that it, and `Result.metrics`, see losses that can be
+    compared.
+
+    All but pruning follow from a trial's own curve: which trials are stopped, and where, never depends on timing.
+
+    Args:
+        metric: Key of the loss in the reports; None takes TuneConfig's.
+        mode: "min" or "max"; None takes TuneConfig's.
+        time_attr: Key in the reports that only grows: tokens, steps, epochs.
+        target: Where the loss counts: a number, or the key of a trial's config that holds it (`a/b` if nested).
+        min_fraction: Share of the target before which no trial is truncated or pruned; 1 turns both off.
+        tolerance: Standard error of the extrapolated loss, relative to it, at which a trial is truncated.
+        prune: Whether to stop trials that cannot win (which are those depends on timing).
+        rewrite: Whether to replace the metric of a stopped trial; None: unless the searcher is a `QuadraticSearch`.
+
+    Raises:
+        ValueError: for a target, fraction or tolerance that is not positive.
+    """
+
+    def __init__(
+        self,
+        metric: str | None = None,
+        mode: str | None = None,
+        *,
+        time_attr: str = "tokens",
+        target: float | str = "tokens_target",
+        min_fraction: float = 0.4,
+        tolerance: float = 2e-3,
+        prune: bool = False,
+        rewrite: bool | None = None,
+    ):
+        super().__init__()
+        if mode is not None and mode not in ("min", "max"):
+            raise ValueError(f'mode must be "min" or "max", not {mode!r}')
+        if not isinstance(target, str) and not target > 0:
+            raise ValueError(f"target must be a positive number or a key of the config, not {target!r}")
+        if not 0 < min_fraction <= 1:
+            raise ValueError(f"min_fraction must be above 0 and at most 1, not {min_fraction!r}")
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be above 0, not {tolerance!r}")
+        self._metric, self._mode = metric, mode
+        self.time_attr, self.target = time_attr, target
+        self.min_fraction, self.tolerance, self.prune, self.rewrite = min_fraction, tolerance, prune, rewrite
+        self._curves: dict[str, Curve] = {}
+        self._last: dict[str, tuple[float, float]] = {}
+        self._decisions: dict[str, str] = {}
+        self._said: set[str] = set()
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Take metric and mode from the Tuner."""
+        if (self._metric and metric) or (self._mode and mode):
+            return False
+        self._metric, self._mode = self._metric or metric, self._mode or mode
+        return True
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """A new trial, or a failed one that begins again."""
+        self._curves[trial.trial_id] = Curve()
+        self._last.pop(trial.trial_id, None)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """The searcher hears of it from Tune."""
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        """Decide about a running trial; never raises."""
+        curve = self._curves.setdefault(trial.trial_id, Curve())
+        tokens, loss = lookup(result, self.time_attr), self._loss(result)
+        if not _number(tokens):
+            self._say(
+                self.time_attr,
+                f"no number at {self.time_attr!r} in the reports, which have {sorted(result)}: trials run to their end",
+            )
+            return str(TrialScheduler.CONTINUE)
+        if not curve.add(tokens, loss):
+            self._say(
+                trial.trial_id,
+                f"{self.time_attr!r} of trial {trial.trial_id} went from {curve.tokens[-1]:g} to {tokens:g}: it must "
+                "grow. Reports that do not are left out of the curve.",
+            )
+            return str(TrialScheduler.CONTINUE)
+        decision = self._decide(trial, curve)
+        if decision is None:
+            return str(TrialScheduler.CONTINUE)
+        self._decisions[trial.trial_id] = decision
+        return str(TrialScheduler.STOP)
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
+        """Put the loss at the target, its error and the decision where the searcher will see them."""
+        curve = self._curves.get(trial.trial_id, Curve())
+        target = self._target_of(trial)
+        if target is None or not curve.loss or self._metric is None:
+            return
+        decision = self._decisions.get(trial.trial_id)
+        if decision is None:  # it ended by itself
+            short = curve.tokens[-1] < 0.99 * target
+            decision = "diverged" if curve.diverged() else "ended_early" if short else "complete"
+        last = trial.last_result
+        last[DECISION] = decision
+        if decision == "diverged":
+            last[LOSS], last[LOSS_STDERR] = math.nan, math.inf
+            return
+        loss, stderr = (curve.loss[-1], 0.0) if decision == "complete" else curve.extrapolate(target)
+        if not math.isfinite(stderr):
+            stderr = abs(loss - min(curve.loss[0], loss)) or abs(loss)
+        sign = -1.0 if self._mode == "max" else 1.0
+        last[LOSS], last[LOSS_STDERR] = sign * loss, stderr
+        if decision != "complete" and self._rewrites(tune_controller) and self._metric in last:
+            last[MEASURED], last[self._metric] = last[self._metric], sign * loss
+
+    def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
+        """A trial that never ran, or was paused, is gone."""
+        self._curves.pop(trial.trial_id, None)
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """First come, first served."""
+        waiting = [t for t in tune_controller.get_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
+        return next((t for t in waiting if t.status == Trial.PENDING), waiting[0] if waiting else None)
+
+    def debug_string(self) -> str:
+        """One line for Tune's console output."""
+        counts = {d: list(self._decisions.values()).count(d) for d in sorted(set(self._decisions.values()))}
+        said = ", ".join(f"{n} {d}" for d, n in counts.items()) or "no trial stopped yet"
+        return f"PowerLawScheduler: {said}"
+
+    def _decide(self, trial: Trial, curve: Curve) -> str | None:
+        """What to stop this trial for, or None."""
+        if curve.diverged():
+            return "diverged"
+        target = self._target_of(trial)
+        if target is None:
+            return None
+        now = curve.tokens[-1]
+        if now >= target:
+            return "complete"
+        if self.min_fraction >= 1 or now < self.min_fraction * target:
+            return None
+        loss, stderr = curve.extrapolate(target)
+        before = self._last.get(trial.trial_id)
+        self._last[trial.trial_id] = (loss, stderr)
+        allowed = self.tolerance * abs(loss)
+        if stderr <= allowed and before is not None and abs(before[0] - loss) <= allowed:
+            return "truncated"
+        if self.prune and math.isfinite(stderr) and self._cannot_win(trial.trial_id, loss, stderr):
+            return "pruned"
+        return None
+
+    def _cannot_win(self, trial_id: str, loss: float, stderr: float) -> bool:
+        others = [v for t, v in self._last.items() if t != trial_id and math.isfinite(v[1])]
+        if not others:
+            return False
+        best, error = min(others)
+        return loss - 2 * stderr > best + 2 * error
+
+    def _target_of(self, trial: Trial) -> float | None:
+        if not isinstance(self.target, str):
+            return float(self.target)
+        value = lookup(trial.config or {}, self.target)
+        if _number(value) and value > 0:
+            return float(value)
+        self._say(
+            f"target {self.target}",
+            f"target={self.target!r} is no positive number in the config of trial {trial.trial_id}, which has "
+            f"{sorted(trial.config or {})}: give a number, or a key of the config. Trials run to their end.",
+        )
+        return None
+
+    def _loss(self, result: dict[str, Any]) -> float:
+        value = lookup(result, str(self._metric))
+        if not _real(value):
+            return math.nan
+        return -float(value) if self._mode == "max" else float(value)
+
+    def _rewrites(self, controller: TuneController) -> bool:
+        if self.rewrite is not None:
+            return self.rewrite
+        searcher: Any = getattr(controller, "search_alg", None)
+        while hasattr(searcher, "searcher"):
+            searcher = searcher.searcher
+        return not isinstance(searcher, QuadraticSearch)
+
+    def _say(self, key: str, message: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            logger.error(message)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return _real(value) and math.isfinite(value)

@@ -1,0 +1,175 @@
+"""From a run table to the law: the fits of a whole study, made from what was measured and from nothing else.
+
+    evaluations (run table) ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
+
+A cell is one model size at one token budget; its optimum carries an interval from its surface.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylr.analysis.laws import LRLaw, fit_lr_law
+from raylr.analysis.power_law import PowerLawFit, fit_power_law
+from raylr.analysis.quadratic import QuadraticFit, fit_quadratic
+from raylr.analysis.surface import LossSurface, fit_surface
+
+LEVEL = 0.9
+"""Coverage of every interval that a report shows."""
+_SIGMAS = 1.6449
+"""Half the width of a 90 % interval of a normal variable, in standard deviations."""
+_OPEN_STDERR = math.log(10)
+"""Standard error of ln η* that an optimum with an open interval gets in the law: it says little more than its decade."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The optimum of one model size at one token budget."""
+
+    size: str
+    params: int
+    tokens: int
+    lr_opt: float
+    lr_low: float
+    lr_high: float
+    loss: float
+    """Loss at the optimum, nats."""
+    loss_stderr: float
+    lrs: int
+    """How many LRs the size was trained at."""
+    measured_tokens: int
+    """The most tokens that any run of the size went to; a budget above it is extrapolated."""
+    status: str
+    message: str
+
+    @property
+    def log_stderr(self) -> float:
+        """Standard error of ln(lr_opt); NaN if the cell has no optimum."""
+        if not math.isfinite(self.lr_opt):
+            return math.nan
+        low, high = self.lr_low, self.lr_high
+        sides = [abs(math.log(side / self.lr_opt)) for side in (low, high) if 0 < side < math.inf]
+        return max(sides) / _SIGMAS if len(sides) == 2 else max([*(s / _SIGMAS for s in sides), _OPEN_STDERR])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run's curve and its power law."""
+
+    trial: str
+    size: str
+    lr: float
+    tokens: np.ndarray
+    """[evaluations], increasing."""
+    loss: np.ndarray
+    """[evaluations], nats; NaN where the run diverged."""
+    diverged: bool
+    power_law: PowerLawFit
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFit:
+    """Everything that a study's results say."""
+
+    runs: list[Run]
+    surfaces: dict[str, LossSurface]
+    cells: list[Cell]
+    law: LRLaw
+
+    def best_cell(self, size: str) -> Cell | None:
+        """Return the cell of `size` at its largest budget, or None if the size has none."""
+        cells = [cell for cell in self.cells if cell.size == size]
+        return max(cells, key=lambda cell: cell.tokens) if cells else None
+
+
+def runs_of(table: pa.Table, role: str) -> list[Run]:
+    """Return the runs of a run table with the given role, by params, then LR."""
+    rows = table.filter(pc.equal(table["role"], role)).to_pandas()
+    runs = []
+    for (_, lr, trial), part in rows.groupby(["params", "lr", "trial"], sort=True):
+        part = part.sort_values("tokens")
+        tokens, loss = part["tokens"].to_numpy(float), part["loss"].to_numpy(float)
+        diverged = bool(part["diverged"].fillna(False).any())
+        size = str(part["size"].iloc[0])
+        fit = fit_power_law(tokens, loss)
+        runs.append(Run(trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit))
+    return runs
+
+
+def fit_study(table: pa.Table, budgets: Sequence[int], *, objective: str = "stable") -> StudyFit:
+    """Fit the surfaces, the optima and the law of a study from its run table.
+
+    `budgets` are the token budgets at which optima are wanted. Sizes and budgets whose optimum cannot be told are in `cells`
+    with their status; the law is fitted on the others. Raises ValueError if the table has no runs.
+    """
+    runs = runs_of(table, "search")
+    if not runs:
+        raise ValueError("the run table holds no search runs yet; run the study first")
+    params = dict(zip(table["size"].to_pylist(), table["params"].to_pylist(), strict=True))
+    surfaces, cells = {}, []
+    for size in dict.fromkeys(run.size for run in runs):
+        own = [run for run in runs if run.size == size]
+        lr = np.concatenate([np.full(len(run.tokens), run.lr) for run in own])
+        tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
+        surfaces[size] = surface = fit_surface(lr, tokens, loss)
+        cells += [_cell(size, params[size], budget, surface, own) for budget in budgets]
+    known = [cell for cell in cells if math.isfinite(cell.lr_opt)]
+    law = fit_lr_law(
+        np.array([cell.params for cell in known], float),
+        np.array([cell.tokens for cell in known], float),
+        np.array([cell.lr_opt for cell in known], float),
+        stderr=np.array([cell.log_stderr for cell in known], float),
+    )
+    return StudyFit(runs=runs, surfaces=surfaces, cells=cells, law=law)
+
+
+def _cell(size: str, params: int, budget: int, surface: LossSurface, runs: list[Run]) -> Cell:
+    lr_opt = float(surface.lr_opt(float(budget)))
+    low, high = (float(side) for side in surface.lr_interval(float(budget), LEVEL))
+    loss, stderr = surface.loss(lr_opt, float(budget)) if math.isfinite(lr_opt) else (math.nan, math.nan)
+    return Cell(
+        size=size,
+        params=params,
+        tokens=budget,
+        lr_opt=lr_opt,
+        lr_low=low,
+        lr_high=high,
+        loss=float(loss),
+        loss_stderr=float(stderr),
+        lrs=len({run.lr for run in runs}),
+        measured_tokens=int(max(run.tokens[-1] for run in runs)),
+        status=surface.status,
+        message=surface.message,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The prediction beside what training at the target gave."""
+
+    runs: list[Run]
+    """One per LR, by LR."""
+    tokens: int
+    predicted_lr: float
+    quadratic: QuadraticFit
+    """Through the final losses: where the target's own optimum seems to be."""
+
+    def loss_at(self, run: Run) -> float:
+        """Return the loss of `run` at the target's tokens; NaN if it did not get there."""
+        return float(run.loss[-1]) if run.tokens[-1] >= self.tokens else math.nan
+
+
+def check_prediction(table: pa.Table, predicted_lr: float, tokens: int) -> Check | None:
+    """Return the check of a prediction from the run table, or None if no check was run."""
+    runs = runs_of(table, "check")
+    if not runs:
+        return None
+    loss = [run.loss[-1] if run.tokens[-1] >= tokens else math.nan for run in runs]
+    quadratic = fit_quadratic(np.array([run.lr for run in runs]), np.array(loss))
+    return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, quadratic=quadratic)

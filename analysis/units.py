@@ -1,0 +1,48 @@
+"""Counts as people write them: `12e9`, `12B`, `500_000`, `1.5M`; and as people read them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+
+
+def parse_count(value: object) -> float:
+    """Read a positive count of parameters or tokens: a number, or a string such as `12e9`, `12B`, `1.5M`, `500_000`.
+
+    Raises ValueError for anything else, zero, negative numbers, NaN and infinity.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is not a count; write a number such as 12e9 or 12B")
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9._]+(?:e[+-]?[0-9]+)?)\s*([kmbgt]?)", value.strip().lower())
+        try:
+            number = float(match[1]) * _SUFFIX[match[2]] if match else math.nan
+        except ValueError:
+            number = math.nan
+        if math.isnan(number):
+            raise ValueError(f"{value!r} is not a count; write a number such as 12e9 or 12B")
+    else:
+        number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{value!r} is not a positive, finite count")
+    return number
+
+
+def format_count(value: float) -> str:
+    """Write a count with three digits and a suffix: 120000000000 → `120B`."""
+    if not math.isfinite(value):
+        return str(value)
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit * 0.9995:
+            return f"{value / limit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def format_lr(value: float) -> str:
+    """Write a learning rate with three significant digits: `5.55e-4`."""
+    if not math.isfinite(value) or value == 0:
+        return str(value)
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}e{int(exponent)}"

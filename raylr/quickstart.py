@@ -1,0 +1,35 @@
+"""The quickstart: the whole method on two CPU cores in minutes, on text that every machine with Python has."""
+
+from __future__ import annotations
+
+from raylr.spec import StudySpec
+
+QUICKSTART_YAML = """\
+# Three training sizes and a larger one that the search never sees, on the Python standard library's own sources.
+name: quickstart
+corpus: {vocab_size: 1024}              # or path: a folder made by `raylr data`, or files: [your text, JSONL or Parquet]
+
+model: {heads: 4, kv_heads: 2, head_dim: 16, experts: 8, top_k: 2, layers: 2}   # what all sizes share
+sizes:
+  S: {hidden_size: 32, expert_size: 32}
+  M: {hidden_size: 48, expert_size: 48}
+  L: {hidden_size: 72, expert_size: 72}
+
+train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 32768}
+budgets: [250k, 500k]                   # tokens at which the optimum is wanted; runs go to the largest at most
+lr: {low: 2e-3, high: 5e-2}             # searched with a handful of runs a size; may be left if the optimum is outside
+search: {max_trials: 5}
+
+target:                                 # the run that can be afforded once
+  name: XL
+  model: {hidden_size: 112, expert_size: 112}
+  tokens: 1M
+  check: [0.333, 1, 3]                  # here it is cheap: train at these multiples of the predicted LR
+"""
+
+
+def quickstart_spec() -> StudySpec:
+    """Return the quickstart's spec."""
+    import yaml
+
+    return StudySpec.model_validate(yaml.safe_load(QUICKSTART_YAML))

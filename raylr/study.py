@@ -1,0 +1,291 @@
+"""A Fitting study: search the LR of small models, fit the law of the optimal LR, predict, check the prediction.
+
+A study is a folder. Started again it goes on where it was, whatever stopped it; finished it answers at once.
+
+    spec.yaml       what was asked
+    corpus/         the tokenised text, if the spec does not name another folder
+    evaluations/    the run table: one row per evaluation   } append-only Parquet fragments; every result is
+    trials/         one row per ended trial                 } made again from these two alone
+    checkpoints/    of runs that have not ended, and of those that the spec keeps
+    law.json        the law
+    report.html     the report, figures/ beside it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raylr.analysis.cost import Cost, cost_of
+from raylr.analysis.laws import LRPrediction
+from raylr.analysis.runtable import evaluations_table, trials_table
+from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
+from raylr.analysis.units import format_count
+from raylr.errors import InputError
+from raylr.progress import Progress, Silent
+from raylr.spec import StudySpec, dump_spec, load_spec
+from raylr.trainables.spec import ModelSpec
+
+SPEC_FILE = "spec.yaml"
+LAW_FILE = "law.json"
+CORPUS_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """What a study has found."""
+
+    spec: StudySpec
+    directory: Path
+    fit: StudyFit
+    prediction: LRPrediction | None
+    """At the spec's target; None if it names none."""
+    check: Check | None
+    """None if no check was run (yet)."""
+    cost: Cost
+
+
+class FittingStudy:
+    """The Fitting paradigm as one resumable job (Zhou et al. 2026, Section 3.1).
+
+    Args:
+        spec: what to do.
+        directory: the study's folder, on storage that all nodes of the cluster share; made if it is missing.
+        progress: shows what happens; by default nothing is shown.
+
+    Raises InputError if the folder holds a study of another spec.
+    """
+
+    def __init__(self, spec: StudySpec, directory: Path | str, *, progress: Progress | None = None) -> None:
+        self.spec, self.directory = spec, Path(directory).resolve()
+        self.progress = progress or Silent()
+        self._claim()
+        self.evaluations = evaluations_table(self.directory)
+        self.trials = trials_table(self.directory)
+
+    @classmethod
+    def open(cls, directory: Path | str, *, progress: Progress | None = None) -> FittingStudy:
+        """Open an existing study. Raises InputError if there is none in `directory`."""
+        path = Path(directory)
+        if not (path / SPEC_FILE).is_file():
+            raise InputError(f"{path} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
+        return cls(load_spec(path / SPEC_FILE), path, progress=progress)
+
+    def run(self) -> StudyResult:
+        """Search, fit, predict and check; what was done before is not done again.
+
+        Raises InputError for a spec that cannot be trained or when every run diverged, KeyboardInterrupt on Ctrl-C; everything
+        measured until then is kept.
+        """
+        with self._lock():
+            self._search()
+            prediction = self._predict(self.fit())
+            target = self.spec.target
+            if prediction and target and target.check:
+                self._check(prediction)
+            return self.result()
+
+    def fit(self) -> StudyFit:
+        """Fit the law to the run table as it is, and write law.json."""
+        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, objective=self.spec.objective)
+        _write(self.directory / LAW_FILE, fit.law.to_json())
+        return fit
+
+    def result(self) -> StudyResult:
+        """Put together what the study has found so far; trains nothing."""
+        fit, table, target = self.fit(), self.evaluations.read(), self.spec.target
+        prediction = self._predict(fit)
+        return StudyResult(
+            spec=self.spec,
+            directory=self.directory,
+            fit=fit,
+            prediction=prediction,
+            check=check_prediction(table, prediction.lr, self.spec.target_tokens) if prediction and target else None,
+            cost=cost_of(
+                table, sizes=list(self.spec.sizes), grid=self.spec.lr.grid, budget=max(self.spec.token_budgets)
+            ),
+        )
+
+    # -- stages ---------------------------------------------------------------------------------------------------------
+
+    def _search(self) -> None:
+        from raylr.searchers import Cell, PowerLawScheduler, QuadraticSearch
+
+        budget, asked = max(self.spec.token_budgets), self.spec.search
+        search = QuadraticSearch(
+            metric="loss",
+            mode="min",
+            cells=[
+                Cell(
+                    name=name,
+                    config=self._config("search", name, model, budget),
+                    params=model.params("total"),
+                    tokens=budget,
+                )
+                for name, model in self.spec.models().items()
+            ],
+            lr_range=(self.spec.lr.low, self.spec.lr.high),
+            tolerance=asked.tolerance,
+            max_trials=asked.max_trials,
+            extend=asked.extend,
+            seed=self.spec.seed,
+        )
+        scheduler = PowerLawScheduler(
+            target="tokens",
+            min_fraction=asked.min_fraction if asked.truncate else 1.0,
+            tolerance=asked.loss_tolerance,
+            rewrite=False,
+        )
+        self.progress.plan(self.spec, search)
+        self._train("Searching the learning rate", search, scheduler)
+        if all(row["status"] == "diverged" for row in self.trials.read().to_pylist() if row["role"] == "search"):
+            lrs = self.trials.read().column("lr").to_pylist()
+            raise InputError(
+                f"every run diverged, at LRs from {min(lrs):.2e} to {max(lrs):.2e}; lower lr.low and lr.high, and look at the data"
+            )
+
+    def _predict(self, fit: StudyFit) -> LRPrediction | None:
+        if self.spec.target is None:
+            return None
+        return fit.law.predict(self.spec.target_model().params("total"), self.spec.target_tokens)
+
+    def _check(self, prediction: LRPrediction) -> None:
+        from raylr.tuning import FixedSearch
+
+        target = self.spec.target
+        assert target is not None
+        if not prediction.lr > 0:
+            return
+        config = self._config("check", target.name, self.spec.target_model(), self.spec.target_tokens)
+        ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))  # the predicted LR first
+        search = FixedSearch([{**config, "lr": float(f"{prediction.lr * ratio:.6e}")} for ratio in ratios])
+        self._train(f"Checking the prediction at {target.name}", search, None)
+
+    def _train(self, stage: str, search: Any, scheduler: Any) -> None:
+        """Run what `search` asks for and was not measured yet; a stage that is done starts no cluster."""
+        from raylr.tuning import ReplaySearch, TableWriter, ray_session, run_trials
+
+        replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
+        if not replay.needs_training():
+            return
+        self._corpus()
+        self.progress.stage(stage)
+        writer = TableWriter(self.evaluations, self.trials, self.progress)
+        with ray_session():
+            run_trials(
+                train_trial,
+                replay,
+                writer,
+                scheduler=scheduler,
+                resources=self.spec.resources,
+                storage=self.directory / "tune",
+            )
+        if writer.errors:
+            raise RuntimeError(
+                f"{len(writer.errors)} of the runs failed, first {writer.errors[0]}; what was measured is kept, and the same "
+                "command tries again"
+            )
+        self._drop_checkpoints()
+
+    def _corpus(self) -> Path:
+        """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
+        from raylr.trainables.data import Corpus, build_corpus, python_stdlib_sources
+
+        wanted = self.spec.corpus
+        folder = self._corpus_folder()
+        if not wanted.path and not (folder / CORPUS_MANIFEST).exists():
+            self.progress.stage("Tokenising the text")
+            files = list(wanted.files) or python_stdlib_sources()
+            build_corpus(files, folder, vocab_size=wanted.vocab_size, tokenizer=wanted.tokenizer)
+        corpus = Corpus.open(folder)
+        checked = self.spec.target if self.spec.target and self.spec.target.check else None
+        need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
+        if corpus.train_tokens < need:
+            raise InputError(
+                f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run needs "
+                f"{format_count(need)}; give it more text or lower the budgets"
+            )
+        models = self.spec.models() | ({checked.name: self.spec.target_model()} if checked else {})
+        for name, model in models.items():
+            if model.vocab_size < corpus.vocab_size:
+                raise InputError(
+                    f"size {name!r} has vocab_size {model.vocab_size} and the corpus in {folder} {corpus.vocab_size}; "
+                    f"set vocab_size to at least {corpus.vocab_size}"
+                )
+        return folder
+
+    def _corpus_folder(self) -> Path:
+        return (self.spec.corpus.path or self.directory / "corpus").resolve()
+
+    def _config(self, role: str, size: str, model: ModelSpec, tokens: int) -> dict[str, Any]:
+        return {
+            "role": role,
+            "size": size,
+            "model": model.model_dump(),
+            "train": self.spec.train.model_dump(),
+            "corpus": str(self._corpus_folder()),
+            "tokens": tokens,
+            "eval_at": self.spec.eval_at(tokens),
+            "study": str(self.directory),
+        }
+
+    # -- the folder -----------------------------------------------------------------------------------------------------
+
+    def _claim(self) -> None:
+        path = self.directory / SPEC_FILE
+        if path.exists():
+            differences = self.spec.differences(load_spec(path))
+            if differences and not any((self.directory / "evaluations").glob("*.parquet")):
+                shutil.rmtree(
+                    self.directory / "corpus", ignore_errors=True
+                )  # nothing measured yet: the new spec may have it
+            elif differences:
+                raise InputError(
+                    f"{self.directory} holds a study of another spec ({'; '.join(differences[:3])}); choose another folder"
+                )
+            else:
+                return
+        elif self.directory.is_dir() and any(self.directory.iterdir()):
+            raise InputError(f"{self.directory} is not empty and holds no study; choose another folder")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        _write(path, dump_spec(self.spec))
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Keep a second process out of the folder; the lock goes with the process, however that ends."""
+        with (self.directory / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another process is running the study in {self.directory}; wait for it or stop it"
+                ) from None
+            yield
+
+    def _drop_checkpoints(self) -> None:
+        keep = self.spec.keep_checkpoints
+        for row in self.trials.read(columns=["trial", "role"]).to_pylist():
+            if keep == "none" or (keep == "target" and row["role"] != "check"):
+                shutil.rmtree(self.directory / "checkpoints" / row["trial"], ignore_errors=True)
+
+
+def train_trial(config: dict[str, Any]) -> None:
+    """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder."""
+    from raylr.trainables.pretrain import pretrain
+    from raylr.tuning import trial_key
+
+    run = {key: config[key] for key in ("lr", "model", "train", "corpus", "tokens", "eval_at")}
+    pretrain({**run, "run_dir": str(Path(config["study"]) / "checkpoints" / trial_key(config))})
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,106 @@
+"""Bringing DeepSpeed up and down without a launcher, a port or a compilation; one engine at a time in a process.
+
+A reused process keeps its process group: only the engine is made and destroyed for each run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from raylr.trainables.spec import TrainSpec
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep silent about what DeepSpeed calls that torch deprecates: nobody who runs a trial can change it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", module="deepspeed")
+        yield
+
+
+def bring_up(threads: int | None = None) -> None:
+    """Import DeepSpeed quietly and make a process group of one, unless there is a group already (Ray Train makes one).
+
+    `threads`: torch's threads in this process (None: as they are). DeepSpeed's shared-memory operator is switched off
+    first: it would be compiled (28 s), and crash where no compiler is.
+    """
+    import torch
+    from torch._C._distributed_c10d import HashStore
+
+    if threads is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    with quiet():
+        import deepspeed
+        import deepspeed.ops
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+
+def engine_config(train: TrainSpec) -> dict[str, Any]:
+    """The DeepSpeed configuration of a run. At stage 0 clipping is left to the loop (the engine keeps no norm
+    there)."""
+    micro = train.micro_batch or train.sequences_per_worker
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": train.sequences_per_worker // micro,
+        "gradient_clipping": train.grad_clip if train.stage else 0.0,
+        "zero_optimization": {"stage": train.stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+    }
+    if train.dtype == "bf16":
+        config["bf16"] = {"enabled": True}
+    return config
+
+
+@contextmanager
+def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[str, Any]) -> Iterator[Any]:
+    """A DeepSpeed engine over `model` with torch's AdamW in the groups of `raylr.trainables.groups`, destroyed at the
+    end.
+
+    Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
+    """
+    import deepspeed
+    import torch
+
+    from raylr.trainables.groups import parameter_groups
+
+    def adamw(_: Any) -> torch.optim.Optimizer:
+        groups = parameter_groups(model, train, **multipliers)
+        return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
+
+    with quiet():
+        engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=engine_config(train))
+        try:
+            yield engine
+        finally:
+            engine.optimizer.zero_grad(set_to_none=True)
+            engine.destroy()
+            engine.module = None
+            engine.optimizer = None
+            gc.collect()
+            libc = ctypes.util.find_library("c")
+            if libc and hasattr(ctypes.CDLL(libc), "malloc_trim"):
+                ctypes.CDLL(libc).malloc_trim(0)

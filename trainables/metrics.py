@@ -1,0 +1,62 @@
+"""Names of everything that the trainables report, each defined once (no heavy imports).
+
+One report is one row: a flat dict from these names to numbers, made at each point of `eval_at`. A run that diverged
+ends with one last row in which `DIVERGED` is True and `LOSS` is NaN: it says "this LR is too high", not "this is the
+loss".
+"""
+
+from typing import Final
+
+LOSS: Final = "loss"
+"""Validation cross-entropy in nats a token on fixed batches, without auxiliary losses; NaN in the last row of a
+diverged run."""
+TRAIN_LOSS: Final = "train_loss"
+"""Mean training cross-entropy in nats a token since the last report (diverged: of the step that showed it)."""
+TOKENS: Final = "tokens"
+"""Training tokens used so far."""
+STEP: Final = "step"
+"""Optimizer steps made so far."""
+LR: Final = "lr"
+"""The LR of the last step (schedule included, module multipliers excluded)."""
+PEAK_LR: Final = "peak_lr"
+"""The LR that the run was given."""
+GRAD_NORM: Final = "grad_norm"
+"""Global gradient norm of the last step, before clipping."""
+AUX_LOSS: Final = "aux_loss"
+"""Mean load-balancing loss since the last report, before its coefficient (top-k when balanced; 0 in a dense model)."""
+TOKENS_PER_SECOND: Final = "tokens_per_second"
+"""Training tokens a second since the last report (validation, checkpoints and reports excluded)."""
+PARAMS: Final = "params"
+"""Total parameters."""
+PARAMS_ACTIVE: Final = "params_active"
+"""Parameters that one token uses."""
+FLOPS: Final = "flops"
+"""Training FLOPs so far, forward and backward (`ModelSpec.flops_per_token`)."""
+TRAIN_SECONDS: Final = "train_seconds"
+"""Seconds spent in training steps so far."""
+EVAL_SECONDS: Final = "eval_seconds"
+"""Seconds spent in validation so far."""
+EPOCH: Final = "epoch"
+"""Times that the training stream has been read so far, as a fraction; above 1 tokens were repeated."""
+DIVERGED: Final = "diverged"
+"""Whether the run was ended because its training loss became NaN, infinite or exploded."""
+
+ALL: Final = (
+    LOSS,
+    TRAIN_LOSS,
+    TOKENS,
+    STEP,
+    LR,
+    PEAK_LR,
+    GRAD_NORM,
+    AUX_LOSS,
+    TOKENS_PER_SECOND,
+    PARAMS,
+    PARAMS_ACTIVE,
+    FLOPS,
+    TRAIN_SECONDS,
+    EVAL_SECONDS,
+    EPOCH,
+    DIVERGED,
+)
+"""Every name above, in the order of a row."""

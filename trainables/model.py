@@ -1,0 +1,253 @@
+"""Qwen3-MoE as a training model, with Hugging Face's parameter names and numbers.
+
+Shape suffixes: B batch, T positions, h hidden size, H query heads, K key/value heads, d head size, N = B·T tokens, E
+experts, k experts a token, f expert size, V vocabulary. `Qwen3MoE(spec)(ids_BT, labels_BT)` gives `Losses`; without
+labels, logits. Weights are fp32; an engine may cast them. Sizes are `ModelSpec`'s; the source of the architecture is
+transformers' `qwen3_moe`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from raylr.trainables.attention import causal_attention
+from raylr.trainables.experts import mixture
+from raylr.trainables.spec import ModelSpec
+
+
+class Losses(NamedTuple):
+    """Scalars of one forward pass; `total` is what is differentiated, `cross_entropy` (nats a token) what is
+    reported."""
+
+    total: Tensor
+    cross_entropy: Tensor
+    aux_loss: Tensor
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean x² + eps) · weight over the last dimension, in fp32 inside."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x."""
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def rope_tables(T: int, d: int, theta: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions 0..T-1, [T, d] each, computed in fp32 and cast to the type of `like`."""
+    inverse = 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.float, device=like.device) / d))
+    angles = torch.arange(T, device=like.device).float()[:, None] * inverse
+    angles = torch.cat((angles, angles), -1)
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE in Hugging Face's layout: coordinate i is paired with i + d/2."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with QK norm and RoPE."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        h, d = spec.hidden_size, spec.head_dim
+        self.head_dim = d
+        self.q_proj = nn.Linear(h, spec.heads * d, bias=False)
+        self.k_proj = nn.Linear(h, spec.kv_heads * d, bias=False)
+        self.v_proj = nn.Linear(h, spec.kv_heads * d, bias=False)
+        self.o_proj = nn.Linear(spec.heads * d, h, bias=False)
+        self.q_norm = RMSNorm(d, spec.rms_norm_eps) if spec.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(d, spec.rms_norm_eps) if spec.qk_norm else nn.Identity()
+
+    def forward(self, x_BTh: Tensor, rope: tuple[Tensor, Tensor], documents_BT: Tensor | None) -> Tensor:
+        """[B, T, h]."""
+        B, T, _ = x_BTh.shape
+        q, k, v = (proj(x_BTh).view(B, T, -1, self.head_dim) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = rotate(self.q_norm(q).transpose(1, 2), *rope), rotate(self.k_norm(k).transpose(1, 2), *rope)
+        out = causal_attention(q, k, v.transpose(1, 2), documents_BT)
+        y_BTh: Tensor = self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
+        return y_BTh
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden_size, size, bias=False)
+        self.up_proj = nn.Linear(hidden_size, size, bias=False)
+        self.down_proj = nn.Linear(size, hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x."""
+        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return y
+
+
+class Router(nn.Module):
+    """Softmax over all experts, the top k of them, their weights scaled to sum to 1."""
+
+    bias: Tensor | None
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.top_k = spec.top_k
+        self.weight = nn.Parameter(torch.empty(spec.experts, spec.hidden_size))
+        self.register_buffer("bias", torch.zeros(spec.experts) if spec.balance == "bias" else None)
+
+    def forward(self, x_Nh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities [N, E] in fp32, weights [N, k] in x's type, experts [N, k]. A bias changes the choice alone."""
+        probs_NE = F.softmax(F.linear(x_Nh, self.weight), -1, dtype=torch.float32)
+        if self.bias is None:
+            weights_Nk, experts_Nk = torch.topk(probs_NE, self.top_k, -1)
+        else:
+            experts_Nk = torch.topk(probs_NE + self.bias.float(), self.top_k, -1).indices
+            weights_Nk = probs_NE.gather(-1, experts_Nk)
+        return probs_NE, (weights_Nk / weights_Nk.sum(-1, keepdim=True)).to(x_Nh.dtype), experts_Nk
+
+
+class Experts(nn.Module):
+    """The weights of all experts of a layer, in Hugging Face's fused layout."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(torch.empty(spec.experts, 2 * spec.expert_size, spec.hidden_size))
+        self.down_proj = nn.Parameter(torch.empty(spec.experts, spec.hidden_size, spec.expert_size))
+        self.act_fn = nn.SiLU()
+
+    def forward(self, x_Nh: Tensor, experts_Nk: Tensor, weights_Nk: Tensor) -> Tensor:
+        """[N, h]."""
+        return mixture(x_Nh, self.gate_up_proj, self.down_proj, experts_Nk, weights_Nk)
+
+
+class MoE(nn.Module):
+    """Router, experts and, if the spec has one, the shared expert. Keeps the last pass's `load` for the balance."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.gate = Router(spec)
+        self.experts = Experts(spec)
+        self.shared_expert = MLP(spec.hidden_size, spec.shared_expert_size) if spec.shared_expert_size else None
+        self.shared_expert_gate = nn.Linear(spec.hidden_size, 1, bias=False) if spec.shared_expert_size else None
+
+    def forward(self, x_BTh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Output [B, T, h]; tokens per expert [E] (fp32, no gradient); sum of router probabilities per expert [E]."""
+        x_Nh = x_BTh.reshape(-1, x_BTh.shape[-1])
+        probs_NE, weights_Nk, experts_Nk = self.gate(x_Nh)
+        y_Nh = self.experts(x_Nh, experts_Nk, weights_Nk)
+        if self.shared_expert is not None and self.shared_expert_gate is not None:
+            y_Nh = y_Nh + torch.sigmoid(self.shared_expert_gate(x_Nh)) * self.shared_expert(x_Nh)
+        flat = experts_Nk.reshape(-1)
+        load_E = torch.zeros(probs_NE.shape[-1], device=flat.device).scatter_add_(
+            0, flat, torch.ones_like(flat, dtype=torch.float32)
+        )
+        return y_Nh.view_as(x_BTh), load_E, probs_NE.sum(0)
+
+
+class Block(nn.Module):
+    """One decoder layer."""
+
+    def __init__(self, spec: ModelSpec, layer: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(spec)
+        self.mlp: MLP | MoE = MLP(spec.hidden_size, spec.dense_size) if layer < spec.dense_layers else MoE(spec)
+        self.input_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.multiplier = spec.residual_multiplier
+
+    def forward(
+        self, x_BTh: Tensor, rope: tuple[Tensor, Tensor], documents_BT: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Output [B, T, h] and, of a layer with experts, load and probabilities per expert as `MoE` gives them."""
+        x_BTh = self._add(x_BTh, self.self_attn(self.input_layernorm(x_BTh), rope, documents_BT))
+        y = self.mlp(self.post_attention_layernorm(x_BTh))
+        out, load_E, probs_E = y if isinstance(y, tuple) else (y, None, None)
+        return self._add(x_BTh, out), load_E, probs_E
+
+    def _add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y if self.multiplier == 1.0 else torch.add(x, y, alpha=self.multiplier)
+
+
+class Decoder(nn.Module):
+    """Embedding, layers and final norm (the module that Hugging Face calls `model`)."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed_tokens = nn.Embedding(spec.vocab_size, spec.hidden_size)
+        self.layers = nn.ModuleList(Block(spec, layer) for layer in range(spec.layers))
+        self.norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.activation_checkpointing = False
+
+    def forward(self, ids_BT: Tensor, documents_BT: Tensor | None = None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Hidden states [B, T, h] after the norm; load and probabilities per expert of each layer that has experts."""
+        x_BTh = self.embed_tokens(ids_BT)
+        rope = rope_tables(ids_BT.shape[1], self.spec.head_dim, self.spec.rope_theta, x_BTh)
+        loads, probs = [], []
+        for layer in self.layers:
+            if self.activation_checkpointing and self.training:
+                x_BTh, load_E, probs_E = checkpoint(layer, x_BTh, rope, documents_BT, use_reentrant=False)
+            else:
+                x_BTh, load_E, probs_E = layer(x_BTh, rope, documents_BT)
+            if load_E is not None:
+                loads.append(load_E)
+                probs.append(probs_E)
+        return self.norm(x_BTh), loads, probs
+
+
+class Qwen3MoE(nn.Module):
+    """The language model. `z_loss` is the coefficient of the mean squared log-partition."""
+
+    def __init__(self, spec: ModelSpec, *, z_loss: float = 0.0, activation_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.spec, self.z_loss = spec, z_loss
+        self.model = Decoder(spec)
+        self.model.activation_checkpointing = activation_checkpointing
+        self.lm_head = nn.Linear(spec.hidden_size, spec.vocab_size, bias=False)
+        if spec.tied_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def initialise(self, seed: int) -> None:
+        """Draw all matrices from N(0, init_std²), from the seed alone; norms become 1 and router biases 0."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for param in self.parameters():
+                if param.dim() > 1:
+                    param.normal_(0.0, self.spec.init_std, generator=generator)
+                else:
+                    param.fill_(1.0)
+
+    def forward(
+        self, ids_BT: Tensor, labels_BT: Tensor | None = None, documents_BT: Tensor | None = None
+    ) -> Tensor | Losses:
+        """Logits [B, T, V] without labels; with labels (the next tokens, [B, T]) the losses of this batch."""
+        x_BTh, loads, probs = self.model(ids_BT, documents_BT)
+        logits_BTV: Tensor = self.lm_head(x_BTh)
+        if labels_BT is None:
+            return logits_BTV
+        logits_NV = logits_BTV.float().flatten(0, 1)
+        cross_entropy = total = F.cross_entropy(logits_NV, labels_BT.reshape(-1))
+        if self.z_loss:
+            total = total + self.z_loss * torch.logsumexp(logits_NV, -1).square().mean()
+        aux = balance_loss(loads, probs, ids_BT.numel()) if loads else cross_entropy.new_zeros(())
+        if self.spec.balance == "loss" and self.spec.aux_loss and loads:
+            total = total + self.spec.aux_loss * aux
+        return Losses(total, cross_entropy.detach(), aux.detach())
+
+
+def balance_loss(loads: list[Tensor], probs: list[Tensor], tokens: int) -> Tensor:
+    """Hugging Face's load-balancing loss: E · Σ_e f_e·p_e with f and p pooled over layers; equals k when balanced."""
+    rows = tokens * len(loads)
+    load_E, probs_E = torch.stack(loads).sum(0) / rows, torch.stack(probs).sum(0) / rows
+    return load_E.shape[0] * (load_E * probs_E).sum()

@@ -1,0 +1,42 @@
+# `make quickstart` and `make test` need nothing but Python 3.11 or newer with venv, and the package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+PYTEST_ARGS ?=
+
+.PHONY: help quickstart test lint format types check setup clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.installed  ## set up everything and search, fit, predict and check on this machine
+	$(BIN)/raylr search --out $(OUT)
+
+test: $(VENV)/.installed  ## set up everything and run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types  ## lint and types
+
+lint: $(VENV)/.installed  ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed  ## mypy
+	$(BIN)/mypy
+
+format: $(VENV)/.installed  ## apply ruff's fixes and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(VENV)/.installed  ## the virtual environment with everything in it
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("raylr needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:  ## remove the virtual environment and caches; studies in runs/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

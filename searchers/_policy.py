@@ -21,10 +21,15 @@ FIRST_LEAST = 0.4
 """The same in ln lr, at least: closer together, the noise would hide the slope."""
 EXTEND_STEP = math.log(4.0)
 """An extended search goes at most this far beyond the lrs tried so far, in ln lr."""
+REACH = 0.25
+"""An optimum this far beyond the lrs of an extended search still counts as inside, in ln lr."""
 EXTEND_MOST = math.log(100.0)
 """And altogether this far beyond the range."""
 LEVEL = 0.9
 """Probability of the reported interval."""
+REFINE = 4
+"""Finite losses from which trials are placed to find the lowest loss (mean less one standard deviation); before, they
+are placed to find the shape."""
 APART = 0.05
 """No two trials are closer than this in ln lr."""
 
@@ -173,12 +178,12 @@ class CellSearch:
                 low = max(low - EXTEND_STEP, self.low - EXTEND_MOST, best - FIRST_LEAST)
             if best > high:
                 high = min(high + EXTEND_STEP, self.high + EXTEND_MOST, best + FIRST_LEAST)
-        value = post.information()
         allowed = (post.x >= low - 1e-9) & (post.x <= high + 1e-9)
         for t in [*taken, *(r.log_lr for r in self.runs)]:
             allowed &= np.abs(post.x - t) > APART
         if not allowed.any():
-            return min(max(post.optimum()[0], low), high)
+            return post.optimum(low, high)[0]
+        value = post.information() if post.count < REFINE else post.sd - post.mean
         return float(post.x[int(np.argmax(np.where(allowed, value, -np.inf)))])
 
     def _settled(self) -> bool:
@@ -188,7 +193,9 @@ class CellSearch:
             return False
         rec = self.recommend()
         if rec.status in ("edge_low", "edge_high"):
-            return not self.extend or self._at_limit(rec.status)
+            low, high = self.window()
+            sure = max(self.posterior().beyond(low + APART, high - APART)) > LEVEL
+            return sure and (not self.extend or self._at_limit(rec.status))
         return rec.status == "ok"
 
     def _at_limit(self, status: str) -> bool:
@@ -208,14 +215,15 @@ class CellSearch:
         if not done and self.prior.center is None:
             return Recommendation(None, None, None, None, None, "too_few", "no finished trial yet", len(ended))
         post = self.posterior()
-        x, regret = post.optimum()
-        low, high = post.interval(LEVEL)
         w_low, w_high = self.window()
+        x, regret = post.optimum(w_low, w_high)
+        low, high = post.interval(LEVEL)
+        slack = REACH if self.extend else 0.0
         status, reason = "ok", f"known within tolerance after {len(done)} finite losses"
         factor = math.exp(0.5 * (high - low))
         if len(done) < 2:
             status, reason = "too_few", f"only {len(done)} finite losses: this is mostly the prior"
-        elif max(beyond := post.beyond(w_low, w_high)) > 0.5:
+        elif max(beyond := post.beyond(w_low - slack, w_high + slack)) > 0.5:
             side, end = ("low", w_low) if beyond[0] > 0.5 else ("high", w_high)
             tail = "allow the range to be extended" if not self.extend else "more trials are needed beyond it"
             status = f"edge_{side}"
@@ -230,7 +238,6 @@ class CellSearch:
             )
         if status == "ok" and (w_low < self.low - 1e-9 or w_high > self.high + 1e-9) and not self.low <= x <= self.high:
             reason += f"; the range was extended to {math.exp(w_low):.3g} .. {math.exp(w_high):.3g}"
-        x = min(max(x, w_low), w_high)
         loss = post.predict(x)[0] if done else None
         lows = sorted((math.exp(low), math.exp(x), math.exp(high)))
         return Recommendation(math.exp(x), lows[0], lows[2], loss, regret, status, reason, len(ended))

@@ -1,11 +1,12 @@
 """What a few losses say about the best learning rate: an exact Bayesian posterior on a grid. No Ray, no optimiser, no
 state.
 
-Model (relative losses, u = x - x*):  y = a + c·f_k(u) + e,  f_k(u) = 2·(exp(k·u) - 1 - k·u)/k²  (f_0(u) = u²).
+Model (relative losses, u = x - x*):  y = a + c·f_k(u) + g(x) + e,  f_k(u) = 2·(exp(k·u) - 1 - k·u)/k²  (f_0(u) = u²).
 f_k is Eq. 2 of Zhou et al. (2026, arXiv 2601.05049), a quadratic in ln lr, with one more parameter, the skew k: real
-losses rise faster on one side of the optimum. e is the noise of one run plus what the shape misses, which grows with
-the height above the best loss. `a` is integrated out in closed form with a flat prior, the noise scale with an
-inverse-gamma prior.
+losses rise faster on one side of the optimum. g is what that shape misses near the optimum, a Gaussian process; e is
+the noise of one run plus what the shape misses farther up, in proportion to the height above the best loss.
+`TEXTURES` are two ways to share out g and e (all noise, nearly all smooth), weighed by the evidence. `a` is
+integrated out in closed form with a flat prior, the scale of g and e with an inverse-gamma prior.
 
 Notation and shapes
     x      ln lr                                     (n,) observed, (X,) grid
@@ -15,6 +16,7 @@ Notation and shapes
     k      skew, on `SKEWS`                          (K,)
     c      relative curvature, on `CURVATURES`       (C,)
     p      posterior probability                     (X, K, C), sums to 1
+    W      whitening matrix: W·(g + e) is white      (n, n)
 
 NaN and infinite losses mark diverged runs: they say only that the best lr is lower than theirs.
 """
@@ -44,8 +46,29 @@ NOISE_DOF = 3.0
 """Weight of the prior on the noise, in runs."""
 MISFIT = 0.15
 """What the shape misses, as a fraction of the height above the best loss."""
+WANDER = 0.12
+"""How far the lowest point of one noisy loss curve lies from the shape's, in ln lr; it widens the interval, not the
+regret."""
 FAR = 0.08
 """Relative height from which a loss at an lr above the best one only says that the lr is too high."""
+
+
+@dataclass(frozen=True)
+class Texture:
+    """How losses scatter around the shape near the optimum: relative standard deviations of e and g, and g's length
+    in ln lr."""
+
+    noise: float
+    smooth: float
+    length: float
+
+
+TEXTURES = (Texture(1e-3, 0.0, 1.0), Texture(1e-4, 1e-3, 0.4))
+"""Runs that repeat to 0.1 % only, and runs that repeat exactly around a shape that is 0.1 % off within a factor 1.5
+of lr."""
+CAUTION = 0.5
+"""The recommended lr has the lowest mean + `CAUTION` standard deviations of the loss: tried lrs count for a little
+more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +112,10 @@ class Posterior:
     """Posterior probability, (X, K, C)."""
     a: Array
     """Mean of the lowest relative loss given each (x*, k, c), (X, K, C)."""
+    mean: Array
+    """Expected relative loss at each x of the grid, (X,)."""
+    sd: Array
+    """Standard deviation of what the shape misses there, (X,); the uncertainty of the shape itself is in `p`."""
     noise: float
     """Posterior standard deviation of the noise of one run, relative."""
     best: float
@@ -107,14 +134,19 @@ class Posterior:
         weight = self.p @ CURVATURES
         return np.asarray(np.tensordot(_table(_spacing(self.x)), weight, axes=([1, 2], [0, 1])))
 
-    def optimum(self) -> tuple[float, float]:
-        """ln of the lr of least expected regret and that regret (relative)."""
-        r = self.regrets()
-        return _vertex(self.x, r)
+    def optimum(self, low: float = -np.inf, high: float = np.inf) -> tuple[float, float]:
+        """ln of the lr to recommend within [low, high] (ln lr), and its expected regret (relative)."""
+        cost = self.mean + CAUTION * self.sd
+        inside = np.flatnonzero((self.x >= low) & (self.x <= high))
+        ends = [e for e in (low, high) if self.x[0] <= e <= self.x[-1]]
+        found = [_vertex(self.x, cost, int(inside[np.argmin(cost[inside])]))] if len(inside) else []
+        x = min([*(min(max(f, low), high) for f in found), *ends], key=lambda at: float(np.interp(at, self.x, cost)))
+        return x, float(np.interp(x, self.x, self.regrets()))
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Central interval of x* that holds `level` of the probability."""
-        cdf = np.concatenate([[0.0], np.cumsum(self.marginal())])
+        blur = np.exp(-0.5 * ((self.x[:, None] - self.x) / WANDER) ** 2)
+        cdf = np.concatenate([[0.0], np.cumsum((blur / blur.sum(axis=0)) @ self.marginal())])
         edges = np.concatenate([self.x - _spacing(self.x) / 2, [self.x[-1] + _spacing(self.x) / 2]])
         low, high = np.interp([(1 - level) / 2, (1 + level) / 2], cdf, edges)
         return float(low), float(high)
@@ -198,31 +230,79 @@ def posterior(
         xs, ys, ss = xs[keep], ys[keep], ss[keep]
     log_p = log_p + _bound(x, x_log_lr[~finite], xs, ys)[:, None, None]
     if len(ys) == 0:
-        return Posterior(x=x, p=_normalise(log_p), a=np.zeros_like(log_p), noise=NOISE, best=0.0, scale=1.0, count=0)
+        p = _normalise(log_p)
+        mean = np.tensordot(_table(_spacing(x)), p @ CURVATURES, axes=([1, 2], [0, 1]))
+        return Posterior(
+            x=x, p=p, a=np.zeros_like(p), mean=mean, sd=np.zeros(GRID), noise=NOISE, best=0.0, scale=1.0, count=0
+        )
     best = float(ys.min())
     scale = max(abs(best), float(np.median(ys) - best), 1e-12)
-    y, s = (ys - best) / scale, ss / scale
-    near = (y <= FAR) | (xs <= xs[int(np.argmin(ys))])
-    f = rise(xs[:, None, None] - x[None, :, None], SKEWS)  # (n, X, K)
-    w = 1.0 / (1.0 + (MISFIT * y / NOISE) ** 2 + (s / NOISE) ** 2)
-    wn, yn, fn = w[near], y[near], f[near]
-    total = wn.sum()
-    y_mean = float(wn @ yn) / total
-    f_mean = np.tensordot(wn, fn, axes=1) / total
-    dy, df = yn - y_mean, fn - f_mean
-    s_yy = float(wn @ dy**2)
-    s_yf = np.tensordot(wn * dy, df, axes=1)[:, :, None]
-    s_ff = np.tensordot(wn, df**2, axes=1)[:, :, None]
-    a = y_mean - CURVATURES * f_mean[:, :, None]
-    misfit = (s_yy - 2.0 * CURVATURES * s_yf + CURVATURES**2 * s_ff) / NOISE**2
-    for i in np.flatnonzero(~near):  # one-sided: a loss beyond FAR may be a cliff, whose height says nothing
-        short = np.maximum(0.0, FAR - (a + CURVATURES * f[i][:, :, None])) / (0.5 * FAR)
-        misfit = misfit + np.minimum(short, 3.0) ** 2
-    dof = NOISE_DOF + max(0, int(near.sum()) - 1)
-    log_p = log_p - 0.5 * dof * np.log1p(misfit / NOISE_DOF)
-    p = _normalise(log_p)
-    noise = NOISE * float(np.sqrt((NOISE_DOF + (p * misfit).sum()) / dof))
-    return Posterior(x=x, p=p, a=a, noise=noise, best=best, scale=scale, count=len(ys))
+    data = _Data(x, xs, (ys - best) / scale, ss / scale)
+    views = [_View(data, log_p, texture) for texture in TEXTURES]
+    top = max(float(v.log_p.max()) for v in views)
+    total = sum(float(np.exp(v.log_p - top).sum()) for v in views)
+    shares = [np.exp(v.log_p - top) / total for v in views]
+    weights = [float(share.sum()) for share in shares]
+    p = np.asarray(sum(shares))
+    a = sum(share * v.a for share, v in zip(shares, views, strict=True)) / np.where(p > 0, p, 1.0)
+    curves = [v.curve(share / w) for v, share, w in zip(views, shares, weights, strict=True) if w > 1e-9]
+    kept = np.array([w for w in weights if w > 1e-9])
+    means, variances, scatters = (np.array([c[i] for c in curves]) for i in range(3))
+    mean = kept @ means
+    sd = np.sqrt(kept @ (variances + (means - mean) ** 2))
+    noise = float(np.sqrt(kept @ scatters))
+    return Posterior(x=x, p=p, a=a, mean=mean, sd=sd, noise=noise, best=best, scale=scale, count=len(ys))
+
+
+class _Data:
+    """The losses as every texture sees them. `far` ones count one-sidedly: beyond a cliff the height says nothing."""
+
+    def __init__(self, x: Array, xs: Array, y: Array, s: Array):
+        near = (y <= FAR) | (xs <= xs[int(np.argmin(y))])
+        self.x, self.xn, self.yn, self.sn = x, xs[near], y[near], s[near]
+        self.fn = rise(self.xn[:, None, None] - x[None, :, None], SKEWS)  # (n, X, K)
+        self.far = rise(xs[~near][:, None, None] - x[None, :, None], SKEWS)
+
+
+class _View:
+    """Evidence for each (x*, k, c) under one texture, and the loss curve that follows."""
+
+    def __init__(self, data: _Data, log_prior: Array, texture: Texture):
+        self.data, self.texture = data, texture
+        cov = texture.smooth**2 * _matern(data.xn[:, None] - data.xn, texture.length)
+        cov = cov + np.diag(texture.noise**2 + (MISFIT * data.yn) ** 2 + data.sn**2)
+        self.w = np.linalg.inv(np.linalg.cholesky(cov))
+        one, y, f = self.w.sum(axis=1), self.w @ data.yn, np.tensordot(self.w, data.fn, axes=1)
+        total = float(one @ one)
+        y_mean, f_mean = float(one @ y) / total, np.tensordot(one, f, axes=1) / total
+        dy, df = y - one * y_mean, f - one[:, None, None] * f_mean
+        s_yf, s_ff = np.tensordot(dy, df, axes=1)[:, :, None], np.einsum("nxk,nxk->xk", df, df)[:, :, None]
+        self.a = y_mean - CURVATURES * f_mean[:, :, None]
+        misfit = float(dy @ dy) - 2.0 * CURVATURES * s_yf + CURVATURES**2 * s_ff
+        for f_far in data.far:
+            short = np.maximum(0.0, FAR - (self.a + CURVATURES * f_far[:, :, None])) / (0.5 * FAR)
+            misfit = misfit + np.minimum(short, 3.0) ** 2
+        self.misfit, self.dof = misfit, NOISE_DOF + max(0, len(data.yn) - 1)
+        volume = float(np.log(np.diag(self.w)).sum()) - 0.5 * np.log(total)
+        self.log_p = log_prior - 0.5 * self.dof * np.log1p(misfit / NOISE_DOF) + volume
+
+    def curve(self, p: Array) -> tuple[Array, Array, float]:
+        """Mean (X,) and variance (X,) of the loss around the mean shape, and the variance of one run, given this
+        view's p."""
+        data, texture = self.data, self.texture
+        weight, level = p @ CURVATURES, float((p * self.a).sum())
+        shape = level + np.tensordot(_table(_spacing(data.x)), weight, axes=([1, 2], [0, 1]))
+        missed = data.yn - level - np.tensordot(data.fn, weight, axes=([1, 2], [0, 1]))
+        scale = (NOISE_DOF + float((p * self.misfit).sum())) / self.dof
+        cross = texture.smooth**2 * _matern(data.x[:, None] - data.xn, texture.length) @ self.w.T
+        left = np.maximum(texture.smooth**2 - (cross**2).sum(axis=1), 0.0)
+        return shape + cross @ (self.w @ missed), scale * left, scale * (texture.noise**2 + texture.smooth**2)
+
+
+def _matern(distance: Array, length: float) -> Array:
+    """Matérn 5/2 correlation at `distance` in ln lr."""
+    r = np.sqrt(5.0) * np.abs(distance) / length
+    return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
 
 def _log_prior(x: Array, prior: ShapePrior, low: float, high: float) -> Array:
@@ -258,14 +338,12 @@ def _spacing(x: Array) -> float:
     return round(float(x[1] - x[0]), 9)
 
 
-def _vertex(x: Array, y: Array) -> tuple[float, float]:
-    """Minimum of the parabola through the lowest grid value and its neighbours."""
-    i = int(np.argmin(y))
+def _vertex(x: Array, y: Array, i: int) -> float:
+    """Where the parabola through grid point i and its neighbours is lowest, if i is lower than they are."""
     if i in (0, len(x) - 1):
-        return float(x[i]), float(y[i])
+        return float(x[i])
     left, mid, right = y[i - 1 : i + 2]
     bend = left - 2 * mid + right
-    if bend <= 0:
-        return float(x[i]), float(mid)
-    shift = float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5))
-    return float(x[i] + shift * (x[1] - x[0])), float(mid - 0.25 * (left - right) * shift)
+    if bend <= 0 or mid > min(left, right):
+        return float(x[i])
+    return float(x[i] + 0.5 * (left - right) / bend * (x[1] - x[0]))

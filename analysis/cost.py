@@ -34,7 +34,7 @@ class Cost:
 
 
 def cost_of(table: pa.Table, *, sizes: list[str], grid: int, budget: int) -> Cost:
-    """Add up the cost of the runs in a run table; `grid` LRs to `budget` tokens at each of `sizes` is the comparison."""
+    """Add up the cost of a run table's runs; the comparison is `grid` LRs to `budget` tokens at each of `sizes`."""
     last = table.group_by(["trial", "role", "size"]).aggregate([("tokens", "max"), ("flops", "max")])
     spent = {}
     for role in ("search", "check"):

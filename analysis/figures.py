@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CURVE = 200
 _GREY = "#8a8f98"
 _ACCENT = "#c2410c"
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "figure.dpi": 110,
     "font.size": 9,
     "axes.spines.top": False,
@@ -42,6 +42,7 @@ _STYLE = {
 }
 
 
+Colour = tuple[float, float, float, float]
 Arguments = ParamSpec("Arguments")
 
 
@@ -52,7 +53,8 @@ def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         import matplotlib as mpl
 
-        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": "agg"}):
+        settings: dict[Any, Any] = {**mpl.rcParamsDefault, **_STYLE, "backend": "agg"}
+        with mpl.rc_context(settings):
             return draw(*args, **kwargs)
 
     return styled
@@ -62,8 +64,8 @@ def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 def loss_curves(fit: StudyFit, size: str, budget: int) -> Figure:
     """Draw the loss of each LR at one size against tokens: points measured, lines Eq. 4 (paper, Figure 1(a)).
 
-    The dashed vertical line of each curve marks where training stopped; right of it the line is a prediction, shaded with
-    its 90 % interval.
+    The dashed vertical line of each curve marks where training stopped; right of it the line is a prediction, shaded
+    with its 90 % interval.
     """
     figure, axes = _figure(1, 1, width=5.6, height=4.0)
     _draw_curves(axes[0], [run for run in fit.runs if run.size == size], budget)
@@ -164,7 +166,7 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
     return figure
 
 
-# -- parts ----------------------------------------------------------------------------------------------------------------
+# -- parts --
 
 
 def _draw_curves(ax: Axes, runs: Sequence[Run], budget: int, *, power_laws: bool = True) -> None:
@@ -196,7 +198,7 @@ def _draw_curves(ax: Axes, runs: Sequence[Run], budget: int, *, power_laws: bool
     ax.legend(title="LR", loc="upper right", ncols=2 if len(runs) > 4 else 1)
 
 
-def _draw_optimum(ax: Axes, cell: Cell, colour: tuple[float, ...]) -> None:
+def _draw_optimum(ax: Axes, cell: Cell, colour: Colour) -> None:
     left = max(cell.lr_low, cell.lr_opt / 30)
     right = min(cell.lr_high, cell.lr_opt * 30)
     ax.plot([left, right], [cell.loss, cell.loss], "-", color=colour, lw=3, alpha=0.35, solid_capstyle="butt")
@@ -233,7 +235,7 @@ def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: L
     _finish_log(ax, "parameters", "optimal learning rate", "Over parameters, each budget")
 
 
-def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[Cell], colour: tuple[float, ...], label: str) -> None:
+def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[Cell], colour: Colour, label: str) -> None:
     optima = np.array([cell.lr_opt for cell in cells])
     low = optima - np.array([max(cell.lr_low, cell.lr_opt / 10) for cell in cells])
     high = np.array([min(cell.lr_high, cell.lr_opt * 10) for cell in cells]) - optima
@@ -263,7 +265,7 @@ def _draw_plane(figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[Cell], pre
     bar.set_label("log₁₀ optimal LR")
     shown = np.log10([cell.lr_opt for cell in cells])
     ax.scatter(
-        [cell.params for cell in cells], [cell.tokens for cell in cells], c=shown, cmap="viridis", norm=mesh.norm,
+        [cell.params for cell in cells], [cell.tokens for cell in cells], c=shown, cmap="viridis", vmin=z.min(), vmax=z.max(),
         marker="^", s=46, edgecolors="white", zorder=3,
     )  # fmt: skip
     if prediction:
@@ -312,7 +314,7 @@ def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Fi
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def _lr_colours(lrs: Sequence[float]) -> list[tuple[float, ...]]:
+def _lr_colours(lrs: Sequence[float]) -> list[Colour]:
     from matplotlib import colormaps
 
     if not lrs:
@@ -321,7 +323,7 @@ def _lr_colours(lrs: Sequence[float]) -> list[tuple[float, ...]]:
     return [colormaps["turbo"](0.08 + 0.84 * ((math.log(lr) - low) / (high - low or 1))) for lr in lrs]
 
 
-def _size_colours(count: int, name: str = "viridis") -> list[tuple[float, ...]]:
+def _size_colours(count: int, name: str = "viridis") -> list[Colour]:
     from matplotlib import colormaps
 
     return [colormaps[name](0.85 * i / max(count - 1, 1)) for i in range(count)]

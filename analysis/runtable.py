@@ -62,8 +62,8 @@ TRIAL_SCHEMA = pa.schema(
 class FragmentTable:
     """An append-only table of Parquet fragments in one folder.
 
-    `folder` is made if it is missing. Columns beyond `schema` are kept as they come; columns of `schema` that a row lacks
-    are null. `key` names the columns that identify a row. Not for several writers at once: a study holds a lock.
+    `folder` is made if it is missing. Columns beyond `schema` are kept as they come; columns of `schema` that a row
+    lacks are null. `key` names the columns that identify a row. Not for several writers at once: a study holds a lock.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, key: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """From a run table to the law: the fits of a whole study, made from what was measured and from nothing else.
 
-    evaluations (run table) ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
+    run table ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
 
 A cell is one model size at one token budget; its optimum carries an interval from its surface.
 """
@@ -25,7 +25,7 @@ LEVEL = 0.9
 _SIGMAS = 1.6449
 """Half the width of a 90 % interval of a normal variable, in standard deviations."""
 _OPEN_STDERR = math.log(10)
-"""Standard error of ln η* that an optimum with an open interval gets in the law: it says little more than its decade."""
+"""Standard error of ln η* given to an optimum whose interval is open: it says little more than its decade."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ def runs_of(table: pa.Table, role: str) -> list[Run]:
 def fit_study(table: pa.Table, budgets: Sequence[int], *, objective: str = "stable") -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
-    `budgets` are the token budgets at which optima are wanted. Sizes and budgets whose optimum cannot be told are in `cells`
-    with their status; the law is fitted on the others. Raises ValueError if the table has no runs.
+    `budgets` are the token budgets at which optima are wanted. Sizes and budgets whose optimum cannot be told are in
+    `cells` with their status; the law is fitted on the others. Raises ValueError if the table has no runs.
     """
     runs = runs_of(table, "search")
     if not runs:

@@ -188,8 +188,8 @@ def data(
             seed=seed,
         )
     console.print(
-        f"{out}: {format_count(corpus.train_tokens)} training and {format_count(corpus.validation_tokens)} validation tokens, "
-        f"vocabulary {corpus.vocab_size}",
+        f"{out}: {format_count(corpus.train_tokens)} training and {format_count(corpus.validation_tokens)} validation "
+        f"tokens, vocabulary {corpus.vocab_size}",
         highlight=False,
     )
 

@@ -121,8 +121,8 @@ def cost_line(result: StudyResult) -> str:
     """Say what the search cost beside a full grid."""
     cost = result.cost
     return (
-        f"[bold]Cost[/]        {format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the search, "
-        f"{cost.token_share:.0%} and {cost.flop_share:.0%} of the full grid's"
+        f"[bold]Cost[/]        {format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the "
+        f"search, {cost.token_share:.0%} and {cost.flop_share:.0%} of the full grid's"
     )
 
 

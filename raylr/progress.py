@@ -120,7 +120,7 @@ class ConsoleProgress:
 
     def _optimum_of(self, row: Mapping[str, Any]) -> str:
         found = self._optima.get(row["size"]) if row["role"] == "search" else None
-        if found is None or not math.isfinite(found.lr):
+        if found is None or found.lr is None or found.lr_low is None or found.lr_high is None:
             return ""
         return f"  [dim]→ optimum {format_lr(found.lr)} ({format_lr(found.lr_low)} to {format_lr(found.lr_high)})[/]"
 

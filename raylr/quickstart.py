@@ -7,7 +7,7 @@ from raylr.spec import StudySpec
 QUICKSTART_YAML = """\
 # Three training sizes and a larger one that the search never sees, on the Python standard library's own sources.
 name: quickstart
-corpus: {vocab_size: 1024}              # or path: a folder made by `raylr data`, or files: [your text, JSONL or Parquet]
+corpus: {vocab_size: 1024}              # or path: a folder made by `raylr data`, or files: [text, JSONL or Parquet]
 
 model: {heads: 4, kv_heads: 2, head_dim: 16, experts: 8, top_k: 2, layers: 2}   # what all sizes share
 sizes:

@@ -6,8 +6,8 @@ import base64
 import html
 import io
 import math
-import os
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -22,28 +22,6 @@ if TYPE_CHECKING:
     from raylr.study import StudyResult
 
 _PNG_DPI = 160
-
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>raylr: $name</title><style>
-body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:#1f2430;max-width:1080px;margin:2rem auto;padding:0 1.2rem}
-h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .4rem;border-bottom:1px solid #e3e6ec;padding-bottom:.2rem}
-.answer{background:#fff6ef;border-left:4px solid #c2410c;padding:.8rem 1.1rem;margin:1.2rem 0;border-radius:0 6px 6px 0}
-.answer b{font-size:1.5rem;color:#c2410c}.dim{color:#667085}.warn{color:#9a3412}
-table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid #eef0f4}th{color:#667085;font-weight:600}
-th:first-child,td:first-child,.left{text-align:left}
-img{max-width:100%;height:auto}code{background:#f3f4f7;padding:.1rem .3rem;border-radius:4px}figure{margin:.8rem 0}
-figcaption{color:#667085;font-size:.9rem}
-</style></head><body>
-<h1>Which learning rate? <span class="dim">$name</span></h1>
-$answer
-$sections
-<p class="dim">Made by raylr from the run table in <code>$folder</code>; <code>raylr report</code> makes it again. Method: Zhou et al.
-2026, “How to Set the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after
-warmup; losses are validation losses in nats per token; intervals are 90 % intervals.</p>
-</body></html>
-""")
 
 
 def write_report(result: StudyResult) -> Path:
@@ -64,7 +42,8 @@ def write_report(result: StudyResult) -> Path:
         ),
     }
     images = {name: _save(figure, folder / name) for name, figure in pictures.items() if figure is not None}
-    page = _PAGE.substitute(
+    template = Template(resources.files("raylr").joinpath("report_template.html").read_text())
+    page = template.substitute(
         name=html.escape(result.spec.name),
         folder=html.escape(result.directory.name),
         answer=_answer(result),
@@ -73,7 +52,7 @@ def write_report(result: StudyResult) -> Path:
     path = result.directory / "report.html"
     temporary = path.with_name(".report.html.tmp")
     temporary.write_text(page)
-    os.replace(temporary, path)
+    temporary.replace(path)
     return path
 
 
@@ -86,7 +65,8 @@ def _answer(result: StudyResult) -> str:
     return (
         f'<div class="answer">At {place}: <b>LR {format_lr(prediction.lr)}</b><br>'
         f"{prediction.level:.0%} interval {interval(prediction.lr_low, prediction.lr_high)}, optimum of the "
-        f'{html.escape(result.fit.law.objective)} loss.<br><span class="dim">{html.escape(prediction.message)}</span></div>'
+        f"{html.escape(result.fit.law.objective)} loss.<br>"
+        f'<span class="dim">{html.escape(prediction.message)}</span></div>'
     )
 
 
@@ -104,14 +84,15 @@ def _sections(result: StudyResult, images: dict[str, str]) -> Iterable[str]:
     )  # fmt: skip
     yield _picture(
         images, "figure-1b-loss-over-lr",
-        "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones extrapolated from "
-        "shorter runs by Eq. 4; triangles are the optima, thick bars their 90 % intervals.",
+        "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
+        "extrapolated from shorter runs by Eq. 4; triangles are the optima, thick bars their 90 % intervals.",
     )  # fmt: skip
     yield "<h2>The law</h2>"
     yield f"<p><code>{html.escape(law_text(fit.law))}</code></p>" + _law_intervals(result)
     yield _picture(
         images, "figure-2-law",
-        "Figure 2 of the paper for this study: the optima with their intervals, the law (lines), and its prediction (star, band).",
+        "Figure 2 of the paper for this study: the optima with their intervals, the law (lines), and its prediction "
+        "(star, band).",
     )  # fmt: skip
     if result.check is not None:
         yield "<h2>The check</h2>"
@@ -125,19 +106,20 @@ def _sections(result: StudyResult, images: dict[str, str]) -> Iterable[str]:
     yield _table(
         ["", "tokens", "FLOPs", "of the full grid"],
         [
-            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}", f"{cost.token_share:.0%} of tokens, {cost.flop_share:.0%} of FLOPs"],
+            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}",
+             f"{cost.token_share:.0%} of tokens, {cost.flop_share:.0%} of FLOPs"],
             ["full grid to the full budget", format_count(cost.grid_tokens), f"{cost.grid_flops:.3g}", ""],
             ["check at the target", format_count(cost.check_tokens), f"{cost.check_flops:.3g}", ""],
         ],
     )  # fmt: skip
     yield (
-        f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {len(result.spec.sizes)} sizes, all trained to '
-        f"{format_count(max(result.spec.token_budgets))} tokens.</p>"
+        f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {len(result.spec.sizes)} sizes, all '
+        f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
     yield "<h2>The runs</h2>"
     caption = (
-        "Figure 14 of the paper for this study: every run with its power law (Eq. 4). A dashed vertical line marks where a run "
-        "was stopped; right of it the curve is a prediction with its 90 % interval."
+        "Figure 14 of the paper for this study: every run with its power law (Eq. 4). A dashed vertical line marks "
+        "where a run was stopped; right of it the curve is a prediction with its 90 % interval."
     )
     yield _picture(images, "figure-14-all-loss-curves", caption)
     yield _picture(

@@ -36,7 +36,7 @@ class CorpusSpec(_Spec):
     path: Path | None = None
     """A corpus folder made by `raylr data`; `files`, `vocab_size` and `tokenizer` are then not used."""
     files: tuple[Path, ...] = ()
-    """Text, JSONL or Parquet files or folders. Neither `path` nor `files`: the Python standard library's own sources."""
+    """Text, JSONL or Parquet files or folders. Without these and `path`: the Python standard library's sources."""
     vocab_size: int = Field(default=2048, ge=257)
     """Size of the byte-level BPE vocabulary to train."""
     tokenizer: Path | None = None
@@ -103,7 +103,7 @@ class ResourceSpec(_Spec):
 
 
 class StudySpec(_Spec):
-    """A Fitting study: sizes × token budgets × an LR range → the law of the optimal LR, and its prediction at a target."""
+    """A Fitting study: sizes × token budgets × an LR range → the law of the optimal LR, its prediction at a target."""
 
     name: str = "study"
     corpus: CorpusSpec = CorpusSpec()

@@ -14,7 +14,6 @@ A study is a folder. Started again it goes on where it was, whatever stopped it;
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,8 +79,8 @@ class FittingStudy:
     def run(self) -> StudyResult:
         """Search, fit, predict and check; what was done before is not done again.
 
-        Raises InputError for a spec that cannot be trained or when every run diverged, KeyboardInterrupt on Ctrl-C; everything
-        measured until then is kept.
+        Raises InputError for a spec that cannot be trained or when every run diverged, KeyboardInterrupt on Ctrl-C;
+        everything measured until then is kept.
         """
         with self._lock():
             self._search()
@@ -112,7 +111,7 @@ class FittingStudy:
             ),
         )
 
-    # -- stages ---------------------------------------------------------------------------------------------------------
+    # -- stages --
 
     def _search(self) -> None:
         from raylr.searchers import Cell, PowerLawScheduler, QuadraticSearch
@@ -147,7 +146,8 @@ class FittingStudy:
         if all(row["status"] == "diverged" for row in self.trials.read().to_pylist() if row["role"] == "search"):
             lrs = self.trials.read().column("lr").to_pylist()
             raise InputError(
-                f"every run diverged, at LRs from {min(lrs):.2e} to {max(lrs):.2e}; lower lr.low and lr.high, and look at the data"
+                f"every run diverged, at LRs from {min(lrs):.2e} to {max(lrs):.2e}; lower lr.low and lr.high, and "
+                "look at the data"
             )
 
     def _predict(self, fit: StudyFit) -> LRPrediction | None:
@@ -188,8 +188,8 @@ class FittingStudy:
             )
         if writer.errors:
             raise RuntimeError(
-                f"{len(writer.errors)} of the runs failed, first {writer.errors[0]}; what was measured is kept, and the same "
-                "command tries again"
+                f"{len(writer.errors)} of the runs failed, first {writer.errors[0]}; what was measured is kept, and "
+                "the same command tries again"
             )
         self._drop_checkpoints()
 
@@ -208,8 +208,8 @@ class FittingStudy:
         need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
         if corpus.train_tokens < need:
             raise InputError(
-                f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run needs "
-                f"{format_count(need)}; give it more text or lower the budgets"
+                f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run "
+                f"needs {format_count(need)}; give it more text or lower the budgets"
             )
         models = self.spec.models() | ({checked.name: self.spec.target_model()} if checked else {})
         for name, model in models.items():
@@ -235,7 +235,7 @@ class FittingStudy:
             "study": str(self.directory),
         }
 
-    # -- the folder -----------------------------------------------------------------------------------------------------
+    # -- the folder --
 
     def _claim(self) -> None:
         path = self.directory / SPEC_FILE
@@ -247,7 +247,8 @@ class FittingStudy:
                 )  # nothing measured yet: the new spec may have it
             elif differences:
                 raise InputError(
-                    f"{self.directory} holds a study of another spec ({'; '.join(differences[:3])}); choose another folder"
+                    f"{self.directory} holds a study of another spec ({'; '.join(differences[:3])}); "
+                    "choose another folder"
                 )
             else:
                 return
@@ -288,4 +289,4 @@ def _write(path: Path, text: str) -> None:
     """Replace a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,8 +60,8 @@ class FixedSearch(Searcher):
 class ReplaySearch(Searcher):
     """Stands before a searcher and answers from the tables what was measured in an earlier run of the study.
 
-    `suggest` returns only what must still be run. The inner searcher hears of known trials exactly what it heard, or would
-    have heard, from Tune: every evaluation, then the last result with what the scheduler added to it.
+    `suggest` returns only what must still be run. The inner searcher hears of known trials exactly what it heard, or
+    would have heard, from Tune: every evaluation, then the last result with what the scheduler added to it.
     """
 
     def __init__(self, inner: Searcher, evaluations: FragmentTable, trials: FragmentTable, progress: Progress) -> None:
@@ -103,7 +104,7 @@ class ReplaySearch(Searcher):
     def needs_training(self) -> bool:
         """Whether anything is left to run; a finished study learns so without a cluster."""
         self._ahead = self._ahead or self._next()
-        return self._ahead != Searcher.FINISHED
+        return not isinstance(self._ahead, str)
 
     def _next(self) -> tuple[str, Config] | str | None:
         while True:
@@ -154,7 +155,7 @@ class TableWriter(Callback):
         self._progress.evaluated(row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Write a trial's end. A trial that ended by itself before its budget, undiverged, is an error and not written."""
+        """Write a trial's end. A trial that just ended before its budget, undiverged, is an error and not written."""
         result, config = trial.last_result, trial.config
         decision = result.get(DECISION)
         reached = int(result.get("tokens") or 0)
@@ -232,11 +233,13 @@ def _folder_name(trial: Trial) -> str:
 
 @contextlib.contextmanager
 def ray_session() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for the time being."""
+    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now."""
     if ray.is_initialized():
         yield
         return
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
+    for name in ("ray.tune", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)

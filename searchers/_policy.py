@@ -30,6 +30,8 @@ LEVEL = 0.9
 REFINE = 4
 """Finite losses from which trials are placed to find the lowest loss (mean less one standard deviation); before, they
 are placed to find the shape."""
+MANY = 16
+"""Trials from which a round grows with their number, so that the time per trial does not."""
 APART = 0.05
 """No two trials are closer than this in ln lr."""
 
@@ -143,6 +145,13 @@ class CellSearch:
             return
         if not any(r.state == "done" for r in self.runs):
             self.queue = self._first()[:left]
+            return
+        tried = len(self.runs)
+        if tried >= MANY:  # one more loss changes little: place a round at the quantiles of the optimum
+            size = min(max(self.batch, tried // MANY), left)
+            low, high = self.window()
+            places = self.posterior().quantiles((np.arange(size) + 0.5) / size)
+            self.queue = [readable(min(max(float(x), low), high)) for x in places]
             return
         fantasies: list[tuple[float, float]] = []
         for _ in range(min(self.batch, left)):

@@ -38,7 +38,7 @@ CURVATURES: Array = np.geomspace(1e-3, 0.3, 15)
 """Grid of the relative curvature c, 1/ln(lr)²: 0.003-0.04 for language-model losses, more for other metrics."""
 GRID = 128
 """Points of the grid of ln lr."""
-MOST = 24
+MOST = 16
 """Losses that the posterior looks at: the best ones. The rest lie far from the optimum and only cost time."""
 NOISE = 1e-3
 """Prior scale of the noise of one run, relative: seeds of one setting differ by 0.1-0.4 %."""
@@ -145,11 +145,15 @@ class Posterior:
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Central interval of x* that holds `level` of the probability."""
+        low, high = self.quantiles(np.array([(1 - level) / 2, (1 + level) / 2]))
+        return float(low), float(high)
+
+    def quantiles(self, levels: Array) -> Array:
+        """Quantiles of x*, with the part that one noisy curve adds."""
         blur = np.exp(-0.5 * ((self.x[:, None] - self.x) / WANDER) ** 2)
         cdf = np.concatenate([[0.0], np.cumsum((blur / blur.sum(axis=0)) @ self.marginal())])
         edges = np.concatenate([self.x - _spacing(self.x) / 2, [self.x[-1] + _spacing(self.x) / 2]])
-        low, high = np.interp([(1 - level) / 2, (1 + level) / 2], cdf, edges)
-        return float(low), float(high)
+        return np.interp(levels, cdf, edges)
 
     def beyond(self, low: float, high: float) -> tuple[float, float]:
         """Probability that x* lies below `low`, and above `high`."""

@@ -34,9 +34,7 @@ def regrets(peer: Peer, cells: list[Cell], seeds: int, most: int) -> np.ndarray:
 
 def full_evaluations(table: str, cells: list[Cell], args: argparse.Namespace) -> dict[str, Any]:
     """Table of regret against evaluations for one file."""
-    print(
-        f"\n{table}: {len(cells)} cells, {args.seeds} seeds; regret in %, mean (90th percentile), after n full evaluations"
-    )
+    print(print(f"\n{table}: {len(cells)} cells, {args.seeds} seeds; regret in %, mean (90th percentile)"))
     print(f"{'':22}" + "".join(f"{n:>17}" for n in COUNTS))
     out: dict[str, Any] = {}
     for peer in peers():
@@ -62,8 +60,7 @@ def evaluations_to(mean: list[float], level: float) -> float:
 
 
 def later_cells(table: str, cells: list[Cell], seeds: int) -> dict[str, Any]:
-    """Trials per cell, and regret, of cells searched together with three known ones (same batch size, other
-    budgets/sizes)."""
+    """Trials and regret of cells searched after three known ones (same batch size, other budgets and sizes)."""
     groups: dict[Any, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
@@ -110,7 +107,7 @@ def _time_one(peer: Peer, counts: tuple[int, ...]) -> tuple[dict[int, float], di
     noise = np.random.default_rng(0)
     suggest: dict[int, list[float]] = {}
     complete: dict[int, list[float]] = {}
-    for n in range(1, counts[-1] + 10):
+    for n in range(1, counts[-1] + counts[-1] // 10):
         begin = time.perf_counter()
         config = search.suggest(str(n))
         middle = time.perf_counter()
@@ -119,11 +116,11 @@ def _time_one(peer: Peer, counts: tuple[int, ...]) -> tuple[dict[int, float], di
         search.on_trial_complete(str(n), {"loss": float(loss), "training_iteration": 1})
         end = time.perf_counter()
         for m in counts:
-            if m <= n < m + 10:
+            if m <= n < m + max(10, m // 10):
                 suggest.setdefault(m, []).append(middle - begin)
                 complete.setdefault(m, []).append(end - again)
-    median = [{m: 1e3 * float(np.median(v)) for m, v in d.items()} for d in (suggest, complete)]
-    return median[0], median[1]
+    mean = [{m: 1e3 * float(np.mean(v)) for m, v in d.items()} for d in (suggest, complete)]
+    return mean[0], mean[1]
 
 
 def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:

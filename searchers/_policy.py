@@ -118,6 +118,21 @@ class CellSearch:
         """Trials handed out so far."""
         return len(self.runs) - self.given
 
+    def ask(self) -> float:
+        """ln lr of the next trial now, whatever is still running: for those who cannot wait for a round to end."""
+        if len(self.runs) < 2:
+            free = [p for p in self._first() if all(abs(p - r.log_lr) > APART for r in self.runs)]
+            return (free or self._first())[0]
+        post = self.posterior()
+        if post.count == 0:
+            low = self.low if not self.extend else self.low - EXTEND_MOST
+            return readable(max(low, min(r.log_lr for r in self.runs) - FIRST_LEAST))
+        fantasies: list[tuple[float, float]] = []
+        for run in self.runs:
+            if run.state == "pending" and len(fantasies) < MANY:
+                fantasies.append((run.log_lr, post.predict(run.log_lr)[0]))
+        return readable(self._most_informative(self.posterior(fantasies) if fantasies else post, []))
+
     def posterior(self, fantasies: list[tuple[float, float]] | None = None) -> Posterior:
         """Posterior from all ended runs (and imagined ones)."""
         ended = [r for r in self.runs if r.state in ("done", "diverged")]
@@ -140,7 +155,7 @@ class CellSearch:
 
     def _plan(self) -> None:
         left = self.max_trials - self.tried()
-        if left <= 0 or self._settled():
+        if left <= 0 or self.settled():
             self.finished = True
             return
         if not any(r.state == "done" for r in self.runs):
@@ -195,7 +210,7 @@ class CellSearch:
         value = post.information() if post.count < REFINE else post.sd - post.mean
         return float(post.x[int(np.argmax(np.where(allowed, value, -np.inf)))])
 
-    def _settled(self) -> bool:
+    def settled(self) -> bool:
         """Whether the optimum is known within tolerance."""
         done = sum(r.state == "done" for r in self.runs)
         if done < (3 if self.prior.center is None else 2):

@@ -153,7 +153,7 @@ class Posterior:
         blur = np.exp(-0.5 * ((self.x[:, None] - self.x) / WANDER) ** 2)
         cdf = np.concatenate([[0.0], np.cumsum((blur / blur.sum(axis=0)) @ self.marginal())])
         edges = np.concatenate([self.x - _spacing(self.x) / 2, [self.x[-1] + _spacing(self.x) / 2]])
-        return np.interp(levels, cdf, edges)
+        return np.asarray(np.interp(levels, cdf, edges), dtype=np.float64)
 
     def beyond(self, low: float, high: float) -> tuple[float, float]:
         """Probability that x* lies below `low`, and above `high`."""

@@ -161,25 +161,15 @@ class PowerLawScheduler(TrialScheduler):
 
     def _decide(self, trial: Trial, curve: Curve) -> str | None:
         """What to stop this trial for, or None."""
-        if curve.diverged():
-            return "diverged"
         target = self._target_of(trial)
         if target is None:
-            return None
-        now = curve.tokens[-1]
-        if now >= target:
-            return "complete"
-        if self.min_fraction >= 1 or now < self.min_fraction * target:
-            return None
-        loss, stderr = curve.extrapolate(target)
-        before = self._last.get(trial.trial_id)
-        self._last[trial.trial_id] = (loss, stderr)
-        allowed = self.tolerance * abs(loss)
-        if stderr <= allowed and before is not None and abs(before[0] - loss) <= allowed:
-            return "truncated"
-        if self.prune and math.isfinite(stderr) and self._cannot_win(trial.trial_id, loss, stderr):
-            return "pruned"
-        return None
+            return "diverged" if curve.diverged() else None
+        decision = curve.verdict(target, min_fraction=self.min_fraction, tolerance=self.tolerance)
+        if decision is None and self.prune and curve.tokens[-1] >= self.min_fraction * target:
+            loss, stderr = self._last[trial.trial_id] = curve.extrapolate(target)
+            if math.isfinite(stderr) and self._cannot_win(trial.trial_id, loss, stderr):
+                return "pruned"
+        return decision
 
     def _cannot_win(self, trial_id: str, loss: float, stderr: float) -> bool:
         others = [v for t, v in self._last.items() if t != trial_id and math.isfinite(v[1])]

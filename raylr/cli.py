@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -45,6 +46,8 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
     out
         The study's folder; by default runs/ and the spec's name.
     """
+    from rich.console import Console
+
     from raylr.ending import show_result
     from raylr.progress import ConsoleProgress
     from raylr.quickstart import quickstart_spec
@@ -57,16 +60,26 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
     folder = out or Path("runs") / asked.name
     with ConsoleProgress(console) as progress:
         study = FittingStudy(asked, folder, progress=progress)
+        said = study.ending()
+        if said is not None:
+            console.print(f"{folder} is finished; nothing was run.", highlight=False)
+            console.print(said, end="", highlight=False, markup=False, soft_wrap=True)
+            return
         progress.stage(f"Study {asked.name} in {folder}: {summary(asked)}")
         try:
             result = study.run()
         except KeyboardInterrupt:
             again = f"raylr search{f' {spec}' if spec else ''}{f' --out {out}' if out else ''}"
-            console.print(f"Stopped. Everything measured is kept in {folder}; `{again}` goes on.", highlight=False)
+            console.print(
+                f"Stopped. Everything measured is kept in {folder}; `{again}` goes on.", highlight=False, soft_wrap=True
+            )
             raise SystemExit(EXIT_INTERRUPTED) from None
         progress.stage("Writing the report")
         report = write_report(result)
     show_result(result, report, console)
+    text = io.StringIO()
+    show_result(result, report, Console(file=text, width=console.width))
+    study.end(text.getvalue())
 
 
 @app.command

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def show_result(result: StudyResult, report: Path | None, console: Console) -> None:
     """Print what a study found."""
-    table = Table(title="Optimal learning rates", title_justify="left", box=None, padding=(0, 2))
-    for name in ("size", "parameters", "tokens", "optimal LR", "90 % interval", "loss", ""):
-        table.add_column(name, justify="left" if name in ("size", "") else "right")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("size", "params", "tokens", "optimal LR", "90 % interval", "loss"):
+        table.add_column(name, justify="left" if name == "size" else "right", no_wrap=True)
     for cell in result.fit.cells:
         table.add_row(
             cell.size,
@@ -29,10 +29,12 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
             format_lr(cell.lr_opt),
             interval(cell.lr_low, cell.lr_high),
             f"{cell.loss:.4f}",
-            "" if cell.status == "ok" else cell.message,
         )
     console.print()
     console.print(table)
+    for cell in result.fit.cells:
+        if cell.status != "ok":
+            _say(console, f"[dim]{cell.size} at {format_count(cell.tokens)}: {cell.message}[/]")
     console.print()
     show_law(result.fit.law, console)
     if result.prediction:

@@ -165,10 +165,8 @@ def _outcome(row: Mapping[str, Any]) -> str:
             return f"loss {row['loss']:.4f} at {tokens}"
         case "truncated":
             stderr = row["target_loss_stderr"]
-            return (
-                f"loss {row['loss']:.4f} at {tokens}, stopped; {row['target_loss']:.4f} ± {stderr:.4f} "
-                f"expected at {format_count(row['target_tokens'])}"
-            )
+            expected = f"{row['target_loss']:.4f} ± {stderr:.4f} at {format_count(row['target_tokens'])}"
+            return f"stopped at {tokens}, expect {expected}"
         case "diverged":
             return f"diverged at {tokens}"
         case status:

@@ -8,16 +8,20 @@ A study is a folder. Started again it goes on where it was, whatever stopped it;
     trials/         one row per ended trial                 } made again from these two alone
     checkpoints/    of runs that have not ended, and of those that the spec keeps
     law.json        the law
+    ending.json     what was said at the end, so that a finished study answers at once
     report.html     the report, figures/ beside it
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256 as digest
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from raylr.trainables.spec import ModelSpec
 
 SPEC_FILE = "spec.yaml"
 LAW_FILE = "law.json"
+ENDING_FILE = "ending.json"
 CORPUS_MANIFEST = "manifest.json"
 
 
@@ -84,21 +89,23 @@ class FittingStudy:
         """
         with self._lock():
             self._search()
-            prediction = self._predict(self.fit())
+            fit = self.fit()
+            prediction = self._predict(fit)
             target = self.spec.target
             if prediction and target and target.check:
                 self._check(prediction)
-            return self.result()
+            return self.result(fit)
 
     def fit(self) -> StudyFit:
         """Fit the law to the run table as it is, and write law.json."""
+        self.progress.stage("Fitting the law")
         fit = fit_study(self.evaluations.read(), self.spec.token_budgets, objective=self.spec.objective)
         _write(self.directory / LAW_FILE, fit.law.to_json())
         return fit
 
-    def result(self) -> StudyResult:
-        """Put together what the study has found so far; trains nothing."""
-        fit, table, target = self.fit(), self.evaluations.read(), self.spec.target
+    def result(self, fit: StudyFit | None = None) -> StudyResult:
+        """Put together what the study has found so far, from `fit` or a new one; trains nothing."""
+        fit, table, target = fit or self.fit(), self.evaluations.read(), self.spec.target
         prediction = self._predict(fit)
         return StudyResult(
             spec=self.spec,
@@ -110,6 +117,18 @@ class FittingStudy:
                 table, sizes=list(self.spec.sizes), grid=self.spec.lr.grid, budget=max(self.spec.token_budgets)
             ),
         )
+
+    def ending(self) -> str | None:
+        """Return what was said at the study's end, if it has ended and nothing was measured since; None otherwise."""
+        path = self.directory / ENDING_FILE
+        if not path.exists():
+            return None
+        ending = json.loads(path.read_text())
+        return str(ending["text"]) if ending["state"] == self._state() else None
+
+    def end(self, text: str) -> None:
+        """Note that the study has ended, and what was said then."""
+        _write(self.directory / ENDING_FILE, json.dumps({"state": self._state(), "text": text}))
 
     # -- stages --
 
@@ -236,6 +255,12 @@ class FittingStudy:
         }
 
     # -- the folder --
+
+    def _state(self) -> dict[str, Any]:
+        """What an ending holds for: the code's version, and every fragment of the tables."""
+        names = [path.name for table in (self.evaluations, self.trials) for path in table.fragments()]
+        spec = self.spec.model_dump_json()
+        return {"raylr": version("raylr"), "tables": digest("\n".join([spec, *names]).encode()).hexdigest()}
 
     def _claim(self) -> None:
         path = self.directory / SPEC_FILE

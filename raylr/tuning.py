@@ -189,8 +189,8 @@ class TableWriter(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Note the error; the trial is not in the table, so the next run of the study tries it again."""
-        text = trial.get_error() or "unknown error"
-        self.errors.append(f"{trial_key(trial.config)}: {str(text).strip().splitlines()[-1]}")
+        text = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
+        self.errors.append(f"{trial_key(trial.config)}: {text} (in full: {trial.local_path}/error.txt)")
 
 
 def run_trials(
@@ -238,8 +238,9 @@ def ray_session() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
     for name in ("ray.tune", "ray._private.authentication"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are told by TableWriter
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)

@@ -1,0 +1,5 @@
+"""`python -m raylr`: the command line."""
+
+from raylr.cli import main
+
+main()

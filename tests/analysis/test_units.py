@@ -1,0 +1,46 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raylr.analysis.units import format_count, format_lr, parse_count
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("12e9", 12e9),
+        ("12B", 12e9),
+        ("1.5M", 1.5e6),
+        ("500_000", 5e5),
+        ("2k", 2e3),
+        ("3T", 3e12),
+        (7, 7.0),
+        ("7 b", 7e9),
+    ],
+)
+def test_counts_as_people_write_them(text, count):
+    assert parse_count(text) == pytest.approx(count)
+
+
+@pytest.mark.parametrize("text", ["", "many", "1e", "-5", "0", 0, -1, math.nan, math.inf, True, None, "1.2.3", [5]])
+def test_what_is_no_positive_count_is_refused(text):
+    with pytest.raises(ValueError, match="count"):
+        parse_count(text)
+
+
+@given(st.floats(1, 1e15))
+def test_a_count_survives_being_written(count):
+    assert parse_count(format_count(count)) == pytest.approx(count, rel=6e-3)
+
+
+@given(st.floats(1e-9, 10))
+def test_an_lr_survives_being_written(lr):
+    assert float(format_lr(lr)) == pytest.approx(lr, rel=6e-3)
+
+
+def test_what_is_not_finite_is_written_as_it_is():
+    assert format_lr(math.nan) == "nan"
+    assert format_lr(0.0) == "0.0"
+    assert format_count(math.inf) == "inf"

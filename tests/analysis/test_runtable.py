@@ -41,7 +41,7 @@ def test_a_write_that_was_cut_off_is_not_seen(table):
 
 def test_a_damaged_fragment_is_named(table):
     (table.folder / "00000000-bad.parquet").write_bytes(b"not parquet")
-    with pytest.raises(ValueError, match="00000000-bad.parquet is damaged"):
+    with pytest.raises(ValueError, match=r"00000000-bad\.parquet is damaged"):
         table.read()
 
 

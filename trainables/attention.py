@@ -1,48 +1,63 @@
 """Causal attention with grouped queries: SDPA on an accelerator, row blocks of plain products on the CPU (faster
 there).
 
-Shapes: B batch, H query heads, K key/value heads, n = H / K, T positions, d head size; q [B, H, T, d], k and v [B, K,
-T, d].
+Shapes: B batch, T positions, H query heads, K key/value heads, d head size.
 """
+
+from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCKS = 4
-"""Row blocks of the CPU path: a row of block i of b sees (i + 1) / b of the columns, so 5/8 of the square is
-computed."""
+from raylr.trainables.kernels import BlockedAttention
+
+BLOCK_ROWS = 64
+"""Rows of a block of the CPU path, where T is a multiple of it: a block computes the columns up to its own end only."""
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None = None) -> Tensor:
-    """softmax(q·kᵀ/√d)·v over the past: [B, H, T, d]. `documents` [B, T], if given: attention stays within equal
-    numbers."""
-    if q.device.type == "cpu":
-        return _blocked(q, k, v, documents)
+def rope_tables(T: int, d: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions 0..T-1, [T, 1, d] each, in fp32."""
+    inverse = 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.float, device=device) / d))
+    angles = torch.arange(T, device=device).float()[:, None] * inverse
+    angles = torch.cat((angles, angles), -1)[:, None]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE of x [B, T, heads, d] in Hugging Face's layout: coordinate i is paired with i + d/2."""
+    half = x.shape[-1] // 2
+    return x * cos.to(x.dtype) + torch.cat((-x[..., half:], x[..., :half]), -1) * sin.to(x.dtype)
+
+
+def causal_attention(
+    qkv: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    eps: float,
+    rope: tuple[Tensor, Tensor],
+    heads: int,
+    documents: Tensor | None = None,
+) -> Tensor:
+    """softmax(q·kᵀ/√d)·v over the past, after QK norm and RoPE: [B, T, H·d].
+
+    `qkv` [B, T, (H + 2K)·d] are the three projections side by side, `norms` the weights [d] of the RMS norms of q and k
+    (None: no norm). `documents` [B, T], if given: attention stays within equal numbers.
+    """
+    B, T, _ = qkv.shape
+    q_norm, k_norm = norms or (None, None)
+    if qkv.device.type == "cpu":
+        blocks = T // BLOCK_ROWS if T % BLOCK_ROWS == 0 else 1
+        out: Tensor = BlockedAttention.apply(qkv, q_norm, k_norm, eps, *rope, documents, heads, blocks)
+        return out
+    d = rope[0].shape[-1]
+    kv_heads = (qkv.shape[-1] // d - heads) // 2
+    q, k, v = qkv.view(B, T, -1, d).split((heads, kv_heads, kv_heads), dim=2)
+    if norms is not None:
+        q, k = F.rms_norm(q, (d,), q_norm, eps), F.rms_norm(k, (d,), k_norm, eps)
     mask = None
     if documents is not None:
-        T = q.shape[2]
-        past = torch.ones(T, T, dtype=torch.bool, device=q.device).tril()
+        past = torch.ones(T, T, dtype=torch.bool, device=qkv.device).tril()
         mask = (documents[:, None, :, None] == documents[:, None, None, :]) & past
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
-
-
-def _blocked(q: Tensor, k: Tensor, v: Tensor, documents: Tensor | None) -> Tensor:
-    B, H, T, d = q.shape
-    K = k.shape[1]
-    n, blocks = H // K, BLOCKS if T % BLOCKS == 0 else 1
-    rows = T // blocks
-    q = q.reshape(B * K, n, T, d) * d**-0.5
-    k, v = k.reshape(B * K, T, d), v.reshape(B * K, T, d)
-    future = torch.full((rows, rows), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
-    out = []
-    for i in range(blocks):
-        first, end = i * rows, (i + 1) * rows
-        scores = torch.bmm(q[:, :, first:end].reshape(B * K, n * rows, d), k[:, :end].transpose(1, 2))
-        scores = scores.view(B * K, n, rows, end) + F.pad(future, (first, 0))
-        if documents is not None:
-            other = documents[:, first:end, None] != documents[:, None, :end]
-            scores = scores.view(B, K * n, rows, end).masked_fill(other[:, None], float("-inf")).view_as(scores)
-        weights = F.softmax(scores, -1, dtype=torch.float32).to(v.dtype)
-        out.append(torch.bmm(weights.view(B * K, n * rows, end), v[:, :end]).view(B * K, n, rows, d))
-    return torch.cat(out, 2).view(B, H, T, d)
+    q, k, v = rotate(q, *rope).transpose(1, 2), rotate(k, *rope).transpose(1, 2), v.transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
+    return out.transpose(1, 2).reshape(B, T, -1)

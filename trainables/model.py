@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from raylr.trainables.attention import causal_attention
+from raylr.trainables.attention import causal_attention, rope_tables
 from raylr.trainables.experts import mixture
+from raylr.trainables.kernels import LinearCrossEntropy, RMSNormalise
 from raylr.trainables.spec import ModelSpec
 
 
@@ -39,21 +40,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as x."""
+        if x.device.type == "cpu":
+            y: Tensor = RMSNormalise.apply(x, self.weight, self.eps)
+            return y
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
-
-
-def rope_tables(T: int, d: int, theta: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions 0..T-1, [T, d] each, computed in fp32 and cast to the type of `like`."""
-    inverse = 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.float, device=like.device) / d))
-    angles = torch.arange(T, device=like.device).float()[:, None] * inverse
-    angles = torch.cat((angles, angles), -1)
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE in Hugging Face's layout: coordinate i is paired with i + d/2."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
 
 
 class Attention(nn.Module):
@@ -62,21 +52,20 @@ class Attention(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         h, d = spec.hidden_size, spec.head_dim
-        self.head_dim = d
+        self.heads, self.eps = spec.heads, spec.rms_norm_eps
         self.q_proj = nn.Linear(h, spec.heads * d, bias=False)
         self.k_proj = nn.Linear(h, spec.kv_heads * d, bias=False)
         self.v_proj = nn.Linear(h, spec.kv_heads * d, bias=False)
         self.o_proj = nn.Linear(spec.heads * d, h, bias=False)
-        self.q_norm = RMSNorm(d, spec.rms_norm_eps) if spec.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(d, spec.rms_norm_eps) if spec.qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(d, spec.rms_norm_eps) if spec.qk_norm else None
+        self.k_norm = RMSNorm(d, spec.rms_norm_eps) if spec.qk_norm else None
 
     def forward(self, x_BTh: Tensor, rope: tuple[Tensor, Tensor], documents_BT: Tensor | None) -> Tensor:
         """[B, T, h]."""
-        B, T, _ = x_BTh.shape
-        q, k, v = (proj(x_BTh).view(B, T, -1, self.head_dim) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = rotate(self.q_norm(q).transpose(1, 2), *rope), rotate(self.k_norm(k).transpose(1, 2), *rope)
-        out = causal_attention(q, k, v.transpose(1, 2), documents_BT)
-        y_BTh: Tensor = self.o_proj(out.transpose(1, 2).reshape(B, T, -1))
+        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+        norms = (self.q_norm.weight, self.k_norm.weight) if self.q_norm and self.k_norm else None
+        out = causal_attention(F.linear(x_BTh, weight), norms, self.eps, rope, self.heads, documents_BT)
+        y_BTh: Tensor = self.o_proj(out)
         return y_BTh
 
 
@@ -126,8 +115,8 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(spec.experts, spec.hidden_size, spec.expert_size))
         self.act_fn = nn.SiLU()
 
-    def forward(self, x_Nh: Tensor, experts_Nk: Tensor, weights_Nk: Tensor) -> Tensor:
-        """[N, h]."""
+    def forward(self, x_Nh: Tensor, experts_Nk: Tensor, weights_Nk: Tensor) -> tuple[Tensor, Tensor]:
+        """Output [N, h] and tokens of each expert [E]."""
         return mixture(x_Nh, self.gate_up_proj, self.down_proj, experts_Nk, weights_Nk)
 
 
@@ -142,16 +131,12 @@ class MoE(nn.Module):
         self.shared_expert_gate = nn.Linear(spec.hidden_size, 1, bias=False) if spec.shared_expert_size else None
 
     def forward(self, x_BTh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Output [B, T, h]; tokens per expert [E] (fp32, no gradient); sum of router probabilities per expert [E]."""
+        """Output [B, T, h]; tokens per expert [E] (integers); sum of router probabilities per expert [E]."""
         x_Nh = x_BTh.reshape(-1, x_BTh.shape[-1])
         probs_NE, weights_Nk, experts_Nk = self.gate(x_Nh)
-        y_Nh = self.experts(x_Nh, experts_Nk, weights_Nk)
+        y_Nh, load_E = self.experts(x_Nh, experts_Nk, weights_Nk)
         if self.shared_expert is not None and self.shared_expert_gate is not None:
             y_Nh = y_Nh + torch.sigmoid(self.shared_expert_gate(x_Nh)) * self.shared_expert(x_Nh)
-        flat = experts_Nk.reshape(-1)
-        load_E = torch.zeros(probs_NE.shape[-1], device=flat.device).scatter_add_(
-            0, flat, torch.ones_like(flat, dtype=torch.float32)
-        )
         return y_Nh.view_as(x_BTh), load_E, probs_NE.sum(0)
 
 
@@ -193,7 +178,7 @@ class Decoder(nn.Module):
     def forward(self, ids_BT: Tensor, documents_BT: Tensor | None = None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Hidden states [B, T, h] after the norm; load and probabilities per expert of each layer that has experts."""
         x_BTh = self.embed_tokens(ids_BT)
-        rope = rope_tables(ids_BT.shape[1], self.spec.head_dim, self.spec.rope_theta, x_BTh)
+        rope = rope_tables(ids_BT.shape[1], self.spec.head_dim, self.spec.rope_theta, x_BTh.device)
         loads, probs = [], []
         for layer in self.layers:
             if self.activation_checkpointing and self.training:
@@ -233,13 +218,12 @@ class Qwen3MoE(nn.Module):
     ) -> Tensor | Losses:
         """Logits [B, T, V] without labels; with labels (the next tokens, [B, T]) the losses of this batch."""
         x_BTh, loads, probs = self.model(ids_BT, documents_BT)
-        logits_BTV: Tensor = self.lm_head(x_BTh)
         if labels_BT is None:
+            logits_BTV: Tensor = self.lm_head(x_BTh)
             return logits_BTV
-        logits_NV = logits_BTV.float().flatten(0, 1)
-        cross_entropy = total = F.cross_entropy(logits_NV, labels_BT.reshape(-1))
-        if self.z_loss:
-            total = total + self.z_loss * torch.logsumexp(logits_NV, -1).square().mean()
+        total, cross_entropy = LinearCrossEntropy.apply(
+            x_BTh.flatten(0, 1), self.lm_head.weight, labels_BT.reshape(-1), self.z_loss
+        )
         aux = balance_loss(loads, probs, ids_BT.numel()) if loads else cross_entropy.new_zeros(())
         if self.spec.balance == "loss" and self.spec.aux_loss and loads:
             total = total + self.spec.aux_loss * aux

@@ -84,8 +84,8 @@ def fit_power_law(
     """Fit Eq. 4 to one curve.
 
     `tokens` and `loss`: flat arrays of one length, in any order. `burn_in`: tokens before which the curve is left
-    out, or `"auto"`. `loss_stderr`: noise of a point, nats (from the residuals without). A curve that ends in NaN, inf or above
-    its start is `diverged`. Raises ValueError for tokens that are not positive and for unequal lengths.
+    out, or `"auto"`. `loss_stderr`: noise of a point, nats (from the residuals without). A curve that ends in NaN, inf
+    or above its start is `diverged`. Raises ValueError for tokens that are not positive and for unequal lengths.
     """
     t = positive(tokens, "tokens")
     y = vector(loss, "loss")

@@ -1,17 +1,20 @@
 """Eq. 2 of Zhou et al. 2026: the loss over LRs near its optimum, L(lr) = loss_min + curvature * (ln lr - ln lr_opt)^2.
 
 Notation
-    x        ln lr, the natural logarithm                          (n,)
-    y, s     loss in nats and the standard deviation of its noise  (n,)
-    w        weight of a point, 1 / (noise^2 + model error^2)      (n,)
-    m, c     candidate optima (grid over ln lr) and curvatures     (M,), (K,)
+    x        ln lr, the natural logarithm                                        (n,)
+    y, s     loss in nats and the standard deviation of its noise                (n,)
+    w        weight of a point, 1 / (noise^2 + model error^2)                    (n,)
+    m        candidate optima, ln lr                                             (M,)
+    k, c     candidate skews (K,) and curvatures; loss_min is linear and solved for
 
-Eq. 2 is a second-order expansion: what it leaves out grows with the distance from the optimum, so a point's model error
-is taken proportional to its excess loss over the best (`MODEL_ERROR`). A run far above the rest then weighs next to
-nothing and a diverged one (NaN, inf) nothing at all: such runs only bound the optimum from above.
+Real curves are steeper above the optimum than below, so the square is bent: S(d) = 2 (exp(k d) - 1 - k d) / k^2, which
+is d^2 at k = 0, its second-order expansion for any k. The skew k is held near its prior (0 without one) and is zero on
+data that are a quadratic. What is left out still grows with the distance from the optimum: a point's model error is a
+share `MODEL_ERROR` of its excess loss over the best. A run far above the rest then weighs next to nothing, and a
+diverged one (NaN, inf, or `DIVERGED` above the best) nothing at all: it only bounds the optimum from above.
 
-The interval is a profile likelihood: all optima whose best quadratic (curvature >= 0) is not significantly worse than
-the best of all. It is one-sided where the points do not bracket the optimum, which a covariance cannot express.
+The interval is a profile likelihood: all optima whose best curve (curvature >= 0) is not significantly worse than the
+best of all. It is one-sided where the points do not bracket the optimum, which a covariance cannot express.
 """
 
 import math
@@ -22,21 +25,27 @@ from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, level_of, positive, same_length, standard_errors, vector
 
-RELATIVE_NOISE = 1e-3
-"""Noise of a loss where none is given: 0.1 % (two runs of one setting differ by 0.03-0.4 % on public curves)."""
+RELATIVE_NOISE = 5e-4
+"""Noise of a loss where none is given: 0.05 % (two runs of one setting differ by 0.03-0.4 % on public curves)."""
 NOISE_DOF = 4.0
 """How many residuals the assumed noise is worth when the residuals speak against it."""
-MODEL_ERROR = 0.15
-"""Error of Eq. 2 as a share of the excess loss over the best point."""
+MODEL_ERROR = 0.3
+"""Error of the curve as a share of the excess loss over the best point."""
 DIVERGED = 0.5
 """A loss this share above the best (and NaN, inf) is a diverged run, not a measurement of the curve."""
+SHARED_ERROR = 1.7
+"""Variance inflation of the interval: model errors of neighbouring LRs are alike, so residuals understate them."""
+SKEW_SD = 0.6
+"""Standard deviation of the skew's prior: progress as lr^-0.3 against a floor as lr^0.6 has 0.3, divergence has
+more."""
 REACH = 7.0
 """How far beyond the measured LRs, in ln lr, optima are considered; an interval that gets there is open."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuadraticPrior:
-    """What other cells say of a cell's quadratic: a log-normal curvature and, optionally, a log-normal optimum."""
+    """What other cells say of a cell's curve: a log-normal curvature and, optionally, a log-normal optimum and a
+    skew."""
 
     curvature: float
     """Nats per (ln lr)^2, above zero."""
@@ -46,14 +55,20 @@ class QuadraticPrior:
     """Centre of the optimum's prior, None for no opinion."""
     log_lr_opt_sd: float = math.inf
     """Standard deviation of ln lr_opt."""
+    skew: float = 0.0
+    """Centre of the skew's prior."""
+    skew_sd: float = SKEW_SD
+    """Standard deviation of the skew's prior."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.curvature) and self.curvature > 0):
             raise ValueError(f"the prior's curvature must be above zero, got {self.curvature}")
-        if not self.curvature_log_sd > 0 or not self.log_lr_opt_sd > 0:
-            raise ValueError("the prior's standard deviations (curvature_log_sd, log_lr_opt_sd) must be above zero")
+        if not (self.curvature_log_sd > 0 and self.log_lr_opt_sd > 0 and self.skew_sd > 0):
+            raise ValueError("the prior's curvature_log_sd, log_lr_opt_sd and skew_sd must be above zero")
         if self.lr_opt is not None and not (math.isfinite(self.lr_opt) and self.lr_opt > 0):
             raise ValueError(f"the prior's lr_opt must be above zero or None, got {self.lr_opt}")
+        if not math.isfinite(self.skew):
+            raise ValueError(f"the prior's skew must be finite, got {self.skew}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +76,25 @@ class QuadraticFit:
     """A fitted quadratic in ln lr. Fields are NaN where the points cannot tell; `status` and `message` say why."""
 
     lr_opt: float
-    """LR of the lowest loss. At `edge_*` the estimate nearest to the measured range."""
+    """LR of the lowest loss. At `edge_*` the estimate, no further than one step of the LRs beyond the measured ones."""
     loss_min: float
     """Loss at `lr_opt`, nats."""
     curvature: float
     """Nats per (ln lr)^2."""
+    skew: float = 0.0
+    """How much steeper the curve is above the optimum (third over second derivative); 0 is Eq. 2 itself."""
     r2: float
     """Share of variance explained, over the points that carry weight."""
     rmse: float
     """Root mean square residual over the same points, nats."""
     status: str
-    """`ok`, `edge_low`, `edge_high` (optimum at or beyond the lowest/highest LR), `flat`, `concave` or `too_few`."""
+    """`ok`, `edge_low`, `edge_high` (optimum beyond the lowest/highest LR), `flat`, `concave` or `too_few`."""
     message: str
     """One sentence: why this status."""
     profile_x: Array = field(repr=False)
-    """Candidate optima, ln lr."""
+    """Candidate optima, ln lr (M,)."""
     profile: Array = field(repr=False)
-    """Misfit of each candidate above the best, in units of the noise variance."""
+    """Misfit of each candidate above the best, in units of the noise variance (M,)."""
     dof: float = math.inf
     """Degrees of freedom behind the noise variance."""
     upper_bound: float = math.inf
@@ -93,19 +110,17 @@ class QuadraticFit:
         level_of(level)
         if self.profile.size == 0:
             return 0.0, self.upper_bound
-        from scipy import stats
+        from scipy import special
 
-        inside = np.flatnonzero(self.profile <= stats.f.ppf(level, 1, self.dof))
+        limit = float(special.fdtri(1.0, self.dof, level))
+        inside = np.flatnonzero(self.profile <= limit)
         first, last = int(inside[0]), int(inside[-1])
-        low = 0.0 if first == 0 else math.exp(self._crossing(first - 1, first, level))
-        high = math.inf if last == self.profile.size - 1 else math.exp(self._crossing(last, last + 1, level))
-        return low, min(high, max(self.upper_bound, low))
+        low = 0.0 if first == 0 else math.exp(self._crossing(first - 1, first, limit))
+        high = math.inf if last == self.profile.size - 1 else math.exp(self._crossing(last, last + 1, limit))
+        return low, max(min(high, self.upper_bound), low)
 
-    def _crossing(self, i: int, j: int, level: float) -> float:
-        from scipy import stats
-
-        a, b = self.profile[i], self.profile[j]
-        share = (stats.f.ppf(level, 1, self.dof) - a) / (b - a)
+    def _crossing(self, i: int, j: int, limit: float) -> float:
+        share = (limit - self.profile[i]) / (self.profile[j] - self.profile[i])
         return float(self.profile_x[i] + share * (self.profile_x[j] - self.profile_x[i]))
 
     def log_lr_stderr(self) -> float:
@@ -115,12 +130,12 @@ class QuadraticFit:
 
     def regret(self, lr: ArrayLike) -> Array | float:
         """Loss at `lr` above `loss_min`, nats, same shape as `lr`; NaN where the curve is unknown."""
-        x = np.log(positive(np.atleast_1d(np.asarray(lr, dtype=np.float64)), "lr"))
-        out = self.curvature * (x - (math.log(self.lr_opt) if self.lr_opt > 0 else math.nan)) ** 2
-        return float(out[0]) if np.ndim(lr) == 0 else out
+        d = np.log(positive(np.ravel(lr), "lr")) - (math.log(self.lr_opt) if self.lr_opt > 0 else math.nan)
+        out = (self.curvature * bend(d, np.array(self.skew))).reshape(np.shape(lr))
+        return float(out) if out.ndim == 0 else out
 
     def predict(self, lr: ArrayLike) -> Array | float:
-        """Loss at `lr`, nats, same shape as `lr`."""
+        """Loss at `lr`, nats, same shape as `lr`; NaN where the curve is unknown."""
         return self.loss_min + self.regret(lr)
 
 
@@ -129,147 +144,163 @@ def fit_quadratic(
 ) -> QuadraticFit:
     """Fit Eq. 2 to the losses of one cell.
 
-    `lr` and `loss`: flat arrays of one length, in any order, LRs may repeat (their scatter then informs the noise).
-    `loss_stderr`: standard error of each loss, nats (scalar or flat); 0.1 % is assumed without. NaN and inf losses are
-    diverged runs. Three different LRs are needed, with a `prior` one (its interval is then mostly the prior's).
-    Raises ValueError for LRs that are not positive, for unequal lengths and for arrays that are not flat.
+    `lr` and `loss`: flat arrays of one length, in any order; LRs may repeat (their scatter then informs the noise).
+    `loss_stderr`: standard error of each loss, nats (scalar or flat); 0.05 % of the best loss is assumed without, and
+    the residuals decide with it. NaN and inf losses are diverged runs. Three different LRs are needed, with a `prior`
+    one (its interval is then mostly the prior's). Raises ValueError for LRs that are not positive, for unequal lengths
+    and for arrays that are not flat.
     """
     x = np.log(positive(lr, "lr"))
     y = vector(loss, "loss")
     same_length(lr=x, loss=y)
     s = standard_errors(loss_stderr, y.size, "loss_stderr")
-    x, y, s, bound = _drop_diverged(x, y, s)
+    order = np.lexsort((y, x))
+    keep, bound = _converged(x, y)
+    order = order[keep[order]]
+    x, y, s = x[order], y[order], None if s is None else s[order]
     distinct = np.unique(x).size
     if distinct < (3 if prior is None else 1):
         need = "3 different LRs" if prior is None else "1 LR"
         return _failed("too_few", f"{distinct} usable LR(s): a quadratic needs {need} with a finite loss", bound)
-    known = s is not None
-    if s is None:
-        s = np.full(y.size, max(RELATIVE_NOISE * abs(float(y.min())), 1e-300))
-    return _fit(x, y, s, bound, prior, known)
+    noise = np.full(y.size, max(RELATIVE_NOISE * abs(float(y.min())), 1e-150)) if s is None else s
+    return _fit(x, y, noise, bound, prior, known=s is not None)
 
 
-def _drop_diverged(x: Array, y: Array, s: Array | None) -> tuple[Array, Array, Array | None, float]:
-    """Measurements of the curve, and the lowest LR above the best at which a run diverged (inf without one)."""
-    finite = np.isfinite(y)
-    if not finite.any():
-        return x[finite], y[finite], None if s is None else s[finite], math.inf
-    best = float(y[finite].min())
-    keep = finite & (np.where(finite, y, 0.0) <= best + DIVERGED * abs(best))
-    top = x[keep][np.argmin(y[keep])]
-    lost = x[~keep & (x > top)]
-    return x[keep], y[keep], None if s is None else s[keep], math.exp(lost.min()) if lost.size else math.inf
+def _converged(x: Array, y: Array) -> tuple[Array, float]:
+    """Which points measure the curve, and the lowest LR above the best at which a run diverged (inf without one)."""
+    keep = np.isfinite(y)
+    if not keep.any():
+        return keep, math.inf
+    best = float(y[keep].min())
+    keep &= np.where(keep, y, math.inf) <= best + DIVERGED * abs(best)
+    lost = x[~keep & (x > x[keep][np.argmin(y[keep])])]
+    return keep, math.exp(lost.min()) if lost.size else math.inf
 
 
-def _weights(y: Array, s: Array, floor: float) -> Array:
-    excess = np.maximum(y - floor, 0.0)
-    return np.asarray(1.0 / (s**2 + (MODEL_ERROR * excess) ** 2))
+def weights(y: Array, noise: Array, floor: float) -> Array:
+    """Weight of each point: its noise and a model error proportional to its excess over `floor`."""
+    return np.asarray(1.0 / (noise**2 + (MODEL_ERROR * np.maximum(y - floor, 0.0)) ** 2))
 
 
-def _fit(x: Array, y: Array, s: Array, bound: float, prior: QuadraticPrior | None, known: bool) -> QuadraticFit:
-    centre = float(x[np.argmin(y)])
+def bend(d: Array, k: Array) -> Array:
+    """S(d): d^2 at skew 0, steeper above the optimum for k > 0. `d` and `k` broadcast."""
+    u = np.clip(k * d, -30.0, 30.0)
+    small = np.abs(u) < 1e-3
+    safe = np.where(small, 1.0, u)
+    ratio = np.where(small, 1.0 + u / 3.0 + u**2 / 12.0, 2.0 * (np.expm1(safe) - safe) / safe**2)
+    return np.asarray(d**2 * ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Profile:
+    """Best misfit over skew, curvature and loss_min as a function of the optimum."""
+
+    x: Array
+    y: Array
+    w: Array
+    prior: QuadraticPrior | None
+
+    def __call__(self, m: Array) -> tuple[Array, Array, Array, Array]:
+        """For candidates (M,): misfit, curvature, loss_min and skew."""
+        centre, sd = (0.0, SKEW_SD) if self.prior is None else (self.prior.skew, self.prior.skew_sd)
+        unit = np.linspace(-2.5, 2.5, 21) if np.unique(self.x).size > 3 or self.prior is not None else np.zeros(1)
+        k = centre + sd * unit
+        share = self.w / self.w.sum()
+        q = bend(self.x - m[:, None, None], k[:, None])  # (M, K, n)
+        q_bar, y_bar = q @ share, float(self.y @ share)
+        q, dy = q - q_bar[..., None], self.y - y_bar
+        qq, qy, yy = (q**2) @ self.w, q @ (dy * self.w), float(dy**2 @ self.w)
+        c, penalty = self._curvature(qq, qy)
+        misfit = np.maximum(yy - 2 * c * qy + c**2 * qq, 0.0) + penalty + unit**2
+        if self.prior is not None and self.prior.lr_opt is not None:
+            misfit = misfit + ((m - math.log(self.prior.lr_opt)) / self.prior.log_lr_opt_sd)[:, None] ** 2
+        at = np.arange(m.size), np.argmin(misfit, axis=1)
+        return misfit[at], c[at], y_bar - (c * q_bar)[at], k[at[1]]
+
+    def _curvature(self, qq: Array, qy: Array) -> tuple[Array, Array]:
+        """Curvature >= 0 of the smallest misfit, and what its prior adds to the misfit."""
+        if self.prior is None:
+            c = np.maximum(qy, 0.0) / np.maximum(qq, 1e-300)
+            return c, np.zeros_like(c)
+        unit = np.linspace(-5, 5, 81)
+        c = self.prior.curvature * np.exp(unit * min(self.prior.curvature_log_sd, 3.0))
+        at = np.argmin(c**2 * qq[..., None] - 2 * c * qy[..., None] + unit**2, axis=-1)
+        return c[at], unit[at] ** 2
+
+    def lowest(self, low: float, high: float) -> float:
+        """The optimum of the smallest misfit between `low` and `high`."""
+        from scipy import optimize
+
+        def misfit(m: float) -> float:
+            return float(self(np.array([m]))[0][0])
+
+        return float(optimize.minimize_scalar(misfit, bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x)
+
+
+def _fit(x: Array, y: Array, noise: Array, bound: float, prior: QuadraticPrior | None, *, known: bool) -> QuadraticFit:
+    grid = _candidates(x)
     floor = float(y.min())
     for _ in range(3):
-        w = _weights(y, s, floor)
-        c2, c1, c0 = _parabola(x - centre, y, w)
-        inside = c2 > 0 and x.min() <= centre - c1 / (2 * c2) <= x.max()
-        floor = c0 - c1**2 / (4 * c2) if inside else float(y.min())
-    w = _weights(y, s, floor)
-    grid, misfit, curvature, level = _profile(x, y, w, prior)
-    best = int(np.argmin(misfit))
-    spread = max(x.size - 3 + 2 * (prior is not None), 0)
-    scale = (NOISE_DOF + misfit[best]) / (NOISE_DOF + spread)
-    if known:
-        scale = max(scale, 1.0)
-    profile = (misfit - misfit[best]) / scale
-    opt, loss_min, curve = float(grid[best]), float(level[best]), float(curvature[best])
-    if prior is None and inside:
-        c2, c1, c0 = _parabola(x - centre, y, w)
-        opt, curve = centre - c1 / (2 * c2), c2
-        loss_min = c0 - c1**2 / (4 * c2)
-    status, message = _status(x, y, w, opt, curve, profile, grid, prior)
-    low, high = float(x.min()), float(x.max())
-    if status in ("edge_low", "edge_high") and prior is None:
-        step = float(np.diff(np.unique(x))[0 if status == "edge_low" else -1])
-        opt = float(np.clip(opt, low - step, high + step))
-        loss_min = float(level[np.argmin(np.abs(grid - opt))])
-        curve = float(curvature[np.argmin(np.abs(grid - opt))])
+        profile = _Profile(x=x, y=y, w=weights(y, noise, floor), prior=prior)
+        misfit, _, level, _ = profile(grid)
+        best = int(np.argmin(misfit))
+        inside = x[0] <= grid[best] <= x[-1]
+        floor = float(np.clip(level[best], y.min() - np.ptp(y), y.min() + np.ptp(y))) if inside else float(y.min())
+    opt = profile.lowest(grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)])
+    value = float(profile(np.array([opt]))[0][0])
+    if value > misfit[best]:
+        opt, value = float(grid[best]), float(misfit[best])
+    spare = max(x.size - 3, 0) if prior is None else x.size - 1
+    scale = SHARED_ERROR * (NOISE_DOF + value) / (NOISE_DOF + spare)
+    above = np.maximum(misfit - value, 0.0) / (max(scale, 1.0) if known else scale)
+    status, message = _status(profile, opt, above, NOISE_DOF + spare)
+    if status in ("edge_low", "edge_high"):
+        step = np.diff(np.unique(x))[[0, -1]] if x[-1] > x[0] else np.ones(2)
+        opt = float(np.clip(opt, x[0] - step[0], x[-1] + step[1]))
+    _, (curve,), (loss_min,), (skew,) = profile(np.array([opt]))
     if status in ("flat", "concave"):
         opt = curve = loss_min = math.nan
-    used = w >= 0.1 * w.max()
-    residual = (y - loss_min - curve * (x - opt) ** 2)[used]
+    used = profile.w >= 0.01 * profile.w.max()
+    residual = (y - loss_min - curve * bend(x - opt, np.array(skew)))[used]
     total = float(np.sum((y[used] - y[used].mean()) ** 2))
     return QuadraticFit(
-        lr_opt=math.exp(opt) if math.isfinite(opt) else math.nan,
-        loss_min=loss_min,
-        curvature=curve,
+        lr_opt=math.exp(opt), loss_min=float(loss_min), curvature=float(curve), skew=float(skew),
         r2=1 - float(np.sum(residual**2)) / total if total > 0 else math.nan,
-        rmse=float(np.sqrt(np.mean(residual**2))),
-        status=status,
-        message=message,
-        profile_x=grid,
-        profile=profile,
-        dof=NOISE_DOF + spread,
-        upper_bound=bound,
+        rmse=float(np.sqrt(np.mean(residual**2))), status=status, message=message, profile_x=grid, profile=above,
+        dof=NOISE_DOF + spare, upper_bound=bound,
+    )  # fmt: skip
+
+
+def _candidates(x: Array) -> Array:
+    """Candidate optima: every 0.02 within 1 of the measured LRs, wider steps out to `REACH` (M,)."""
+    near = np.linspace(
+        x[0] - 1.0, x[-1] + 1.0, 2 + math.ceil((x[-1] - x[0] + 2.0) / 0.02) if x[-1] - x[0] < 20 else 1100
     )
+    far = np.geomspace(0.02, REACH - 1.0, 40)
+    return np.concatenate([near[0] - far[::-1], near, near[-1] + far])
 
 
-def _parabola(x: Array, y: Array, w: Array) -> tuple[float, float, float]:
-    root = np.sqrt(w / w.max())
-    c2, c1, c0 = np.linalg.lstsq(np.stack([x**2, x, np.ones_like(x)], 1) * root[:, None], y * root, rcond=None)[0]
-    return float(c2), float(c1), float(c0)
+def _status(profile: _Profile, opt: float, above: Array, dof: float) -> tuple[str, str]:
+    from scipy import special
 
-
-def _profile(x: Array, y: Array, w: Array, prior: QuadraticPrior | None) -> tuple[Array, Array, Array, Array]:
-    """Over candidate optima m (M,): misfit at the best curvature >= 0 and loss_min, that curvature, that loss_min."""
-    fine = np.linspace(x.min() - 1.0, x.max() + 1.0, 1201)
-    far = np.linspace(0.02, REACH - 1.0, 150)
-    m = np.concatenate([fine[0] - far[::-1], fine, fine[-1] + far])
-    q = (x[None, :] - m[:, None]) ** 2  # (M, n)
-    share = w / w.sum()
-    q_bar, y_bar = q @ share, float(y @ share)
-    dq, dy = q - q_bar[:, None], y - y_bar
-    sqq, sqy, syy = dq**2 @ w, dq * dy @ w, float(dy**2 @ w)
-    best = np.maximum(sqy, 0.0) / np.maximum(sqq, 1e-300)
-    if prior is None:
-        misfit = syy - best * sqy
-    else:
-        c = prior.curvature * np.exp(np.linspace(-4, 4, 161) * prior.curvature_log_sd)  # (K,)
-        penalty = (np.log(c / prior.curvature) / prior.curvature_log_sd) ** 2
-        table = syy - 2 * c[None, :] * sqy[:, None] + c[None, :] ** 2 * sqq[:, None] + penalty[None, :]
-        at = np.argmin(table, axis=1)
-        misfit, best = table[np.arange(m.size), at], c[at]
-        if prior.lr_opt is not None and math.isfinite(prior.log_lr_opt_sd):
-            misfit = misfit + ((m - math.log(prior.lr_opt)) / prior.log_lr_opt_sd) ** 2
-    return m, np.maximum(misfit, 0.0), best, y_bar - best * q_bar
-
-
-def _status(
-    x: Array, y: Array, w: Array, opt: float, curve: float, profile: Array, m: Array, prior: QuadraticPrior | None
-) -> tuple[str, str]:
-    low, high = float(x.min()), float(x.max())
-    lrs = f"{math.exp(low):.3g} to {math.exp(high):.3g}"
-    mean = float(y @ w / w.sum())
-    constant = float(w @ (y - mean) ** 2)
-    if prior is None and constant <= max(x.size - 1, 1) * 1.0:
-        return "flat", f"the losses from LR {lrs} differ by no more than their noise"
-    if curve <= 0 or opt <= low - 1 or opt >= high + 1:
-        best = float(x[np.argmin(y)])
-        if best in (low, high) or curve > 0:
-            side = "low" if (best == low if curve <= 0 else opt < low) else "high"
-            return f"edge_{side}", f"the loss still falls at the {side}est LR of {lrs}: the optimum is at or beyond it"
-        return "concave", f"the losses from LR {lrs} do not curve upwards: no quadratic has its minimum there"
+    x, y, w = profile.x, profile.y, profile.w
+    low, high = float(x[0]), float(x[-1])
+    lrs = f"the measured LRs {math.exp(low):.3g} to {math.exp(high):.3g}"
+    limit = float(special.fdtri(1.0, dof, 0.9))
+    if above[0] <= limit and above[-1] <= limit:
+        top = float(x[np.argmax(y)])
+        if low < top < high and float(w @ (y - w @ y / w.sum()) ** 2) > limit * max(x.size - 1, 1):
+            return "concave", f"over {lrs} the loss does not curve upwards: no quadratic has its minimum there"
+        return "flat", f"the losses over {lrs} differ by no more than their noise"
     if opt < low or opt > high:
         side, where = ("low", "below") if opt < low else ("high", "above")
-        return f"edge_{side}", f"the optimum {math.exp(opt):.3g} lies {side}er than the measured LRs {lrs}".replace(
-            "lowerer", "lower"
-        )
-    return "ok", f"the optimum lies inside the measured LRs {lrs}"
+        return f"edge_{side}", f"the loss still falls at the {side}est LR: the optimum lies {where} {lrs}"
+    return "ok", f"the optimum {math.exp(opt):.3g} lies inside {lrs}"
 
 
 def _failed(status: str, message: str, bound: float) -> QuadraticFit:
     nan, none = math.nan, np.empty(0)
     return QuadraticFit(
-        lr_opt=nan, loss_min=nan, curvature=nan, r2=nan, rmse=nan, status=status, message=message,
+        lr_opt=nan, loss_min=nan, curvature=nan, skew=nan, r2=nan, rmse=nan, status=status, message=message,
         profile_x=none, profile=none, upper_bound=bound,
     )  # fmt: skip

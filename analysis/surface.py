@@ -1,25 +1,31 @@
 """All runs of one model size together: the loss over LR and tokens, and the path of the best LR.
 
-Notation
-    x, t, y     ln lr, tokens, loss of every evaluation, flat                     (n,)
-    r           run: the evaluations of one LR (repeats of an LR are averaged)      (R,)
-
-Each run follows Eq. 4 with its own l0 and a; the exponent is shared among the runs that compete for the best loss,
-because errors of an exponent that is the same for all runs move all predictions alike and leave the optimum where it
-is. At a token count the predicted losses of the runs, with their standard errors, go through Eq. 2.
+The model is in `_progress`: a mean that couples all LRs (progress and noise floor) plus a discrepancy that they share.
+Here evaluations become its points, and its posterior becomes optima, intervals and losses.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from raylr.analysis import _progress
 from raylr.analysis._checks import Array, level_of, positive, same_length, vector
 from raylr.analysis.quadratic import QuadraticFit, fit_quadratic
 
-COMPETING = 0.08
-"""Runs whose last loss is within this share of the best share the exponent."""
+MIN_LRS = 3
+"""Fewest LRs with a usable run."""
+MIN_POINTS = 3
+"""Fewest evaluations of a run, after averaging neighbours in ln tokens."""
+BEYOND = 1.5
+"""Optima are looked for this far, in ln lr, beyond the measured LRs."""
+DRAWS = 800
+"""Curves drawn for intervals."""
+STEPS = 121
+"""Points of the LR axis."""
+CONTRAST = 0.01
+"""Least standard error of a difference between two runs, as a share of the gain in an e-fold of tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,105 +37,174 @@ class LossSurface:
     tokens_range: tuple[float, float]
     """First and last token count used."""
     status: str
-    """`ok`, or the status of the fit at the last tokens, or `too_short`."""
+    """`ok`, `edge_low`, `edge_high` (optimum at the last tokens outside the measured LRs), `flat`, `too_few`,
+    `too_short`, `not_falling` or `diverged`."""
     message: str
     """One sentence: why this status."""
-    gamma: float
-    """The shared exponent."""
-    coefficients: Array = field(repr=False)
-    """Per run: l0, b = a * t_last^-gamma, covariance entries (l0,l0), (l0,b), (b,b). (R, 5)."""
+    upper_bound: float = math.inf
+    """Lowest LR above the best whose run diverged: the optimum is below."""
+    posterior: _progress.Posterior | None = field(default=None, repr=False)
+    """The fitted model, None without one."""
+    centre: float = math.nan
+    """ln lr of the best run."""
 
     @property
     def ok(self) -> bool:
-        """Whether the surface can be used."""
+        """Whether the optimum at the last tokens lies inside the measured LRs."""
         return self.status == "ok"
 
-    def at(self, tokens: float) -> QuadraticFit:
-        """Eq. 2 through the predicted losses at `tokens`."""
-        loss, stderr = self._runs(float(tokens))
-        return fit_quadratic(self.lrs, loss, loss_stderr=stderr if stderr.size else None)
-
-    def _runs(self, tokens: float) -> tuple[Array, Array]:
-        if not self.lrs.size:
-            return np.empty(0), np.empty(0)
-        l0, b, v00, v01, v11 = self.coefficients.T
-        u = (tokens / self.tokens_range[1]) ** -self.gamma
-        return l0 + b * u, np.sqrt(v00 + 2 * u * v01 + u**2 * v11)
-
     def lr_opt(self, tokens: ArrayLike) -> Array | float:
-        """Best LR at `tokens`, same shape; NaN where there is none."""
+        """Best LR at `tokens`, same shape; NaN where there is none. ValueError for tokens that are not above zero."""
         t = positive(np.atleast_1d(np.asarray(tokens, dtype=np.float64)), "tokens")
-        out = np.array([self.at(d).lr_opt for d in t])
+        out = np.array([self._optimum(float(d)) for d in t])
         return float(out[0]) if np.ndim(tokens) == 0 else out
 
+    def _optimum(self, tokens: float) -> float:
+        if self.posterior is None:
+            return math.nan
+        fit = self.at(tokens)
+        if fit.ok:
+            return fit.lr_opt
+        axis = self._axis()
+        return math.exp(self.centre + float(_lowest(axis, self._curve(axis, tokens).mean[None, :])[0]))
+
+    def at(self, tokens: float) -> QuadraticFit:
+        """Eq. 2 through the losses that are predicted at `tokens` for the LRs that were run.
+
+        A run's weight follows the standard error of its difference to the best: what all runs share cancels.
+        """
+        (t,) = positive([tokens], "tokens")
+        if self.posterior is None:
+            return fit_quadratic([], [])
+        runs = self._curve(np.log(self.lrs) - self.centre, float(t))
+        error = _progress.contrast(self.posterior, runs, int(np.argmin(runs.mean))) / math.sqrt(2)
+        return fit_quadratic(self.lrs, runs.mean, loss_stderr=np.maximum(error, CONTRAST * self.posterior.points.slope))
+
     def lr_interval(self, tokens: float, level: float = 0.9) -> tuple[float, float]:
-        """Interval of the best LR at one token count."""
-        return self.at(tokens).lr_interval(level_of(level))
+        """Interval of the best LR at one token count; 0 or inf on a side that the runs leave open."""
+        tail = 0.5 * (1 - level_of(level))
+        if self.posterior is None:
+            return 0.0, self.upper_bound
+        sample = self.optima(tokens)
+        low, high = np.quantile(sample, [tail, 1 - tail])
+        axis = self._axis()
+        step = axis[1] - axis[0]
+        ends = self.centre + axis[0] + step, self.centre + axis[-1] - step
+        opt = self._optimum(float(tokens))
+        lower = 0.0 if low <= ends[0] else min(math.exp(low), opt)
+        upper = math.inf if high >= ends[1] else max(math.exp(high), opt)
+        return lower, max(min(upper, self.upper_bound), lower)
+
+    def optima(self, tokens: float) -> Array:
+        """Draws of ln lr_opt at one token count from the posterior (DRAWS,); the same at every call."""
+        (t,) = positive([tokens], "tokens")
+        if self.posterior is None:
+            return np.full(DRAWS, math.nan)
+        axis = self._axis()
+        sample = _progress.draws(self.posterior, self._curve(axis, float(t)), DRAWS, np.random.default_rng(0))
+        return self.centre + _lowest(axis, sample)
 
     def loss(self, lr: ArrayLike, tokens: ArrayLike) -> tuple[Array | float, Array | float]:
-        """Loss at (`lr`, `tokens`), broadcast together, and its standard error, nats."""
+        """Loss at (`lr`, `tokens`), broadcast together, and its standard error, nats; NaN and inf without a model."""
         pairs = np.broadcast(np.asarray(lr, dtype=np.float64), np.asarray(tokens, dtype=np.float64))
-        out = np.empty((2, pairs.size))
-        for i, (one, d) in enumerate(pairs):
-            fit = self.at(d)
-            stderr = self._runs(float(d))[1]
-            out[:, i] = fit.predict(float(one)), float(stderr.min()) if stderr.size else math.inf
+        each = np.array(list(pairs), dtype=np.float64).reshape(-1, 2)
+        z, t = np.log(positive(each[:, 0], "lr")) - self.centre, positive(each[:, 1], "tokens")
+        mean, stderr = np.full(t.size, math.nan), np.full(t.size, math.inf)
+        if self.posterior is not None:
+            for d in np.unique(t):
+                here = t == d
+                at = self._curve(z[here], float(d))
+                mean[here], stderr[here] = at.mean, at.stderr
         if pairs.ndim == 0:
-            return float(out[0, 0]), float(out[1, 0])
-        return out[0].reshape(pairs.shape), out[1].reshape(pairs.shape)
+            return float(mean[0]), float(stderr[0])
+        return mean.reshape(pairs.shape), stderr.reshape(pairs.shape)
+
+    def _axis(self) -> Array:
+        ends = np.log(self.lrs[[0, -1]]) - self.centre
+        return np.linspace(ends[0] - BEYOND, ends[1] + BEYOND, STEPS)
+
+    def _curve(self, z: Array, tokens: float) -> _progress.Curve:
+        if self.posterior is None:
+            raise ValueError("a surface without a model has no curve")
+        x = math.log(tokens / self.tokens_range[1])
+        return _progress.curve(self.posterior, z, x, _progress.amplitude(self.posterior.points, z, x))
+
+
+def _lowest(axis: Array, curves: Array) -> Array:
+    """Where each of the curves (s, m) over the evenly spaced `axis` (m,) is lowest, between its points (s,)."""
+    at = np.clip(np.argmin(curves, axis=1), 1, axis.size - 2)
+    rows = np.arange(at.size)
+    left, mid, right = curves[rows, at - 1], curves[rows, at], curves[rows, at + 1]
+    bend = left - 2 * mid + right
+    shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), np.sign(left - right))
+    return np.asarray(axis[at] + np.clip(shift, -1, 1) * (axis[1] - axis[0]))
 
 
 def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurface:
-    """Fit the runs of one model size: flat arrays, one entry an evaluation, runs of unequal length welcome.
+    """Fit the runs of one model size: flat arrays, one entry an evaluation, in any order, runs of unequal length
+    welcome.
 
-    NaN and inf losses are diverged. Raises ValueError for LRs or tokens that are not positive and for unequal lengths.
+    Evaluations of one LR at one token count (seeds) are averaged. A run whose last loss is NaN or inf has diverged: it
+    bounds the optimum from above and nothing more; other NaN and inf losses are left out. Tokens in any unit. Raises
+    ValueError for LRs or tokens that are not positive and for unequal lengths.
     """
-    x, t, y = positive(lr, "lr"), positive(tokens, "tokens"), vector(loss, "loss")
+    x, t, y = np.log(positive(lr, "lr")), positive(tokens, "tokens"), vector(loss, "loss")
     same_length(lr=x, tokens=t, loss=y)
-    runs = {float(one): _curve(t[x == one], y[x == one]) for one in np.unique(x)}
-    runs = {one: curve for one, curve in runs.items() if curve[0].size >= 5 and np.isfinite(curve[1][-1])}
-    if len(runs) < 3:
-        return _failed("too_few", f"{len(runs)} LRs with at least 5 evaluations each, 3 needed")
-    last = max(curve[0][-1] for curve in runs.values())
-    cut = {one: (d[d >= 0.3 * d[-1]], v[d >= 0.3 * d[-1]]) for one, (d, v) in runs.items()}
-    cut = {one: curve for one, curve in cut.items() if curve[0].size >= 4}
-    if len(cut) < 3:
-        return _failed("too_short", "fewer than 3 runs are long enough after the burn-in")
-    best = min(v[-1] for _, v in cut.values())
-    competing = [one for one, (_, v) in cut.items() if v[-1] <= best + COMPETING * abs(best)]
-    grid = np.exp(np.linspace(math.log(0.02), math.log(3.0), 161))
-    total = sum(_linear(*cut[one], last, grid)[1] for one in competing)
-    gamma = float(grid[int(np.argmin(total))])
-    rows = []
-    for d, v in cut.values():
-        (l0, b, suu, mean_u), ssr = _linear(d, v, last, np.array([gamma]))
-        variance = float(ssr[0]) / max(d.size - 2, 1) * min(8.0, max(1.0, d.size / 8)) + (1e-5 * v[-1]) ** 2
-        v11 = variance / suu[0]
-        rows.append([l0[0], b[0], variance / d.size + mean_u[0] ** 2 * v11, -mean_u[0] * v11, v11])
+    if not t.size:
+        return _failed("too_few", "no evaluations")
+    last = float(t.max())
+    runs, diverged = {}, []
+    for one in np.unique(x):
+        d, v, n = _average(t[x == one], y[x == one])
+        if not np.isfinite(v[-1]):
+            diverged.append(float(one))
+            continue
+        run = _progress.binned(np.log(d / last), v, n)
+        if run[0].size >= MIN_POINTS:
+            runs[float(one)] = run
+    if len(runs) < MIN_LRS:
+        if not runs and diverged:
+            return _failed(
+                "diverged", f"all {len(diverged)} runs diverged: the optimum is below LR {math.exp(min(diverged)):.3g}"
+            )
+        status = "too_few" if np.unique(x).size < MIN_LRS or diverged else "too_short"
+        return _failed(
+            status, f"{len(runs)} LRs with {MIN_POINTS} or more evaluations spread over tokens, {MIN_LRS} needed"
+        )
+    best = min(runs, key=lambda one: float(runs[one][1][-1]))
+    points = _progress.assemble({one - best: run for one, run in runs.items()})
+    above = [one for one in diverged if one > best]
     surface = LossSurface(
-        lrs=np.array(list(cut)), tokens_range=(float(min(d[0] for d, _ in cut.values())), float(last)), status="ok",
-        message="", gamma=gamma, coefficients=np.array(rows),
+        lrs=np.exp(np.array(list(runs))),
+        tokens_range=(last * math.exp(min(run[0][0] for run in runs.values())), last),
+        status="ok", message="", upper_bound=math.exp(min(above)) if above else math.inf, centre=best,
+        posterior=_progress.posterior(points) if points.slope > 0 else None,
     )  # fmt: skip
-    end = surface.at(last)
-    return LossSurface(**{**surface.__dict__, "status": end.status, "message": end.message})
+    if surface.posterior is None or not surface.posterior.weight.size:
+        return replace(surface, posterior=None, status="not_falling", message="the loss of the best run does not fall")
+    status, message = _status(surface)
+    return replace(surface, status=status, message=message)
 
 
-def _curve(t: Array, y: Array) -> tuple[Array, Array]:
-    """Evaluations of one LR in the order of tokens, repeats averaged."""
+def _status(surface: LossSurface) -> tuple[str, str]:
+    low, high = float(surface.lrs[0]), float(surface.lrs[-1])
+    at, (left, right) = float(surface.lr_opt(surface.tokens_range[1])), surface.lr_interval(surface.tokens_range[1])
+    measured = f"the measured LRs {low:.3g} to {high:.3g}"
+    if left <= low and right >= high:
+        return "flat", f"any of {measured} may be the best: the runs differ too little"
+    if at < low or at > high:
+        side, where = ("low", "below") if at < low else ("high", "above")
+        return f"edge_{side}", f"the best LR at the last tokens, {at:.3g}, lies {where} {measured}"
+    return "ok", f"the best LR at the last tokens, {at:.3g}, lies inside {measured}"
+
+
+def _average(t: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Distinct token counts in order, the mean of the losses there, and how many they were."""
     tokens, at = np.unique(t, return_inverse=True)
-    return tokens, np.asarray(np.bincount(at, y) / np.bincount(at))
-
-
-def _linear(t: Array, y: Array, last: float, grid: Array) -> tuple[tuple[Array, Array, Array, Array], Array]:
-    u = (t[None, :] / last) ** -grid[:, None]
-    du, dy = u - u.mean(1, keepdims=True), y - y.mean()
-    suu = (du**2).sum(1)
-    b = np.maximum(du @ dy / suu, 0.0)
-    return (y.mean() - b * u.mean(1), b, suu, u.mean(1)), ((dy[None, :] - b[:, None] * du) ** 2).sum(1)
+    count = np.bincount(at)
+    with np.errstate(invalid="ignore"):
+        return tokens, np.asarray(np.bincount(at, y) / count), count.astype(np.float64)
 
 
 def _failed(status: str, message: str) -> LossSurface:
-    return LossSurface(
-        lrs=np.empty(0), tokens_range=(math.nan, math.nan), status=status, message=message, gamma=math.nan,
-        coefficients=np.empty((0, 5)),
-    )  # fmt: skip
+    return LossSurface(lrs=np.empty(0), tokens_range=(math.nan, math.nan), status=status, message=message)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from raylr.searchers._posterior import ShapePrior
     from raylr.searchers.power_law_scheduler import PowerLawScheduler
     from raylr.searchers.quadratic_search import QuadraticSearch
+    from raylr.searchers.surface_search import SurfaceSearch
 
 _HOME = {
     "Cell": "_cells",
@@ -21,9 +22,10 @@ _HOME = {
     "QuadraticSearch": "quadratic_search",
     "Recommendation": "_policy",
     "ShapePrior": "_posterior",
+    "SurfaceSearch": "surface_search",
 }
 
-__all__ = ["Cell", "PowerLawScheduler", "QuadraticSearch", "Recommendation", "ShapePrior"]
+__all__ = ["Cell", "PowerLawScheduler", "QuadraticSearch", "Recommendation", "ShapePrior", "SurfaceSearch"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.searchers._posterior import Posterior, ShapePrior
+from raylr.searchers._posterior import ShapePrior
 
 Array = NDArray[np.float64]
 
@@ -53,10 +53,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Known:
-    """A finished cell and its posterior."""
+    """A finished cell and what it found."""
 
     cell: Cell
-    posterior: Posterior
+    moments: Mapping[str, tuple[float, float]]
+    """Mean and standard deviation of ln of the best lr ("center"), ln of the curvature ("curvature") and the skew
+    ("skew")."""
 
 
 def in_order_of_cost(cells: Sequence[Cell]) -> list[Cell]:
@@ -92,7 +94,7 @@ def prior_from(cell: Cell, known: Sequence[Known], cells: Sequence[Cell], base: 
     """Prior of `cell` from the `known` ones: `base` where nothing is known. `cells` are all cells of the search."""
     if not known:
         return base
-    moments = [k.posterior.moments() for k in known]
+    moments = [k.moments for k in known]
     ln_c, ln_c_sd = _pool(
         [m["curvature"] for m in moments], CURVATURE_SCATTER, (math.log(base.curvature), base.curvature_log_sd)
     )

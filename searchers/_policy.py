@@ -114,6 +114,14 @@ class CellSearch:
         self.runs.append(run)
         return run
 
+    def known(self) -> bool:
+        """Whether its results say something to other cells."""
+        return sum(r.state == "done" for r in self.runs) >= 2
+
+    def moments(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of ln of the best lr, ln of the relative curvature, and the skew."""
+        return self.posterior().moments()
+
     def tried(self) -> int:
         """Trials handed out so far."""
         return len(self.runs) - self.given

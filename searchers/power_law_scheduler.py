@@ -8,12 +8,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ray.train.constants import CHECKPOINT_DIR_NAME
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from raylr.searchers._curves import Curve
 from raylr.searchers._space import lookup
 from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR, QuadraticSearch
+from raylr.searchers.surface_search import SurfaceSearch
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -42,7 +44,9 @@ class PowerLawScheduler(TrialScheduler):
 
     Args:
         metric: Key of the loss in the reports; None takes TuneConfig's.
-        mode: "min" or "max"; None takes TuneConfig's.
+        mode: "min" or "max"; None takes TuneConfig's. "freeze" (with TuneConfig's min or max) pauses trials where a
+            `SurfaceSearch` says so and thaws only those whose continuation would change the answer; with other
+            searchers trials are stopped as usual.
         time_attr: Key in the reports that only grows: tokens, steps, epochs.
         target: Where the loss counts: a number, or the key of a trial's config that holds it (`a/b` if nested).
         min_fraction: Share of the target before which no trial is truncated or pruned; 1 turns both off.
@@ -67,20 +71,22 @@ class PowerLawScheduler(TrialScheduler):
         rewrite: bool | None = None,
     ):
         super().__init__()
-        if mode is not None and mode not in ("min", "max"):
-            raise ValueError(f'mode must be "min" or "max", not {mode!r}')
+        if mode is not None and mode not in ("min", "max", "freeze"):
+            raise ValueError(f'mode must be "min", "max" or "freeze", not {mode!r}')
         if not isinstance(target, str) and not target > 0:
             raise ValueError(f"target must be a positive number or a key of the config, not {target!r}")
         if not 0 < min_fraction <= 1:
             raise ValueError(f"min_fraction must be above 0 and at most 1, not {min_fraction!r}")
         if not tolerance > 0:
             raise ValueError(f"tolerance must be above 0, not {tolerance!r}")
-        self._metric, self._mode = metric, mode
+        self._freezing = mode == "freeze"
+        self._metric, self._mode = metric, None if mode == "freeze" else mode
         self.time_attr, self.target = time_attr, target
         self.min_fraction, self.tolerance, self.prune, self.rewrite = min_fraction, tolerance, prune, rewrite
         self._curves: dict[str, Curve] = {}
         self._last: dict[str, tuple[float, float]] = {}
         self._decisions: dict[str, str] = {}
+        self._checkpointed: set[str] = set()
         self._said: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -94,6 +100,9 @@ class PowerLawScheduler(TrialScheduler):
         """A new trial, or a failed one that begins again."""
         self._curves[trial.trial_id] = Curve()
         self._last.pop(trial.trial_id, None)
+        search = self._surface(tune_controller)
+        if search is not None and trial.status == Trial.PENDING and search.frozen(trial.trial_id):
+            trial.set_status(Trial.PAUSED)  # restored: Tune brings paused trials back as pending
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """The searcher hears of it from Tune."""
@@ -115,6 +124,9 @@ class PowerLawScheduler(TrialScheduler):
                 "grow. Reports that do not are left out of the curve.",
             )
             return str(TrialScheduler.CONTINUE)
+        search = self._surface(tune_controller)
+        if search is not None:
+            return self._freeze(search, trial, result)
         decision = self._decide(trial, curve)
         if decision is None:
             return str(TrialScheduler.CONTINUE)
@@ -124,6 +136,10 @@ class PowerLawScheduler(TrialScheduler):
     def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
         """Put the loss at the target, its error and the decision where the searcher will see them."""
         curve = self._curves.get(trial.trial_id, Curve())
+        search = self._surface(tune_controller)
+        if search is not None:
+            self._write_final(search, trial)
+            return
         target = self._target_of(trial)
         if target is None or not curve.loss or self._metric is None:
             return
@@ -149,7 +165,10 @@ class PowerLawScheduler(TrialScheduler):
         self._curves.pop(trial.trial_id, None)
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """First come, first served."""
+        """Pending trials first; of the paused ones those that are to go on (any, unless freezing)."""
+        search = self._surface(tune_controller)
+        if search is not None:
+            return self._thaw(search, tune_controller)
         waiting = [t for t in tune_controller.get_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
         return next((t for t in waiting if t.status == Trial.PENDING), waiting[0] if waiting else None)
 
@@ -158,6 +177,63 @@ class PowerLawScheduler(TrialScheduler):
         counts = {d: list(self._decisions.values()).count(d) for d in sorted(set(self._decisions.values()))}
         said = ", ".join(f"{n} {d}" for d, n in counts.items()) or "no trial stopped yet"
         return f"PowerLawScheduler: {said}"
+
+    def _surface(self, controller: TuneController) -> SurfaceSearch | None:
+        """The searcher to share a model with, when freezing."""
+        if not self._freezing:
+            return None
+        searcher = _base_searcher(controller)
+        if isinstance(searcher, SurfaceSearch):
+            return searcher
+        self._say(
+            "freeze",
+            f'mode="freeze" needs a SurfaceSearch, not {type(searcher).__name__}: trials are stopped, not paused.',
+        )
+        return None
+
+    def _freeze(self, search: SurfaceSearch, trial: Trial, result: dict[str, Any]) -> str:
+        """Pause, stop or go on as the shared model says."""
+        if result.get(CHECKPOINT_DIR_NAME):
+            self._checkpointed.add(trial.trial_id)
+        said = search.observe(trial.trial_id, result)
+        if said is None:
+            return str(TrialScheduler.CONTINUE)
+        if said == "freeze":
+            if result.get(CHECKPOINT_DIR_NAME):
+                search.freeze(trial.trial_id, can_go_on=True)
+                return str(TrialScheduler.PAUSE)
+            if trial.trial_id in self._checkpointed:
+                return str(TrialScheduler.CONTINUE)  # until its next checkpoint: pausing now would lose tokens
+            search.freeze(trial.trial_id, can_go_on=False)
+            said = "truncated"
+        self._decisions[trial.trial_id] = said
+        return str(TrialScheduler.STOP)
+
+    def _thaw(self, search: SurfaceSearch, controller: TuneController) -> Trial | None:
+        """The next trial to run; ends the frozen ones when the search has finished."""
+        trials = controller.get_trials()
+        for trial in trials:
+            if trial.status == Trial.PENDING:
+                return trial
+        search.plan(no_more_trials=controller.search_alg.is_finished())
+        paused = [t for t in trials if t.status == Trial.PAUSED]
+        for trial in paused:
+            if search.wants(trial.trial_id):
+                search.on_unpause(trial.trial_id)
+                return trial
+        if search.finished:
+            for trial in paused:
+                self._decisions[trial.trial_id] = "truncated"
+                self._write_final(search, trial)
+                controller.stop_trial(trial)
+        return None
+
+    def _write_final(self, search: SurfaceSearch, trial: Trial) -> None:
+        decision = self._decisions.get(trial.trial_id, "complete")
+        final = (math.nan, math.inf) if decision == "diverged" else search.final(trial.trial_id)
+        trial.last_result[DECISION] = decision
+        if final is not None:
+            trial.last_result[LOSS], trial.last_result[LOSS_STDERR] = final
 
     def _decide(self, trial: Trial, curve: Curve) -> str | None:
         """What to stop this trial for, or None."""
@@ -200,15 +276,19 @@ class PowerLawScheduler(TrialScheduler):
     def _rewrites(self, controller: TuneController) -> bool:
         if self.rewrite is not None:
             return self.rewrite
-        searcher: Any = getattr(controller, "search_alg", None)
-        while hasattr(searcher, "searcher"):
-            searcher = searcher.searcher
-        return not isinstance(searcher, QuadraticSearch)
+        return not isinstance(_base_searcher(controller), QuadraticSearch)
 
     def _say(self, key: str, message: str) -> None:
         if key not in self._said:
             self._said.add(key)
             logger.error(message)
+
+
+def _base_searcher(controller: TuneController) -> Any:
+    searcher: Any = getattr(controller, "search_alg", None)
+    while hasattr(searcher, "searcher"):
+        searcher = searcher.searcher
+    return searcher
 
 
 def _real(value: Any) -> bool:

@@ -289,7 +289,8 @@ class QuadraticSearch(Searcher):
         """Begin the next cells, each from what the finished ones say."""
         assert self._domain is not None
         begun = len(self._searches)
-        known = [Known(c, self._searches[c.name].posterior()) for c in self.cells[:begun] if self._informative(c)]
+        done = [(c, self._searches[c.name]) for c in self.cells[:begun]]
+        known = [Known(c, state.moments()) for c, state in done if state.known()]
         for i in range(begun, min(begun + self._wave, len(self.cells))):
             self._begin(i, known)
 
@@ -298,13 +299,7 @@ class QuadraticSearch(Searcher):
         cell = self.cells[index]
         jitter = 0.0 if self._seed == 0 else float(np.random.default_rng([self._seed, index]).uniform(-0.3, 0.3))
         prior: ShapePrior = prior_from(cell, known, self.cells, self._base[index])
-        state = CellSearch(
-            low=math.log(self._domain.low),
-            high=math.log(self._domain.high),
-            prior=prior,
-            jitter=jitter,
-            **self._settings,
-        )
+        state = self._new_cell(cell, prior, jitter)
         self._searches[cell.name] = state
         for (point, reward), owner in zip(self._points, self._cell_of_points, strict=True):
             if owner is cell:
@@ -314,8 +309,10 @@ class QuadraticSearch(Searcher):
                 else:
                     self.add_evaluated_point(point, reward)
 
-    def _informative(self, cell: Cell) -> bool:
-        return sum(r.state == "done" for r in self._searches[cell.name].runs) >= 2
+    def _new_cell(self, cell: Cell, prior: ShapePrior, jitter: float) -> CellSearch:
+        assert self._domain is not None
+        low, high = math.log(self._domain.low), math.log(self._domain.high)
+        return CellSearch(low=low, high=high, prior=prior, jitter=jitter, **self._settings)
 
     def _next_cell(self) -> tuple[Cell, CellSearch] | None:
         """The begun cell with the fewest trials among those that want one, using up remembered results first."""

@@ -1,0 +1,98 @@
+"""The searchers under real Tune runs, killed and undisturbed. Each run is a process of its own: `tune_runs.py`."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("tune_runs.py")
+pytestmark = pytest.mark.slow
+
+
+def start(folder, kind, seconds=0.0):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TUNE_GLOBAL_CHECKPOINT_S": "0"}
+    command = [sys.executable, str(SCRIPT), str(folder), kind, str(seconds)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def finish(process, folder):
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors.decode()[-3000:]
+    return json.loads((folder / "found.json").read_text())
+
+
+def run(folder, kind):
+    folder.mkdir(exist_ok=True)
+    return finish(start(folder, kind), folder)
+
+
+def children(pid):
+    """Processes started by `pid`, and theirs."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    parents = dict(zip(map(int, listed[::2]), map(int, listed[1::2]), strict=True))
+    found = [p for p, parent in parents.items() if parent == pid]
+    return found + [grandchild for p in found for grandchild in children(p)]
+
+
+def test_killed_five_times_ends_like_an_undisturbed_run(tmp_path):
+    want = run(tmp_path / "undisturbed", "quadratic")
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    order, kills = random.Random(0), 0
+    while kills < 5:
+        process = start(folder, "quadratic", seconds=0.05)
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("tune/*/result.json")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(order.uniform(3.0, 9.0) if kills else order.uniform(0.5, 3.0))
+        family = children(process.pid)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        for pid in family:  # Ray's own processes of this run would linger
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.communicate()
+        kills += 1
+    got = finish(start(folder, "quadratic"), folder)
+    assert [t[:3] for t in got["trials"]] == [t[:3] for t in want["trials"]]
+    assert got["recommended"] == want["recommended"]
+
+
+def test_a_limiter_changes_nothing_but_the_time(tmp_path):
+    one, two = run(tmp_path / "one", "limiter"), run(tmp_path / "two", "quadratic")
+    assert one["trials"] == two["trials"]
+    assert not one["errors"]
+
+
+def test_freezes_and_thaws(tmp_path):
+    found = run(tmp_path / "surface", "surface")
+    assert found["finished"]
+    assert not found["errors"]
+    assert abs(math.log(found["recommended"]["1"] / 2e-3)) < 0.3
+    assert sum(t[2] for t in found["trials"]) < 4e9
+    assert any(t[3] for t in found["trials"]), "no trial went on from a checkpoint"
+
+
+def test_truncates_for_another_searcher(tmp_path):
+    found = run(tmp_path / "optuna", "truncate-optuna")
+    assert set(found["decisions"]) == {"truncated"}
+    for value, (loss, extrapolated, measured) in zip(found["values"], found["loss"], strict=True):
+        assert value is not None
+        assert loss == extrapolated < measured
+
+
+def test_works_under_asha(tmp_path):
+    found = run(tmp_path / "asha", "asha")
+    assert not found["errors"]
+    assert found["finished"]

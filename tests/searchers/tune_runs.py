@@ -1,0 +1,120 @@
+"""A Tune run that tests start in a process of its own, so that it can be killed.
+
+    python tune_runs.py FOLDER (quadratic|surface|truncate-optuna|asha|limiter) [SECONDS A REPORT]
+
+Starts the experiment in FOLDER, or goes on with it, and writes what it found to FOLDER/found.json.
+"""
+
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+from raylr.searchers import Cell, PowerLawScheduler, QuadraticSearch, SurfaceSearch
+
+TARGET, REPORTS = 1e9, 25
+
+
+def best_lr(tokens, size):
+    return 2e-3 * size**-0.3 * (tokens / TARGET) ** -0.4
+
+
+def train(config):
+    begun, checkpoint = 0, tune.get_checkpoint()
+    if checkpoint:
+        with checkpoint.as_directory() as folder:
+            begun = json.loads((Path(folder) / "state.json").read_text())
+    for step in range(begun + 1, REPORTS + 1):
+        time.sleep(config["seconds"])
+        tokens = step * TARGET / REPORTS
+        x = math.log(config["lr"] / best_lr(tokens, config["size"]))
+        loss = math.nan if config["lr"] > 0.06 and step > 3 else 2.2 + 0.5 * (tokens / TARGET) ** -0.35 + 0.03 * x * x
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "state.json").write_text(json.dumps(step))
+            report = {"loss": loss, "tokens": tokens, "begun": begun}
+            tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+CELLS = [Cell(str(n), {"size": n}, params=float(n), tokens=TARGET) for n in (1, 2, 4, 8)]
+
+
+def parts(kind):
+    """Searcher, scheduler and number of samples."""
+    if kind == "surface":
+        search = SurfaceSearch(cells=[Cell("1", {"size": 1}, tokens=TARGET)])
+        return search, PowerLawScheduler(mode="freeze"), 12
+    if kind == "truncate-optuna":
+        return OptunaSearch(seed=0), PowerLawScheduler(target=TARGET, min_fraction=0.3), 6
+    if kind == "asha":
+        return (
+            QuadraticSearch(cells=CELLS[:1]),
+            ASHAScheduler(time_attr="tokens", max_t=TARGET, grace_period=TARGET / 5),
+            6,
+        )
+    if kind == "limiter":
+        return (
+            ConcurrencyLimiter(QuadraticSearch(cells=CELLS), 1),
+            PowerLawScheduler(target=TARGET, min_fraction=1.0),
+            40,
+        )
+    return QuadraticSearch(cells=CELLS), PowerLawScheduler(target=TARGET, min_fraction=1.0), 40
+
+
+def main(folder, kind, seconds=0.0):
+    path = folder / "tune"
+    ray.init(num_cpus=2, include_dashboard=kind == "surface", logging_level="error", log_to_driver=False)
+    if tune.Tuner.can_restore(str(path)):
+        tuner = tune.Tuner.restore(str(path), trainable=train, resume_errored=True)
+    else:
+        search, scheduler, samples = parts(kind)
+        space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds, "size": 1}
+        if kind == "quadratic" or kind == "limiter":
+            del space["size"]
+        tuner = tune.Tuner(
+            train,
+            param_space=space,
+            tune_config=tune.TuneConfig(
+                metric="loss",
+                mode="min",
+                search_alg=search,
+                scheduler=scheduler,
+                num_samples=samples,
+                reuse_actors=kind != "surface",
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(folder), verbose=0, checkpoint_config=tune.CheckpointConfig(num_to_keep=1)
+            ),
+        )
+    results = tuner.fit()
+    search = tuner._local_tuner._tune_config.search_alg
+    while hasattr(search, "searcher"):
+        search = search.searcher
+    found = {
+        "trials": sorted(
+            [r.config.get("size", 1), r.config["lr"], r.metrics.get("tokens"), r.metrics.get("begun")] for r in results
+        ),
+        "loss": [
+            [r.metrics.get("loss"), r.metrics.get("raylr/loss"), r.metrics.get("raylr/measured")] for r in results
+        ],
+        "decisions": sorted(str(r.metrics.get("raylr/decision")) for r in results),
+        "errors": [str(e) for e in results.errors],
+    }
+    if hasattr(search, "recommend"):
+        found["recommended"] = {c.name: search.recommend(c).lr for c in search.cells}
+        found["finished"] = search.finished
+    else:
+        found["values"] = [t.value for t in search._ot_study.trials]
+    (folder / "found.json").write_text(json.dumps(found))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], *map(float, sys.argv[3:]))

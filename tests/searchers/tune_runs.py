@@ -70,14 +70,14 @@ def parts(kind):
 
 def main(folder, kind, seconds=0.0):
     path = folder / "tune"
+    space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds}
+    if kind not in ("quadratic", "limiter"):
+        space["size"] = 1
     ray.init(num_cpus=2, include_dashboard=kind == "surface", logging_level="error", log_to_driver=False)
     if tune.Tuner.can_restore(str(path)):
-        tuner = tune.Tuner.restore(str(path), trainable=train, resume_errored=True)
+        tuner = tune.Tuner.restore(str(path), trainable=train, param_space=space, resume_errored=True)
     else:
         search, scheduler, samples = parts(kind)
-        space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds, "size": 1}
-        if kind == "quadratic" or kind == "limiter":
-            del space["size"]
         tuner = tune.Tuner(
             train,
             param_space=space,

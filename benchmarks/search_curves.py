@@ -1,0 +1,221 @@
+"""Whole loss curves replayed through searchers and schedulers: full-length runs' worth of tokens until the regret
+stays low.
+
+Between measured lrs the losses at each token count are interpolated like final losses; the regret is that of the last
+tokens."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from ray.tune.schedulers import ASHAScheduler
+from search_replay import DATA, LossOverLR, peers
+
+from raylr.analysis import fit_power_law, fit_quadratic
+from raylr.searchers import SurfaceSearch
+from raylr.testing import FakeController, FakeTrial
+
+MOST = 12.0
+"""Full-length runs after which a search is given up."""
+Trace = Iterator[tuple[float, float]]
+"""(full-length runs spent, lr recommended), as the search goes on."""
+
+
+class Curves:
+    """Loss over lr and tokens of one model."""
+
+    def __init__(self, name: str, table: pd.DataFrame, level: float):
+        self.name, self.level = name, level
+        lrs, self.tokens = np.sort(table["lr"].unique()), np.sort(table["tokens"].unique())
+        losses = table.pivot_table(index="tokens", columns="lr", values="loss").loc[self.tokens, lrs].to_numpy()
+        self.at = [LossOverLR(np.log(lrs), row) for row in losses]
+        self.low, self.high, self.target = float(lrs[0]), float(lrs[-1]), float(self.tokens[-1])
+
+    def curve(self, lr: float) -> list[tuple[float, float]]:
+        """(tokens, loss) of a whole run."""
+        return [(float(t), float(at(math.log(lr)))) for t, at in zip(self.tokens, self.at, strict=True)]
+
+    def loss(self, lr: float) -> float:
+        """Loss at the last tokens."""
+        return float(self.at[-1](math.log(lr)))
+
+    def regret(self, lr: float) -> float:
+        """Percent above the lowest loss at the last tokens."""
+        return 100 * (self.loss(lr) / self.at[-1].best - 1)
+
+
+def curve_tables() -> list[Curves]:
+    """`wsd124m_stable` to 0.25 % and `moe_curves` (seed 0) to 0.5 %, which is about its noise."""
+    wsd = pd.read_csv(DATA / "wsd124m_stable.csv").rename(columns={"val_loss": "loss"})
+    moe = pd.read_csv(DATA / "moe_curves.csv").rename(columns={"val_loss": "loss"})
+    return [Curves("wsd124m_stable", wsd, 0.25), Curves("moe_curves", moe[moe["seed"] == 0], 0.5)]
+
+
+def surface(curves: Curves, seed: int) -> Trace:
+    """Ours, frozen and thawed as `PowerLawScheduler(mode="freeze")` does."""
+    search = SurfaceSearch(
+        "loss", "min", target=curves.target, lr_range=(curves.low, curves.high), tolerance=1e-9, seed=seed
+    )
+    runs: dict[str, list[tuple[float, float]]] = {}
+    spent, number = 0.0, 0
+    while spent < MOST * curves.target:
+        begun = spent
+        while isinstance(config := search.suggest(f"t{number}"), dict):
+            runs[f"t{number}"] = curves.curve(config["lr"])
+            spent += _go_on(search, f"t{number}", runs, 0.0)
+            number += 1
+        if spent > begun:
+            yield from _say(search, spent / curves.target)
+        search.plan(no_more_trials=False)
+        between = spent
+        for trial, left in runs.items():
+            if search.wants(trial) and left:
+                spent += _go_on(search, trial, runs, _before(curves, left[0][0]))
+        if spent > between:
+            yield from _say(search, spent / curves.target)
+        if search.finished or spent == begun:
+            return
+
+
+def _say(search: SurfaceSearch, spent: float) -> Trace:
+    said = search.recommend()
+    if said.lr is not None:
+        yield spent, said.lr
+
+
+def _before(curves: Curves, tokens: float) -> float:
+    """The token count of the report before this one."""
+    at = int(np.searchsorted(curves.tokens, tokens))
+    return float(curves.tokens[at - 1]) if at else 0.0
+
+
+def _go_on(search: SurfaceSearch, trial: str, runs: dict[str, list[tuple[float, float]]], seen: float) -> float:
+    """Run a trial to its next rung; returns the tokens that it took."""
+    begun = None
+    while runs[trial]:
+        tokens, loss = runs[trial].pop(0)
+        begun = seen if begun is None else begun
+        said = search.observe(trial, {"loss": loss, "tokens": tokens})
+        if said == "freeze":
+            search.freeze(trial, can_go_on=True)
+            return tokens - begun
+        if said:
+            break
+    search.on_trial_complete(trial, {"raylr/decision": said} if said else None)
+    return tokens - (begun or 0.0)
+
+
+def full_runs(name: str) -> Callable[[Curves, int], Trace]:
+    """A searcher on final losses, each a full run."""
+
+    def trace(curves: Curves, seed: int) -> Trace:
+        peer = next(p for p in peers() if p.name == name)
+        search, tried = peer.make(curves.low, curves.high, seed, int(MOST)), {}
+        if callable(search):
+            for n, lr in enumerate(search(int(MOST)), 1):
+                tried[lr] = curves.loss(lr)
+                yield float(n), min(tried, key=tried.__getitem__)
+            return
+        for n in range(1, int(MOST) + 1):
+            config = search.suggest(str(n))
+            if not isinstance(config, dict):
+                return
+            lr = float(config["lr"])
+            tried[lr] = curves.loss(lr)
+            search.on_trial_complete(str(n), result={"loss": tried[lr], "training_iteration": 1})
+            yield float(n), search.recommend().lr if name == "raylr" else min(tried, key=tried.__getitem__)
+
+    return trace
+
+
+def random_asha(curves: Curves, seed: int) -> Trace:
+    """Random lrs under Ray's ASHA, four at once; the best of those that ran longest is recommended."""
+    rng, controller = np.random.default_rng(seed), FakeController()
+    scheduler = ASHAScheduler(time_attr="step", max_t=len(curves.tokens), grace_period=max(1, len(curves.tokens) // 16))
+    scheduler.set_search_properties("loss", "min")
+    live: list[tuple[FakeTrial, list[tuple[float, float]]]] = []
+    reached: dict[float, tuple[int, float]] = {}
+    spent, number = 0.0, 0
+    while spent < MOST * curves.target:
+        while len(live) < 4:
+            trial = FakeTrial(str(number), float(np.exp(rng.uniform(math.log(curves.low), math.log(curves.high)))))
+            number += 1
+            scheduler.on_trial_add(controller, trial)
+            live.append((trial, curves.curve(trial.config["lr"])))
+        for entry in list(live):
+            trial, curve = entry
+            step = reached.get(trial.config["lr"], (0, 0.0))[0] + 1
+            tokens, loss = curve[step - 1]
+            spent += tokens - (curve[step - 2][0] if step > 1 else 0.0)
+            reached[trial.config["lr"]] = (step, loss)
+            result = {"loss": loss, "step": step, "training_iteration": step}
+            if scheduler.on_trial_result(controller, trial, result) == "STOP" or step == len(curve):
+                scheduler.on_trial_complete(controller, trial, result)
+                live.remove(entry)
+                yield spent / curves.target, min(reached, key=lambda lr: (-reached[lr][0], reached[lr][1]))
+
+
+def paper(curves: Curves, seed: int) -> Trace:
+    """Seven lrs cut at 25 %, each extrapolated by Eq. 4 (30 % of the window left out), and a quadratic through them."""
+    shift = np.random.default_rng(seed).uniform(-0.3, 0.3)
+    width = math.log(curves.high / curves.low)
+    lrs = curves.low * np.exp(width * (np.arange(7) + 0.5 + shift) / 7)
+    finals = []
+    for lr in lrs:
+        seen = [(t, v) for t, v in curves.curve(lr) if t <= 0.25 * curves.target]
+        tokens, loss = zip(*seen, strict=True)
+        fit = fit_power_law(tokens, loss, burn_in=0.3 * tokens[-1])
+        finals.append(fit.predict(curves.target)[0] if fit.ok else loss[-1])
+    best = fit_quadratic(lrs, finals).lr_opt
+    yield 0.25 * 7, float(np.clip(best, curves.low, curves.high)) if math.isfinite(best) else float(lrs[3])
+
+
+def quadratic_grid(curves: Curves, seed: int) -> Trace:
+    """Seven full runs on a grid and a quadratic through all of them."""
+    lrs = np.geomspace(curves.low, curves.high, 7)
+    coefficients = np.polyfit(np.log(lrs), [curves.loss(lr) for lr in lrs], 2)
+    best = math.exp(-coefficients[1] / (2 * coefficients[0]))
+    yield 7.0, float(np.clip(best, curves.low, curves.high))
+
+
+METHODS: dict[str, Callable[[Curves, int], Trace]] = {
+    "raylr surface": surface,
+    "raylr full runs": full_runs("raylr"),
+    "random": full_runs("random"),
+    "Optuna TPE": full_runs("Optuna TPE"),
+    "Optuna GP": full_runs("Optuna GP"),
+    "random + ASHA": random_asha,
+    "paper, 7 at 25 %": paper,
+    "grid of 7, quadratic": quadratic_grid,
+}
+
+
+def tokens_to(trace: list[tuple[float, float]], curves: Curves) -> float:
+    """Full-length runs from which the regret stays within the table's level; inf if it never does."""
+    reached = math.inf
+    for spent, lr in trace:
+        good = curves.regret(lr) <= curves.level
+        reached = min(reached, spent) if good else math.inf
+    return reached
+
+
+def compare_curves(seeds: int, only: list[str] | None) -> dict[str, dict[str, dict[str, float]]]:
+    """Print the comparison; returns it as {"curves": {table: {method: numbers}}}."""
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for curves in curve_tables():
+        print(f"\n{curves.name}: full-length runs until the regret stays within {curves.level} %, {seeds} seeds")
+        print(f"{'':22}{'median':>9}{'90th percentile':>17}{'regret then or at last, %':>28}")
+        out[curves.name] = {}
+        for name, method in METHODS.items():
+            if only and not any(o in name for o in only):
+                continue
+            traces = [list(method(curves, seed)) for seed in range(seeds)]
+            runs = [tokens_to(t, curves) for t in traces]
+            last = []
+            for trace, reached in zip(traces, runs, strict=True):
+                last.append(next((curves.regret(lr) for s, lr in trace if s == reached), curves.regret(trace[-1][1])))
+            p90 = float(np.quantile(runs, 0.9, method="higher"))
+            print(f"{name:22}{np.median(runs):>9.2f}{p90:>17.2f}{np.mean(last):>28.3f}", flush=True)
+            out[curves.name][name] = {"median": float(np.median(runs)), "p90": p90, "regret": float(np.mean(last))}
+    return {"curves": out}

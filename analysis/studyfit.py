@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from raylr.analysis.laws import LRLaw, fit_lr_law
 from raylr.analysis.power_law import PowerLawFit, fit_power_law
 from raylr.analysis.quadratic import QuadraticFit, fit_quadratic
-from raylr.analysis.surface import LossSurface, fit_surface
+from raylr.analysis.surface import DRAWS, LossSurface, fit_surface
 
 LEVEL = 0.9
 """Coverage of every interval that a report shows."""
@@ -112,19 +112,27 @@ def fit_study(table: pa.Table, budgets: Sequence[int], *, objective: str = "stab
     if not runs:
         raise ValueError("the run table holds no search runs yet; run the study first")
     params = dict(zip(table["size"].to_pylist(), table["params"].to_pylist(), strict=True))
-    surfaces, cells = {}, []
+    rng = np.random.default_rng(0)
+    surfaces, cells, draws = {}, [], []
     for size in dict.fromkeys(run.size for run in runs):
         own = [run for run in runs if run.size == size]
         lr = np.concatenate([np.full(len(run.tokens), run.lr) for run in own])
         tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
         surfaces[size] = surface = fit_surface(lr, tokens, loss)
         cells += [_cell(size, params[size], budget, surface, own) for budget in budgets]
-    known = [cell for cell in cells if math.isfinite(cell.lr_opt)]
+        order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
+        draws += [surface.optima(budget)[order] for budget in budgets]
+    told = [i for i, cell in enumerate(cells) if math.isfinite(cell.lr_opt)]
+    known = [cells[i] for i in told]
     law = fit_lr_law(
         np.array([cell.params for cell in known], float),
         np.array([cell.tokens for cell in known], float),
         np.array([cell.lr_opt for cell in known], float),
         stderr=np.array([cell.log_stderr for cell in known], float),
+        draws=np.stack([draws[i] for i in told], axis=1) if told else None,
+        objective=objective,
+        schedule="warmup, then constant" if objective == "stable" else "",
+        source="a study's run table",
     )
     return StudyFit(runs=runs, surfaces=surfaces, cells=cells, law=law)
 

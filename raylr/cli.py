@@ -240,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug or not isinstance(error, ValueError | OSError | RuntimeError):
             raise
-        _fail(f"{error} (RAYLR_DEBUG=1 shows where)", EXIT_BAD_INPUT if isinstance(error, ValueError) else 1)
+        if isinstance(error, ValueError):
+            _fail(str(error), EXIT_BAD_INPUT)
+        _fail(f"{error} (RAYLR_DEBUG=1 shows where)", 1)
 
 
 def _law(name: str) -> LRLaw:

@@ -17,8 +17,8 @@ sizes:
 
 train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 32768}
 budgets: [250k, 500k]                   # tokens at which the optimum is wanted; runs go to the largest at most
-lr: {low: 2e-3, high: 5e-2}             # searched with a handful of runs a size; may be left if the optimum is outside
-search: {max_trials: 5}
+lr: {low: 1e-3, high: 2e-2}             # searched with a few runs a size; may be left if the optimum is outside
+search: {max_trials: 4}
 
 target:                                 # the run that can be afforded once
   name: XL

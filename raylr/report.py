@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from raylr.study import StudyResult
 
 _PNG_DPI = 160
+_CSS_DPI = 110
+"""Pixels of the page per inch of a figure."""
 
 
 def write_report(result: StudyResult) -> Path:
@@ -150,7 +152,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _picture(images: dict[str, str], name: str, caption: str) -> str:
     if name not in images:
         return ""
-    return f'<figure><img alt="{name}" src="{images[name]}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    return f"<figure>{images[name]}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _plain(line: str) -> str:
@@ -158,9 +160,10 @@ def _plain(line: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> str:
-    """Write a figure as PNG and SVG; return it as a data URI."""
+    """Write a figure as PNG and SVG; return it as an HTML image that needs no file."""
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_PNG_DPI)
     path.with_suffix(".png").write_bytes(buffer.getvalue())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{path.name}" width="{figure.get_figwidth() * _CSS_DPI:.0f}" src="data:image/png;base64,{data}">'

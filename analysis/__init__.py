@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raylr.analysis import presets
+    from raylr.analysis.cooldown import CooldownShift, fit_cooldown
+    from raylr.analysis.families import FamilyScore, compare_families
     from raylr.analysis.laws import LRLaw, LRPrediction, fit_lr_law
-    from raylr.analysis.power_law import PowerLawFit, fit_power_law, fit_power_laws
+    from raylr.analysis.pooling import pooled_priors
+    from raylr.analysis.power_law import PowerLawFit, PowerLawFits, fit_power_law, fit_power_laws
     from raylr.analysis.quadratic import QuadraticFit, QuadraticPrior, fit_quadratic
     from raylr.analysis.surface import LossSurface, fit_surface
 
@@ -25,20 +28,32 @@ _HOME = {
     "LRLaw": "laws",
     "LRPrediction": "laws",
     "fit_lr_law": "laws",
+    "CooldownShift": "cooldown",
+    "fit_cooldown": "cooldown",
+    "FamilyScore": "families",
+    "compare_families": "families",
+    "pooled_priors": "pooling",
+    "PowerLawFits": "power_law",
 }
 
 __all__ = [
+    "CooldownShift",
+    "FamilyScore",
     "LRLaw",
     "LRPrediction",
     "LossSurface",
     "PowerLawFit",
+    "PowerLawFits",
     "QuadraticFit",
     "QuadraticPrior",
+    "compare_families",
+    "fit_cooldown",
     "fit_lr_law",
     "fit_power_law",
     "fit_power_laws",
     "fit_quadratic",
     "fit_surface",
+    "pooled_priors",
     "presets",
 ]
 

@@ -36,6 +36,8 @@ LR_SCALE = 1.2
 """Correlation length of the discrepancy, in ln lr."""
 OWN_SHARE = 0.05
 """Share of the discrepancy's variance that is a run's own, not shared with other LRs (seeds)."""
+END = 0.7
+"""Length of a run's end, in ln tokens, over which its slope is measured."""
 BIN = 0.1
 """Evaluations within this in ln tokens are averaged."""
 SCALE_DOF = 5.0
@@ -144,8 +146,8 @@ def posterior(points: Points) -> Posterior:
     lead = np.where(decay[keep] == decays[0], weight, 0.0)
     lead = lead / lead.sum() if lead.sum() > 0 else weight
     return Posterior(
-        lead=lead, scale=scale, points=points, factor=np.asarray(factor, dtype=np.float64), white=white[keep], exponents=exponents[keep],
-        weight=weight, phi=phi[keep], phi_cov=phi_cov[keep] * scale, design=white_f[keep],
+        lead=lead, scale=scale, points=points, factor=np.asarray(factor, dtype=np.float64), white=white[keep],
+        exponents=exponents[keep], weight=weight, phi=phi[keep], phi_cov=phi_cov[keep] * scale, design=white_f[keep],
     )  # fmt: skip
 
 
@@ -251,17 +253,26 @@ def _noise(x: Array, y: Array) -> float:
 def assemble(runs: dict[float, tuple[Array, Array, Array]]) -> Points:
     """Points of all runs, keyed by z (0 is the best run); `slope` is 0 if the best run does not fall at its end."""
     bx, by, noise = runs[0.0]
-    end = bx >= bx[-1] - max(0.7, 3 * BIN)
-    end[-3:] = True
-    slope = -float(np.polyfit(bx[end], by[end], 1)[0])
+    slope = last_slope(bx, by)
     z = np.concatenate([np.full(run[0].size, one) for one, run in runs.items()])
     x, y, noise = (np.concatenate([run[i] for run in runs.values()]) for i in range(3))
-    scale = float(np.ptp(by)) if slope > 0 else 0.0
-    slope = slope if slope > 1e-9 * max(scale, 1e-300) else 0.0
-    behind = np.maximum(y - by[-1], 0.0) / slope if slope > 0 else np.zeros_like(y)
-    amp = KAPPA * slope * (1 + np.minimum(behind, 1e3)) ** POWER
+    amp = discrepancy(y, by[-1], slope, KAPPA)
     floor = (1e-3 * slope) ** 2
     return Points(z=z, x=x, y=y, noise=noise + floor, amp=amp, slope=slope)
+
+
+def last_slope(x: Array, y: Array) -> float:
+    """What a binned run gains in an e-fold of tokens over its last `END` in x, nats; 0 if it does not fall."""
+    end = x >= x[-1] - END
+    end[-3:] = True
+    slope = -float(np.polyfit(x[end], y[end], 1)[0])
+    return slope if slope > 1e-9 * float(np.abs(y[-1])) else 0.0
+
+
+def discrepancy(y: Array, best: float, slope: float, kappa: float) -> Array:
+    """Standard deviation of the discrepancy at losses `y`: `kappa` gains at the best loss, more the further from it."""
+    behind = np.minimum(np.maximum(y - best, 0.0) / slope, 1e3) if slope > 0 else np.zeros_like(y)
+    return np.asarray(kappa * slope * (1 + behind) ** POWER)
 
 
 def amplitude(points: Points, z: Array, x: float) -> Array:

@@ -1,9 +1,14 @@
-"""Published LR laws of the form c * N^-alpha * D^-beta, each with its units, range, schedule and source.
+"""Published LR laws, each with its units, range, schedule and source.
 
-`verified` says whether the source's own text was seen. None comes with a covariance: their intervals are unknown.
+Laws of the form c * N^-alpha * D^-beta are `LRLaw`s as the fitted ones (a batch rule, where the source has one, is in
+`batch`). `verified` says whether the source's own text was seen. None comes with a covariance: their intervals are
+unknown, and where the range is not known it is None.
 """
 
-from raylr.analysis._checks import one_of
+import math
+from dataclasses import dataclass
+
+from raylr.analysis._checks import one_of, positive
 from raylr.analysis.laws import LRLaw
 
 _LAWS = {
@@ -19,8 +24,95 @@ _LAWS = {
         params_range=(0.5e9, 3e9),
         tokens_range=(80e9, 220e9),
         objective="stable",
-        schedule="warmup, then constant",
-        source="Zhou et al. 2026, arXiv 2601.05049, Eq. 6 (N: total parameters of an MoE)",
+        schedule="1,000 steps of warmup, then constant; batches of 4M tokens",
+        source="Zhou et al. 2026, arXiv 2601.05049, Eq. 6 (N: all parameters of an MoE)",
+    ),
+    # Li et al. 2025 (Step Law). Its exponent of D holds along the best batch for each D; at one batch it is near 0.05.
+    "steplaw": LRLaw(
+        c=1.79,
+        alpha=0.713,
+        beta=-0.307,
+        params_unit=1.0,
+        tokens_unit=1.0,
+        lr_unit=1.0,
+        params_range=(60e6, 1.07e9),
+        tokens_range=(2e9, 100e9),
+        objective="decayed",
+        schedule="2,000 steps of warmup, then cosine to 1e-5; batch 0.58 * D^0.571 tokens",
+        source="Li et al. 2025, Step Law, arXiv 2503.04715 (N: non-embedding parameters)",
+    ),
+    # Porian et al. 2024; the text was not seen.
+    "porian2024": LRLaw(
+        c=3.7,
+        alpha=0.36,
+        beta=0.0,
+        params_unit=1.0,
+        tokens_unit=1.0,
+        lr_unit=1.0,
+        objective="decayed",
+        schedule="constant or cosine at about 20 tokens a parameter; batch 0.7576 * N^0.703 sequences",
+        source="Porian et al. 2024, arXiv 2406.19146 (N: parameters), from a secondary source",
+        verified=False,
+    ),
+    # OLMo's model ladder: 0.0047 * (N / 108e6)^(-1/3).
+    "olmo-ladder": LRLaw(
+        c=0.0047,
+        alpha=1 / 3,
+        beta=0.0,
+        params_unit=108e6,
+        tokens_unit=1.0,
+        lr_unit=1.0,
+        objective="decayed",
+        schedule="cosine; batch 2048 * 160 * (N / 108e6)^(2/3) tokens",
+        source="OLMo-core, model ladder (N: non-embedding parameters)",
+    ),
+}
+_KAPLAN = "kaplan2020"
+_DEEPSEEK = "deepseek2024"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherLaw:
+    """A published law of another form: ask `lr` for its LR; there is no `predict`, as no range or covariance is
+    known."""
+
+    name: str
+    formula: str
+    units: str
+    schedule: str
+    source: str
+    verified: bool = False
+    objective: str = "decayed"
+
+    def lr(self, params: float, tokens: float, *, flops_per_token: float | None = None) -> float:
+        """LR at `params` (non-embedding) and `tokens`.
+
+        `flops_per_token`: DeepSeek LLM's M, training FLOPs of a token without the embedding; 6 * params without. Raises
+        ValueError for values that are not above zero and where the formula gives no positive LR.
+        """
+        n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
+        if self.name == _DEEPSEEK:
+            return 0.3118 * (float(positive([flops_per_token or 6 * n], "flops_per_token")[0]) * d) ** -0.1250
+        lr = 0.003239 - 0.0001395 * math.log(n)
+        if lr <= 0:
+            raise ValueError(f"{self.formula} is not positive at {n:.3g} parameters: it holds below 1.2e10")
+        return lr
+
+
+_OTHERS = {
+    _KAPLAN: OtherLaw(
+        name=_KAPLAN,
+        formula="0.003239 - 0.0001395 ln N",
+        units="N: non-embedding parameters",
+        schedule="warmup of 3,000 steps, then cosine to 0",
+        source="Kaplan et al. 2020, arXiv 2001.08361, Eq. D.1, from a secondary source",
+    ),
+    _DEEPSEEK: OtherLaw(
+        name=_DEEPSEEK,
+        formula="0.3118 C^-0.1250, C = M D",
+        units="M: non-embedding FLOPs a token; C in FLOPs; batch 0.2920 C^0.3271 tokens",
+        schedule="multi-step",
+        source="DeepSeek LLM 2024, arXiv 2401.02954, Eq. 1, from a secondary source",
     ),
 }
 
@@ -33,3 +125,13 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> LRLaw:
     """The published law called `name`; ValueError with the nearest name for an unknown one."""
     return _LAWS[one_of(name, _LAWS, "preset")]
+
+
+def other_names() -> tuple[str, ...]:
+    """Names that `other` knows: laws that are not of the form of Eq. 8."""
+    return tuple(sorted(_OTHERS))
+
+
+def other(name: str) -> OtherLaw:
+    """The published law of another form called `name`; ValueError with the nearest name for an unknown one."""
+    return _OTHERS[one_of(name, _OTHERS, "law of another form")]

@@ -250,7 +250,7 @@ def _fit(x: Array, y: Array, noise: Array, bound: float, prior: QuadraticPrior |
     value = float(profile(np.array([opt]))[0][0])
     if value > misfit[best]:
         opt, value = float(grid[best]), float(misfit[best])
-    spare = max(x.size - 3, 0) if prior is None else x.size - 1
+    spare = max(x.size - 3, 0)
     scale = SHARED_ERROR * (NOISE_DOF + value) / (NOISE_DOF + spare)
     above = np.maximum(misfit - value, 0.0) / (max(scale, 1.0) if known else scale)
     status, message = _status(profile, opt, above, NOISE_DOF + spare)

@@ -1,0 +1,111 @@
+"""Other forms of Eq. 5 (which laws may the optimum follow?), compared by the error on cells that were left out.
+
+All families are linear in ln lr_opt: a row of features a cell, least squares, and leave-one-group-out cross-validation.
+The groups matter: leaving out single cells asks for interpolation, leaving out the largest model for extrapolation.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from raylr.analysis._checks import Array, one_of, positive, same_length
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "constant": (),
+    "params": ("params",),
+    "tokens": ("tokens",),
+    "params_tokens": ("params", "tokens"),
+    "active_tokens": ("active", "tokens"),
+    "compute": ("compute",),
+    "params_tokens_batch": ("params", "tokens", "batch"),
+    "active_tokens_batch": ("active", "tokens", "batch"),
+    "batch": ("batch",),
+}
+"""Features, all as natural logarithms: `params_tokens` is Eq. 8 (and Step Law's form), `compute` DeepSeek LLM's, with
+`batch` the tokens a step; `compute` is params * tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyScore:
+    """How one family predicts the optima of cells that it has not seen."""
+
+    family: str
+    """A name from FAMILIES."""
+    exponents: dict[str, float]
+    """Fitted on all cells: lr_opt is proportional to the product of feature^exponent."""
+    rmse: float
+    """Root mean square residual of ln lr on all cells."""
+    cv_rmse: float
+    """Root mean square error of ln lr on cells left out; NaN where some group cannot be predicted from the rest."""
+
+
+def compare_families(
+    lr_opt: ArrayLike,
+    *,
+    params: ArrayLike,
+    tokens: ArrayLike,
+    active: ArrayLike | None = None,
+    batch: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    stderr: ArrayLike | None = None,
+    families: tuple[str, ...] | None = None,
+) -> list[FamilyScore]:
+    """Score the families whose features are given, best first.
+
+    All arrays are flat, one entry a cell; `lr_opt` NaN leaves a cell out. `active`: active parameters of a sparse
+    model. `batch`: tokens a step. `groups`: cells of one group are left out together (each cell by itself without).
+    `stderr`: standard error of ln lr_opt, for the weights. Raises ValueError for unknown families, unequal lengths and
+    values that are not positive.
+    """
+    z = np.asarray(lr_opt, dtype=np.float64)
+    n, d = positive(params, "params"), positive(tokens, "tokens")
+    columns = {"params": np.log(n), "tokens": np.log(d), "compute": np.log(n) + np.log(d)}
+    if active is not None:
+        columns["active"] = np.log(positive(active, "active"))
+    if batch is not None:
+        columns["batch"] = np.log(positive(batch, "batch"))
+    group = np.arange(z.size) if groups is None else np.asarray(groups)
+    weight = np.ones(z.size) if stderr is None else positive(stderr, "stderr") ** -2
+    same_length(lr_opt=z, weight=weight, groups=np.unique(group, return_inverse=True)[1] * 1.0, **columns)
+    keep = np.isfinite(z) & (z > 0)
+    names = tuple(FAMILIES) if families is None else tuple(one_of(name, FAMILIES, "family") for name in families)
+    scores = []
+    for name in names:
+        features = FAMILIES[name]
+        if set(features) <= set(columns):
+            x = np.stack([np.ones(z.size), *(columns[f] for f in features)], 1)[keep]
+            scores.append(_score(name, features, x, np.log(z[keep]), weight[keep], group[keep]))
+    return sorted(scores, key=lambda s: math.inf if math.isnan(s.cv_rmse) else s.cv_rmse)
+
+
+def _score(name: str, features: tuple[str, ...], x: Array, z: Array, w: Array, group: np.ndarray) -> FamilyScore:
+    theta = _solve(x, z, w)
+    if theta is None:
+        return FamilyScore(family=name, exponents=dict.fromkeys(features, math.nan), rmse=math.nan, cv_rmse=math.nan)
+    share, errors = w / w.sum(), np.full(z.size, math.nan)
+    for one in np.unique(group):
+        out = group == one
+        fit = _solve(x[~out], z[~out], w[~out])
+        if fit is not None:
+            errors[out] = z[out] - x[out] @ fit
+    return FamilyScore(
+        family=name,
+        exponents=dict(zip(features, theta[1:].tolist(), strict=True)),
+        rmse=math.sqrt(float(share @ (z - x @ theta) ** 2)),
+        cv_rmse=math.sqrt(float(share @ errors**2)),
+    )
+
+
+def _solve(x: Array, z: Array, w: Array) -> Array | None:
+    """Weighted least squares, None where the cells do not determine it."""
+    if z.size < x.shape[1]:
+        return None
+    scale = np.maximum(np.abs(x).max(0), 1e-300)
+    centred = (x - np.where(np.arange(x.shape[1]) > 0, x.mean(0), 0.0)) / scale
+    if np.linalg.matrix_rank(centred, tol=1e-6) < x.shape[1]:
+        return None
+    root = np.sqrt(w)[:, None]
+    return np.asarray(np.linalg.lstsq(x * root, z * root[:, 0], rcond=None)[0])

@@ -178,7 +178,7 @@ class _Survey:
     """First pass: counts, and a sample of training documents (those with the lowest hashes) for the tokenizer."""
 
     def __init__(self, seed: int, threshold: int, sample_bytes: int) -> None:
-        self.seed, self.threshold, self.room = seed, threshold, sample_bytes
+        self.seed, self.threshold, self.wanted, self.held = seed, threshold, sample_bytes, 0
         self.keys: set[int] = set()
         self.documents = self.duplicates = 0
         self.heap: list[tuple[int, str]] = []
@@ -186,15 +186,16 @@ class _Survey:
     def add(self, text: str) -> None:
         key = _key(text, self.seed)
         self.documents += 1
-        self.duplicates += key in self.keys
-        fresh = key not in self.keys
+        if key in self.keys:
+            self.duplicates += 1
+            return
         self.keys.add(key)
-        if key < self.threshold or not fresh or (self.room <= 0 and -self.heap[0][0] < key):
+        if key < self.threshold:
             return
         heapq.heappush(self.heap, (-key, text))
-        self.room -= len(text)
-        while self.heap and self.room + len(self.heap[0][1]) <= 0:
-            self.room += len(heapq.heappop(self.heap)[1])
+        self.held += len(text)
+        while self.heap and self.held - len(self.heap[0][1]) >= self.wanted:
+            self.held -= len(heapq.heappop(self.heap)[1])
 
     def sample(self) -> list[str]:
         return [text for _, text in sorted(self.heap, reverse=True)]

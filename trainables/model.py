@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -85,25 +86,40 @@ class MLP(nn.Module):
 
 
 class Router(nn.Module):
-    """Softmax over all experts, the top k of them, their weights scaled to sum to 1."""
+    """Softmax over all experts, the top k of them, their weights scaled to sum to 1.
 
-    bias: Tensor | None
+    With `balance="bias"` the choice (not the weights) is made after adding `steps` · rate, and `load` counts what was
+    chosen. Both are integers, so that an engine's cast to bf16 leaves them exact.
+    """
+
+    steps: Tensor
+    load: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.top_k = spec.top_k
         self.weight = nn.Parameter(torch.empty(spec.experts, spec.hidden_size))
-        self.register_buffer("bias", torch.zeros(spec.experts) if spec.balance == "bias" else None)
+        self.biased, self.rate = spec.balance == "bias", spec.bias_rate
+        if self.biased:
+            self.register_buffer("steps", torch.zeros(spec.experts, dtype=torch.int64))
+            self.register_buffer("load", torch.zeros(spec.experts, dtype=torch.int64), persistent=False)
 
     def forward(self, x_Nh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities [N, E] in fp32, weights [N, k] in x's type, experts [N, k]. A bias changes the choice alone."""
+        """Probabilities [N, E] in fp32, weights [N, k] in x's type, experts [N, k]."""
         probs_NE = F.softmax(F.linear(x_Nh, self.weight), -1, dtype=torch.float32)
-        if self.bias is None:
-            weights_Nk, experts_Nk = torch.topk(probs_NE, self.top_k, -1)
-        else:
-            experts_Nk = torch.topk(probs_NE + self.bias.float(), self.top_k, -1).indices
+        if self.biased:
+            experts_Nk = torch.topk(probs_NE + self.steps * self.rate, self.top_k, -1).indices
             weights_Nk = probs_NE.gather(-1, experts_Nk)
+        else:
+            weights_Nk, experts_Nk = torch.topk(probs_NE, self.top_k, -1)
         return probs_NE, (weights_Nk / weights_Nk.sum(-1, keepdim=True)).to(x_Nh.dtype), experts_Nk
+
+    def rebalance(self) -> None:
+        """A step of auxiliary-loss-free balancing (arXiv 2408.15664): biases of experts with too few tokens rise."""
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(self.load)
+        self.steps += torch.sign(self.load.sum() - self.load * self.load.numel())
+        self.load.zero_()
 
 
 class Experts(nn.Module):
@@ -121,7 +137,7 @@ class Experts(nn.Module):
 
 
 class MoE(nn.Module):
-    """Router, experts and, if the spec has one, the shared expert. Keeps the last pass's `load` for the balance."""
+    """Router, experts and, if the spec has one, the shared expert."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -137,6 +153,8 @@ class MoE(nn.Module):
         y_Nh, load_E = self.experts(x_Nh, experts_Nk, weights_Nk)
         if self.shared_expert is not None and self.shared_expert_gate is not None:
             y_Nh = y_Nh + torch.sigmoid(self.shared_expert_gate(x_Nh)) * self.shared_expert(x_Nh)
+        if self.gate.biased and self.training:
+            self.gate.load += load_E
         return y_Nh.view_as(x_BTh), load_E, probs_NE.sum(0)
 
 
@@ -212,6 +230,13 @@ class Qwen3MoE(nn.Module):
                     param.normal_(0.0, self.spec.init_std, generator=generator)
                 else:
                     param.fill_(1.0)
+
+    def after_step(self) -> None:
+        """What follows an optimizer step: router biases move (with `balance="bias"`)."""
+        if self.spec.balance == "bias":
+            for module in self.modules():
+                if isinstance(module, Router):
+                    module.rebalance()
 
     def forward(
         self, ids_BT: Tensor, labels_BT: Tensor | None = None, documents_BT: Tensor | None = None

@@ -173,6 +173,7 @@ def train(
                     norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), train.grad_clip or math.inf)
                 engine.step()
                 sums += torch.stack((losses.cross_entropy, losses.aux_loss)).float() * (micro / len(mine) / world)
+            engine.module.after_step()
             if world > 1:
                 dist.all_reduce(sums)
             loss, aux = sums.tolist()

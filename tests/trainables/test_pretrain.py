@@ -1,0 +1,226 @@
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raylr.trainables import ModelSpec, TrainSpec, metrics, pretrain, train
+from raylr.trainables.data import Corpus
+
+MODEL = ModelSpec(
+    hidden_size=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    experts=4,
+    top_k=2,
+    expert_size=16,
+    vocab_size=400,
+)
+BATCH = 256
+TIMES = {metrics.TOKENS_PER_SECOND, metrics.TRAIN_SECONDS, metrics.EVAL_SECONDS}
+
+
+def run(
+    corpus: Path, *, lr: float = 3e-3, steps: int = 12, model: ModelSpec = MODEL, **fields: Any
+) -> list[dict[str, Any]]:
+    own = {key: fields.pop(key) for key in list(fields) if key in TrainSpec.model_fields}
+    spec = TrainSpec(seq_len=32, batch_tokens=BATCH, warmup_steps=4, validation_tokens=512, repeat_data=True, **own)
+    points = [BATCH * steps * i // 4 for i in (1, 2, 3, 4)]
+    return train(
+        lr=lr, model=model, train=spec, corpus=corpus, tokens=BATCH * steps, eval_at=points, threads=1, **fields
+    )
+
+
+def curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without what depends on the clock."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def folder(corpus: Corpus) -> Iterator[Path]:
+    """The corpus' folder; the process group that runs leave behind is taken down at the end."""
+    yield corpus.path
+    import deepspeed
+
+    if deepspeed.comm.is_initialized():
+        deepspeed.comm.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_rows_hold_every_metric_and_the_loss_falls(folder: Path) -> None:
+    rows = run(folder, steps=40)
+    assert [row[metrics.TOKENS] for row in rows] == [2560, 5120, 7680, 10240]
+    assert all(tuple(row) == metrics.ALL for row in rows)
+    assert rows[-1][metrics.LOSS] < rows[0][metrics.LOSS] < math.log(400)
+    assert rows[-1][metrics.PARAMS] == MODEL.params()
+    assert rows[-1][metrics.FLOPS] == pytest.approx(10240 * MODEL.flops_per_token(32))
+    assert rows[-1][metrics.LR] == 3e-3
+    assert 0 < rows[-1][metrics.GRAD_NORM] < 10
+    assert 1.9 < rows[-1][metrics.AUX_LOSS] < 4
+
+
+@pytest.mark.slow
+def test_runs_repeat_bit_for_bit_and_seeds_matter(folder: Path) -> None:
+    first = curve(run(folder))
+    assert curve(run(folder)) == first
+    assert curve(run(folder, seed=1)) != first
+    assert curve(run(folder, data_seed=1)) != first
+
+
+@pytest.mark.slow
+def test_stages_and_accumulation_agree(folder: Path) -> None:
+    model = MODEL.model_copy(update={"aux_loss": 0.0})
+    want = [row[metrics.LOSS] for row in run(folder, model=model)]
+    for fields in (
+        {"zero_stage": 1},
+        {"zero_stage": 2, "micro_batch": 2},
+        {"micro_batch": 4},
+        {"activation_checkpointing": True},
+    ):
+        got = [row[metrics.LOSS] for row in run(folder, model=model, **fields)]
+        assert got == pytest.approx(want, abs=2e-4), fields
+    bf16 = [row[metrics.LOSS] for row in run(folder, model=model, dtype="bf16")]
+    assert bf16 == pytest.approx(want, abs=0.02)
+
+
+@pytest.mark.slow
+def test_multipliers_reach_the_optimizer(folder: Path) -> None:
+    want = curve(run(folder, lr=6e-3, weight_decay=0.05))
+    tables = {
+        name: dict.fromkeys(("embedding", "hidden", "router", "experts", "lm_head", "norms"), 2.0)
+        for name in ("lr_multipliers",)
+    }
+    got = run(folder, lr=3e-3, weight_decay=0.05, **tables)
+    assert [row[metrics.LOSS] for row in got] == pytest.approx([row[metrics.LOSS] for row in want], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so_and_keeps_its_good_rows(folder: Path) -> None:
+    rows = run(folder, lr=50.0, steps=40)
+    assert rows[-1][metrics.DIVERGED]
+    assert math.isnan(rows[-1][metrics.LOSS])
+    assert rows[-1][metrics.TOKENS] < 10240
+    assert not any(row[metrics.DIVERGED] for row in rows[:-1])
+
+
+WORKER = """
+import json, os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_pretrain as t
+seen = []
+def report(row, checkpoint):
+    seen.append(row)
+    if len(seen) == {kill}:
+        os.kill(os.getpid(), signal.SIGKILL)
+t.run(t.Path({corpus!r}), run_dir={run_dir!r}, checkpoint_seconds=0, report=report, **json.loads({fields!r}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, {"dtype": "bf16", "micro_batch": 4}, {"zero_stage": 3}], ids=str)
+def test_a_killed_run_goes_on_bit_for_bit(folder: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+    want = curve(run(folder, **fields))
+    script = WORKER.format(
+        tests=str(Path(__file__).parent),
+        kill=3,
+        corpus=str(folder),
+        run_dir=str(tmp_path / "run"),
+        fields=json.dumps(fields),
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()
+    seen: list[dict[str, Any]] = []
+    got = run(folder, run_dir=tmp_path / "run", report=lambda row, _: seen.append(row), **fields)
+    assert curve(got) == want
+    assert curve(seen) == want
+    seen.clear()
+    run(folder, run_dir=tmp_path / "run", report=lambda row, _: seen.append(row), **fields)
+    assert curve(seen) == want
+    with pytest.raises(ValueError, match="is of another run"):
+        run(folder, run_dir=tmp_path / "run", lr=1e-3, **fields)
+
+
+@pytest.mark.slow
+def test_a_reported_checkpoint_goes_on_without_reporting_again(folder: Path, tmp_path: Path) -> None:
+    want = curve(run(folder))
+
+    def keep(row: dict[str, Any], checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        if row[metrics.TOKENS] == 6 * BATCH:
+            checkpoint.rename(tmp_path / "kept")
+            checkpoint.mkdir()
+
+    run(folder, report=keep, checkpoint_reports=True)
+    seen: list[dict[str, Any]] = []
+    got = run(folder, resume_from=tmp_path / "kept", report=lambda row, _: seen.append(row))
+    assert curve(got) == want
+    assert curve(seen) == want[2:]
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_many_runs(folder: Path) -> None:
+    import psutil
+
+    def resident() -> int:
+        return int(psutil.Process().memory_info().rss)
+
+    for _ in range(3):
+        run(folder, steps=4)
+    before = resident()
+    for _ in range(20):
+        run(folder, steps=4)
+    assert resident() < 1.01 * before
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": 0.0}, "must be a positive number"),
+        ({"lr": math.inf}, "must be a positive number"),
+        (
+            {"model": MODEL.model_copy(update={"vocab_size": 399})},
+            "vocab_size=399 is below the corpus' tokenizer's 400",
+        ),
+        ({"validation_tokens": 10**6}, "is above the corpus'"),
+        ({"repeat_data": False, "steps": 4000}, "repeat_data=True to read it more than once"),
+        ({"steps": 5}, "must rise|whole number of batches"),
+    ],
+)
+def test_runs_that_cannot_be(corpus: Corpus, fields: dict[str, Any], message: str) -> None:
+    spec = TrainSpec(
+        seq_len=32,
+        batch_tokens=BATCH,
+        validation_tokens=fields.get("validation_tokens", 512),
+        repeat_data=fields.get("repeat_data", True),
+    )
+    steps = fields.get("steps", 8)
+    with pytest.raises(ValueError, match=message):
+        train(
+            lr=fields.get("lr", 1e-3),
+            model=fields.get("model", MODEL),
+            train=spec,
+            corpus=corpus.path,
+            tokens=BATCH * steps,
+            eval_at=[BATCH * steps // 2, BATCH * steps],
+        )
+
+
+def test_the_trainable_refuses_unknown_keys() -> None:
+    with pytest.raises(ValueError, match="unknown leraning_rate; known are checkpoint_reports, corpus"):
+        pretrain({"leraning_rate": 1})
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'ray', 'deepspeed', 'transformers'}"
+    code = f"import sys, raylr.trainables, raylr.trainables.data; print(sorted({heavy} & set(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -22,7 +22,7 @@ from raylr.trainables.spec import ModelSpec, TrainSpec
 
 Tokens = Annotated[int, BeforeValidator(lambda value: round(parse_count(value)))]
 
-_NOT_MEASUREMENT = frozenset({"name", "resources", "keep_checkpoints"})
+_NOT_MEASUREMENT = frozenset({"name", "resources", "keep_checkpoints", "trackers"})
 """Keys that change nothing about what is measured: a study may be continued with other values of them."""
 
 
@@ -126,6 +126,8 @@ class StudySpec(_Spec):
     keep_checkpoints: Literal["none", "target", "all"] = "target"
     """Which runs' last checkpoints stay once they have ended; "target": those of the check at the target."""
     resources: ResourceSpec = ResourceSpec()
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Where else to log every evaluation, beside the run table."""
 
     @model_validator(mode="after")
     def _models_are_whole(self) -> Self:

@@ -188,11 +188,13 @@ class FittingStudy:
 
     def _train(self, stage: str, search: Any, scheduler: Any) -> None:
         """Run what `search` asks for and was not measured yet; a stage that is done starts no cluster."""
+        from raylr.trackers import tracker_callbacks
         from raylr.tuning import ReplaySearch, TableWriter, ray_session, run_trials
 
         replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
         if not replay.needs_training():
             return
+        callbacks = tracker_callbacks(self.spec.trackers, self.spec.name)
         self._corpus()
         self.progress.stage(stage)
         writer = TableWriter(self.evaluations, self.trials, self.progress)
@@ -204,6 +206,7 @@ class FittingStudy:
                 scheduler=scheduler,
                 resources=self.spec.resources,
                 storage=self.directory / "tune",
+                callbacks=callbacks,
             )
         if writer.errors:
             raise RuntimeError(

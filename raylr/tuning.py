@@ -201,6 +201,7 @@ def run_trials(
     scheduler: TrialScheduler | None,
     resources: ResourceSpec,
     storage: Path,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Run what `search` suggests until it has finished. Raises KeyboardInterrupt on Ctrl-C, with everything written."""
     tuner = tune.Tuner(
@@ -219,7 +220,7 @@ def run_trials(
             name=f"{storage.name}-{time.strftime('%Y%m%d-%H%M%S')}",
             storage_path=str(storage),
             verbose=0,
-            callbacks=[writer],
+            callbacks=[writer, *callbacks],
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
         ),

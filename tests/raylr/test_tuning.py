@@ -1,11 +1,13 @@
 import json
+import math
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.search import Searcher
 
 from raylr.analysis.runtable import evaluations_table, trials_table
 from raylr.progress import Silent
-from raylr.tuning import FixedSearch, ReplaySearch, trial_key
+from raylr.tuning import FixedSearch, ReplaySearch, TableWriter, trial_key
 
 
 def config(lr):
@@ -70,3 +72,55 @@ def test_tunes_own_snapshot_is_not_a_way_to_resume(tables, tmp_path):
     search.save(str(tmp_path / "snapshot"))
     with pytest.raises(RuntimeError, match="raylr search"):
         search.restore(str(tmp_path / "snapshot"))
+
+
+@pytest.fixture
+def writer(tmp_path):
+    return TableWriter(evaluations_table(tmp_path), trials_table(tmp_path), Silent())
+
+
+def trial(**last_result):
+    run = config(0.1) | {"train": {"seed": 3}}
+    return SimpleNamespace(
+        config=run, last_result=last_result, get_error=lambda: "Traceback\nOSError: full", local_path="/t"
+    )
+
+
+def ended(writer, **last_result):
+    writer.on_trial_complete(0, [], trial(**last_result))
+    rows = writer._trials.read().to_pylist()
+    return rows[0] if rows else None
+
+
+def test_an_evaluation_is_written_when_tune_hears_of_it(writer):
+    result = {"tokens": 10, "loss": 3.0, "lr": 0.05, "params": 7, "diverged": False, "unknown": 1}
+    writer.on_trial_result(0, [], trial(), result)
+    (row,) = writer._evaluations.read().to_pylist()
+    assert (row["loss"], row["lr"], row["seed"], row["params"]) == (3.0, 0.1, 3, 7)  # the peak LR, not the step's
+
+
+@pytest.mark.parametrize(
+    ("last_result", "status", "target_loss"),
+    [
+        ({"tokens": 20, "loss": 2.0}, "completed", 2.0),
+        ({"tokens": 10, "loss": 3.0, "raylr/decision": "truncated", "raylr/loss": 2.1}, "truncated", 2.1),
+        ({"tokens": 10, "loss": 3.0, "raylr/decision": "pruned", "raylr/loss": 2.9}, "pruned", 2.9),
+        ({"tokens": 10, "loss": math.nan, "diverged": True}, "diverged", None),
+        ({"tokens": 10, "loss": 9.0, "raylr/decision": "diverged"}, "diverged", None),
+    ],
+)
+def test_how_a_trial_ended_is_written(writer, last_result, status, target_loss):
+    row = ended(writer, **last_result)
+    assert (row["status"], row["target_loss"], row["tokens"]) == (status, target_loss, last_result["tokens"])
+    assert writer.errors == []
+
+
+def test_a_trial_that_stopped_for_no_reason_is_an_error_and_tried_again(writer):
+    assert ended(writer, tokens=10, loss=3.0) is None
+    assert "ended after 10 of 20 tokens" in writer.errors[0]
+
+
+def test_a_trial_that_raised_is_told_and_tried_again(writer):
+    writer.on_trial_error(0, [], trial())
+    assert writer.errors == [f"{trial_key(config(0.1))}: OSError: full (in full: /t/error.txt)"]
+    assert len(writer._trials) == 0

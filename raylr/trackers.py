@@ -1,0 +1,36 @@
+"""Experiment trackers: what the run table gets, Weights & Biases or MLflow may get too, through Ray's own callbacks."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Literal
+
+from ray.tune import Callback
+
+from raylr.errors import InputError
+
+Tracker = Literal["wandb", "mlflow"]
+
+
+def check_trackers(names: Sequence[Tracker]) -> None:
+    """Raise InputError for a tracker whose package is not installed, before anything is trained."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"trackers: {name} is not installed; `pip install 'raylr[{name}]'` brings it")
+
+
+def tracker_callbacks(names: Sequence[Tracker], project: str) -> list[Callback]:
+    """Return Tune callbacks that log every trial's reports under `project`; where to is up to WANDB_* and MLFLOW_*."""
+    check_trackers(names)
+    callbacks: list[Callback] = []
+    for name in names:
+        if name == "wandb":
+            from ray.air.integrations.wandb import WandbLoggerCallback
+
+            callbacks.append(WandbLoggerCallback(project=project, log_config=True))
+        else:
+            from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+            callbacks.append(MLflowLoggerCallback(experiment_name=project))
+    return callbacks

@@ -58,7 +58,7 @@ def test_evaluations_are_whole_batches_and_hold_the_budgets():
         ({"target__tokns": 5}, r"target\.tokns is not a known key; did you mean 'tokens'\?"),
         ({"sizes__S__hiden_size": 5}, r"size 'S': hiden_size is not a known key; did you mean 'hidden_size'\?"),
         ({"sizes__S__hidden_size": None}, r"size 'S': hidden_size is missing"),
-        ({"lr__low": 0.05}, r"lr: the LR range is empty: low 0\.05 is not below high 0\.05"),
+        ({"lr__low": 0.5}, r"lr: the LR range is empty: low 0\.5 is not below high 0\."),
         ({"lr__low": -1e-3}, r"lr\.low: input should be greater than 0, got -0\.001"),
         ({"lr__low": 0}, r"lr\.low: input should be greater than 0, got 0"),
         ({"model__kv_heads": 3}, r"size '.': .*heads"),

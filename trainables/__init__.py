@@ -6,6 +6,6 @@ package loads neither torch nor Ray.
 """
 
 from raylr.trainables.pretrain import pretrain, train
-from raylr.trainables.spec import ModelSpec, TrainSpec
+from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec
 
-__all__ = ["ModelSpec", "TrainSpec", "pretrain", "train"]
+__all__ = ["HFSpec", "ModelSpec", "TrainSpec", "pretrain", "train"]

@@ -40,7 +40,7 @@ def part_of(name: str, dims: int) -> str:
     if "q_norm" in name or "k_norm" in name:
         return "qk_norms"
     if dims < 2:
-        return "final_norm" if name.count(".") <= 2 else "hidden_norms"
+        return "hidden_norms" if any(piece.isdigit() for piece in name.split(".")) else "final_norm"
     if "embed" in name or "wte" in name or "wpe" in name:
         return "embedding"
     if "lm_head" in name:

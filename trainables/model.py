@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from raylr.trainables.attention import causal_attention, rope_tables
 from raylr.trainables.experts import mixture
 from raylr.trainables.kernels import LinearCrossEntropy, RMSNormalise
-from raylr.trainables.spec import ModelSpec
+from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec
 
 
 class Losses(NamedTuple):
@@ -260,3 +260,17 @@ def balance_loss(loads: list[Tensor], probs: list[Tensor], tokens: int) -> Tenso
     rows = tokens * len(loads)
     load_E, probs_E = torch.stack(loads).sum(0) / rows, torch.stack(probs).sum(0) / rows
     return load_E.shape[0] * (load_E * probs_E).sum()
+
+
+def build(spec: ModelSpec | HFSpec, train: TrainSpec) -> nn.Module:
+    """The initialised network of a run."""
+    checkpointing, packed = train.activation_checkpointing, not train.cross_document_attention
+    if isinstance(spec, HFSpec):
+        from raylr.trainables.hf import HuggingFaceModel
+
+        return HuggingFaceModel(
+            spec.hf, seed=train.seed, z_loss=train.z_loss, activation_checkpointing=checkpointing, packed=packed
+        )
+    model = Qwen3MoE(spec, z_loss=train.z_loss, activation_checkpointing=checkpointing)
+    model.initialise(train.seed)
+    return model

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylr.trainables import metrics
 from raylr.trainables.schedule import lr_factor
-from raylr.trainables.spec import ModelSpec, TrainSpec
+from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec, model_spec
 
 if TYPE_CHECKING:
     from raylr.trainables.data import Corpus
@@ -27,7 +27,7 @@ SMOOTHING = 0.9
 """Memory of the running mean of the training loss that divergence is judged by (about ten steps)."""
 
 
-def check_run(model: ModelSpec, train: TrainSpec, corpus: Corpus, tokens: int, eval_at: Sequence[int]) -> None:
+def check_run(model: ModelSpec | HFSpec, train: TrainSpec, corpus: Corpus, tokens: int, eval_at: Sequence[int]) -> None:
     """Raises ValueError, before anything is built, if this run cannot be: budget, corpus or vocabulary do not fit."""
     train.check_budget(tokens, list(eval_at))
     if model.vocab_size < corpus.vocab_size:
@@ -51,7 +51,7 @@ def check_run(model: ModelSpec, train: TrainSpec, corpus: Corpus, tokens: int, e
 def train(
     *,
     lr: float,
-    model: ModelSpec,
+    model: ModelSpec | HFSpec,
     train: TrainSpec,
     corpus: str | Path,
     tokens: int,
@@ -91,7 +91,7 @@ def train(
     settings = train.model_dump(mode="json", exclude={"checkpoint_seconds"})
     identity = fingerprint(
         {
-            "model": model.model_dump(mode="json"),
+            "model": model.identity(),
             "train": settings,
             "corpus": texts.fingerprint,
             "lr": lr,
@@ -105,15 +105,13 @@ def train(
     import torch.distributed as dist
 
     from raylr.trainables.engine import bring_up, running_engine
-    from raylr.trainables.model import Qwen3MoE
+    from raylr.trainables.model import build
 
     bring_up(threads)
     rank, world = dist.get_rank(), dist.get_world_size()
     if world != train.workers:
         raise ValueError(f"the spec has workers={train.workers}, but {world} process(es) run it")
-    network = Qwen3MoE(model, z_loss=train.z_loss, activation_checkpointing=train.activation_checkpointing)
-    network.initialise(train.seed)
-    with running_engine(network, train, multipliers) as engine:
+    with running_engine(build(model, train), train, multipliers) as engine:
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank)
         folder = RunFolder(run_dir) if run_dir is not None else None
@@ -271,11 +269,11 @@ def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> fl
 def pretrain(config: dict[str, Any]) -> None:
     """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
 
-    Config keys: `lr`, `model` (fields of `ModelSpec`), `train` (fields of `TrainSpec`), `corpus` (folder), `tokens`
-    (budget), `eval_at` (token counts, the last is `tokens`); optional `run_dir` (this run's own checkpoints, which
-    survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`: whether
-    each report carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`). Raises
-    ValueError for an unknown key.
+    Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
+    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `run_dir` (this run's own checkpoints,
+    which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`:
+    whether each report carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
+    Raises ValueError for an unknown key.
     """
     from ray import tune
 
@@ -290,7 +288,7 @@ def pretrain(config: dict[str, Any]) -> None:
     def run(resume_from: str | None) -> None:
         train(
             lr=float(config["lr"]),
-            model=ModelSpec.model_validate(config["model"]),
+            model=model_spec(config["model"]),
             train=TrainSpec.model_validate(config["train"]),
             corpus=config["corpus"],
             tokens=int(config["tokens"]),

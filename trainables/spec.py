@@ -81,6 +81,10 @@ class ModelSpec(_Spec):
             )
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """All fields, for fingerprints."""
+        return self.model_dump(mode="json")
+
     @property
     def moe_layers(self) -> int:
         """Layers that have experts."""
@@ -124,6 +128,49 @@ class ModelSpec(_Spec):
         )
         scores = self.layers * 2 * (seq_len + 1) * self.heads * self.head_dim
         return 3.0 * (2 * weights + scores)
+
+
+class HFSpec(_Spec):
+    """A causal language model of Hugging Face's transformers, trained from scratch: the search works on it as on our
+    own.
+
+    Its numbers come from its configuration; counting them imports transformers. Raises ValueError for a configuration
+    that transformers does not know.
+    """
+
+    hf: str | dict[str, Any]
+    """A model's folder or hub name (its configuration is read, not its weights), or a configuration with
+    `model_type`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the vocabulary."""
+        from raylr.trainables.hf import configuration
+
+        return int(configuration(self.hf).vocab_size)
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Number of parameters, as `ModelSpec.params`."""
+        from raylr.trainables.hf import count_params
+
+        return count_params(self.hf)[kind]
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """FLOPs of training on one token, as `ModelSpec.flops_per_token`."""
+        from raylr.trainables.hf import flops_per_token
+
+        return flops_per_token(self.hf, seq_len)
+
+    def identity(self) -> dict[str, Any]:
+        """The whole configuration, wherever it was read from."""
+        from raylr.trainables.hf import configuration
+
+        return {"hf": configuration(self.hf).to_dict()}
+
+
+def model_spec(fields: dict[str, Any]) -> ModelSpec | HFSpec:
+    """The model that a plain dict describes: `HFSpec` if it has the key `hf`, else `ModelSpec`."""
+    return HFSpec.model_validate(fields) if "hf" in fields else ModelSpec.model_validate(fields)
 
 
 class TrainSpec(_Spec):

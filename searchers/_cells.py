@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raylr.searchers._config import lookup, number
 from raylr.searchers._posterior import ShapePrior
 
 Array = NDArray[np.float64]
@@ -66,6 +67,16 @@ def in_order_of_cost(cells: Sequence[Cell]) -> list[Cell]:
     if any(c.params is None or c.tokens is None for c in cells):
         return list(cells)
     return sorted(cells, key=lambda c: float(c.params or 0) * float(c.tokens or 0))
+
+
+def cell_of(config: Mapping[str, Any], cells: Sequence[Cell]) -> Cell:
+    """The cell that a config belongs to: the one whose own config it holds. ValueError unless there is one."""
+    if len(cells) == 1:
+        return cells[0]
+    fits = [c for c in cells if all(lookup(config, k) == v for k, v in c.config.items())]
+    if len(fits) != 1:
+        raise ValueError(f"{dict(config)} belongs to {len(fits)} of the cells {[c.name for c in cells]}, not to one")
+    return fits[0]
 
 
 def covariates(cells: Sequence[Cell]) -> dict[str, Array]:
@@ -140,9 +151,4 @@ def _pool(values: Sequence[tuple[float, float]], scatter: float, base: tuple[flo
 
 
 def _positive(value: Any) -> bool:
-    return bool(
-        isinstance(value, (int, float, np.number))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
-    )
+    return number(value) and value > 0

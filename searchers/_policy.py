@@ -28,8 +28,10 @@ EXTEND_MOST = math.log(100.0)
 LEVEL = 0.9
 """Probability of the reported interval."""
 REFINE = 4
-"""Finite losses from which trials are placed to find the lowest loss (mean less one standard deviation); before, they
-are placed to find the shape."""
+"""Finite losses from which, if losses repeat exactly, trials are placed to find the lowest one (mean less one
+standard deviation); before, and with noisy losses, they are placed to find the shape."""
+EXACT = 0.25
+"""Probability of that from which it is worth it."""
 MANY = 16
 """Trials from which a round grows with their number, so that the time per trial does not."""
 APART = 0.05
@@ -215,7 +217,8 @@ class CellSearch:
             allowed &= np.abs(post.x - t) > APART
         if not allowed.any():
             return post.optimum(low, high)[0]
-        value = post.information() if post.count < REFINE else post.sd - post.mean
+        refine = post.count >= REFINE and post.exact > EXACT
+        value = post.sd - post.mean if refine else post.information()
         return float(post.x[int(np.argmax(np.where(allowed, value, -np.inf)))])
 
     def settled(self) -> bool:

@@ -44,6 +44,10 @@ NOISE = 1e-3
 """Prior scale of the noise of one run, relative: seeds of one setting differ by 0.1-0.4 %."""
 NOISE_DOF = 3.0
 """Weight of the prior on the noise, in runs."""
+HUGE = 1e100
+"""A loss beyond this counts as infinite."""
+TOP = 1e3
+"""Relative height beyond which losses are told apart no more."""
 MISFIT = 0.15
 """What the shape misses, as a fraction of the height above the best loss."""
 WANDER = 0.12
@@ -122,6 +126,8 @@ class Posterior:
     """The loss that y = 0 stands for."""
     scale: float
     """The loss difference that y = 1 stands for."""
+    exact: float
+    """Probability that the losses repeat exactly, as against to 0.1 % only; 0 if they came with standard errors."""
     count: int
     """How many finite losses went in."""
 
@@ -226,7 +232,7 @@ def posterior(
     prior = prior or ShapePrior()
     x = grid(low, high, prior)
     log_p = _log_prior(x, prior, low, high)
-    finite = np.isfinite(loss)
+    finite = np.abs(loss) < HUGE  # False for NaN
     known = np.zeros_like(loss) if stderr is None else np.where(np.isfinite(stderr), stderr, 0.0)
     xs, ys, ss = x_log_lr[finite], loss[finite], known[finite]
     if len(ys) > MOST:
@@ -237,11 +243,20 @@ def posterior(
         p = _normalise(log_p)
         mean = np.tensordot(_table(_spacing(x)), p @ CURVATURES, axes=([1, 2], [0, 1]))
         return Posterior(
-            x=x, p=p, a=np.zeros_like(p), mean=mean, sd=np.zeros(GRID), noise=NOISE, best=0.0, scale=1.0, count=0
+            x=x,
+            p=p,
+            a=np.zeros_like(p),
+            mean=mean,
+            sd=np.zeros(GRID),
+            noise=NOISE,
+            best=0.0,
+            scale=1.0,
+            exact=0.0,
+            count=0,
         )
     best = float(ys.min())
     scale = max(abs(best), float(np.median(ys) - best), 1e-12)
-    data = _Data(x, xs, (ys - best) / scale, ss / scale)
+    data = _Data(x, xs, np.minimum((ys - best) / scale, TOP), np.minimum(ss / scale, TOP))
     views = [_View(data, log_p, texture) for texture in TEXTURES]
     top = max(float(v.log_p.max()) for v in views)
     total = sum(float(np.exp(v.log_p - top).sum()) for v in views)
@@ -255,7 +270,8 @@ def posterior(
     mean = kept @ means
     sd = np.sqrt(kept @ (variances + (means - mean) ** 2))
     noise = float(np.sqrt(kept @ scatters))
-    return Posterior(x=x, p=p, a=a, mean=mean, sd=sd, noise=noise, best=best, scale=scale, count=len(ys))
+    exact = sum(w for w, t in zip(weights, TEXTURES, strict=True) if t.smooth > t.noise) if not ss.any() else 0.0
+    return Posterior(x=x, p=p, a=a, mean=mean, sd=sd, noise=noise, best=best, scale=scale, exact=exact, count=len(ys))
 
 
 class _Data:

@@ -3,75 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
 
-
-@dataclass(frozen=True)
-class LRDomain:
-    """A positive numeric range, in which the search works with the logarithm."""
-
-    low: float
-    """Lowest value."""
-    high: float
-    """Highest value."""
-    step: float | None = None
-    """Suggestions are rounded to multiples of it."""
-    integer: bool = False
-    """Suggestions are whole numbers."""
-
-    def value(self, log_lr: float) -> float | int:
-        """The suggestion for ln lr."""
-        value = float(f"{math.exp(log_lr):.12g}")
-        if self.step:
-            value = max(self.step, round(value / self.step) * self.step)
-        return max(1, round(value)) if self.integer else value
-
-    @property
-    def signature(self) -> tuple[float, float, float | None, bool]:
-        """What makes two domains the same."""
-        return (self.low, self.high, self.step, self.integer)
+from raylr.searchers._config import LRDomain, check_range, flatten
 
 
-def flatten(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as `a/b/c` → value; `{"grid_search": [...]}` stays whole."""
-    out: dict[str, Any] = {}
-    for key, value in space.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and "grid_search" not in value:
-            out.update(flatten(value, f"{name}/"))
-        else:
-            out[name] = value
+def other_domains(space: Mapping[str, Any], lr_key: str) -> dict[str, Any]:
+    """What else is searched: flattened keys and their domains. ValueError for a grid, which no searcher resolves."""
+    out = {}
+    for key, value in flatten(space).items():
+        if key != lr_key and _is_grid(value):
+            raise ValueError(f"{key!r} is a grid_search, which a searcher cannot resolve: use tune.choice for {key!r}.")
+        if key != lr_key and isinstance(value, Domain):
+            out[key] = value
     return out
-
-
-def nest(key: str, value: Any) -> dict[str, Any]:
-    """`a/b`, v → {"a": {"b": v}}."""
-    out: Any = value
-    for part in reversed(key.split("/")):
-        out = {part: out}
-    return dict(out)
-
-
-def lookup(config: Mapping[str, Any], key: str) -> Any:
-    """Value of `a/b` in a nested or flattened dict; None if it is not there."""
-    if key in config:
-        return config[key]
-    out: Any = config
-    for part in key.split("/"):
-        if not isinstance(out, Mapping) or part not in out:
-            return None
-        out = out[part]
-    return out
-
-
-def searched(space: Mapping[str, Any]) -> dict[str, Any]:
-    """Flattened keys whose value is still open: domains and grids."""
-    return {k: v for k, v in flatten(space).items() if isinstance(v, Domain) or _is_grid(v)}
 
 
 def lr_domain(space: Mapping[str, Any], lr_key: str) -> LRDomain:
@@ -104,14 +52,6 @@ def domain_of(key: str, value: Any) -> LRDomain:
         high -= 1.0  # Tune's integer ranges leave out the upper end
     check_range(low, high, key)
     return LRDomain(low, high, step, isinstance(value, Integer))
-
-
-def check_range(low: float, high: float, key: str) -> None:
-    """ValueError unless 0 < low < high < inf."""
-    if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
-        raise ValueError(
-            f"the range of {key!r} is [{low:g}, {high:g}]; it must satisfy 0 < low < high: its logarithm is searched."
-        )
 
 
 def _is_grid(value: Any) -> bool:

@@ -21,10 +21,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from raylr.searchers._cells import Cell
-from raylr.searchers._curves import Curve
+from raylr.searchers._config import LRDomain, check_range
+from raylr.searchers._curves import OWN, Curve
 from raylr.searchers._policy import CellSearch, Recommendation, Run
 from raylr.searchers._priors import prior_for
-from raylr.searchers._space import LRDomain, check_range
 
 
 class QuadraticSampler(optuna.samplers.BaseSampler):
@@ -149,7 +149,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
             if curve.diverged():
                 return "diverged", math.nan, 0.0
             loss, stderr = curve.extrapolate(self.target) if self.target else (math.nan, math.inf)
-            return ("done", loss, stderr) if math.isfinite(stderr) else ("void", math.nan, 0.0)
+            return ("done", loss, OWN * stderr) if math.isfinite(stderr) else ("void", math.nan, 0.0)
         return "pending", math.nan, 0.0
 
 
@@ -170,7 +170,7 @@ class PowerLawPruner(optuna.pruners.BasePruner):
         ValueError: for a target, fraction or tolerance that is not positive.
     """
 
-    def __init__(self, target: float, *, min_fraction: float = 0.4, tolerance: float = 2e-3):
+    def __init__(self, target: float, *, min_fraction: float = 0.4, tolerance: float = 1e-2):
         if not target > 0 or not 0 < min_fraction <= 1 or not tolerance > 0:
             raise ValueError(
                 f"target and tolerance must be above 0 and min_fraction in (0, 1], not {target!r}, {tolerance!r} and "

@@ -7,13 +7,12 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ray.train.constants import CHECKPOINT_DIR_NAME
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from raylr.searchers._config import lookup, number, real
 from raylr.searchers._curves import Curve
-from raylr.searchers._space import lookup
 from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR, QuadraticSearch
 from raylr.searchers.surface_search import SurfaceSearch
 
@@ -50,7 +49,8 @@ class PowerLawScheduler(TrialScheduler):
         time_attr: Key in the reports that only grows: tokens, steps, epochs.
         target: Where the loss counts: a number, or the key of a trial's config that holds it (`a/b` if nested).
         min_fraction: Share of the target before which no trial is truncated or pruned; 1 turns both off.
-        tolerance: Standard error of the extrapolated loss, relative to it, at which a trial is truncated.
+        tolerance: Standard error of the extrapolated loss, relative to it, at which a trial is truncated. Most of that
+            error is shared by all lrs and moves the optimum little.
         prune: Whether to stop trials that cannot win (which are those depends on timing).
         rewrite: Whether to replace the metric of a stopped trial; None: unless the searcher is a `QuadraticSearch`.
 
@@ -66,7 +66,7 @@ class PowerLawScheduler(TrialScheduler):
         time_attr: str = "tokens",
         target: float | str = "tokens_target",
         min_fraction: float = 0.4,
-        tolerance: float = 2e-3,
+        tolerance: float = 1e-2,
         prune: bool = False,
         rewrite: bool | None = None,
     ):
@@ -111,7 +111,7 @@ class PowerLawScheduler(TrialScheduler):
         """Decide about a running trial; never raises."""
         curve = self._curves.setdefault(trial.trial_id, Curve())
         tokens, loss = lookup(result, self.time_attr), self._loss(result)
-        if not _number(tokens):
+        if not number(tokens):
             self._say(
                 self.time_attr,
                 f"no number at {self.time_attr!r} in the reports, which have {sorted(result)}: trials run to their end",
@@ -258,7 +258,7 @@ class PowerLawScheduler(TrialScheduler):
         if not isinstance(self.target, str):
             return float(self.target)
         value = lookup(trial.config or {}, self.target)
-        if _number(value) and value > 0:
+        if number(value) and value > 0:
             return float(value)
         self._say(
             f"target {self.target}",
@@ -269,7 +269,7 @@ class PowerLawScheduler(TrialScheduler):
 
     def _loss(self, result: dict[str, Any]) -> float:
         value = lookup(result, str(self._metric))
-        if not _real(value):
+        if not real(value):
             return math.nan
         return -float(value) if self._mode == "max" else float(value)
 
@@ -289,11 +289,3 @@ def _base_searcher(controller: TuneController) -> Any:
     while hasattr(searcher, "searcher"):
         searcher = searcher.searcher
     return searcher
-
-
-def _real(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return _real(value) and math.isfinite(value)

@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 from ray.tune.search import Searcher
+from ray.tune.search.sample import Domain
 
-from raylr.searchers._cells import Cell, Known, in_order_of_cost, prior_from
+from raylr.searchers._cells import Cell, Known, cell_of, in_order_of_cost, prior_from
+from raylr.searchers._config import LRDomain, check_range, flatten, log_lr_of, lookup, merge, nest, number
+from raylr.searchers._curves import Curve
 from raylr.searchers._policy import CellSearch, Recommendation, Run
 from raylr.searchers._posterior import ShapePrior
 from raylr.searchers._priors import prior_for
-from raylr.searchers._space import LRDomain, check_range, lookup, lr_domain, nest, searched
+from raylr.searchers._results import DECISION, LOSS, LOSS_STDERR, take_curve, take_result, take_value
+from raylr.searchers._space import lr_domain, other_domains
 
 logger = logging.getLogger(__name__)
 
-LOSS, LOSS_STDERR, DECISION = "raylr/loss", "raylr/loss_stderr", "raylr/decision"
-"""Keys under which `PowerLawScheduler` hands over the extrapolated loss, its standard error and what it decided."""
+__all__ = ["DECISION", "LOSS", "LOSS_STDERR", "QuadraticSearch"]
 
 
 class QuadraticSearch(Searcher):
@@ -57,6 +60,9 @@ class QuadraticSearch(Searcher):
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Trials of one cell that run at once after its first two.
         wave: Cells that are searched side by side.
+        inner: The searcher for whatever else `param_space` leaves open; None takes OptunaSearch, False refuses such a
+            space.
+            Its values depend on the order of results, and their effect on the loss counts as noise here.
         seed: 0 places the first lrs symmetrically; others shift them.
 
     Raises:
@@ -83,6 +89,7 @@ class QuadraticSearch(Searcher):
         batch: int = 1,
         wave: int = 3,
         seed: int = 0,
+        inner: Searcher | bool | None = None,
     ):
         if mode is not None and mode not in ("min", "max"):
             raise ValueError(f'mode must be "min" or "max", not {mode!r}')
@@ -114,6 +121,10 @@ class QuadraticSearch(Searcher):
         self._domain: LRDomain | None = None
         self._searches: dict[str, CellSearch] = {}
         self._trials: dict[str, tuple[str, int]] = {}
+        self._inner: Any = inner
+        self._inner_space = False
+        self._target = {c.name: c.tokens for c in self.cells}
+        self._curves: dict[str, Curve] = {}
         self._live: set[str] = set()
         self._paused: set[str] = set()
         self._memory: dict[str, list[tuple[float, Mapping[str, Any] | None]]] = {}
@@ -125,7 +136,7 @@ class QuadraticSearch(Searcher):
                     f"{len(self._points)} points_to_evaluate but {len(evaluated_rewards)} evaluated_rewards"
                 )
             self._points = [(p, r) for (p, _), r in zip(self._points, evaluated_rewards, strict=True)]
-        self._cell_of_points = [self._cell_of(p) for p, _ in self._points]
+        self._cell_of_points = [cell_of(p, self.cells) for p, _ in self._points]
         if lr_range is not None:
             check_range(float(lr_range[0]), float(lr_range[1]), self.lr_key)
             self._set_domain(LRDomain(float(lr_range[0]), float(lr_range[1])))
@@ -138,12 +149,8 @@ class QuadraticSearch(Searcher):
             return False
         if mode is not None and mode not in ("min", "max"):
             raise ValueError(f'mode must be "min" or "max", not {mode!r}')
-        others = sorted(k for k in searched(config) if k != self.lr_key)
-        if others:
-            raise ValueError(
-                f"{type(self).__name__} searches {self.lr_key!r} only; give constants for {', '.join(others)}."
-            )
-        if self._domain is None or self.lr_key in searched(config):
+        flat = flatten(config)
+        if self._domain is None or isinstance(flat.get(self.lr_key), Domain):
             domain = lr_domain(config, self.lr_key)
             if self._domain is not None and domain.signature != self._domain.signature:
                 raise ValueError(
@@ -153,6 +160,7 @@ class QuadraticSearch(Searcher):
             if self._domain is None:
                 self._set_domain(domain)
         self._metric, self._mode = self._metric or metric, self._mode or mode
+        self._set_inner(other_domains(config, self.lr_key))
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -172,27 +180,42 @@ class QuadraticSearch(Searcher):
         if search is None:
             return Searcher.FINISHED if self.finished else None
         cell, state = search
+        more: Any = {}
+        if self._inner_space:
+            more = self._inner.suggest(trial_id)
+            if not isinstance(more, dict):
+                return None if more is None else Searcher.FINISHED
         run = state.start()
         value = self._domain.value(run.log_lr)
         run.log_lr = math.log(value)
         self._trials[trial_id] = (cell.name, len(state.runs) - 1)
         self._live.add(trial_id)
-        return _merge(dict(cell.config), nest(self.lr_key, value))
+        return merge(merge(more, dict(cell.config)), nest(self.lr_key, value))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing is learned from a running trial."""
+        """Keep the curve: should another scheduler cut the trial short, its loss at the cell's tokens is
+        extrapolated."""
+        tokens, loss = lookup(result, self.time_attr), lookup(result, str(self._metric))
+        if trial_id in self._live and number(tokens) and number(loss):
+            self._curves.setdefault(trial_id, Curve()).add(float(tokens), self._sign * float(loss))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take in the loss of an ended trial; never raises."""
         self._paused.discard(trial_id)
-        self._live.discard(trial_id)
         where = self._trials.get(trial_id)
         if where is None:
             logger.debug("trial %s is not one of this searcher's", trial_id)
             return
         run = self._searches[where[0]].runs[where[1]]
+        if self._inner_space:
+            self._inner.on_trial_complete(trial_id, result=result, error=error)
         if run.state == "pending":
-            self._digest(run, result, error, trial_id)
+            if result is not None and not error:
+                self.on_trial_result(trial_id, dict(result))
+            take_result(run, result, error=error, metric=str(self._metric), sign=self._sign, trial=trial_id)
+            take_curve(run, self._curves.get(trial_id), result, self._target[where[0]])
+        self._curves.pop(trial_id, None)
+        self._live.discard(trial_id)
 
     def on_pause(self, trial_id: str) -> None:
         """A paused trial takes no slot."""
@@ -212,13 +235,13 @@ class QuadraticSearch(Searcher):
     ) -> None:
         """Take in a loss that was measured elsewhere; it counts as no trial. A pruned one says nothing about the
         end."""
-        cell, lr = self._cell_of(parameters), lookup(parameters, self.lr_key)
+        cell, lr = cell_of(parameters, self.cells), lookup(parameters, self.lr_key)
         self._require_space()
         if pruned:
             return
         state = self._searches[cell.name]
-        run = Run(_log(lr, parameters, self.lr_key))
-        self._judge(run, value, error)
+        run = Run(log_lr_of(lr, parameters, self.lr_key))
+        take_value(run, value, failed=error, sign=self._sign)
         state.runs.append(run)
         state.given += 1
         if state.finished and state.pending() == 0 and state.tried() == 0:
@@ -275,6 +298,10 @@ class QuadraticSearch(Searcher):
 
     # --- inside ---
 
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self._mode == "max" else 1.0
+
     def _require_space(self) -> None:
         if self._domain is None:
             raise ValueError(
@@ -303,7 +330,7 @@ class QuadraticSearch(Searcher):
         self._searches[cell.name] = state
         for (point, reward), owner in zip(self._points, self._cell_of_points, strict=True):
             if owner is cell:
-                log_lr = _log(lookup(point, self.lr_key), point, self.lr_key)
+                log_lr = log_lr_of(lookup(point, self.lr_key), point, self.lr_key)
                 if reward is None:
                     state.queue.append(log_lr)
                 else:
@@ -339,66 +366,24 @@ class QuadraticSearch(Searcher):
                 del self._memory[cell.name][i]
                 run = state.start()
                 run.log_lr = value
-                self._digest(run, result, result is None, "(remembered)")
+                take_result(
+                    run, result, error=result is None, metric=str(self._metric), sign=self._sign, trial="(remembered)"
+                )
                 return True
         return False
 
-    def _digest(self, run: Run, result: Mapping[str, Any] | None, error: bool, trial_id: str) -> None:
-        if error:
-            self._judge(run, None, True)
+    def _set_inner(self, space: dict[str, Any]) -> None:
+        """Hand whatever else is searched to the inner searcher."""
+        if not space:
             return
-        found = lookup(result or {}, LOSS)
-        if found is None and result is not None and not _has(result, str(self._metric)):
-            keys = sorted(str(k) for k in result)
-            logger.error(
-                "trial %s never reported %r; it reported %s", trial_id, self._metric, ", ".join(keys) or "nothing"
-            )
-            run.state = "void"
-            return
-        if result is None:
-            run.state = "void"
-            return
-        diverged = lookup(result, DECISION) == "diverged"
-        value = found if found is not None else lookup(result, str(self._metric))
-        self._judge(run, value, diverged)
-        stderr = lookup(result, LOSS_STDERR)
-        if run.state == "done" and found is not None and _number(stderr) and stderr >= 0:
-            run.stderr = float(stderr)
+        if self._inner is False:
+            raise ValueError(f"inner=False leaves nothing to search {', '.join(space)}: give constants.")
+        if self._inner is None:
+            from ray.tune.search.optuna import OptunaSearch
 
-    def _judge(self, run: Run, value: Any, failed: bool) -> None:
-        if failed or not _number(value):
-            run.state, run.loss = "diverged", math.nan
-        else:
-            run.state, run.loss = "done", -float(value) if self._mode == "max" else float(value)
-
-    def _cell_of(self, config: Mapping[str, Any]) -> Cell:
-        """The cell that a config belongs to: the one whose own config it holds."""
-        if len(self.cells) == 1:
-            return self.cells[0]
-        fits = [c for c in self.cells if all(lookup(config, k) == v for k, v in c.config.items())]
-        if len(fits) != 1:
-            raise ValueError(
-                f"{dict(config)} belongs to {len(fits)} of the cells {[c.name for c in self.cells]}, not to one"
-            )
-        return fits[0]
-
-
-def _merge(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in more.items():
-        old = base.get(key)
-        base[key] = _merge(dict(old), value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return base
-
-
-def _has(result: Mapping[str, Any], key: str) -> bool:
-    return key in result or lookup(result, key) is not None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _log(lr: Any, point: Mapping[str, Any], key: str) -> float:
-    if not _number(lr) or lr <= 0:
-        raise ValueError(f"the point {dict(point)} has no positive number at {key!r}")
-    return math.log(lr)
+            self._inner = OptunaSearch(seed=self._seed)
+        nested: dict[str, Any] = {}
+        for key, domain in space.items():
+            merge(nested, nest(key, domain))
+        self._inner.set_search_properties(self._metric, self._mode, nested)
+        self._inner_space = True

@@ -8,12 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
-
 from raylr.searchers._cells import Cell
+from raylr.searchers._config import has, lookup, number, real
 from raylr.searchers._policy import CellSearch
 from raylr.searchers._posterior import ShapePrior
-from raylr.searchers._space import lookup
 from raylr.searchers._surface_policy import SurfaceCell
 from raylr.searchers.quadratic_search import DECISION, QuadraticSearch
 
@@ -113,12 +111,12 @@ class SurfaceSearch(QuadraticSearch):
         """Take in a report: "freeze", "complete", "diverged" or None. Reports that came before change nothing."""
         where = self._find(trial_id)
         tokens = lookup(result, self.time_attr)
-        if where is None or not isinstance(tokens, (int, float, np.number)):
+        if where is None or not number(tokens):
             return None
-        if str(self._metric) not in result and lookup(result, str(self._metric)) is None:
+        if not has(result, str(self._metric)):
             return None
         loss = lookup(result, str(self._metric))
-        value = float(loss) if isinstance(loss, (int, float, np.number)) else math.nan
+        value = float(loss) if real(loss) else math.nan
         return where[0].observe(where[1], float(tokens), -value if self._mode == "max" else value)
 
     def freeze(self, trial_id: str, can_go_on: bool) -> None:

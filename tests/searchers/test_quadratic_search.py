@@ -2,12 +2,16 @@ import logging
 import math
 import random
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from raylr.analysis import LRLaw
 from raylr.searchers import Cell, QuadraticSearch
+from raylr.searchers._posterior import rise
 
 SPACE = {"lr": tune.loguniform(1e-4, 1e-1)}
 
@@ -204,3 +208,61 @@ def test_no_space():
 
 def test_registry():
     assert isinstance(tune.search.create_searcher("raylr", lr_key="eta"), QuadraticSearch)
+
+
+def test_other_domains_go_to_an_inner_searcher():
+    space = {**SPACE, "model": {"dropout": tune.uniform(0.0, 0.5)}, "kind": tune.choice(["a", "b"])}
+    search = begin(space, max_trials=6)
+    seen = []
+    for i in range(10):
+        config = search.suggest(f"t{i}")
+        if not isinstance(config, dict):
+            break
+        seen.append(config)
+        search.on_trial_complete(trial_id=f"t{i}", result={"loss": bowl(2e-3)(config["lr"])}, error=False)
+    assert all(0 <= c["model"]["dropout"] <= 0.5 and c["kind"] in ("a", "b") for c in seen)
+    assert abs(math.log(search.recommend().lr / 2e-3)) < 0.2
+    with pytest.raises(ValueError, match="inner=False leaves nothing to search kind, model/dropout"):
+        begin({k: space[k] for k in ("lr", "kind", "model")}, inner=False)
+    with pytest.raises(ValueError, match="'kind' is a grid_search"):
+        begin({**SPACE, "kind": tune.grid_search([1, 2])})
+
+
+def test_a_run_cut_short_by_another_scheduler_is_extrapolated():
+    search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1), cells=[Cell("", tokens=1e9)])
+    for i in range(4):
+        lr = search.suggest(f"t{i}")["lr"]
+        end = 10 if i % 2 else 20
+        for step in range(1, end + 1):
+            result = {"loss": bowl(2e-3)(lr) - 0.3 + 0.3 * (step / 20) ** -0.5, "tokens": step * 5e7}
+            search.on_trial_result(f"t{i}", result)
+        search.on_trial_complete(trial_id=f"t{i}", result=result, error=False)
+    got = search.recommend()
+    assert abs(math.log(got.lr / 2e-3)) < 0.35
+    assert got.loss == pytest.approx(2.5, rel=5e-3)
+
+
+@given(
+    best=st.floats(3e-4, 3e-2), curvature=st.floats(0.004, 0.05), skew=st.floats(-0.6, 0.6), scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 5),
+)  # fmt: skip
+def test_any_skewed_quadratic_is_found_whatever_its_units(best, curvature, skew, scale, seed):
+    def loss(lr):
+        return scale * (1 + curvature * float(rise(np.array(math.log(lr / best)), np.array(skew))))
+
+    search = begin(seed=seed)
+    drive(search, lambda c: loss(c["lr"]))
+    assert loss(search.recommend().lr) / scale - 1 < 2e-3
+
+
+@given(results=st.lists(st.one_of(st.floats(), st.none(), st.just("missing"), st.just("error")), max_size=12))
+def test_no_result_raises(results):
+    search = begin(max_trials=20, tolerance=1e-9, extend=True)
+    for i, value in enumerate(results):
+        config = search.suggest(f"t{i}")
+        if not isinstance(config, dict):
+            break
+        result = None if value == "error" else {"tokens": 1.0} if value == "missing" else {"loss": value}
+        search.on_trial_complete(trial_id=f"t{i}", result=result, error=value == "error")
+        said = search.recommend()
+        assert said.lr is None or (math.isfinite(said.lr) and said.lr_low <= said.lr <= said.lr_high)

@@ -53,8 +53,10 @@ MISFIT = 0.15
 WANDER = 0.12
 """How far the lowest point of one noisy loss curve lies from the shape's, in ln lr; it widens the interval, not the
 regret."""
+CLIFF = 0.6
+"""The same for losses far up on the side of high lrs: a run that is about to diverge says little by its height."""
 FAR = 0.08
-"""Relative height from which a loss at an lr above the best one only says that the lr is too high."""
+"""Relative height from which a loss on that side counts as on its way up a cliff, wholly so at twice it."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class Posterior:
         mean = y_mean @ q
         signal = ((y_mean - mean[:, None]) ** 2) @ q
         height = rise_mean @ q
-        other = inner @ q + self.noise**2 + (MISFIT * height) ** 2
+        other = inner @ q + self.noise**2 + _misfit(height, self.x > self.x @ q) ** 2
         return np.asarray(signal / other)
 
     def _given_center(self, values: Array, q: Array) -> Array:
@@ -275,13 +277,18 @@ def posterior(
 
 
 class _Data:
-    """The losses as every texture sees them. `far` ones count one-sidedly: beyond a cliff the height says nothing."""
+    """The losses as every texture sees them, and how well the shape can be expected to meet each."""
 
     def __init__(self, x: Array, xs: Array, y: Array, s: Array):
-        near = (y <= FAR) | (xs <= xs[int(np.argmin(y))])
-        self.x, self.xn, self.yn, self.sn = x, xs[near], y[near], s[near]
-        self.fn = rise(self.xn[:, None, None] - x[None, :, None], SKEWS)  # (n, X, K)
-        self.far = rise(xs[~near][:, None, None] - x[None, :, None], SKEWS)
+        self.x, self.xn, self.yn = x, xs, y
+        self.fn = rise(xs[:, None, None] - x[None, :, None], SKEWS)  # (n, X, K)
+        self.variance = _misfit(y, xs > xs[int(np.argmin(y))]) ** 2 + s**2
+
+
+def _misfit(height: Array, above: NDArray[np.bool_]) -> Array:
+    """Standard deviation of what the shape misses at a relative height, at lrs above the best or not."""
+    cliff = np.where(above, np.clip(height / FAR - 1.0, 0.0, 1.0), 0.0)
+    return np.asarray((MISFIT + (CLIFF - MISFIT) * cliff) * height)
 
 
 class _View:
@@ -290,7 +297,7 @@ class _View:
     def __init__(self, data: _Data, log_prior: Array, texture: Texture):
         self.data, self.texture = data, texture
         cov = texture.smooth**2 * _matern(data.xn[:, None] - data.xn, texture.length)
-        cov = cov + np.diag(texture.noise**2 + (MISFIT * data.yn) ** 2 + data.sn**2)
+        cov = cov + np.diag(texture.noise**2 + data.variance)
         self.w = np.linalg.inv(np.linalg.cholesky(cov))
         one, y, f = self.w.sum(axis=1), self.w @ data.yn, np.tensordot(self.w, data.fn, axes=1)
         total = float(one @ one)
@@ -299,9 +306,6 @@ class _View:
         s_yf, s_ff = np.tensordot(dy, df, axes=1)[:, :, None], np.einsum("nxk,nxk->xk", df, df)[:, :, None]
         self.a = y_mean - CURVATURES * f_mean[:, :, None]
         misfit = float(dy @ dy) - 2.0 * CURVATURES * s_yf + CURVATURES**2 * s_ff
-        for f_far in data.far:
-            short = np.maximum(0.0, FAR - (self.a + CURVATURES * f_far[:, :, None])) / (0.5 * FAR)
-            misfit = misfit + np.minimum(short, 3.0) ** 2
         self.misfit, self.dof = misfit, NOISE_DOF + max(0, len(data.yn) - 1)
         volume = float(np.log(np.diag(self.w)).sum()) - 0.5 * np.log(total)
         self.log_p = log_prior - 0.5 * self.dof * np.log1p(misfit / NOISE_DOF) + volume

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, one_of, positive, same_length
+from raylr.analysis.laws import SAME
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "constant": (),
@@ -67,9 +68,9 @@ def compare_families(
         columns["active"] = np.log(positive(active, "active"))
     if batch is not None:
         columns["batch"] = np.log(positive(batch, "batch"))
-    group = np.arange(z.size) if groups is None else np.asarray(groups)
+    group = np.arange(z.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     weight = np.ones(z.size) if stderr is None else positive(stderr, "stderr") ** -2
-    same_length(lr_opt=z, weight=weight, groups=np.unique(group, return_inverse=True)[1] * 1.0, **columns)
+    same_length(lr_opt=z, weight=weight, groups=group.astype(np.float64), **columns)
     keep = np.isfinite(z) & (z > 0)
     names = tuple(FAMILIES) if families is None else tuple(one_of(name, FAMILIES, "family") for name in families)
     scores = []
@@ -103,9 +104,8 @@ def _solve(x: Array, z: Array, w: Array) -> Array | None:
     """Weighted least squares, None where the cells do not determine it."""
     if z.size < x.shape[1]:
         return None
-    scale = np.maximum(np.abs(x).max(0), 1e-300)
-    centred = (x - np.where(np.arange(x.shape[1]) > 0, x.mean(0), 0.0)) / scale
-    if np.linalg.matrix_rank(centred, tol=1e-6) < x.shape[1]:
+    features = x[:, 1:] - x[:, 1:].mean(0)
+    if features.size and np.linalg.svd(features, compute_uv=False)[-1] < SAME * math.sqrt(z.size):
         return None
     root = np.sqrt(w)[:, None]
     return np.asarray(np.linalg.lstsq(x * root, z * root[:, 0], rcond=None)[0])

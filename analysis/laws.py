@@ -22,6 +22,8 @@ from raylr.analysis._checks import Array, level_of, one_of, positive, same_lengt
 
 OBJECTIVES = ("stable", "decayed")
 PARAMETERS = ("c", "alpha", "beta")
+SAME = 0.05
+"""Sizes or budgets within this in ln are one: their optima cannot tell an exponent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class LRLaw:
     """Share of the variance of ln lr explained."""
     rmse: float = math.nan
     """Root mean square residual of ln lr."""
+    scatter: float = 0.0
+    """Standard deviation of ln lr_opt of a cell around the law, beyond what the errors of the optima explain."""
     cells: int = 0
     """Cells fitted."""
     dof: float = math.inf
@@ -116,9 +120,10 @@ class LRLaw:
         return float(out) if out.ndim == 0 else out
 
     def predict(self, params: float, tokens: float, level: float = 0.9) -> LRPrediction:
-        """The LR at one cell with its interval and how far beyond the fitted range it is.
+        """The LR at one cell, an interval for its optimum and how far beyond the fitted range it is.
 
-        `params` and `tokens` are counts, not in the law's units. ValueError unless both are above zero.
+        The interval holds the law's error and the scatter of cells around it. `params` and `tokens` are counts, not in
+        the law's units. ValueError unless both are above zero.
         """
         n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
         beyond_n, beyond_d = _beyond(n, self.params_range), _beyond(d, self.tokens_range)
@@ -149,11 +154,9 @@ class LRLaw:
             return 0.0, math.inf, ["interval open: too few cells to know the scatter"]
         from scipy import stats
 
-        half = float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(max(variance, 0.0))
         if self.draws is not None:
-            ends = np.quantile(np.array(self.draws) @ row, [0.5 - level / 2, 0.5 + level / 2])
-            middle = math.log(centre / self.lr_unit)
-            return centre * math.exp(min(-half, ends[0] - middle)), centre * math.exp(max(half, ends[1] - middle)), []
+            variance = max(variance, float(np.var(np.array(self.draws) @ row)))
+        half = float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(max(variance, 0.0) + self.scatter**2)
         return centre * math.exp(-half), centre * math.exp(half), []
 
     def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
@@ -281,6 +284,8 @@ def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -
         floor = float(np.min(s) ** 2)
         scatter = chi2 / dof if dof > 0 else 0.0
         scale, t_dof = max(floor, scatter), float(dof) if scatter > floor else math.inf
+    spread = float(residual @ residual) / dof if dof > 0 else 0.0
+    beyond = max(spread - (0.0 if s is None else float(np.mean(s**2))), 0.0)
     covariance = np.zeros((3, 3))
     covariance[np.ix_(columns, columns)] = unit * scale
     total = float(w @ (z - w @ z / w.sum()) ** 2)
@@ -294,19 +299,19 @@ def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -
     return LRLaw(
         c=math.exp(values[0]), alpha=float(values[1]), beta=float(values[2]), status=status, message=message,
         fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - chi2 / total if total > 0 else math.nan,
-        rmse=float(np.sqrt(np.mean(residual**2))), cells=z.size, dof=t_dof,
+        rmse=float(np.sqrt(np.mean(residual**2))), scatter=math.sqrt(beyond), cells=z.size, dof=t_dof,
         covariance=tuple(map(tuple, covariance.tolist())), draws=each,
     )  # fmt: skip
 
 
 def _design(full: Array) -> tuple[list[int], str, str]:
     """Columns of the design that the cells determine, the status and why."""
-    sizes, budgets = np.unique(full[:, 1]).size, np.unique(full[:, 2]).size
-    if sizes == 1 and budgets == 1:
+    one_size, one_budget = np.ptp(full[:, 1:], axis=0) < SAME
+    if one_size and one_budget:
         return [0], "one_cell", "one model size at one token budget: neither exponent is determined"
-    if sizes == 1:
+    if one_size:
         return [0, 2], "one_size", "one model size: the exponent of the parameters is not determined"
-    if budgets == 1:
+    if one_budget:
         return [0, 1], "one_budget", "one token budget: the exponent of the tokens is not determined"
     centred = full[:, 1:] - full[:, 1:].mean(0)
     if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:

@@ -1,7 +1,7 @@
 """Published LR laws, each with its units, range, schedule and source.
 
-Laws of the form c * N^-alpha * D^-beta are `LRLaw`s as the fitted ones (a batch rule, where the source has one, is in
-`batch`). `verified` says whether the source's own text was seen. None comes with a covariance: their intervals are
+Laws of the form c * N^-alpha * D^-beta are `LRLaw`s as the fitted ones; a batch rule, where the source has one, is in
+`schedule`. `verified` says whether the source's own text was seen. None comes with a covariance: their intervals are
 unknown, and where the range is not known it is None.
 """
 
@@ -63,7 +63,7 @@ _LAWS = {
         tokens_unit=1.0,
         lr_unit=1.0,
         objective="decayed",
-        schedule="cosine; batch 2048 * 160 * (N / 108e6)^(2/3) tokens",
+        schedule="warmup and decay; batch 2048 * 160 * (N / 108e6)^(2/3) tokens",
         source="OLMo-core, model ladder (N: non-embedding parameters)",
     ),
 }
@@ -92,7 +92,8 @@ class OtherLaw:
         """
         n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
         if self.name == _DEEPSEEK:
-            return 0.3118 * (float(positive([flops_per_token or 6 * n], "flops_per_token")[0]) * d) ** -0.1250
+            flops = 6 * n if flops_per_token is None else float(positive([flops_per_token], "flops_per_token")[0])
+            return float(0.3118 * (flops * d) ** -0.1250)
         lr = 0.003239 - 0.0001395 * math.log(n)
         if lr <= 0:
             raise ValueError(f"{self.formula} is not positive at {n:.3g} parameters: it holds below 1.2e10")

@@ -2,7 +2,7 @@
 
     python examples/foreign_torch.py          (about a minute on 2 cores)
 
-A small transformer-like byte model (embedding, GRU, head) learns the Python standard library's sources.
+A small byte model (embedding, GRU, head) learns the Python standard library's sources.
 """
 
 import os
@@ -28,12 +28,15 @@ def text() -> torch.Tensor:
 
 
 class Model(torch.nn.Module):
+    """Embedding, GRU, head."""
+
     def __init__(self, width: int = 64):
         super().__init__()
         self.embed, self.head = torch.nn.Embedding(256, width), torch.nn.Linear(width, 256)
         self.rnn = torch.nn.GRU(width, width, batch_first=True)
 
     def forward(self, x_BT: torch.Tensor) -> torch.Tensor:
+        """Logits of the next byte."""
         return self.head(self.rnn(self.embed(x_BT))[0])
 
 
@@ -54,12 +57,14 @@ def train(config: dict) -> None:
         if step % 10 == 0:
             with torch.no_grad():
                 logits = model(held_out[:, :-1]).flatten(0, 1)
-                tune.report({"loss": torch.nn.functional.cross_entropy(logits, held_out[:, 1:].flatten()).item(), "step": step})
+                loss = torch.nn.functional.cross_entropy(logits, held_out[:, 1:].flatten())
+                tune.report({"loss": loss.item(), "step": step})
 
 
 def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     search = QuadraticSearch(time_attr="step")  # was OptunaSearch(seed=0)
+    scheduler = PowerLawScheduler(time_attr="step", target=STEPS)  # was ASHAScheduler(time_attr="step", max_t=STEPS)
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(
             train,
@@ -70,12 +75,13 @@ def main() -> None:
                 num_samples=10,
                 reuse_actors=True,
                 search_alg=search,
-                scheduler=PowerLawScheduler(time_attr="step", target=STEPS),  # was ASHAScheduler(time_attr="step", max_t=STEPS)
+                scheduler=scheduler,
             ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         ).fit()
         for r in sorted(results, key=lambda r: r.config["lr"]):
-            print(f"lr {r.config['lr']:.3e}  {r.metrics['step']:>4} steps  loss {r.metrics['loss']:.3f}  {r.metrics['raylr/decision']}")
+            said = f"loss {r.metrics['loss']:.3f}  {r.metrics['raylr/decision']}"
+            print(f"lr {r.config['lr']:.3e}  {r.metrics['step']:>4} steps  {said}")
     print(search.recommend())
     ray.shutdown()
 

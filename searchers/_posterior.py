@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 
 SKEWS: Array = np.linspace(-1.2, 1.2, 7)
 """Grid of the skew k, 1/ln(lr)."""
-CURVATURES: Array = np.geomspace(1e-3, 0.3, 15)
-"""Grid of the relative curvature c, 1/ln(lr)²: 0.003-0.04 for language-model losses, more for other metrics."""
+CURVATURES: Array = np.geomspace(1e-3, 1.0, 20)
+"""Grid of the relative curvature c, 1/ln(lr)²: 0.003-0.04 for long runs of language models, 0.1 for runs of a few hundred steps."""
 GRID = 128
 """Points of the grid of ln lr."""
 MOST = 16
@@ -53,7 +53,7 @@ MISFIT = 0.15
 WANDER = 0.12
 """How far the lowest point of one noisy loss curve lies from the shape's, in ln lr; it widens the interval, not the
 regret."""
-CLIFF = 0.6
+CLIFF = 0.35
 """The same for losses far up on the side of high lrs: a run that is about to diverge says little by its height."""
 FAR = 0.08
 """Relative height from which a loss on that side counts as on its way up a cliff, wholly so at twice it."""
@@ -88,7 +88,7 @@ class ShapePrior:
     center: float | None = None
     center_sd: float = 1.0
     curvature: float = 0.012
-    curvature_log_sd: float = 0.8
+    curvature_log_sd: float = 1.2
     skew: float = 0.0
     skew_sd: float = 0.5
 

@@ -35,7 +35,8 @@ Array = NDArray[np.float64]
 SKEWS: Array = np.linspace(-1.2, 1.2, 7)
 """Grid of the skew k, 1/ln(lr)."""
 CURVATURES: Array = np.geomspace(1e-3, 1.0, 20)
-"""Grid of the relative curvature c, 1/ln(lr)²: 0.003-0.04 for long runs of language models, 0.1 for runs of a few hundred steps."""
+"""Grid of the relative curvature c, 1/ln(lr)²: 0.003-0.04 for long runs of language models, 0.1 after a few hundred
+steps."""
 GRID = 128
 """Points of the grid of ln lr."""
 MOST = 16

@@ -34,7 +34,7 @@ def regrets(peer: Peer, cells: list[Cell], seeds: int, most: int) -> np.ndarray:
 
 def full_evaluations(table: str, cells: list[Cell], args: argparse.Namespace) -> dict[str, Any]:
     """Table of regret against evaluations for one file."""
-    print(print(f"\n{table}: {len(cells)} cells, {args.seeds} seeds; regret in %, mean (90th percentile)"))
+    print(f"\n{table}: {len(cells)} cells, {args.seeds} seeds; regret in %, mean (90th percentile)")
     print(f"{'':22}" + "".join(f"{n:>17}" for n in COUNTS))
     out: dict[str, Any] = {}
     for peer in peers():

@@ -64,7 +64,7 @@ QUICKSTART = [
     )
     for hidden, size in ((64, 48), (96, 64))
 ]
-HF_EXPERTS = ("eager", "grouped_mm", "batched_mm")
+HF_EXPERTS = ("eager", "grouped_mm")
 
 
 def hf_fields(spec: ModelSpec) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from raylr.trainables.attention import causal_attention, rope_tables
 from raylr.trainables.experts import mixture
-from raylr.trainables.kernels import LinearCrossEntropy, RMSNormalise
+from raylr.trainables.kernels import LinearCrossEntropy, RMSNormalise, linear
 from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec
 
 
@@ -65,9 +65,8 @@ class Attention(nn.Module):
         """[B, T, h]."""
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         norms = (self.q_norm.weight, self.k_norm.weight) if self.q_norm and self.k_norm else None
-        out = causal_attention(F.linear(x_BTh, weight), norms, self.eps, rope, self.heads, documents_BT)
-        y_BTh: Tensor = self.o_proj(out)
-        return y_BTh
+        out = causal_attention(linear(x_BTh, weight), norms, self.eps, rope, self.heads, documents_BT)
+        return linear(out, self.o_proj.weight)
 
 
 class MLP(nn.Module):
@@ -81,8 +80,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as x."""
-        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return y
+        inner = F.silu(linear(x, self.gate_proj.weight)) * linear(x, self.up_proj.weight)
+        return linear(inner, self.down_proj.weight)
 
 
 class Router(nn.Module):
@@ -106,7 +105,7 @@ class Router(nn.Module):
 
     def forward(self, x_Nh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities [N, E] in fp32, weights [N, k] in x's type, experts [N, k]."""
-        probs_NE = F.softmax(F.linear(x_Nh, self.weight), -1, dtype=torch.float32)
+        probs_NE = F.softmax(linear(x_Nh, self.weight), -1, dtype=torch.float32)
         if self.biased:
             experts_Nk = torch.topk(probs_NE + self.steps * self.rate, self.top_k, -1).indices
             weights_Nk = probs_NE.gather(-1, experts_Nk)
@@ -244,8 +243,7 @@ class Qwen3MoE(nn.Module):
         """Logits [B, T, V] without labels; with labels (the next tokens, [B, T]) the losses of this batch."""
         x_BTh, loads, probs = self.model(ids_BT, documents_BT)
         if labels_BT is None:
-            logits_BTV: Tensor = self.lm_head(x_BTh)
-            return logits_BTV
+            return linear(x_BTh, self.lm_head.weight)
         total, cross_entropy = LinearCrossEntropy.apply(
             x_BTh.flatten(0, 1), self.lm_head.weight, labels_BT.reshape(-1), self.z_loss
         )

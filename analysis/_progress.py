@@ -235,7 +235,7 @@ def binned(x: Array, y: Array, count: Array) -> tuple[Array, Array, Array]:
     if not x.size:
         return x, y, y
     noise = _noise(x, y)
-    _, at = np.unique(np.floor((x - x[-1]) / BIN + 1e-9), return_inverse=True)
+    _, at = np.unique(np.ceil((x - x[-1]) / BIN - 1e-9), return_inverse=True)
     weight = np.bincount(at, count)
     return np.bincount(at, x * count) / weight, np.bincount(at, y * count) / weight, noise / np.bincount(at)
 

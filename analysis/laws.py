@@ -149,11 +149,12 @@ class LRLaw:
         for name, k, span in (("alpha", n, self.params_range), ("beta", d, self.tokens_range)):
             if name not in self.fitted and _beyond(k, span) > 1 + 1e-9:
                 return 0.0, math.inf, [f"interval open: the data do not determine {name}"]
-        variance = float(row @ np.array(self.covariance) @ row)
-        if not math.isfinite(variance):
+        covariance = np.array(self.covariance)
+        if not np.isfinite(covariance).all():
             return 0.0, math.inf, ["interval open: too few cells to know the scatter"]
         from scipy import stats
 
+        variance = float(row @ covariance @ row)
         if self.draws is not None:
             variance = max(variance, float(np.var(np.array(self.draws) @ row)))
         half = float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(max(variance, 0.0) + self.scatter**2)
@@ -287,7 +288,7 @@ def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -
     spread = float(residual @ residual) / dof if dof > 0 else 0.0
     beyond = max(spread - (0.0 if s is None else float(np.mean(s**2))), 0.0)
     covariance = np.zeros((3, 3))
-    covariance[np.ix_(columns, columns)] = unit * scale
+    covariance[np.ix_(columns, columns)] = unit * scale if math.isfinite(scale) else math.inf
     total = float(w @ (z - w @ z / w.sum()) ** 2)
     each = None
     if samples is not None:

@@ -38,6 +38,8 @@ KAPPA = 0.05
 """With "auto": discrepancy at the end of the curve, as a share of its gain in an e-fold of tokens."""
 MIN_POINTS = 5
 """Fewest points after the burn-in."""
+REACH = 30.0
+"""The posterior's grid ends where the misfit is this far above its least."""
 STEADY = 0.95
 """A curve whose last slope in ln tokens is at least this share of the one before has not begun its power law."""
 
@@ -181,19 +183,24 @@ class PowerLawFits(Sequence[PowerLawFit]):
         t, y, w = self.tokens, self.losses[index], self.weight
         if not np.isfinite(self.gamma[index]):
             return _failed("not_falling", "the loss does not fall after the burn-in", t)
-        grid, gamma = np.geomspace(GAMMA_MIN, GAMMA_MAX, GRID), float(self.gamma[index])
-        x = np.log(t / t[-1])
-        u = np.exp(-grid[:, None] * x)
-        mean_u, mean_y = u @ w, float(y @ w)
-        suu, suy = (u - mean_u[:, None]) ** 2 @ w, u @ (w * (y - mean_y))
-        b = np.maximum(suy / suu, 0.0)
-        misfit = np.maximum(float((y - mean_y) ** 2 @ w) - b * (2 * suy - b * suu), 0.0)
+        gamma, x, mean_y = float(self.gamma[index]), np.log(t / t[-1]), float(y @ w)
         residual = y - self.l0[index] - self.a[index] * t[-1] ** -gamma * np.exp(-gamma * x)
         size = float(residual @ residual)
-        lag = float(np.clip(residual[1:] @ residual[:-1] / size, 0.0, 0.95)) if size > 0 else 0.0
-        variance = max(float(misfit.min()) / max(t.size - 3, 1), self.noise) * (1 + lag) / (1 - lag)
+        lag = float(residual[1:] @ residual[:-1]) / size if size > 0 else 0.0
+        lag = min(max(lag + (3 + 4 * lag) / t.size, 0.0), 0.95)  # three fitted parameters bias it low
+        variance = max(float(w @ residual**2) / max(t.size - 3, 1), self.noise) * (1 + lag) / (1 - lag)
         variance += (1e-9 * abs(mean_y)) ** 2 + 1e-300
-        weight = np.exp(-0.5 * np.minimum((misfit - misfit.min()) / variance, 700.0))
+        low, high = math.log(GAMMA_MIN), math.log(GAMMA_MAX)
+        for _ in range(4):  # narrow the grid to where the posterior is
+            grid = np.exp(np.linspace(low, high, GRID))
+            u = np.exp(-grid[:, None] * x)
+            mean_u = u @ w
+            suu, suy = (u - mean_u[:, None]) ** 2 @ w, u @ (w * (y - mean_y))
+            b = np.maximum(suy / suu, 0.0)
+            misfit = np.maximum(float((y - mean_y) ** 2 @ w) - b * (2 * suy - b * suu), 0.0) / variance
+            near = np.flatnonzero(misfit <= misfit.min() + REACH)
+            low, high = np.log(grid[[max(near[0] - 1, 0), min(near[-1] + 1, GRID - 1)]])
+        weight = np.exp(-0.5 * np.minimum(misfit - misfit.min(), 700.0))
         v11 = variance / suu
         table = [weight / weight.sum(), mean_y - b * mean_u, b, variance + mean_u**2 * v11, -mean_u * v11, v11]
         bound = bool(self.at_bound[index])
@@ -215,7 +222,7 @@ def _given(t: Array, y: Array, burn_in: float, s: Array | None) -> Sequence[Powe
         return [_failed("too_short", message, t)] * y.shape[0]
     w = np.full(t.size, 1.0 / t.size) if s is None else s[keep] ** -2 / np.sum(s[keep] ** -2)
     fit = least_squares(np.log(t / t[-1]), y, w)
-    falls = fit.b > 1e-12 * np.abs(y[:, -1])
+    falls = fit.b * np.expm1(fit.gamma * math.log(t[-1] / t[0])) > 1e-9 * np.abs(y[:, -1])
     return PowerLawFits(
         l0=np.where(falls, fit.l0, math.nan), a=np.where(falls, fit.b * t[-1] ** fit.gamma, math.nan),
         gamma=np.where(falls, fit.gamma, math.nan), rmse=np.sqrt(fit.misfit), burn_in=burn_in, tokens=t, losses=y,

@@ -1,0 +1,173 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylr.analysis import LRLaw, fit_lr_law
+
+N = np.repeat([1e8, 2e8, 4e8], 3)
+D = np.tile([1e9, 2e9, 4e9], 3)
+
+
+def optima(n=N, d=D, noise=0.0, seed=0):
+    z = math.log(1e-3) - 0.25 * np.log(n / 1e8) - 0.35 * np.log(d / 1e9)
+    return np.exp(z + np.random.default_rng(seed).normal(0, 1, np.size(n)) * noise)
+
+
+def test_a_law_is_recovered_exactly():
+    law = fit_lr_law(N, D, optima())
+    assert law.ok
+    assert (law.alpha, law.beta) == pytest.approx((0.25, 0.35), rel=1e-9)
+    assert law.r2 == pytest.approx(1)
+    assert law.lr(1e9, 1e10) == pytest.approx(
+        float(optima(1e9, 1e10)[0]) if np.ndim(optima(1e9, 1e10)) else optima(1e9, 1e10)
+    )
+    assert law.lr([1e8, 1e9], [[1e9], [2e9]]).shape == (2, 2)
+
+
+def test_a_prediction_says_how_far_it_extrapolates():
+    law = fit_lr_law(N, D, optima(noise=0.05))
+    inside = law.predict(3e8, 3e9)
+    assert (inside.params_beyond, inside.tokens_beyond) == (1.0, 1.0)
+    assert inside.message == "inside the fitted range"
+    far = law.predict(4e9, 4e7)
+    assert (far.params_beyond, far.tokens_beyond) == pytest.approx((10, 25))
+    assert "10 times beyond the fitted parameters" in far.message
+    assert "25 times beyond the fitted tokens" in far.message
+    assert math.log(far.lr_high / far.lr_low) > math.log(inside.lr_high / inside.lr_low)
+    assert far.lr_low < far.lr < far.lr_high
+
+
+@pytest.mark.parametrize("with_errors", [False, True])
+def test_intervals_cover(with_errors):
+    inside, exponents = [], []
+    for seed in range(300):
+        law = fit_lr_law(N, D, optima(noise=0.1, seed=seed), stderr=0.1 if with_errors else None)
+        said = law.predict(1e9, 1e10)
+        inside.append(said.lr_low <= optima(np.array([1e9]), np.array([1e10]))[0] <= said.lr_high)
+        low, high = law.interval()["alpha"]
+        exponents.append(low <= 0.25 <= high)
+    assert 0.85 <= np.mean(inside) <= 1
+    assert 0.84 <= np.mean(exponents) <= 0.97
+
+
+def test_uncertain_cells_weigh_less_and_failed_ones_nothing():
+    y, s = optima(), np.full(9, 0.05)
+    y[0] *= 3
+    s[0] = 5.0
+    assert fit_lr_law(N, D, y, stderr=s).alpha == pytest.approx(0.25, abs=1e-3)
+    s[0] = math.inf
+    law = fit_lr_law(N, D, y, stderr=s)
+    assert law.alpha == pytest.approx(0.25)
+    assert law.cells == 8
+    y[0] = math.nan
+    assert fit_lr_law(N, D, y).cells == 8
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "status", "fitted"),
+    [
+        (np.full(3, 1e8), D[:3], "one_size", ("c", "beta")),
+        (N[::3], np.full(3, 1e9), "one_budget", ("c", "alpha")),
+        (N[:1], D[:1], "one_cell", ("c",)),
+        (N[::3], 20 * N[::3], "collinear", ("c", "beta")),
+        (np.array([2.151e9, 2.155e9, 2.151e9]), D[:3], "one_size", ("c", "beta")),
+    ],
+)
+def test_degenerate_designs_fit_what_they_can(n, d, status, fitted):
+    law = fit_lr_law(n, d, optima(n, d), stderr=0.1)
+    assert (law.status, law.fitted) == (status, fitted)
+    assert law.message
+    for a, b in zip(n, d, strict=True):
+        assert law.lr(a, b) == pytest.approx(optima(np.array([a]), np.array([b]))[0], rel=0.02)
+    missing = {
+        "one_size": (1e10, d[0]),
+        "one_budget": (n[0], 1e12),
+        "one_cell": (1e10, 1e12),
+        "collinear": (1e10, d[0]),
+    }
+    said = law.predict(*missing[status])
+    assert (said.lr_low, said.lr_high) == (0, math.inf)
+    assert "do not determine" in said.message
+
+
+def test_no_cells_make_a_law_that_says_so():
+    law = fit_lr_law([], [], [])
+    assert law.status == "too_few"
+    said = law.predict(1e9, 1e9)
+    assert math.isnan(said.lr)
+    assert "no cell" in said.message
+
+
+def test_two_cells_leave_the_interval_open():
+    law = fit_lr_law([1e8, 1e8], [1e9, 2e9], [1e-3, 8e-4])
+    assert law.predict(1e8, 1.5e9).lr_high == math.inf
+
+
+def test_bootstrap_draws_widen_the_interval():
+    y = optima()
+    draws = np.log(y) + np.random.default_rng(0).normal(0, 0.3, (200, y.size))
+    plain, booted = (fit_lr_law(N, D, y, stderr=0.01, draws=d).predict(1e9, 1e10) for d in (None, draws))
+    assert booted.lr_high / booted.lr_low > 2 * plain.lr_high / plain.lr_low
+
+
+@pytest.mark.parametrize("draws", [None, np.log(optima())[None] + np.linspace(-0.1, 0.1, 5)[:, None]])
+def test_json_goes_both_ways(draws):
+    law = fit_lr_law(N, D, optima(noise=0.05), objective="decayed", source="test", draws=draws)
+    text = law.to_json()
+    assert json.loads(text)["objective"] == "decayed"
+    assert LRLaw.from_json(text) == law
+    empty = LRLaw.from_json(fit_lr_law([], [], []).to_json())
+    assert math.isnan(empty.c)
+    assert empty.dof == math.inf
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[]", "not an LR law"), ("{}", "not an LR law"), ('{"c":1,"alpha":1,"beta":1,"aplha":2}', "'alpha'")],
+)
+def test_other_json_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        LRLaw.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"params": [0.0]}, "params"),
+        ({"lr_opt": [-1.0]}, "lr_opt"),
+        ({"stderr": [0.0]}, "stderr"),
+        ({"draws": np.zeros((3, 4))}, "draws"),
+        ({"tokens": [1.0, 2.0]}, "one entry a measurement"),
+        ({"objective": "cooled"}, "objective"),
+    ],
+)
+def test_bad_input_is_refused(kwargs, words):
+    arguments = {"params": [1e8], "tokens": [1e9], "lr_opt": [1e-3]} | kwargs
+    with pytest.raises(ValueError, match=words):
+        fit_lr_law(arguments.pop("params"), arguments.pop("tokens"), arguments.pop("lr_opt"), **arguments)
+
+
+def test_a_prediction_refuses_what_is_not_a_cell():
+    with pytest.raises(ValueError, match="tokens"):
+        fit_lr_law(N, D, optima()).predict(1e9, -1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=st.integers(0, 999),
+    n=st.integers(1, 9),
+    units=st.tuples(st.floats(1, 1e9), st.floats(1, 1e9), st.floats(1e-5, 1)),
+)
+def test_units_and_order_change_no_prediction(seed, n, units):
+    pick = np.random.default_rng(seed).permutation(9)[:n]
+    y = optima(noise=0.05, seed=seed)
+    base = fit_lr_law(np.sort(N[pick]), D[pick][np.argsort(N[pick])], y[pick][np.argsort(N[pick])])
+    other = fit_lr_law(N[pick], D[pick], y[pick], params_unit=units[0], tokens_unit=units[1], lr_unit=units[2])
+    assert other.status == base.status
+    a, b = base.predict(5e8, 3e9), other.predict(5e8, 3e9)
+    assert b.lr == pytest.approx(a.lr, rel=1e-6)
+    assert np.array([b.lr_low, b.lr_high]) == pytest.approx(np.array([a.lr_low, a.lr_high]), rel=1e-4)

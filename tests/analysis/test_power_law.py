@@ -1,0 +1,165 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import curve_fit
+
+from raylr.analysis import PowerLawFits, fit_power_law, fit_power_laws
+
+T = np.linspace(1e6, 6e7, 60)
+STATUSES = {"ok", "too_short", "not_converging", "not_falling", "diverged"}
+
+
+def curve(t=T, l0=2.5, b=0.6, gamma=0.45, noise=0.0, seed=0):
+    return l0 + b * (t / 6e7) ** -gamma + np.random.default_rng(seed).normal(0, 1, len(t)) * noise
+
+
+def test_a_power_law_is_recovered_exactly():
+    fit = fit_power_law(T, curve(), burn_in=0)
+    assert fit.ok
+    assert fit.gamma == pytest.approx(0.45, rel=1e-6)
+    assert fit.l0 == pytest.approx(2.5, rel=1e-6)
+    assert fit.a == pytest.approx(0.6 * 6e7**0.45, rel=1e-5)
+    loss, stderr = fit.predict(6e8)
+    assert loss == pytest.approx(2.5 + 0.6 * 10**-0.45, rel=1e-6)
+    assert stderr < 0.02
+    assert fit.predict([[6e7, 6e8]])[0].shape == (1, 2)
+
+
+def test_the_optimum_is_that_of_curve_fit():
+    y = curve(noise=3e-3)
+    fit = fit_power_law(T, y, burn_in=1e7)
+    keep = T >= 1e7
+    theirs, _ = curve_fit(lambda t, l0, b, g: l0 + b * t**-g, T[keep] / T[-1], y[keep], p0=(2, 0.5, 0.5))
+    assert (fit.l0, fit.a * T[-1] ** -fit.gamma, fit.gamma) == pytest.approx(tuple(theirs), rel=1e-5)
+
+
+def test_many_curves_at_once_equal_one_at_a_time():
+    rng = np.random.default_rng(0)
+    y = np.array([curve(gamma=g, noise=2e-3, seed=i) for i, g in enumerate(rng.uniform(0.05, 2.5, 40))])
+    many = fit_power_laws(T, y, burn_in=5e6)
+    assert isinstance(many, PowerLawFits)
+    for row, fit in zip(y, many, strict=True):
+        one = fit_power_law(T, row, burn_in=5e6)
+        assert fit.status == one.status
+        assert (fit.l0, fit.gamma) == pytest.approx((one.l0, one.gamma), rel=1e-6)
+        assert fit.predict(6e8) == pytest.approx(one.predict(6e8), rel=1e-6)
+    assert [f.gamma for f in many[3:5]] == [many[3].gamma, many[4].gamma]
+
+
+def test_curves_that_diverge_are_told_apart_from_the_rest():
+    y = np.array([curve(), curve(), curve()])
+    y[1, -5:] = math.nan
+    y[2, 10] = math.nan
+    fits = fit_power_laws(T, y, burn_in=0)
+    assert [f.status for f in fits] == ["ok", "diverged", "ok"]
+    assert fits[2].gamma == pytest.approx(0.45, rel=1e-5)
+    loss, stderr = fits[1].predict(1e9)
+    assert math.isnan(loss)
+    assert math.isinf(stderr)
+
+
+def test_a_burn_in_is_discounted():
+    y = curve() + 1.5 * np.exp(-T / 4e6)
+    truth = 2.5 + 0.6 * 4**-0.45
+    auto, whole = fit_power_law(T, y), fit_power_law(T, y, burn_in=0)
+    assert 0 < auto.burn_in < T[-1]
+    assert abs(auto.predict(2.4e8)[0] - truth) < 0.04
+    assert abs(whole.predict(2.4e8)[0] - truth) > 0.06
+
+
+def test_a_curve_that_still_falls_as_before_predicts_widely():
+    y = 8 - 0.3 * np.log(T)
+    fit = fit_power_law(T, y)
+    assert fit.status == "not_converging"
+    loss, stderr = fit.predict(2.4e8)
+    straight = 8 - 0.3 * math.log(2.4e8)
+    assert abs(loss - straight) < 4 * stderr
+    assert stderr > 5 * fit_power_law(T, curve(), burn_in=0).predict(2.4e8)[1]
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_intervals_cover_with_correlated_residuals(correlation):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 2e-3, (300, T.size))
+    for j in range(1, T.size):
+        noise[:, j] = correlation * noise[:, j - 1] + math.sqrt(1 - correlation**2) * noise[:, j]
+    predicted = np.array([f.predict(2.4e8) for f in fit_power_laws(T, curve() + noise, burn_in=0)])
+    inside = np.abs(predicted[:, 0] - 2.5 - 0.6 * 4**-0.45) < 1.645 * predicted[:, 1]
+    assert 0.82 <= inside.mean() <= 0.98
+
+
+def test_noise_can_be_given():
+    y = curve(noise=2e-3)
+    assert (
+        fit_power_law(T, y, burn_in=0, loss_stderr=0.05).predict(6e8)[1]
+        > fit_power_law(T, y, burn_in=0).predict(6e8)[1]
+    )
+    assert fit_power_law(T, y, loss_stderr=0.05).predict(6e8)[1] > fit_power_law(T, y).predict(6e8)[1]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "loss", "status"),
+    [
+        ([], [], "too_short"),
+        ([1e6, 2e6, 3e6], [3, 2.9, 2.8], "too_short"),
+        (T, np.full(60, 3.0), "not_falling"),
+        (T, np.linspace(3, 4, 60), "not_falling"),
+        (T, np.full(60, math.nan), "diverged"),
+    ],
+)
+@pytest.mark.parametrize("burn_in", ["auto", 0.0])
+def test_what_cannot_be_fitted_is_said_to_be_so(tokens, loss, status, burn_in):
+    assert fit_power_law(tokens, loss, burn_in=burn_in).status == status
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"burn_in": "later"}, "burn_in"),
+        ({"burn_in": -1}, "burn_in"),
+        ({"loss_stderr": 0}, "loss_stderr"),
+        ({"loss_stderr": [1, 2]}, "loss_stderr"),
+    ],
+)
+def test_bad_options_are_refused(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        fit_power_law(T, curve(), **kwargs)
+
+
+def test_bad_shapes_are_refused():
+    with pytest.raises(ValueError, match="one column a token count"):
+        fit_power_laws(T, np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="above zero"):
+        fit_power_law([0, 1], [1, 2])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    y=st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=0, max_size=30),
+    burn_in=st.sampled_from(["auto", 0.0, 5.0]),
+)
+def test_any_input_gives_a_status_and_ok_means_numbers(y, burn_in):
+    fit = fit_power_law(np.arange(1.0, len(y) + 1), y, burn_in=burn_in)
+    assert fit.status in STATUSES
+    if fit.ok:
+        loss, stderr = fit.predict([len(y), 10.0 * len(y)])
+        assert np.isfinite([fit.l0, fit.a, fit.gamma, *loss, *stderr]).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 500), scale=st.floats(0.01, 100), shift=st.floats(-5, 5), unit=st.floats(1e-9, 1e3),
+    burn_in=st.sampled_from(["auto", 1e7]),
+)  # fmt: skip
+def test_other_units_order_and_offsets_change_nothing(seed, scale, shift, unit, burn_in):
+    y = curve(noise=2e-3, seed=seed)
+    order = np.random.default_rng(seed).permutation(T.size)
+    base = fit_power_law(T, y, burn_in=burn_in)
+    cut = burn_in if burn_in == "auto" else 1e7 * unit * (1 - 1e-9)
+    other = fit_power_law(T[order] * unit, scale * (y[order] + shift), burn_in=cut)
+    loss, stderr = other.predict(2.4e8 * unit)
+    assert loss / scale - shift == pytest.approx(base.predict(2.4e8)[0], abs=1e-5)
+    assert stderr / scale == pytest.approx(base.predict(2.4e8)[1], rel=1e-3)

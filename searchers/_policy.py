@@ -30,7 +30,7 @@ LEVEL = 0.9
 REFINE = 4
 """Finite losses from which, if losses repeat exactly, trials are placed to find the lowest one (mean less one
 standard deviation); before, and with noisy losses, they are placed to find the shape."""
-EXACT = 0.25
+EXACT = 0.05
 """Probability of that from which it is worth it."""
 MANY = 16
 """Trials from which a round grows with their number, so that the time per trial does not."""

@@ -56,7 +56,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
         lr_key: str = "lr",
         target: float | None = None,
         tolerance: float = 1e-3,
-        lr_tolerance: float = 1.5,
+        lr_tolerance: float = 2.0,
         stop: bool = False,
         prior: Any = None,
         params: float | None = None,

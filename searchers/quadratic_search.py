@@ -82,7 +82,7 @@ class QuadraticSearch(Searcher):
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         evaluated_rewards: Sequence[float] | None = None,
         tolerance: float = 1e-3,
-        lr_tolerance: float = 1.5,
+        lr_tolerance: float = 2.0,
         max_trials: int = 8,
         prior: Any = None,
         extend: bool = False,

@@ -229,7 +229,7 @@ def test_other_domains_go_to_an_inner_searcher():
 
 
 def test_a_run_cut_short_by_another_scheduler_is_extrapolated():
-    search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1), cells=[Cell("", tokens=1e9)])
+    search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1), cells=[Cell("", tokens=1e9)], tolerance=1e-9)
     for i in range(4):
         lr = search.suggest(f"t{i}")["lr"]
         end = 10 if i % 2 else 20

@@ -41,7 +41,8 @@ def quiet() -> Iterator[None]:
 
 def bring_up(threads: int | None = None) -> None:
     """Import DeepSpeed quietly, let malloc keep its memory between steps (fewer page faults: 1 to 10 % of a step) and
-    make a process group of one, unless there is a group already (Ray Train makes one).
+    make a process group of one, unless there is a group already (Ray Train makes one) or a launcher has set WORLD_SIZE
+    and the rest.
 
     `threads`: torch's threads in this process (None: as they are). DeepSpeed's shared-memory operator is switched off
     first: it would be compiled (28 s), and crash where no compiler is.
@@ -66,7 +67,10 @@ def bring_up(threads: int | None = None) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            torch.distributed.init_process_group(backend)
+        else:
+            torch.distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
 
@@ -83,6 +87,9 @@ def engine_config(train: TrainSpec) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
+    if train.expert_parallel > 1:
+        size = train.expert_parallel
+        config["expert_parallel"] = {"enabled": True, "autoep_size": size, "preset_model": "qwen3_moe"}
     if train.dtype == "bf16":
         config["bf16"] = {"enabled": True}
     return config
@@ -106,6 +113,8 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
 
     with quiet():
         engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=engine_config(train))
+        if train.expert_parallel > 1:
+            engine.module.watch_routers()
         try:
             yield engine
         finally:

@@ -8,6 +8,7 @@ transformers' `qwen3_moe`.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -160,6 +161,8 @@ class MoE(nn.Module):
 class Block(nn.Module):
     """One decoder layer."""
 
+    seen: list[Tensor]
+
     def __init__(self, spec: ModelSpec, layer: int) -> None:
         super().__init__()
         self.self_attn = Attention(spec)
@@ -167,6 +170,7 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
         self.multiplier = spec.residual_multiplier
+        self.watching, self.seen = 0, []
 
     def forward(
         self, x_BTh: Tensor, rope: tuple[Tensor, Tensor], documents_BT: Tensor | None
@@ -174,8 +178,22 @@ class Block(nn.Module):
         """Output [B, T, h] and, of a layer with experts, load and probabilities per expert as `MoE` gives them."""
         x_BTh = self._add(x_BTh, self.self_attn(self.input_layernorm(x_BTh), rope, documents_BT))
         y = self.mlp(self.post_attention_layernorm(x_BTh))
-        out, load_E, probs_E = y if isinstance(y, tuple) else (y, None, None)
+        out, load_E, probs_E = y if isinstance(y, tuple) else (y, *self._watched())
         return self._add(x_BTh, out), load_E, probs_E
+
+    def watch(self, router: nn.Module, top_k: int) -> None:
+        """Take load and probabilities from the logits of `router`: DeepSpeed's expert-parallel layer does not return
+        them."""
+        self.watching = top_k
+        router.register_forward_hook(lambda _, __, logits_NE: self.seen.append(logits_NE))
+
+    def _watched(self) -> tuple[Tensor | None, Tensor | None]:
+        if not self.watching:
+            return None, None
+        probs_NE = F.softmax(self.seen.pop().float(), -1)
+        self.seen.clear()
+        chosen = torch.topk(probs_NE, self.watching, -1).indices.reshape(-1)
+        return torch.bincount(chosen, minlength=probs_NE.shape[-1]), probs_NE.sum(0)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
         return x + y if self.multiplier == 1.0 else torch.add(x, y, alpha=self.multiplier)
@@ -217,6 +235,10 @@ class Qwen3MoE(nn.Module):
         self.model = Decoder(spec)
         self.model.activation_checkpointing = activation_checkpointing
         self.lm_head = nn.Linear(spec.hidden_size, spec.vocab_size, bias=False)
+        self.config = SimpleNamespace(
+            model_type="qwen3_moe", num_experts=spec.experts, num_experts_per_tok=spec.top_k, norm_topk_prob=True
+        )
+        """What DeepSpeed's AutoEP reads of a model."""
         if spec.tied_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -229,6 +251,13 @@ class Qwen3MoE(nn.Module):
                     param.normal_(0.0, self.spec.init_std, generator=generator)
                 else:
                     param.fill_(1.0)
+
+    def watch_routers(self) -> None:
+        """Call once DeepSpeed's AutoEP has replaced the MoE blocks: brings back the load-balancing loss, which it
+        drops."""
+        for layer in self.model.layers:
+            if isinstance(layer, Block) and hasattr(layer.mlp, "router"):
+                layer.watch(layer.mlp.get_submodule("router.gate"), self.spec.top_k)
 
     def after_step(self) -> None:
         """What follows an optimizer step: router biases move (with `balance="bias"`)."""
@@ -266,9 +295,18 @@ def build(spec: ModelSpec | HFSpec, train: TrainSpec) -> nn.Module:
     if isinstance(spec, HFSpec):
         from raylr.trainables.hf import HuggingFaceModel
 
+        if train.expert_parallel > 1:
+            raise ValueError(f"expert_parallel={train.expert_parallel} works with a ModelSpec, not with hf")
         return HuggingFaceModel(
             spec.hf, seed=train.seed, z_loss=train.z_loss, activation_checkpointing=checkpointing, packed=packed
         )
+    if train.expert_parallel > 1 and (spec.shared_expert_size or spec.balance == "bias" or spec.moe_layers == 0):
+        raise ValueError(
+            f"expert_parallel={train.expert_parallel} takes a model with experts, without a shared expert and "
+            "with balance='loss'"
+        )
+    if spec.experts % train.expert_parallel:
+        raise ValueError(f"experts={spec.experts} is not a multiple of expert_parallel={train.expert_parallel}")
     model = Qwen3MoE(spec, z_loss=train.z_loss, activation_checkpointing=checkpointing)
     model.initialise(train.seed)
     return model

@@ -9,6 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,6 +267,25 @@ def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> fl
     return float(total[0] / total[1])
 
 
+MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
+KEYS = frozenset(("lr", "model", "train", "corpus", "tokens", "eval_at", "run_dir", "checkpoint_reports", *MULTIPLIERS))
+"""What the config of `pretrain` may hold."""
+
+
+def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `train` that a trial's config describes. Raises ValueError for an unknown key or a bad spec."""
+    if unknown := sorted(set(config) - KEYS):
+        raise ValueError(f"config of pretrain: unknown {', '.join(unknown)}; known are {', '.join(sorted(KEYS))}")
+    return {
+        **config,
+        "lr": float(config["lr"]),
+        "model": model_spec(config["model"]),
+        "train": TrainSpec.model_validate(config["train"]),
+        "tokens": int(config["tokens"]),
+        "checkpoint_reports": bool(config.get("checkpoint_reports", config.get("run_dir") is None)),
+    }
+
+
 def pretrain(config: dict[str, Any]) -> None:
     """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
 
@@ -273,42 +293,30 @@ def pretrain(config: dict[str, Any]) -> None:
     `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `run_dir` (this run's own checkpoints,
     which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`:
     whether each report carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
-    Raises ValueError for an unknown key.
+    With more than one worker the trial is a driver of Ray Train (see `raylr.trainables.workers`). Raises ValueError for
+    an unknown key.
     """
     from ray import tune
 
-    known = {"lr", "model", "train", "corpus", "tokens", "eval_at", "run_dir", "checkpoint_reports"}
-    known |= {"lr_multipliers", "weight_decay_multipliers", "eps_multipliers"}
-    if unknown := sorted(set(config) - known):
-        raise ValueError(f"config of pretrain: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    given = arguments(config)
+    if given["train"].workers > 1:
+        from raylr.trainables.workers import drive
+
+        drive(config, given)
+        return
 
     def report(row: Row, checkpoint: Path | None) -> None:
         tune.report(row, checkpoint=tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
 
-    def run(resume_from: str | None) -> None:
-        train(
-            lr=float(config["lr"]),
-            model=model_spec(config["model"]),
-            train=TrainSpec.model_validate(config["train"]),
-            corpus=config["corpus"],
-            tokens=int(config["tokens"]),
-            eval_at=config.get("eval_at"),
-            report=report,
-            run_dir=config.get("run_dir"),
-            resume_from=resume_from,
-            checkpoint_reports=bool(config.get("checkpoint_reports", config.get("run_dir") is None)),
-            threads=_threads(),
-            lr_multipliers=config.get("lr_multipliers"),
-            weight_decay_multipliers=config.get("weight_decay_multipliers"),
-            eps_multipliers=config.get("eps_multipliers"),
-        )
-
     checkpoint = tune.get_checkpoint()
-    if checkpoint is None:
-        run(None)
-        return
-    with checkpoint.as_directory() as folder:
-        run(folder)
+    with checkpoint.as_directory() if checkpoint is not None else nullcontext() as folder:
+        train(**given, report=report, resume_from=folder, threads=_threads())
+
+
+def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> dict[str, float]:
+    """What one trial asks of Ray Tune: a process of `cpus` threads and `gpus`; with several workers the driver alone,
+    as Ray Train asks for theirs (cap the concurrency of the search accordingly)."""
+    return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
 
 
 def _threads() -> int:
@@ -316,5 +324,4 @@ def _threads() -> int:
     from ray import tune
 
     resources = tune.get_context().get_trial_resources()
-    cpus = resources.bundles[0].get("CPU", 1) if resources is not None else 1
-    return max(1, int(cpus))
+    return max(1, int(resources.bundles[0].get("CPU", 1))) if resources is not None else 1

@@ -147,14 +147,9 @@ def _train_tokenizer(sample: list[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _load_tokenizer(path: Path, vocab_size: int | None) -> Tokenizer:
+def _load_tokenizer(file: Path, vocab_size: int | None) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(
-            f"tokenizer {path}: no such file (a tokenizer.json of Hugging Face's tokenizers, or its folder)"
-        )
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -264,7 +259,7 @@ def build_corpus(
     bpe = (
         _train_tokenizer(survey.sample(), int(vocab_size or 0))
         if tokenizer is None
-        else _load_tokenizer(Path(tokenizer), vocab_size)
+        else _load_tokenizer(_tokenizer_file(tokenizer), vocab_size)
     )
     eos = _eos_id(bpe, eos_token)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -224,9 +224,8 @@ def draws(post: Posterior, c: Curve, count: int, rng: np.random.Generator) -> Ar
     )
 
 
-def binned(x: Array, y: Array, count: Array) -> tuple[Array, Array, Array]:
-    """One run (x sorted, non-finite losses left out), averaged in bins of `BIN` in x: x, y and the variance of y's
-    noise.
+def binned(x: Array, y: Array, count: Array, width: float = BIN) -> tuple[Array, Array, Array]:
+    """One run (x sorted, non-finite losses left out), averaged in bins of x: x, y and the variance of y's noise.
 
     The noise comes from second differences over the last half, where the curve is nearly straight.
     """
@@ -235,7 +234,7 @@ def binned(x: Array, y: Array, count: Array) -> tuple[Array, Array, Array]:
     if not x.size:
         return x, y, y
     noise = _noise(x, y)
-    _, at = np.unique(np.ceil((x - x[-1]) / BIN - 1e-9), return_inverse=True)
+    _, at = np.unique(np.ceil((x - x[-1]) / width - 1e-9), return_inverse=True)
     weight = np.bincount(at, count)
     return np.bincount(at, x * count) / weight, np.bincount(at, y * count) / weight, noise / np.bincount(at)
 

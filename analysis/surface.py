@@ -18,6 +18,8 @@ MIN_LRS = 3
 """Fewest LRs with a usable run."""
 MIN_POINTS = 3
 """Fewest evaluations of a run, after averaging neighbours in ln tokens."""
+MAX_POINTS = 400
+"""Bins of evaluations widen where there would be more in all: the fit takes n^3 time."""
 BEYOND = 1.5
 """Optima are looked for this far, in ln lr, beyond the measured LRs."""
 DRAWS = 800
@@ -141,36 +143,31 @@ def _lowest(axis: Array, curves: Array) -> Array:
 
 
 def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurface:
-    """Fit the runs of one model size: flat arrays, one entry an evaluation, in any order, runs of unequal length
-    welcome.
+    """Fit the runs of one model size: flat arrays, one entry an evaluation, in any order.
 
-    Evaluations of one LR at one token count (seeds) are averaged. A run whose last loss is NaN or inf has diverged: it
-    bounds the optimum from above and nothing more; other NaN and inf losses are left out. Tokens in any unit. Raises
-    ValueError for LRs or tokens that are not positive and for unequal lengths.
+    Runs may be of unequal length; evaluations of one LR at one token count (seeds) are averaged. Tokens in any unit. A
+    run whose last loss is NaN or inf has diverged: it bounds the optimum from above and nothing more; other NaN and inf
+    losses are left out. Raises ValueError for LRs or tokens that are not positive and for unequal lengths.
     """
     x, t, y = np.log(positive(lr, "lr")), positive(tokens, "tokens"), vector(loss, "loss")
     same_length(lr=x, tokens=t, loss=y)
     if not t.size:
         return _failed("too_few", "no evaluations")
     last = float(t.max())
-    runs, diverged = {}, []
-    for one in np.unique(x):
-        d, v, n = _average(t[x == one], y[x == one])
-        if not np.isfinite(v[-1]):
-            diverged.append(float(one))
-            continue
-        run = _progress.binned(np.log(d / last), v, n)
-        if run[0].size >= MIN_POINTS:
-            runs[float(one)] = run
+    curves = {float(one): _average(t[x == one], y[x == one]) for one in np.unique(x)}
+    diverged = [one for one, (_, v, _) in curves.items() if not np.isfinite(v[-1])]
+    count = sum(min(d.size, math.log(d[-1] / d[0]) / _progress.BIN + 1) for d, _, _ in curves.values())
+    width = _progress.BIN * max(1.0, count / MAX_POINTS)
+    binned = {
+        one: _progress.binned(np.log(d / last), v, n, width) for one, (d, v, n) in curves.items() if one not in diverged
+    }
+    runs = {one: run for one, run in binned.items() if run[0].size >= MIN_POINTS}
     if len(runs) < MIN_LRS:
         if not runs and diverged:
-            return _failed(
-                "diverged", f"all {len(diverged)} runs diverged: the optimum is below LR {math.exp(min(diverged)):.3g}"
-            )
-        status = "too_few" if np.unique(x).size < MIN_LRS or diverged else "too_short"
-        return _failed(
-            status, f"{len(runs)} LRs with {MIN_POINTS} or more evaluations spread over tokens, {MIN_LRS} needed"
-        )
+            lowest = math.exp(min(diverged))
+            return _failed("diverged", f"all {len(diverged)} runs diverged: the optimum is below LR {lowest:.3g}")
+        status = "too_few" if len(curves) < MIN_LRS or diverged else "too_short"
+        return _failed(status, f"{len(runs)} LRs with {MIN_POINTS} evaluations spread over tokens, {MIN_LRS} needed")
     best = min(runs, key=lambda one: float(runs[one][1][-1]))
     points = _progress.assemble({one - best: run for one, run in runs.items()})
     above = [one for one in diverged if one > best]

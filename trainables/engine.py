@@ -29,6 +29,13 @@ def _libc() -> Any:
     return ctypes.CDLL(None)
 
 
+OUT_OF_MEMORY = (
+    "this run does not fit in memory: lower micro_batch (the batch stays as it is), set "
+    "activation_checkpointing=True, raise "
+    "zero_stage over more workers, or use a shorter seq_len"
+)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep silent about what DeepSpeed calls that torch deprecates: nobody who runs a trial can change it."""
@@ -100,7 +107,8 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
     """A DeepSpeed engine over `model` with torch's AdamW in the groups of `raylr.trainables.groups`, destroyed at the
     end.
 
-    Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
+    Raises MemoryError, saying what to change, when a step finds no memory. Memory stays flat over many engines in one
+    process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
     """
     import deepspeed
     import torch
@@ -117,6 +125,10 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
             engine.module.watch_routers()
         try:
             yield engine
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise MemoryError(OUT_OF_MEMORY) from error
+            raise
         finally:
             engine.optimizer.zero_grad(set_to_none=True)
             engine.destroy()

@@ -141,6 +141,7 @@ def regret(truth: LossOverLR, at: float) -> float:
 def grid_cells(data: Path, name: str) -> pd.DataFrame:
     """One row a cell of an `lr_grid` table: its features, LRs and losses."""
     frame = pd.read_csv(data / f"lr_grid_{name}.csv")
+    frame = frame[np.isfinite(frame["smooth_loss"])]
     keys = [k for k in ("sparsity", "N", "N_active", "D", "batch_seqs") if k in frame]
     rows = []
     for values, part in frame.groupby(keys):

@@ -208,6 +208,29 @@ def data(
 
 
 @app.command
+def export(study: Path, *, optuna: str) -> None:
+    """Write a study's runs into an Optuna storage, one Optuna study per model size, for optuna-dashboard.
+
+    Parameters
+    ----------
+    study
+        A study's folder.
+    optuna
+        The storage's URL, such as sqlite:///study.db.
+    """
+    from optuna.logging import WARNING, set_verbosity
+
+    from raylr.searchers.optuna import export as export_runs
+    from raylr.study import FittingStudy
+
+    opened = FittingStudy.open(study)
+    spec = opened.spec
+    set_verbosity(WARNING)
+    names = export_runs(opened.finished_runs(), optuna, name=spec.name, lr_range=(spec.lr.low, spec.lr.high))
+    _console().print(f"{optuna}: {len(names)} studies, {', '.join(names)}", highlight=False, soft_wrap=True)
+
+
+@app.command
 def init(path: Path = Path("study.yaml")) -> None:
     """Write the quickstart's spec, commented, as a start for your own.
 

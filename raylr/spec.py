@@ -64,7 +64,7 @@ class SearchSpec(_Spec):
 
     max_trials: int = Field(default=6, ge=3)
     """At most this many runs a size."""
-    tolerance: float = Field(default=2e-3, gt=0)
+    tolerance: float = Field(default=1e-3, gt=0)
     """Stop a size when the predicted regret of its LR, relative to the loss, is below this."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
@@ -72,7 +72,7 @@ class SearchSpec(_Spec):
     """Whether runs are stopped once their power law predicts the loss at the full budget precisely enough."""
     min_fraction: float = Field(default=0.4, gt=0, le=1)
     """Never stop a run that trains normally before this fraction of its budget."""
-    loss_tolerance: float = Field(default=3e-3, gt=0)
+    loss_tolerance: float = Field(default=1e-2, gt=0)
     """Stop a run when the standard error of its extrapolated loss, relative to the loss, is below this."""
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256 as digest
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.cost import Cost, cost_of
 from raylr.analysis.laws import LRPrediction
@@ -34,6 +34,9 @@ from raylr.errors import InputError
 from raylr.progress import Progress, Silent
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.trainables.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from raylr.searchers.optuna import FinishedRun
 
 SPEC_FILE = "spec.yaml"
 LAW_FILE = "law.json"
@@ -117,6 +120,25 @@ class FittingStudy:
                 table, sizes=list(self.spec.sizes), grid=self.spec.lr.grid, budget=max(self.spec.token_budgets)
             ),
         )
+
+    def finished_runs(self) -> list[FinishedRun]:
+        """Return the search's ended runs with their curves, as `raylr.searchers.optuna.export` takes them."""
+        from raylr.searchers.optuna import FinishedRun
+
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for row in self.evaluations.read(columns=["trial", "tokens", "loss"]).to_pylist():
+            curves.setdefault(row["trial"], []).append((row["tokens"], row["loss"]))
+        runs = []
+        for row in self.trials.read().to_pylist():
+            if row["role"] == "search":
+                tokens, loss = zip(*sorted(curves[row["trial"]]), strict=True)
+                final = None if row["status"] == "diverged" else row["target_loss"]
+                shown = {"status": row["status"], "target_loss_stderr": row["target_loss_stderr"]}
+                run = FinishedRun(
+                    cell=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown
+                )
+                runs.append(run)
+        return runs
 
     def ending(self) -> str | None:
         """Return what was said at the study's end, if it has ended and nothing was measured since; None otherwise."""

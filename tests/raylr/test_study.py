@@ -13,6 +13,7 @@ import yaml
 
 from raylr.analysis.laws import LRLaw
 from raylr.analysis.runtable import evaluations_table, trials_table
+from raylr.cli import main
 from raylr.errors import InputError
 from raylr.report import write_report
 from raylr.spec import StudySpec
@@ -192,3 +193,20 @@ def test_a_folder_with_other_things_is_left_alone(text, tmp_path):
 def test_opening_no_study(tmp_path):
     with pytest.raises(InputError, match="holds no study"):
         FittingStudy.open(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_study_is_exported_for_optuna_dashboard(finished, tmp_path, capsys):
+    import optuna
+
+    study, _ = finished
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    with pytest.raises(SystemExit) as end:
+        main(["export", str(study.directory), "--optuna", storage])
+    assert not end.value.code
+    assert "2 studies" in capsys.readouterr().out
+    exported = {summary.study_name: summary for summary in optuna.get_all_study_summaries(storage)}
+    ended = [row for row in study.trials.read().to_pylist() if row["role"] == "search"]
+    assert sum(summary.n_trials for summary in exported.values()) == len(ended)
+    best = min(row["target_loss"] for row in ended if row["size"] == "S")
+    assert next(v for k, v in exported.items() if k.endswith("S")).best_trial.value == pytest.approx(best)

@@ -42,7 +42,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
-    if a.dtype == torch.float32:
+    """Writes a·bᵀ to `out`; oneDNN's product cannot, and its copy is worth it for large products only."""
+    if a.dtype == torch.float32 and a.numel() * b.shape[0] >= 2**22:
         out.copy_(product(a, b))
     else:
         torch.mm(a, b.t(), out=out)

@@ -3,8 +3,9 @@
 
 Workers take resources outside the trial, which itself asks for half a CPU
 (`raylr.trainables.pretrain.trial_resources`). Train keeps its checkpoints in `run_dir/train-<trial>`, restores from
-them by that name after a pause, and starts dead workers again. Keep Ray's dashboard on: without it a pause leaks the
-workers' placement group (Ray 2.60).
+them by that name after a pause, and starts dead workers again. Keep Ray's dashboard on, and with several Ray clusters
+on one machine put RAY_ADDRESS into the job's environment: without either Ray 2.60 does not find the state of a paused
+trial, and never frees its workers' resources.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ def test_expert_parallelism_keeps_the_load_balancing_loss(corpus: Corpus) -> Non
 def test_as_a_tune_trial_of_two_workers(corpus: Corpus, tmp_path: Path) -> None:
     import ray
     from ray import tune
+    from ray.cluster_utils import Cluster
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Pause(FIFOScheduler):
@@ -91,8 +92,10 @@ def test_as_a_tune_trial_of_two_workers(corpus: Corpus, tmp_path: Path) -> None:
         "eval_at": [256, 512, 768, 1024],
         "run_dir": str(tmp_path / "run"),
     }
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": True})
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
-    ray.init(num_cpus=3, logging_level="error", runtime_env={"env_vars": environment})
+    environment["RAY_ADDRESS"] = cluster.address
+    ray.init(cluster.address, logging_level="error", runtime_env={"env_vars": environment})
     try:
         tuner = tune.Tuner(
             tune.with_resources(pretrain, {"CPU": 0.5}),
@@ -103,6 +106,7 @@ def test_as_a_tune_trial_of_two_workers(corpus: Corpus, tmp_path: Path) -> None:
         (result,) = tuner.fit()
     finally:
         ray.shutdown()
+        cluster.shutdown()
     assert result.error is None
     assert result.metrics_dataframe[metrics.TOKENS].tolist() == [256, 512, 768, 1024]
 

@@ -263,11 +263,9 @@ def _draw_plane(figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[Cell], pre
     mesh = ax.pcolormesh(n, d, z, cmap="viridis", shading="gouraud", rasterized=True)
     bar = figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("log₁₀ optimal LR")
-    shown = np.log10([cell.lr_opt for cell in cells])
-    ax.scatter(
-        [cell.params for cell in cells], [cell.tokens for cell in cells], c=shown, cmap="viridis", vmin=z.min(), vmax=z.max(),
-        marker="^", s=46, edgecolors="white", zorder=3,
-    )  # fmt: skip
+    params, tokens, lrs = (np.array([getattr(cell, name) for cell in cells]) for name in ("params", "tokens", "lr_opt"))
+    scale = {"cmap": "viridis", "vmin": z.min(), "vmax": z.max()}
+    ax.scatter(params, tokens, c=np.log10(lrs), marker="^", s=46, edgecolors="white", zorder=3, **scale)
     if prediction:
         ax.plot(prediction.params, prediction.tokens, "*", ms=14, color=_ACCENT, mec="white", zorder=4)
     ax.set_xscale("log")

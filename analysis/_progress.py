@@ -49,10 +49,10 @@ A_PRIOR = (0.3, 0.5)
 Q_PRIOR = (0.6, 0.6)
 """Median and ln-sd of q: the floor of SGD grows as lr^1, that of Adam slower; the optimum then falls as D^-0.3 to
 D^-0.8."""
-FLOOR_DECAY = ((0.0, 0.6), (0.5, 0.2), (1.0, 0.2))
+FLOOR_DECAY = ((0.0, 0.4), (0.5, 0.3), (1.0, 0.3))
 """How fast the noise floor falls with tokens, as a share of gamma, and the prior weight of that. A window does not
 tell: the first member is what published LR laws say, and gives the estimates; the others (the optimum falls slower or
-stays) have been seen on small byte-level models and widen the intervals."""
+stays) have been seen on small byte-level models and together weigh more than it in the intervals."""
 NODES = (11, 7, 7)
 """Grid nodes for gamma, a and q."""
 SPREAD = 2.4

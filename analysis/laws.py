@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, level_of, one_of, positive, same_length
+from raylr.analysis.units import format_count
 
 OBJECTIVES = ("stable", "decayed")
 PARAMETERS = ("c", "alpha", "beta")
@@ -131,7 +132,8 @@ class LRLaw:
         notes = [self.message] if not self.ok and self.message else []
         for name, k, span in (("parameters", beyond_n, self.params_range), ("tokens", beyond_d, self.tokens_range)):
             if k > 1 and span is not None:
-                notes.append(f"extrapolated: {k:.3g} times beyond the fitted {name} ({span[0]:.3g} to {span[1]:.3g})")
+                fitted = f"{format_count(span[0])} to {format_count(span[1])}"
+                notes.append(f"extrapolated: {k:.3g} times beyond the fitted {name} ({fitted})")
             elif span is None:
                 notes.append(f"the law's range of {name} is not known")
         return LRPrediction(

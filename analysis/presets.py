@@ -28,6 +28,7 @@ _LAWS = {
         source="Zhou et al. 2026, arXiv 2601.05049, Eq. 6 (N: all parameters of an MoE)",
     ),
     # Li et al. 2025 (Step Law). Its exponent of D holds along the best batch for each D; at one batch it is near 0.05.
+    # No range: where the text states which sizes and budgets the law was fitted on was not seen.
     "steplaw": LRLaw(
         c=1.79,
         alpha=0.713,
@@ -35,8 +36,6 @@ _LAWS = {
         params_unit=1.0,
         tokens_unit=1.0,
         lr_unit=1.0,
-        params_range=(60e6, 1.07e9),
-        tokens_range=(2e9, 100e9),
         objective="decayed",
         schedule="2,000 steps of warmup, then cosine to 1e-5; batch 0.58 * D^0.571 tokens",
         source="Li et al. 2025, Step Law, arXiv 2503.04715 (N: non-embedding parameters)",

@@ -123,6 +123,21 @@ class QuadraticFit:
         share = (limit - self.profile[i]) / (self.profile[j] - self.profile[i])
         return float(self.profile_x[i] + share * (self.profile_x[j] - self.profile_x[i]))
 
+    def draws(self, count: int, rng: np.random.Generator) -> Array:
+        """`count` errors of ln lr_opt, candidate less best one, whose quantiles are those of `lr_interval` (count,).
+
+        Student's t is put where the root of the profile, signed, equals it: a confidence distribution. NaN without a
+        fit.
+        """
+        if self.profile.size == 0:
+            return np.full(count, math.nan)
+        best, root = int(np.argmin(self.profile)), np.sqrt(self.profile)
+        below = -np.maximum.accumulate(root[best::-1])[::-1]
+        above = np.maximum.accumulate(root[best:])
+        t = rng.standard_t(self.dof, count) if math.isfinite(self.dof) else rng.standard_normal(count)
+        at = np.interp(t, np.append(below[:-1], above), self.profile_x)
+        return np.asarray(at - self.profile_x[best])
+
     def log_lr_stderr(self) -> float:
         """Standard error of ln lr_opt: half the 68.3 % interval; inf where that is open."""
         low, high = self.lr_interval(0.6827)

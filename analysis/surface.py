@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis import _progress
+from raylr.analysis import _backtest, _progress
 from raylr.analysis._checks import Array, level_of, positive, same_length, vector
-from raylr.analysis.quadratic import QuadraticFit, fit_quadratic
+from raylr.analysis.quadratic import QuadraticFit, fit_quadratic, weights
 
 MIN_LRS = 3
 """Fewest LRs with a usable run."""
@@ -28,6 +28,10 @@ STEPS = 121
 """Points of the LR axis."""
 CONTRAST = 0.01
 """Least standard error of a difference between two runs, as a share of the gain in an e-fold of tokens."""
+SHAPE_NOISE = 0.02
+"""Noise of a loss, in gains of an e-fold, in the error of Eq. 2 between the LRs: twice `CONTRAST`."""
+MISSED = 0.25
+"""Root mean square miss (`_backtest`) above which runs have not begun their power law."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,9 @@ class LossSurface:
     tokens_range: tuple[float, float]
     """First and last token count used."""
     status: str
-    """`ok`, `edge_low`, `edge_high` (optimum at the last tokens outside the measured LRs), `flat`, `too_few`,
-    `too_short`, `not_falling` or `diverged`."""
+    """`ok`, `not_converging` (the optimum at the last tokens is told, but the first part of the runs did not predict
+    the rest: what lies beyond is a guess), `edge_low`, `edge_high` (optimum at the last tokens outside the measured
+    LRs), `flat`, `too_few`, `too_short`, `not_falling` or `diverged`."""
     message: str
     """One sentence: why this status."""
     upper_bound: float = math.inf
@@ -49,11 +54,13 @@ class LossSurface:
     """The fitted model, None without one."""
     centre: float = math.nan
     """ln lr of the best run."""
+    miss: float = math.nan
+    """How wrong losses predicted from the first part of the runs were: gains of an e-fold, per e-fold (`_backtest`)."""
 
     @property
     def ok(self) -> bool:
         """Whether the optimum at the last tokens lies inside the measured LRs."""
-        return self.status == "ok"
+        return self.status in ("ok", "not_converging")
 
     def lr_opt(self, tokens: ArrayLike) -> Array | float:
         """Best LR at `tokens`, same shape; NaN where there is none. ValueError for tokens that are not above zero."""
@@ -76,11 +83,16 @@ class LossSurface:
         A run's weight follows the standard error of its difference to the best: what all runs share cancels.
         """
         (t,) = positive([tokens], "tokens")
+        return fit_quadratic([], []) if self.posterior is None else self._eq2(float(t))[0]
+
+    def _eq2(self, tokens: float) -> tuple[QuadraticFit, _progress.Curve, Array]:
+        """Eq. 2 at `tokens`, the losses of the runs there and their standard errors in it (R,)."""
+        runs = self._curve(np.log(self.lrs) - self.centre, tokens)
         if self.posterior is None:
-            return fit_quadratic([], [])
-        runs = self._curve(np.log(self.lrs) - self.centre, float(t))
+            raise ValueError("a surface without a model has no curve")
         error = _progress.contrast(self.posterior, runs, int(np.argmin(runs.mean))) / math.sqrt(2)
-        return fit_quadratic(self.lrs, runs.mean, loss_stderr=np.maximum(error, CONTRAST * self.posterior.points.slope))
+        error = np.maximum(error, CONTRAST * self.posterior.points.slope)
+        return fit_quadratic(self.lrs, runs.mean, loss_stderr=error), runs, error
 
     def lr_interval(self, tokens: float, level: float = 0.9) -> tuple[float, float]:
         """Interval of the best LR at one token count; 0 or inf on a side that the runs leave open."""
@@ -98,16 +110,32 @@ class LossSurface:
         return lower, max(min(upper, self.upper_bound), lower)
 
     def optima(self, tokens: float) -> Array:
-        """Draws of ln lr_opt at one token count from the posterior (DRAWS,); the same at every call."""
+        """Draws of ln lr_opt at one token count (DRAWS,); the same at every call.
+
+        Each is the estimate, moved as Eq. 2 moves when the runs' losses do (a draw from the posterior: noise, drift),
+        and by an error of Eq. 2 itself (the shape of the curve between the LRs).
+        """
         (t,) = positive([tokens], "tokens")
         if self.posterior is None:
             return np.full(DRAWS, math.nan)
-        axis = self._axis()
-        sample = _progress.draws(self.posterior, self._curve(axis, float(t)), DRAWS, np.random.default_rng(0))
-        return self.centre + _lowest(axis, sample)
+        axis, rng = self._axis(), np.random.default_rng(0)
+        fit, runs, error = self._eq2(float(t))
+        if fit.ok:
+            moved = _moved(np.log(self.lrs), _progress.draws(self.posterior, runs, DRAWS, rng) - runs.mean, fit,
+                           weights(runs.mean, error, fit.loss_min))  # fmt: skip
+        else:
+            curve = self._curve(axis, float(t))
+            sample = _progress.draws(self.posterior, curve, DRAWS, rng)
+            moved = _lowest(axis, sample) - _lowest(axis, curve.mean[None, :])
+        shape = fit_quadratic(self.lrs, runs.mean, loss_stderr=SHAPE_NOISE * self.posterior.points.slope)
+        drawn = math.log(self._optimum(float(t))) + moved + shape.draws(DRAWS, rng)
+        return np.clip(drawn, self.centre + axis[0], self.centre + axis[-1])
 
     def loss(self, lr: ArrayLike, tokens: ArrayLike) -> tuple[Array | float, Array | float]:
-        """Loss at (`lr`, `tokens`), broadcast together, and its standard error, nats; NaN and inf without a model."""
+        """Loss at (`lr`, `tokens`), broadcast together, and its standard error, nats; NaN and inf without a model.
+
+        Beyond the last tokens the error holds what the model missed when it was tried on the runs themselves.
+        """
         pairs = np.broadcast(np.asarray(lr, dtype=np.float64), np.asarray(tokens, dtype=np.float64))
         each = np.array(list(pairs), dtype=np.float64).reshape(-1, 2)
         z, t = np.log(positive(each[:, 0], "lr")) - self.centre, positive(each[:, 1], "tokens")
@@ -116,7 +144,9 @@ class LossSurface:
             for d in np.unique(t):
                 here = t == d
                 at = self._curve(z[here], float(d))
-                mean[here], stderr[here] = at.mean, at.stderr
+                ahead = max(math.log(d / self.tokens_range[1]), 0.0)
+                mean[here] = at.mean
+                stderr[here] = np.hypot(at.stderr, self.miss * self.posterior.points.slope * ahead)
         if pairs.ndim == 0:
             return float(mean[0]), float(stderr[0])
         return mean.reshape(pairs.shape), stderr.reshape(pairs.shape)
@@ -130,6 +160,18 @@ class LossSurface:
             raise ValueError("a surface without a model has no curve")
         x = math.log(tokens / self.tokens_range[1])
         return _progress.curve(self.posterior, z, x, _progress.amplitude(self.posterior.points, z, x))
+
+
+def _moved(x: Array, shift: Array, fit: QuadraticFit, weight: Array) -> Array:
+    """How far the optimum of `fit` moves in ln lr when the losses at `x` (R,) move by `shift` (s, R): (s,).
+
+    A shift is read, by the weights of the fit, as a constant, a tilt and a change of curvature; the tilt moves the
+    optimum. No change of curvature takes more than two thirds of it away: beyond, the quadratic says nothing.
+    """
+    d, root = x - math.log(fit.lr_opt), np.sqrt(weight)
+    columns = np.stack([np.ones_like(d), d, d**2], 1)
+    _, tilt, curvature = np.linalg.pinv(columns * root[:, None]) @ (shift * root).T
+    return np.asarray(-0.5 * tilt / np.maximum(fit.curvature + curvature, fit.curvature / 3))
 
 
 def _lowest(axis: Array, curves: Array) -> Array:
@@ -171,19 +213,20 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
     best = min(runs, key=lambda one: float(runs[one][1][-1]))
     points = _progress.assemble({one - best: run for one, run in runs.items()})
     above = [one for one in diverged if one > best]
+    missed = _backtest.misses(runs, MIN_LRS, MIN_POINTS)
     surface = LossSurface(
         lrs=np.exp(np.array(list(runs))),
         tokens_range=(last * math.exp(min(run[0][0] for run in runs.values())), last),
         status="ok", message="", upper_bound=math.exp(min(above)) if above else math.inf, centre=best,
-        posterior=_progress.posterior(points) if points.slope > 0 else None,
+        posterior=_progress.posterior(points) if points.slope > 0 else None, miss=_backtest.size(missed),
     )  # fmt: skip
     if surface.posterior is None or not surface.posterior.weight.size:
         return replace(surface, posterior=None, status="not_falling", message="the loss of the best run does not fall")
-    status, message = _status(surface)
+    status, message = _status(surface, missed)
     return replace(surface, status=status, message=message)
 
 
-def _status(surface: LossSurface) -> tuple[str, str]:
+def _status(surface: LossSurface, missed: Array) -> tuple[str, str]:
     low, high = float(surface.lrs[0]), float(surface.lrs[-1])
     at, (left, right) = float(surface.lr_opt(surface.tokens_range[1])), surface.lr_interval(surface.tokens_range[1])
     measured = f"the measured LRs {low:.3g} to {high:.3g}"
@@ -192,7 +235,16 @@ def _status(surface: LossSurface) -> tuple[str, str]:
     if at < low or at > high:
         side, where = ("low", "below") if at < low else ("high", "above")
         return f"edge_{side}", f"the best LR at the last tokens, {at:.3g}, lies {where} {measured}"
-    return "ok", f"the best LR at the last tokens, {at:.3g}, lies inside {measured}"
+    inside = f"the best LR at the last tokens, {at:.3g}, lies inside {measured}"
+    if not missed.size:
+        return "not_converging", f"{inside}; the runs are too short to try a prediction beyond them on themselves"
+    if math.sqrt(float(np.mean(missed**2))) > MISSED:
+        side = "too high" if missed.mean() < 0 else "too low"
+        return (
+            "not_converging",
+            f"{inside}; losses predicted from the first part of the runs were {side}: beyond, a guess",
+        )
+    return "ok", inside
 
 
 def _average(t: Array, y: Array) -> tuple[Array, Array, Array]:

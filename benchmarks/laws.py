@@ -5,7 +5,7 @@
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
-the interpolation of `search_replay.LossOverLR`. A window is the first share of a run's tokens; its start is moved to
+the interpolation of `replay_data.LossOverLR`. A window is the first share of a run's tokens; its start is moved to
 show what hangs on it. Intervals are scored by the share of truths inside 90 %. Data: --data or RAYLR_DATA."""
 
 import argparse
@@ -19,8 +19,8 @@ import laws_plain as plain
 import laws_plots
 import numpy as np
 import pandas as pd
+from replay_data import DATA, LossOverLR
 from scipy.optimize import curve_fit
-from search_replay import DATA, LossOverLR
 
 from raylr.analysis import (
     compare_families,

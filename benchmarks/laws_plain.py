@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from replay_data import LossOverLR
 from scipy.optimize import OptimizeWarning, curve_fit
-from search_replay import LossOverLR
 
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
 """(lr (R,), tokens (n,), losses (R, n), target tokens) to ln lr of the optimum at the target."""

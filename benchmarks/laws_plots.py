@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from search_replay import LossOverLR
+from replay_data import LossOverLR
 
 from raylr.analysis import fit_quadratic
 

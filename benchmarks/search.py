@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from search_replay import DATA, Cell, Peer, grid_cells, peers, quiet, run_cell
+from replay_data import DATA
+from search_replay import Cell, Peer, grid_cells, peers, quiet, run_cell
 
 from raylr.searchers import QuadraticSearch
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 from ray.tune.schedulers import ASHAScheduler
-from search_replay import DATA, LossOverLR, peers
+from replay_data import DATA, LossOverLR
+from search_replay import peers
 
 from raylr.analysis import fit_power_law, fit_quadratic
 from raylr.searchers import SurfaceSearch

@@ -37,6 +37,7 @@ def test_a_prediction_says_how_far_it_extrapolates():
     assert (far.params_beyond, far.tokens_beyond) == pytest.approx((10, 25))
     assert "10 times beyond the fitted parameters" in far.message
     assert "25 times beyond the fitted tokens" in far.message
+    assert "e+" not in far.message
     assert math.log(far.lr_high / far.lr_low) > math.log(inside.lr_high / inside.lr_low)
     assert far.lr_low < far.lr < far.lr_high
 

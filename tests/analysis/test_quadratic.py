@@ -169,3 +169,13 @@ def test_other_units_order_and_offsets_change_nothing(seed, lr_scale, loss_scale
     assert math.log(other.lr_opt / base.lr_opt / lr_scale) == pytest.approx(0, abs=1e-5)
     assert other.loss_min / loss_scale - shift == pytest.approx(base.loss_min, rel=1e-6)
     assert np.array(other.lr_interval()) / lr_scale == pytest.approx(np.array(base.lr_interval()), rel=1e-5)
+
+
+def test_draws_have_the_quantiles_of_the_interval():
+    lr = np.geomspace(1e-4, 3e-3, 6)
+    fit = fit_quadratic(lr, 3 + 0.02 * np.log(lr / 7e-4) ** 2 + np.array([1, -1, 1, -1, 1, -1]) * 1e-3)
+    sample = fit.draws(20_000, np.random.default_rng(0))
+    for level in (0.5, 0.9):
+        low, high = np.log(fit.lr_interval(level)) - math.log(fit.lr_opt)
+        assert np.quantile(sample, [0.5 - level / 2, 0.5 + level / 2]) == pytest.approx([low, high], abs=0.04)
+    assert np.isnan(fit_quadratic([], []).draws(3, np.random.default_rng(0))).all()

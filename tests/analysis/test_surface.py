@@ -11,7 +11,7 @@ from raylr.analysis import fit_surface
 
 T = np.arange(1, 61) * 1e6
 LRS = np.geomspace(1e-4, 8e-3, 6)
-STATUSES = {"ok", "edge_low", "edge_high", "flat", "too_few", "too_short", "not_falling", "diverged"}
+STATUSES = {"ok", "not_converging", "edge_low", "edge_high", "flat", "too_few", "too_short", "not_falling", "diverged"}
 DATA = Path(os.environ.get("RAYLR_DATA", Path(__file__).parents[3] / "shared" / "data"))
 DRIFT = 0.45 / 0.9
 
@@ -160,3 +160,51 @@ def test_the_optimum_of_a_real_model_from_a_quarter_of_its_tokens():
     assert low < float(end.lr_opt(t.max())) < high
     stopped = float(fit.lr_opt(t[part].max()))
     assert math.log(stopped / float(end.lr_opt(t.max()))) > 0.5
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_few_lrs_inside_the_window_tell_no_more_than_their_distance(share):
+    """Steep curves, four LRs a factor two apart, 16 evaluations: as a study of a few hundred steps has them."""
+    t = np.arange(1, 17) / 16
+    lrs = np.array([2.7e-3, 5e-3, 9e-3, 1.6e-2])
+    hits, places, widths = [], [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        best = 5e-3 * math.exp(rng.uniform(-0.3, 0.3))
+        z = np.log(lrs / best)[:, None]
+        y = 4 + 0.9 * np.exp(-0.3 * z) * (t**-0.5 - 1) + 0.25 * (np.exp(z) - 1 - z) + rng.normal(0, 0.005, (4, 16))
+        axis = np.linspace(-1.5, 1.5, 601)
+        true = 0.9 * np.exp(-0.3 * axis) * (share**-0.5 - 1) + 0.25 * (np.exp(axis) - 1 - axis)
+        fit = fit_surface(np.repeat(lrs, 16), np.tile(t, 4), y.ravel())
+        low, high = fit.lr_interval(share)
+        at = math.log(fit.lr_opt(share))
+        hits.append(low <= best * math.exp(axis[true.argmin()]) <= high)
+        widths.append(math.log(high / low))
+        places.append((at - math.log(low)) / widths[-1])
+    assert np.mean(hits) >= 0.8
+    assert 0.2 < np.median(widths) < 1.2
+    assert np.min(places) > 0.15
+    assert np.max(places) < 0.85
+
+
+def test_an_optimum_that_stays_is_inside_the_interval():
+    """A noise floor that falls as the progress does: the optimum does not move."""
+    lr, t, _ = runs()
+    z = np.log(lr / 1e-3)
+    y = 3 + (0.2 * np.exp(-0.3 * z) + 0.1 * np.exp(0.6 * z)) * (t / 3e7) ** -0.45
+    seen = t <= 0.25 * T[-1]
+    fit = fit_surface(lr[seen], t[seen], y[seen] + np.random.default_rng(0).normal(0, 1e-3, seen.sum()))
+    low, high = fit.lr_interval(T[-1])
+    assert low < 1e-3 < high
+
+
+def test_runs_whose_end_their_beginning_did_not_foresee_are_said_not_to_converge():
+    lr, t, y = runs()
+    late = 0.4 / (1 + np.exp(-8 * np.log(t / 3e7)))  # a second fast phase in the middle of the run
+    first, second = fit_surface(lr, t, y), fit_surface(lr, t, y - late)
+    assert first.status == "ok"
+    assert second.status == "not_converging"
+    assert second.ok
+    assert "too high" in second.message
+    assert second.miss > 1.5 * first.miss
+    assert second.loss(1e-3, 4 * T[-1])[1] > 1.5 * first.loss(1e-3, 4 * T[-1])[1]

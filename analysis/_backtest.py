@@ -1,0 +1,55 @@
+"""How wrong the model of `_progress` would have been before: fitted on a first part of the runs, tried on the rest.
+
+A miss is the loss at the end less what the first part predicted for it, over the runs that compete, in units of what
+the best run gained in an e-fold of tokens at the end of that part, per e-fold ahead: -0.5 is a run that fell by half a
+gain more than predicted in each e-fold. Runs share it nearly whole, so each first part counts once.
+"""
+
+import math
+
+import numpy as np
+
+from raylr.analysis import _progress
+from raylr.analysis._checks import Array
+
+SHARES = (0.35, 0.5, 0.7)
+"""Ends of the first parts, as shares of the tokens."""
+PRIOR_MISS = 0.3
+"""Root mean square miss before any is seen, worth one of them: a model that is wrong by a third of the gain."""
+LEAST = 5
+"""Fewest points of the best run's first part."""
+
+Runs = dict[float, tuple[Array, Array, Array]]
+"""ln lr -> ln(tokens / last tokens), loss and variance of its noise, each (n,), as `_progress.binned` gives them."""
+
+
+def misses(runs: Runs, least_runs: int, least_points: int) -> Array:
+    """The miss of each first part that is long enough to be fitted (at most one of each of `SHARES`,)."""
+    out = []
+    for share in SHARES:
+        cut = math.log(share)
+        parts = {one: (x[x <= cut], y[x <= cut], v[x <= cut]) for one, (x, y, v) in runs.items() if x[-1] > cut}
+        parts = {one: part for one, part in parts.items() if part[0].size >= least_points}
+        if len(parts) < least_runs:
+            continue
+        best = min(parts, key=lambda one: float(parts[one][1][-1]))
+        if parts[best][0].size < LEAST:
+            continue
+        points = _progress.assemble({one - best: (x - cut, y, v) for one, (x, y, v) in parts.items()})
+        post = _progress.posterior(points) if points.slope > 0 else None
+        if post is None or not post.weight.size:
+            continue
+        ends = np.array([[one - best, runs[one][0][-1] - cut, runs[one][1][-1]] for one in parts])
+        rival = ends[ends[:, 2] <= ends[:, 2].min() + points.slope]
+        each = [
+            (y - _progress.curve(post, np.array([z]), x, _progress.amplitude(points, np.array([z]), x)).mean[0])
+            / (points.slope * x)
+            for z, x, y in rival
+        ]
+        out.append(float(np.mean(each)))
+    return np.array(out)
+
+
+def size(missed: Array) -> float:
+    """Root mean square miss, with `PRIOR_MISS` as one more."""
+    return math.sqrt((PRIOR_MISS**2 + float(missed @ missed)) / (1 + missed.size))

@@ -128,6 +128,8 @@ class LossSurface:
             sample = _progress.draws(self.posterior, curve, DRAWS, rng)
             moved = _lowest(axis, sample) - _lowest(axis, curve.mean[None, :])
         shape = fit_quadratic(self.lrs, runs.mean, loss_stderr=SHAPE_NOISE * self.posterior.points.slope)
+        if not shape.profile.size:  # fewer than three runs near the best: Eq. 2 says nothing, both sides are open
+            return self.centre + rng.choice(axis[[0, -1]], DRAWS)
         drawn = math.log(self._optimum(float(t))) + moved + shape.draws(DRAWS, rng)
         return np.clip(drawn, self.centre + axis[0], self.centre + axis[-1])
 

@@ -179,3 +179,13 @@ def test_draws_have_the_quantiles_of_the_interval():
         low, high = np.log(fit.lr_interval(level)) - math.log(fit.lr_opt)
         assert np.quantile(sample, [0.5 - level / 2, 0.5 + level / 2]) == pytest.approx([low, high], abs=0.04)
     assert np.isnan(fit_quadratic([], []).draws(3, np.random.default_rng(0))).all()
+
+
+def test_a_diverged_run_above_three_others_says_that_the_curve_is_steep_there():
+    lr = np.array([2e-4, 8e-4, 2e-3, 8e-3])
+    y = 3 + 0.05 * bend(np.log(lr / 1e-3), np.array(0.6))
+    y[-1] = math.inf
+    fit, without = fit_quadratic(lr, y), fit_quadratic(lr[:3], y[:3])
+    assert fit.lr_opt == pytest.approx(1e-3, rel=0.02)
+    assert without.lr_opt < 0.95e-3
+    assert fit.upper_bound == pytest.approx(8e-3)

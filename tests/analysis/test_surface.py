@@ -145,6 +145,8 @@ def test_any_input_gives_a_status_and_ok_means_numbers(seed, n, scale):
     assert fit.status in STATUSES
     low, high = fit.lr_interval(1e9)
     assert low <= high
+    if fit.posterior is not None:
+        assert np.isfinite(fit.optima(1e9)).all()
     if fit.ok:
         assert np.isfinite([fit.lr_opt(1e9), *fit.loss(1e-3, 1e9)]).all()
 

@@ -6,6 +6,9 @@ from scipy.optimize import minimize_scalar
 
 from raylr.analysis._varpro import GAMMA_MAX, GAMMA_MIN, least_squares
 
+ROUNDING = 1e-11
+"""Share of the variance that a misfit of zero may come out as: residuals of 3e-6, cancelled digits of the losses."""
+
 
 def misfit(log_gamma, x, y, w):
     u = np.exp(-np.exp(log_gamma) * x)
@@ -34,8 +37,9 @@ def test_no_exponent_nearby_fits_better(gamma, noise, ratio, n, seed):
         return
     at = float(np.log(fit.gamma[0]))
     best = minimize_scalar(lambda v: misfit(v, x, y, w), bounds=(at - 0.1, at + 0.1), method="bounded")
-    assert fit.misfit[0] == pytest.approx(misfit(at, x, y, w), rel=1e-6, abs=1e-12 * np.var(y))
-    assert misfit(at, x, y, w) <= best.fun * (1 + 1e-6) + 1e-12 * np.var(y)
+    # a difference of sums of squares: rounding leaves some 1e-12 of the variance
+    assert fit.misfit[0] == pytest.approx(misfit(at, x, y, w), rel=1e-6, abs=1e-11 * np.var(y))
+    assert misfit(at, x, y, w) <= best.fun * (1 + 1e-6) + ROUNDING * np.var(y)
 
 
 def test_exponents_stay_within_their_bounds():

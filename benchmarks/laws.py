@@ -1,7 +1,7 @@
 """How right are the fits on real loss curves, beside the plain methods?
 
     python benchmarks/laws.py                                  # every table below
-    python benchmarks/laws.py --only optimum,grid              # some of losses, optimum, grid, law, speed, cooldown
+    python benchmarks/laws.py --only optimum,grid              # of losses, optimum, few, grid, law, speed, cooldown
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -131,6 +131,32 @@ def optimum(data: Path, plots: Path | None) -> Out:
     print(f"\ninside the 90 % intervals: {np.mean(inside):.0%} of {len(inside)} optima,", end=" ")
     print(f"{np.mean(covered):.0%} of {len(covered)} losses")
     return out
+
+
+def few(data: Path) -> Out:
+    """Optima inside the measured tokens from 4 of the LRs and 16 evaluations, against those from all LRs."""
+    inside: list[bool] = []
+    errors: list[float] = []
+    print("\noptimum inside the measured tokens, 4 of the LRs, 16 evaluations")
+    for table in tables(data).values():
+        t, lrs = table.index.to_numpy(float), table.columns.to_numpy(float)
+        at = np.unique(np.round(np.linspace(t.size / 16 - 1, t.size - 1, 16)).astype(int))
+        for first in range(lrs.size - 5 if lrs.size >= 6 else 0):
+            for pick in (np.arange(first, first + 4), np.arange(first, lrs.size, 2)[:4]):
+                part = table.iloc[at, pick]
+                fit = fit_surface(np.repeat(lrs[pick], at.size), np.tile(t[at], pick.size), part.to_numpy().T.ravel())
+                for end in at[[at.size // 4, at.size // 2, -1]]:
+                    truth = LossOverLR(np.log(lrs), table.iloc[max(end - 2, 0) : end + 3].mean().to_numpy()).optimum
+                    if np.log(lrs[pick[0]]) < truth < np.log(lrs[pick[-1]]):
+                        low, high = fit.lr_interval(t[end])
+                        inside.append(low <= np.exp(truth) <= high)
+                        errors.append(float(np.log(fit.lr_opt(t[end]))) - truth)
+    if not inside:
+        print("  no table with six LRs")
+        return {}
+    rms = float(np.sqrt(np.mean(np.square(errors))))
+    print(f"  log error {rms:.2f} rms, inside the 90 % intervals: {np.mean(inside):.0%} of {len(inside)}")
+    return {"few_lrs_error": rms, "few_lrs_coverage_90": float(np.mean(inside))}
 
 
 def regret(truth: LossOverLR, at: float) -> float:
@@ -327,7 +353,7 @@ def cooldown(data: Path) -> Out:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the tables (default: RAYLR_DATA)")
-    parser.add_argument("--only", default="losses,optimum,grid,law,speed,cooldown", help="comma-separated sections")
+    parser.add_argument("--only", default="losses,optimum,few,grid,law,speed,cooldown", help="comma-separated sections")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--plots", type=Path, help="write pictures into this folder")
     args = parser.parse_args()
@@ -336,6 +362,7 @@ def main() -> int:
     sections: dict[str, tuple[Any, tuple[str, ...]]] = {
         "losses": (lambda: losses(args.data), ("schedules_25m_100m",)),
         "optimum": (lambda: optimum(args.data, args.plots), ()),
+        "few": (lambda: few(args.data), ()),
         "grid": (lambda: grid(args.data, args.plots), ()),
         "law": (lambda: law(args.data), ()),
         "speed": (speed, ()),

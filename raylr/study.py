@@ -211,11 +211,13 @@ class FittingStudy:
     def _train(self, stage: str, search: Any, scheduler: Any) -> None:
         """Run what `search` asks for and was not measured yet; a stage that is done starts no cluster."""
         from raylr.trackers import tracker_callbacks
+        from raylr.trainables.pretrain import trial_resources
         from raylr.tuning import ReplaySearch, TableWriter, ray_session, run_trials
 
         replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
         if not replay.needs_training():
             return
+        asked = self.spec.resources
         callbacks = tracker_callbacks(self.spec.trackers, self.spec.name)
         self._corpus()
         self.progress.stage(stage)
@@ -226,7 +228,8 @@ class FittingStudy:
                 replay,
                 writer,
                 scheduler=scheduler,
-                resources=self.spec.resources,
+                resources=trial_resources(self.spec.train, cpus=asked.cpus, gpus=asked.gpus),
+                concurrency=asked.concurrency,
                 storage=self.directory / "tune",
                 callbacks=callbacks,
             )

@@ -27,7 +27,6 @@ from ray.tune.search import Searcher
 from raylr.analysis.runtable import FragmentTable
 from raylr.progress import Progress
 from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR
-from raylr.spec import ResourceSpec
 
 Config = dict[str, Any]
 Row = dict[str, Any]
@@ -199,20 +198,24 @@ def run_trials(
     writer: TableWriter,
     *,
     scheduler: TrialScheduler | None,
-    resources: ResourceSpec,
+    resources: Mapping[str, float],
+    concurrency: int | None,
     storage: Path,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Run what `search` suggests until it has finished. Raises KeyboardInterrupt on Ctrl-C, with everything written."""
+    """Run what `search` suggests until it has finished, `resources` a trial, at most `concurrency` side by side.
+
+    Raises KeyboardInterrupt on Ctrl-C, with everything written.
+    """
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune.with_resources(trainable, dict(resources)),
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",
             num_samples=-1,
             search_alg=search,
             scheduler=scheduler,
-            max_concurrent_trials=resources.concurrency,
+            max_concurrent_trials=concurrency,
             reuse_actors=True,
             trial_dirname_creator=_folder_name,
         ),

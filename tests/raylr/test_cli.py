@@ -81,3 +81,12 @@ def test_importing_raylr_is_light():
     heavy = "('torch', 'ray', 'deepspeed', 'matplotlib')"
     code = f"import raylr, raylr.analysis, sys; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_study_is_to_be_had_from_the_package_itself():
+    import raylr
+
+    assert raylr.FittingStudy.__module__ == "raylr.study"
+    assert set(raylr.__all__) <= set(dir(raylr))
+    with pytest.raises(AttributeError, match="FitingStudy"):
+        _ = raylr.FitingStudy

@@ -44,7 +44,7 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
     spec
         The study's spec (YAML). Without one: the quickstart, on the Python standard library's own sources.
     out
-        The study's folder; by default runs/ and the spec's name.
+        The study's folder; by default runs/ and the name of the spec's file.
     """
     from rich.console import Console
 
@@ -57,7 +57,7 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
 
     console = _console()
     asked = load_spec(spec) if spec else quickstart_spec()
-    folder = out or Path("runs") / asked.name
+    folder = out or Path("runs") / (spec.stem if spec else asked.name)
     with ConsoleProgress(console) as progress:
         study = FittingStudy(asked, folder, progress=progress)
         said = study.ending()

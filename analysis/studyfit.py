@@ -82,11 +82,6 @@ class StudyFit:
     cells: list[Cell]
     law: LRLaw
 
-    def best_cell(self, size: str) -> Cell | None:
-        """Return the cell of `size` at its largest budget, or None if the size has none."""
-        cells = [cell for cell in self.cells if cell.size == size]
-        return max(cells, key=lambda cell: cell.tokens) if cells else None
-
 
 def runs_of(table: pa.Table, role: str) -> list[Run]:
     """Return the runs of a run table with the given role, by params, then LR."""

@@ -1,7 +1,8 @@
 """Checkpoints of a run: atomic, verified, resumed bit for bit.
 
 A checkpoint is a folder: `engine/` as DeepSpeed saves it (weights, optimizer, one set of files a worker), `state.json`
-(position, history, running means) and `complete.json` (sizes and hashes of all files, written last). Order and content
+(position, history, running means, and what the run is: model, training, LR, budget), `tokenizer.json`, and
+`complete.json` (sizes and hashes of all files, written last): whoever has the folder has the model. Order and content
 of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to save.
 """
 
@@ -15,7 +16,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-STATE, COMPLETE, TAG, PREFIX = "state.json", "complete.json", "engine", "step-"
+STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
 KEEP = 2
 """Checkpoints kept in a run folder: the last, and the one before in case the last is damaged."""
 
@@ -49,8 +50,8 @@ def _sync(path: Path) -> None:
 
 
 def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Save the engine and `state` (JSON, NaN allowed) into the new or empty `folder`; all workers call this
-    together."""
+    """Save the engine and `state` (JSON, NaN allowed) into the new or empty `folder`, with the tokenizer that
+    `state["run"]` names, if it names one; all workers call this together."""
     rank, barrier = _rank_and_barrier()
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +60,9 @@ def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
     barrier()
     if rank == 0:
         (folder / STATE).write_text(json.dumps(state))
+        tokenizer = state.get("run", {}).get("tokenizer")
+        if tokenizer is not None:
+            shutil.copyfile(tokenizer, folder / TOKENIZER)
         files = _files(folder)
         for path in files:
             _sync(path)

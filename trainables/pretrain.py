@@ -134,6 +134,14 @@ def train(
             for row in state["history"]:
                 if report is not None:
                     report(row, None)
+        state["run"] = {
+            "model": model.identity(),
+            "train": settings,
+            "lr": lr,
+            "tokens": tokens,
+            "tokenizer": str(texts.tokenizer_path.absolute()),
+            "eos_id": texts.eos_id,
+        } | multipliers
         history: list[Row] = state["history"]
         if history and (history[-1][metrics.DIVERGED] or history[-1][metrics.TOKENS] == tokens):
             return history

@@ -1,6 +1,6 @@
 """Somebody's Hugging Face Trainer under Ray Tune. For raylr it changed the lines marked `# was`, nothing else.
 
-    pip install transformers accelerate
+    pip install 'raylr[hf]'                    (transformers and accelerate)
     python examples/foreign_huggingface.py    (about two minutes on 2 cores)
 
 A tiny GPT-2 learns bytes of the Python standard library's sources; a callback reports each evaluation to Tune.
@@ -18,7 +18,8 @@ import torch
 from ray import tune
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from raylr.searchers import PowerLawScheduler, QuadraticSearch
+from raylr.searchers import PowerLawScheduler  # was: from ray.tune.schedulers import MedianStoppingRule
+from raylr.searchers import QuadraticSearch  # was: from ray.tune.search.hyperopt import HyperOptSearch
 
 STEPS, LENGTH = 120, 64
 
@@ -67,8 +68,8 @@ def train(config: dict) -> None:
 
 def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    search = QuadraticSearch(time_attr="step")  # was HyperOptSearch()
-    scheduler = PowerLawScheduler(time_attr="step", target=STEPS)  # was MedianStoppingRule(time_attr="step")
+    search = QuadraticSearch()  # was: search = HyperOptSearch(random_state_seed=0)
+    scheduler = PowerLawScheduler(target=STEPS, time_attr="step")  # was: scheduler = MedianStoppingRule("step")
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(
             train,
@@ -79,9 +80,8 @@ def main() -> None:
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         ).fit()
         for r in sorted(results, key=lambda r: r.config["lr"]):
-            said = f"loss {r.metrics['eval_loss']:.3f}  {r.metrics['raylr/decision']}"
-            print(f"lr {r.config['lr']:.3e}  {r.metrics['step']:>4} steps  {said}")
-    print(search.recommend())
+            print(f"lr {r.config['lr']:.3e}  {r.metrics['step']:>4} steps  loss {r.metrics['eval_loss']:.3f}")
+        print(f"best: lr {results.get_best_result().config['lr']:.3e}")
     ray.shutdown()
 
 

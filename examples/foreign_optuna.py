@@ -1,4 +1,4 @@
-"""Somebody's Optuna script. For raylr it changed the line marked `# was` and added a pruner, nothing else.
+"""Somebody's Optuna script. For raylr it changed the lines marked `# was`, nothing else.
 
     python examples/foreign_optuna.py         (some seconds)
 
@@ -8,7 +8,8 @@ Softmax regression by plain gradient descent on made-up data.
 import numpy as np
 import optuna
 
-from raylr.searchers.optuna import PowerLawPruner, QuadraticSampler
+from raylr.searchers.optuna import PowerLawPruner  # was: from optuna.pruners import MedianPruner
+from raylr.searchers.optuna import QuadraticSampler  # was: from optuna.samplers import TPESampler
 
 STEPS = 400
 
@@ -37,12 +38,13 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = QuadraticSampler(target=STEPS, stop=True)  # was optuna.samplers.TPESampler(seed=0)
-    study = optuna.create_study(sampler=sampler, pruner=PowerLawPruner(target=STEPS))
+    sampler = QuadraticSampler(target=STEPS, stop=True)  # was: sampler = TPESampler(seed=0)
+    pruner = PowerLawPruner(target=STEPS)  # was: pruner = MedianPruner()
+    study = optuna.create_study(sampler=sampler, pruner=pruner)
     study.optimize(objective, n_trials=12)
     for t in study.trials:
         print(f"lr {t.params['lr']:.3e}  {t.last_step:>4} steps  loss {t.value:.4f}  {t.state.name.lower()}")
-    print(sampler.recommend(study))
+    print(f"best: lr {study.best_params['lr']:.3e}, loss {study.best_value:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Somebody's PyTorch training loop under Ray Tune. For raylr it changed the two lines marked `# was`, nothing else.
+"""Somebody's PyTorch training loop under Ray Tune. For raylr it changed the lines marked `# was`, nothing else.
 
     python examples/foreign_torch.py          (about a minute on 2 cores)
 
@@ -16,7 +16,8 @@ import ray
 import torch
 from ray import tune
 
-from raylr.searchers import PowerLawScheduler, QuadraticSearch
+from raylr.searchers import PowerLawScheduler  # was: from ray.tune.schedulers import ASHAScheduler
+from raylr.searchers import QuadraticSearch  # was: from ray.tune.search.optuna import OptunaSearch
 
 STEPS, BATCH, LENGTH = 160, 16, 64
 
@@ -63,8 +64,8 @@ def train(config: dict) -> None:
 
 def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    search = QuadraticSearch(time_attr="step")  # was OptunaSearch(seed=0)
-    scheduler = PowerLawScheduler(time_attr="step", target=STEPS)  # was ASHAScheduler(time_attr="step", max_t=STEPS)
+    search = QuadraticSearch()  # was: search = OptunaSearch(seed=0)
+    scheduler = PowerLawScheduler(target=STEPS, time_attr="step")  # was: scheduler = ASHAScheduler("step", max_t=STEPS)
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(
             train,
@@ -80,9 +81,8 @@ def main() -> None:
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         ).fit()
         for r in sorted(results, key=lambda r: r.config["lr"]):
-            said = f"loss {r.metrics['loss']:.3f}  {r.metrics['raylr/decision']}"
-            print(f"lr {r.config['lr']:.3e}  {r.metrics['step']:>4} steps  {said}")
-    print(search.recommend())
+            print(f"lr {r.config['lr']:.3e}  {r.metrics['step']:>4} steps  loss {r.metrics['loss']:.3f}")
+        print(f"best: lr {results.get_best_result().config['lr']:.3e}")
     ray.shutdown()
 
 

@@ -157,6 +157,9 @@ class PowerLawPruner(optuna.pruners.BasePruner):
     """`PowerLawScheduler` as an Optuna pruner: prunes a trial that diverged, or whose loss at `target` is already
     known.
 
+    Optuna's `study.best_trial` is the best of those that ran to their end: so a trial that would be the best so far is
+    let run (`keep_best=False` prunes it too: fewer steps, and `QuadraticSampler.recommend` loses nothing by it).
+
     Report the loss with the tokens (or steps) seen as its step: `trial.report(loss, tokens)`.
     `QuadraticSampler(target=...)` reads the extrapolated loss of a pruned trial; other samplers see the last reported
     value, as with any pruner.
@@ -165,23 +168,30 @@ class PowerLawPruner(optuna.pruners.BasePruner):
         target: Step at which the loss counts.
         min_fraction: Share of it before which no trial is pruned.
         tolerance: Standard error of the extrapolated loss, relative to it, at which it counts as known.
+        keep_best: Whether a trial with the lowest (extrapolated) loss so far runs to its end.
 
     Raises:
         ValueError: for a target, fraction or tolerance that is not positive.
     """
 
-    def __init__(self, target: float, *, min_fraction: float = 0.4, tolerance: float = 1e-2):
+    def __init__(self, target: float, *, min_fraction: float = 0.4, tolerance: float = 1e-2, keep_best: bool = True):
         if not target > 0 or not 0 < min_fraction <= 1 or not tolerance > 0:
             raise ValueError(
                 f"target and tolerance must be above 0 and min_fraction in (0, 1], not {target!r}, {tolerance!r} and "
                 f"{min_fraction!r}"
             )
         self.target, self.min_fraction, self.tolerance = float(target), min_fraction, tolerance
+        self.keep_best = keep_best
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to end the trial now."""
-        curve = _curve(trial, -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0)
+        sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
+        curve = _curve(trial, sign)
         said = curve.verdict(self.target, min_fraction=self.min_fraction, tolerance=self.tolerance)
+        if said == "truncated" and self.keep_best:
+            ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            best = min((sign * t.value for t in ended if t.value is not None), default=math.inf)
+            return curve.extrapolate(self.target)[0] > best
         return said in ("diverged", "truncated")
 
 

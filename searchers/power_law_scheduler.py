@@ -13,7 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from raylr.searchers._config import lookup, number, real
 from raylr.searchers._curves import Curve
-from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR, QuadraticSearch
+from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR
 from raylr.searchers.surface_search import SurfaceSearch
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ class PowerLawScheduler(TrialScheduler):
       `prune`).
 
     The loss at the target, its standard error and the decision go into the trial's last result as `raylr/loss`,
-    `raylr/loss_stderr` and `raylr/decision`. `QuadraticSearch` reads them; for any other searcher the metric itself
-    is replaced (the reported one stays as `raylr/measured`), so that it, and `Result.metrics`, see losses that can be
-    compared.
+    `raylr/loss_stderr` and `raylr/decision`, which `QuadraticSearch` reads. The metric itself is replaced by the loss
+    at the target, and the reported one stays as `raylr/measured`: so any searcher, and `get_best_result`, compare
+    losses at one token count.
 
     All but pruning follow from a trial's own curve: which trials are stopped, and where, never depends on timing.
 
@@ -52,7 +52,7 @@ class PowerLawScheduler(TrialScheduler):
         tolerance: Standard error of the extrapolated loss, relative to it, at which a trial is truncated. Most of that
             error is shared by all lrs and moves the optimum little.
         prune: Whether to stop trials that cannot win (which are those depends on timing).
-        rewrite: Whether to replace the metric of a stopped trial; None: unless the searcher is a `QuadraticSearch`.
+        rewrite: Whether to replace the metric of a trial that was stopped before its target.
 
     Raises:
         ValueError: for a target, fraction or tolerance that is not positive.
@@ -68,7 +68,7 @@ class PowerLawScheduler(TrialScheduler):
         min_fraction: float = 0.4,
         tolerance: float = 1e-2,
         prune: bool = False,
-        rewrite: bool | None = None,
+        rewrite: bool = True,
     ):
         super().__init__()
         if mode is not None and mode not in ("min", "max", "freeze"):
@@ -157,7 +157,7 @@ class PowerLawScheduler(TrialScheduler):
             stderr = abs(loss - min(curve.loss[0], loss)) or abs(loss)
         sign = -1.0 if self._mode == "max" else 1.0
         last[LOSS], last[LOSS_STDERR] = sign * loss, stderr
-        if decision != "complete" and self._rewrites(tune_controller) and self._metric in last:
+        if decision != "complete" and self.rewrite and self._metric in last:
             last[MEASURED], last[self._metric] = last[self._metric], sign * loss
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -272,11 +272,6 @@ class PowerLawScheduler(TrialScheduler):
         if not real(value):
             return math.nan
         return -float(value) if self._mode == "max" else float(value)
-
-    def _rewrites(self, controller: TuneController) -> bool:
-        if self.rewrite is not None:
-            return self.rewrite
-        return not isinstance(_base_searcher(controller), QuadraticSearch)
 
     def _say(self, key: str, message: str) -> None:
         if key not in self._said:

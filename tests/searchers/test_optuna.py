@@ -74,8 +74,9 @@ def curve(lr, tokens):
     return final(lr) - 0.3 + 0.3 * (tokens / 1000) ** -0.5
 
 
-def test_pruner_truncates_and_the_sampler_extrapolates():
-    study = optuna.create_study(sampler=QuadraticSampler(target=1000), pruner=PowerLawPruner(1000))
+def run_pruned(**options):
+    """A study of five trials, and how many tokens each saw."""
+    study = optuna.create_study(sampler=QuadraticSampler(target=1000), pruner=PowerLawPruner(1000, **options))
     spent = []
 
     def objective(trial):
@@ -89,11 +90,24 @@ def test_pruner_truncates_and_the_sampler_extrapolates():
         return curve(lr, 1000)
 
     study.optimize(objective, n_trials=5)
+    return study, spent
+
+
+def test_pruner_truncates_and_the_sampler_extrapolates():
+    study, spent = run_pruned(keep_best=False)
     assert max(spent) < 700
     assert min(spent) >= 400
     got = study.sampler.recommend(study)
     assert abs(math.log(got.lr / 2e-3)) < 0.15
     assert got.loss == pytest.approx(2.5, rel=2e-3)
+
+
+def test_a_trial_that_would_be_the_best_runs_to_its_end():
+    study, spent = run_pruned()
+    best = min(range(5), key=lambda i: final(study.trials[i].params["lr"]))
+    assert spent[0] == spent[best] == 1000  # nothing to compare the first with
+    assert min(spent) < 700
+    assert study.best_trial.number == best
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,12 @@ def wait_for_a_whole_snapshot(folder):
     raise AssertionError("Tune wrote no snapshot within a minute")
 
 
-def test_killed_five_times_ends_like_an_undisturbed_run(tmp_path):
-    want = run(tmp_path / "undisturbed", "quadratic")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("tune_runs") / "undisturbed", "quadratic")
+
+
+def test_killed_five_times_ends_like_an_undisturbed_run(undisturbed, tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()
     order = random.Random(0)
@@ -64,6 +68,7 @@ def test_killed_five_times_ends_like_an_undisturbed_run(tmp_path):
         process = start(folder, "quadratic", seconds=0.1)
         time.sleep(order.uniform(4.0, 9.0))
         wait_for_a_whole_snapshot(folder)
+        assert process.poll() is None, "it ended before it could be killed"
         family = children(process.pid)
         for pid in [process.pid, *family]:  # Ray's own processes of this run would linger
             try:
@@ -72,13 +77,13 @@ def test_killed_five_times_ends_like_an_undisturbed_run(tmp_path):
                 continue
         process.communicate()
     got = finish(start(folder, "quadratic"), folder)
-    assert [t[:3] for t in got["trials"]] == [t[:3] for t in want["trials"]]
-    assert got["recommended"] == want["recommended"]
+    assert [t[:3] for t in got["trials"]] == [t[:3] for t in undisturbed["trials"]]
+    assert got["recommended"] == undisturbed["recommended"]
 
 
-def test_a_limiter_changes_nothing_but_the_time(tmp_path):
-    one, two = run(tmp_path / "one", "limiter"), run(tmp_path / "two", "quadratic")
-    assert one["trials"] == two["trials"]
+def test_a_limiter_changes_nothing_but_the_time(undisturbed, tmp_path):
+    one = run(tmp_path / "one", "limiter")
+    assert one["trials"] == undisturbed["trials"]
     assert not one["errors"]
 
 

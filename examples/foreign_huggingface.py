@@ -18,8 +18,10 @@ import torch
 from ray import tune
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from raylr.searchers import PowerLawScheduler  # was: from ray.tune.schedulers import MedianStoppingRule
-from raylr.searchers import QuadraticSearch  # was: from ray.tune.search.hyperopt import HyperOptSearch
+from raylr.searchers import (
+    PowerLawScheduler,
+    QuadraticSearch,
+)  # was: from ray.tune.schedulers import MedianStoppingRule
 
 STEPS, LENGTH = 120, 64
 
@@ -68,8 +70,8 @@ def train(config: dict) -> None:
 
 def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    search = QuadraticSearch()  # was: search = HyperOptSearch(random_state_seed=0)
-    scheduler = PowerLawScheduler(target=STEPS, time_attr="step")  # was: scheduler = MedianStoppingRule("step")
+    search = QuadraticSearch()  # was: search = "hyperopt"
+    scheduler = PowerLawScheduler(target=STEPS, time_attr="step")  # was: scheduler = FIFOScheduler()
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(
             train,

@@ -8,8 +8,7 @@ Softmax regression by plain gradient descent on made-up data.
 import numpy as np
 import optuna
 
-from raylr.searchers.optuna import PowerLawPruner  # was: from optuna.pruners import MedianPruner
-from raylr.searchers.optuna import QuadraticSampler  # was: from optuna.samplers import TPESampler
+from raylr.searchers.optuna import PowerLawPruner, QuadraticSampler  # was: from optuna import pruners, samplers
 
 STEPS = 400
 
@@ -38,8 +37,8 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = QuadraticSampler(target=STEPS, stop=True)  # was: sampler = TPESampler(seed=0)
-    pruner = PowerLawPruner(target=STEPS)  # was: pruner = MedianPruner()
+    sampler = QuadraticSampler(target=STEPS, stop=True)  # was: sampler = samplers.TPESampler(seed=0)
+    pruner = PowerLawPruner(target=STEPS)  # was: pruner = pruners.MedianPruner()
     study = optuna.create_study(sampler=sampler, pruner=pruner)
     study.optimize(objective, n_trials=12)
     for t in study.trials:

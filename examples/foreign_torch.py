@@ -16,8 +16,7 @@ import ray
 import torch
 from ray import tune
 
-from raylr.searchers import PowerLawScheduler  # was: from ray.tune.schedulers import ASHAScheduler
-from raylr.searchers import QuadraticSearch  # was: from ray.tune.search.optuna import OptunaSearch
+from raylr.searchers import PowerLawScheduler, QuadraticSearch  # was: from ray.tune.schedulers import ASHAScheduler
 
 STEPS, BATCH, LENGTH = 160, 16, 64
 
@@ -64,7 +63,7 @@ def train(config: dict) -> None:
 
 def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
-    search = QuadraticSearch()  # was: search = OptunaSearch(seed=0)
+    search = QuadraticSearch()  # was: search = "optuna"
     scheduler = PowerLawScheduler(target=STEPS, time_attr="step")  # was: scheduler = ASHAScheduler("step", max_t=STEPS)
     with tempfile.TemporaryDirectory() as folder:
         results = tune.Tuner(

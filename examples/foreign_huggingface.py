@@ -18,10 +18,7 @@ import torch
 from ray import tune
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from raylr.searchers import (
-    PowerLawScheduler,
-    QuadraticSearch,
-)  # was: from ray.tune.schedulers import MedianStoppingRule
+from raylr.searchers import PowerLawScheduler, QuadraticSearch  # was: from ray.tune.schedulers import FIFOScheduler
 
 STEPS, LENGTH = 120, 64
 

@@ -9,15 +9,36 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
+HUGE = 1e100
+"""A loss of this size or more counts as inf: its square would not be a number."""
+
+
 def vector(values: ArrayLike, name: str) -> Array:
-    """`values` as a one-dimensional array of floats; ValueError with `name` for any other shape or for text."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be numbers in one flat array, got {type(values).__name__}: {error}") from error
+    """`values` as a one-dimensional array of floats, masked entries as NaN; ValueError with `name` for any other shape
+    and for what are not numbers."""
+    array = _floats(values, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must be a flat array, one entry a measurement, got shape {array.shape}; use .ravel()")
     return array
+
+
+def losses_of(values: ArrayLike, name: str, axes: int = 1) -> Array:
+    """Losses as a flat array, or with `axes` 2 as one of rows (a flat one is one row); `HUGE` ones as inf."""
+    array = np.atleast_2d(_floats(values, name)) if axes == 2 else vector(values, name)
+    if array.ndim != axes:
+        raise ValueError(f"{name} must have {axes} axes at most, got shape {array.shape}")
+    huge = np.abs(array) >= HUGE
+    return np.where(huge, np.inf, array) if huge.any() else array
+
+
+def _floats(values: ArrayLike, name: str) -> Array:
+    try:
+        array = np.ma.asarray(values, dtype=np.float64) if np.ma.isMaskedArray(values) else np.asarray(values)
+        if np.iscomplexobj(array):
+            raise TypeError("complex numbers")
+        return np.ma.filled(array, np.nan) if np.ma.isMaskedArray(array) else np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers in an array, got {type(values).__name__}: {error}") from error
 
 
 def positive(values: ArrayLike, name: str) -> Array:

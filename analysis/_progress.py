@@ -225,34 +225,37 @@ def draws(post: Posterior, c: Curve, count: int, rng: np.random.Generator) -> Ar
 
 
 def binned(x: Array, y: Array, count: Array, width: float = BIN) -> tuple[Array, Array, Array]:
-    """One run (x sorted, non-finite losses left out), averaged in bins of x: x, y and the variance of y's noise.
+    """Runs at the same x (sorted), averaged in bins of x: x (m,), y (..., m) and the variance of y's noise (..., m).
 
-    The noise comes from second differences over the last half, where the curve is nearly straight.
+    `y` (..., n); points where any of its losses is not finite are left out; `count` evaluations are behind each. The
+    noise comes from second differences over the last half, where the curve is nearly straight.
     """
-    ok = np.isfinite(y)
-    x, y, count = x[ok], y[ok], count[ok]
+    ok = np.isfinite(y).all(axis=tuple(range(y.ndim - 1)))
+    x, y, count = x[ok], y[..., ok], count[ok]
     if not x.size:
         return x, y, y
     noise = _noise(x, y)
-    _, at = np.unique(np.ceil((x - x[-1]) / width - 1e-9), return_inverse=True)
-    weight = np.bincount(at, count)
-    return np.bincount(at, x * count) / weight, np.bincount(at, y * count) / weight, noise / np.bincount(at)
+    bins, at = np.unique(np.ceil((x - x[-1]) / width - 1e-9), return_inverse=True)
+    share = np.where(at == np.arange(bins.size)[:, None], count, 0.0)
+    share /= share.sum(1, keepdims=True)
+    return share @ x, y @ share.T, noise[..., None] / np.bincount(at)
 
 
-def _noise(x: Array, y: Array) -> float:
+def _noise(x: Array, y: Array) -> Array:
+    """Variance of the noise of each curve: y (..., n) to (...)."""
     late = slice(x.size // 2 if x.size > 12 else 0, None)
-    x, y = x[late], y[late]
+    x, y = x[late], y[..., late]
     if x.size < 4:
-        return 0.0
+        return np.zeros(y.shape[:-1])
     share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
-    miss = y[1:-1] - (1 - share) * y[:-2] - share * y[2:]
-    return float((1.4826 * np.median(np.abs(miss))) ** 2 / np.mean(1 + (1 - share) ** 2 + share**2))
+    miss = y[..., 1:-1] - (1 - share) * y[..., :-2] - share * y[..., 2:]
+    return np.asarray((1.4826 * np.median(np.abs(miss), axis=-1)) ** 2 / np.mean(1 + (1 - share) ** 2 + share**2))
 
 
 def assemble(runs: dict[float, tuple[Array, Array, Array]]) -> Points:
     """Points of all runs, keyed by z (0 is the best run); `slope` is 0 if the best run does not fall at its end."""
     bx, by, noise = runs[0.0]
-    slope = last_slope(bx, by)
+    slope = float(last_slope(bx, by))
     z = np.concatenate([np.full(run[0].size, one) for one, run in runs.items()])
     x, y, noise = (np.concatenate([run[i] for run in runs.values()]) for i in range(3))
     amp = discrepancy(y, by[-1], slope, KAPPA)
@@ -260,18 +263,28 @@ def assemble(runs: dict[float, tuple[Array, Array, Array]]) -> Points:
     return Points(z=z, x=x, y=y, noise=noise + floor, amp=amp, slope=slope)
 
 
-def last_slope(x: Array, y: Array) -> float:
-    """What a binned run gains in an e-fold of tokens over its last `END` in x, nats; 0 if it does not fall."""
+def last_slope(x: Array, y: Array) -> Array:
+    """What binned runs y (..., m) gain in an e-fold of tokens over their last `END` in x, nats (...); 0 if they do not
+    fall."""
     end = x >= x[-1] - END
     end[-3:] = True
-    slope = -float(np.polyfit(x[end], y[end], 1)[0])
-    return slope if slope > 1e-9 * float(np.abs(y[-1])) else 0.0
+    slope = -slopes(x[end], y[..., end])
+    return np.where(slope > 1e-9 * np.abs(y[..., -1]), slope, 0.0)
 
 
-def discrepancy(y: Array, best: float, slope: float, kappa: float) -> Array:
-    """Standard deviation of the discrepancy at losses `y`: `kappa` gains at the best loss, more the further from it."""
-    behind = np.minimum(np.maximum(y - best, 0.0) / slope, 1e3) if slope > 0 else np.zeros_like(y)
-    return np.asarray(kappa * slope * (1 + behind) ** POWER)
+def slopes(x: Array, y: Array) -> Array:
+    """Slope of the straight line through each of y (..., m) over x (m,)."""
+    centred = x - x.mean()
+    return np.asarray(y @ (centred / (centred @ centred)))
+
+
+def discrepancy(y: Array, best: Array | float, slope: Array | float, kappa: float) -> Array:
+    """Standard deviation of the discrepancy at losses `y` (..., m): `kappa` gains `slope` (...) at the loss `best`
+    (...), more the further from it. 0 without a gain."""
+    gain = np.asarray(slope)[..., None]
+    excess = np.maximum(y - np.asarray(best)[..., None], 0.0)
+    behind = np.minimum(np.divide(excess, gain, out=np.zeros_like(y), where=gain > 0), 1e3)
+    return np.asarray(kappa * gain * (1 + behind) ** POWER)
 
 
 def amplitude(points: Points, z: Array, x: float) -> Array:

@@ -4,29 +4,37 @@ Notation
     x        ln(tokens / last tokens), 0 at the end                              (n,)
     w        weights that sum to 1                                               (n,)
     y        losses                                                              (R, n)
-    C(g)     sum of w (y - mean y) exp(-g x), one function a curve
-    E(g)     sum of w exp(-g x);  V(g) = E(2 g) - E(g)^2, the variance of u
+    E, V     weighted mean and variance of u(g)
+    h(g)     sum of w y (u - E) / sqrt(V), one function a curve: the standard deviation that u explains
+    t        place between a node and its neighbours, -1 to 1: ln g = ln(node) + t * spacing
 
-Given g the rest is linear and the misfit is var(y) - C^2 / V, so only g is searched. All curves are projected on a
-grid of exponents by one matrix product; around the best node C and E are Taylor series, whose moments cost one more
-product, and Newton's method on the derivative of C^2 / V runs on numbers instead of curves.
+Given g the rest is linear, b = h / sqrt(V) and the misfit is var(y) - h^2, so only g is searched: the largest h. As h
+is linear in y, one matrix product gives it at all nodes of a grid of exponents, and another the polynomial in t that it
+is around its best node (interpolation at Chebyshev points). Newton's method then runs on ten numbers a curve.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
 
 from raylr.analysis._checks import Array
 
 GAMMA_MIN, GAMMA_MAX = 0.02, 3.0
 """Bounds of the exponent."""
-NODES = 48
+NODES = 49
 """Nodes of the search grid, evenly spaced in ln g."""
-TERMS = 14
-"""Terms of the Taylor series; between nodes |(g - node) x| stays below 1 for runs of a factor of 100 in tokens."""
+POINTS = 20
+"""Chebyshev points between a node's neighbours."""
+TAIL = 1e-14
+"""Terms of the polynomials are dropped from where they are this small: about ten are left."""
 STEPS = 30
 """Most Newton (or bisection) steps."""
+ROWS = 4096
+"""Curves that are worked on together: what fits into the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,55 +46,124 @@ class LeastSquares:
     b: Array
     misfit: Array
     """Weighted mean square residual."""
-    at_bound: Array
-    """1 where the exponent is at a bound, else 0."""
+    at_bound: NDArray[np.bool_]
+    """Whether the exponent is at a bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """What all curves share."""
+
+    log_g: Array
+    """ln of the nodes (G,)."""
+    at_nodes: Array
+    """Weights of the losses in h at the nodes (n, G)."""
+    powers: Array
+    """Weights of the losses in the coefficients of h in powers of t, around each node (G, K, n)."""
+    moments: Array
+    """Coefficients of E and sqrt(V) in powers of t (G, K, 2)."""
 
 
 def least_squares(x: Array, y: Array, w: Array) -> LeastSquares:
     """The optimum of every row of `y`; b is 0 for a curve that does not fall."""
-    nodes = np.geomspace(GAMMA_MIN, GAMMA_MAX, NODES)
+    grid = _grid(x, w)
+    parts = [_rows(grid, y[i : i + ROWS], w) for i in range(0, max(y.shape[0], 1), ROWS)]
+    gamma, l0, b, misfit = (np.concatenate(column) for column in zip(*parts, strict=True))
+    bound = (gamma <= GAMMA_MIN * (1 + 1e-6)) | (gamma >= GAMMA_MAX * (1 - 1e-6))
+    return LeastSquares(gamma=gamma, l0=l0, b=b, misfit=misfit, at_bound=bound)
+
+
+def _grid(x: Array, w: Array) -> _Grid:
+    log_g = np.linspace(math.log(GAMMA_MIN), math.log(GAMMA_MAX), NODES)
+    at_nodes, _, _ = _projection(x, w, log_g)
+    points, to_series, to_powers = _chebyshev()
+    around, mean, root = _projection(x, w, (log_g[:, None] + (log_g[1] - log_g[0]) * points).ravel())
+    series = to_series @ around.reshape(NODES, POINTS, -1)
+    size = np.abs(series).max(axis=(0, 2))
+    terms = max(int(np.flatnonzero(size > TAIL * size.max())[-1]) + 1, 4)
+    to_powers = to_powers[:terms, :terms]
+    moments = to_series[:terms] @ np.stack([mean, root], 1).reshape(NODES, POINTS, 2)
+    return _Grid(log_g=log_g, at_nodes=at_nodes.T, powers=to_powers @ series[:, :terms], moments=to_powers @ moments)
+
+
+def _projection(x: Array, w: Array, log_g: Array) -> tuple[Array, Array, Array]:
+    """Weights of the losses in h (G, n), E and sqrt(V) (G,) at exponents `log_g` (G,)."""
+    u = np.exp(-np.exp(log_g)[:, None] * x)
+    mean = u @ w
+    u -= mean[:, None]
+    root = np.sqrt(u**2 @ w)
+    return u * w / root[:, None], mean, root
+
+
+@cache
+def _chebyshev() -> tuple[Array, Array, Array]:
+    """Chebyshev points, the matrix from values there to the series, and that from the series to powers."""
+    angle = np.pi * (np.arange(POINTS) + 0.5) / POINTS
+    to_series = 2.0 / POINTS * np.cos(np.outer(np.arange(POINTS), angle))
+    to_series[0] *= 0.5
+    to_powers = np.zeros((POINTS, POINTS))
+    for k, one in enumerate(np.eye(POINTS)):
+        to_powers[: k + 1, k] = chebyshev.cheb2poly(one[: k + 1])
+    return np.cos(angle), to_series, to_powers
+
+
+def _rows(grid: _Grid, y: Array, w: Array) -> tuple[Array, Array, Array, Array]:
+    """Exponent, l0, b and misfit of each row."""
     mean = y @ w
-    c = (y - mean[:, None]) * w
-    u = np.exp(-nodes[:, None] * x)
-    gain = np.maximum(c @ u.T, 0.0) ** 2 / ((u - (u @ w)[:, None]) ** 2 @ w)
-    node = np.argmax(gain, axis=1)
-    low, high = nodes[np.maximum(node - 1, 0)], nodes[np.minimum(node + 1, NODES - 1)]
-    at = nodes[node]
-    series = np.empty((3, TERMS, y.shape[0]))  # of C, E(g) and E(2 g) around the node, in powers of g - node
-    power = (-x[:, None]) ** np.arange(TERMS) / np.array([math.factorial(k) for k in range(TERMS)])  # (n, TERMS)
-    for i in np.unique(node):
-        rows = node == i
-        terms = u[i][:, None] * power
-        series[0][:, rows] = (c[rows] @ terms).T
-        series[1][:, rows] = (w @ terms)[:, None]
-        series[2][:, rows] = ((w * u[i]) @ terms * 2.0 ** np.arange(TERMS))[:, None]
-    g = at.copy()
+    y = y - mean[:, None]
+    h = y @ grid.at_nodes
+    node = h.argmax(1)
+    rows = np.argsort(node, kind="stable")  # curves of one node side by side
+    count = np.bincount(node, minlength=NODES)
+    end, by_node, node = np.cumsum(count), y[rows], node[rows]
+    series = np.empty((grid.powers.shape[1], rows.size))
+    for i in np.flatnonzero(count):
+        part = slice(end[i] - count[i], end[i])
+        series[:, part] = grid.powers[i] @ by_node[part].T
+    t = _largest(series, _start(h[rows], node), low=-1.0 * (node > 0), high=1.0 * (node < NODES - 1))
+    explained = np.maximum(_polynomial(series, t)[0], 0.0)
+    u_mean, u_root = (_polynomial(column, t)[0] for column in grid.moments[node].transpose(2, 1, 0))
+    gamma, l0, b, gain = np.empty((4, rows.size))
+    gamma[rows] = np.exp(grid.log_g[node] + (grid.log_g[1] - grid.log_g[0]) * t)
+    b[rows] = explained / u_root
+    l0[rows] = mean[rows] - b[rows] * u_mean
+    gain[rows] = explained**2
+    return gamma, l0, b, np.maximum(y**2 @ w - gain, 0.0)
+
+
+def _start(h: Array, node: Array) -> Array:
+    """Where the parabola through the best node and its neighbours is highest (R,)."""
+    inner, rows = np.clip(node, 1, NODES - 2), np.arange(node.size)
+    left, mid, right = (h[rows, inner + k] for k in (-1, 0, 1))
+    bend = left - 2 * mid + right
+    return np.asarray(np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1.0), 0.0) + inner - node)
+
+
+def _largest(series: Array, start: Array, low: Array, high: Array) -> Array:
+    """Where each polynomial (K, R) is largest between `low` and `high`: Newton, or bisection where it would leave."""
+    t = np.clip(start, low, high)
     for _ in range(STEPS):
-        (c0, e0, f0), (c1, e1, f1), (c2, e2, f2) = _taylor(series, g - at)
-        v0, v1, v2 = f0 - e0**2, f1 - 2 * e0 * e1, f2 - 2 * e1**2 - 2 * e0 * e2
-        slope = 2 * c1 * v0 - c0 * v1  # has the sign of the derivative of C^2 / V where C > 0
-        bend = 2 * c2 * v0 + c1 * v1 - c0 * v2
-        low, high = np.where(slope > 0, g, low), np.where(slope < 0, g, high)
-        step = g - slope / np.where(bend < 0, bend, -np.inf)
-        new = np.where((bend < 0) & (step >= low) & (step <= high), step, 0.5 * (low + high))
-        moved = np.abs(new - g)
-        g = np.where(slope == 0, g, new)
-        if (moved <= 1e-12 * g).all():
+        value, slope, bend = _polynomial(series, t)
+        low, high = np.where(slope > 0, t, low), np.where(slope < 0, t, high)
+        newton = t - slope / np.where(bend < 0, bend, -np.inf)
+        new = np.where((bend < 0) & (newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+        new = np.where(slope == 0, t, new)
+        settled = (np.abs(new - t) <= 1e-11) | (value <= 0)
+        t = new
+        if settled.all():
             break
-    bound = (g <= GAMMA_MIN * (1 + 1e-6)) | (g >= GAMMA_MAX * (1 - 1e-6))
-    (c0, e0, f0), _, _ = _taylor(series, g - at)
-    v0 = np.maximum(f0 - e0**2, 1e-300)
-    b = np.maximum(c0, 0.0) / v0
-    misfit = np.maximum(((y - mean[:, None]) * c).sum(1) - b * c0, 0.0)
-    return LeastSquares(gamma=g, l0=mean - b * e0, b=b, misfit=misfit, at_bound=bound)
+    return t
 
 
-def _taylor(series: Array, d: Array) -> tuple[Array, Array, Array]:
-    """Values, first and second derivatives of the three series at distance `d` (R,); each (3, R)."""
-    value = series[:, -1].copy()
+def _polynomial(series: Array, t: Array) -> tuple[Array, Array, Array]:
+    """Values, first and second derivatives at `t` (R,) of polynomials whose coefficients are `series` (K, R)."""
+    value = series[-1].copy()
     first, second = np.zeros_like(value), np.zeros_like(value)
-    for k in range(TERMS - 2, -1, -1):
-        second = second * d + first
-        first = first * d + value
-        value = value * d + series[:, k]
+    for coefficient in series[-2::-1]:
+        second *= t
+        second += first
+        first *= t
+        first += value
+        value *= t
+        value += coefficient
     return value, first, 2 * second

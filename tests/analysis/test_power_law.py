@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -36,17 +37,44 @@ def test_the_optimum_is_that_of_curve_fit():
     assert (fit.l0, fit.a * T[-1] ** -fit.gamma, fit.gamma) == pytest.approx(tuple(theirs), rel=1e-5)
 
 
-def test_many_curves_at_once_equal_one_at_a_time():
+@pytest.mark.parametrize("burn_in", [5e6, "auto"])
+def test_many_curves_at_once_equal_one_at_a_time(burn_in):
     rng = np.random.default_rng(0)
     y = np.array([curve(gamma=g, noise=2e-3, seed=i) for i, g in enumerate(rng.uniform(0.05, 2.5, 40))])
-    many = fit_power_laws(T, y, burn_in=5e6)
+    y[3, 7] = y[5, 7] = y[9, -1] = math.nan  # some rows miss a point, one ends in NaN
+    y[11] = 3.0
+    many = fit_power_laws(T, y, burn_in=burn_in)
     assert isinstance(many, PowerLawFits)
-    for row, fit in zip(y, many, strict=True):
-        one = fit_power_law(T, row, burn_in=5e6)
-        assert fit.status == one.status
-        assert (fit.l0, fit.gamma) == pytest.approx((one.l0, one.gamma), rel=1e-6)
-        assert fit.predict(6e8) == pytest.approx(one.predict(6e8), rel=1e-6)
+    assert {"ok", "diverged", "not_falling"} <= set(many.status)
+    for i, (row, fit) in enumerate(zip(y, many, strict=True)):
+        one = fit_power_law(T, row, burn_in=burn_in)
+        assert fit.status == one.status == many.status[i]
+        assert (fit.l0, fit.a, fit.gamma, fit.rmse) == pytest.approx(
+            (one.l0, one.a, one.gamma, one.rmse), rel=1e-6, nan_ok=True
+        )
+        assert (many.l0[i], many.a[i], many.gamma[i], many.rmse[i]) == pytest.approx(
+            (fit.l0, fit.a, fit.gamma, fit.rmse), nan_ok=True
+        )
+        assert fit.predict(6e8) == pytest.approx(one.predict(6e8), rel=1e-6, nan_ok=True)
     assert [f.gamma for f in many[3:5]] == [many[3].gamma, many[4].gamma]
+    assert many[-1].gamma == many[39].gamma
+    with pytest.raises(IndexError):
+        many[40]
+
+
+@pytest.mark.parametrize("burn_in", [0, "auto"])
+def test_fits_can_be_sent_to_another_process(burn_in):
+    fit = fit_power_law(T, curve(noise=1e-3), burn_in=burn_in)
+    assert pickle.loads(pickle.dumps(fit)).predict(6e8) == fit.predict(6e8)
+
+
+def test_repeated_tokens_in_any_order_are_one_fit():
+    t, y = np.repeat(T, 2), np.repeat(curve(), 2) + np.random.default_rng(0).normal(0, 1e-3, 2 * T.size)
+    order = np.random.default_rng(1).permutation(t.size)
+    for burn_in in (0, "auto"):
+        one, other = fit_power_law(t, y, burn_in=burn_in), fit_power_law(t[order], y[order], burn_in=burn_in)
+        assert one.predict(6e8) == pytest.approx(other.predict(6e8), rel=1e-9)
+        assert one.gamma == pytest.approx(0.45, abs=0.1)
 
 
 def test_curves_that_diverge_are_told_apart_from_the_rest():
@@ -120,6 +148,7 @@ def test_what_cannot_be_fitted_is_said_to_be_so(tokens, loss, status, burn_in):
     [
         ({"burn_in": "later"}, "burn_in"),
         ({"burn_in": -1}, "burn_in"),
+        ({"burn_in": None}, "burn_in"),
         ({"loss_stderr": 0}, "loss_stderr"),
         ({"loss_stderr": [1, 2]}, "loss_stderr"),
     ],

@@ -244,7 +244,7 @@ def build_corpus(
     source_hash.update(keys.tobytes())
     given = {
         "vocab_size": vocab_size,
-        "tokenizer": _sha256(_tokenizer_file(tokenizer)) if tokenizer is not None else None,
+        "tokenizer": file_hash(_tokenizer_file(tokenizer)) if tokenizer is not None else None,
         "validation_fraction": validation_fraction,
         "seed": seed,
         "eos_token": eos_token,
@@ -267,7 +267,7 @@ def build_corpus(
     try:
         counts = _tokenise(files, work, bpe, eos, threshold, seed, text_field, tell)
         bpe.save(str(work / "tokenizer.json"))
-        hashes = {name: _sha256(work / name) for name in ("train.bin", "validation.bin", "tokenizer.json")}
+        hashes = {name: file_hash(work / name) for name in ("train.bin", "validation.bin", "tokenizer.json")}
         manifest = {
             "format": 1,
             "vocab_size": bpe.get_vocab_size(),
@@ -360,6 +360,7 @@ def _gather(path: Path, ids: npt.NDArray[Any], start: npt.NDArray[np.uint64], le
         os.fsync(out.fileno())
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raylr.trainables.corpus import MANIFEST, build_corpus, python_stdlib_sources
+from raylr.trainables.corpus import MANIFEST, build_corpus, file_hash, python_stdlib_sources
 
 __all__ = ["Corpus", "Windows", "build_corpus", "python_stdlib_sources", "shuffled"]
 
@@ -94,8 +94,8 @@ class Corpus:
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
-        """The corpus in folder `path`. Raises ValueError if there is none, or if a file is not as long as the manifest
-        says."""
+        """The corpus in folder `path`. Raises ValueError if there is none, if a file is not as long as the manifest
+        says, or if its tokenizer is not the one that made its ids."""
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
             raise ValueError(f"{folder} is not a tokenised corpus (it has no {MANIFEST}): make one with `raylr data`")
@@ -106,6 +106,9 @@ class Corpus:
                 raise ValueError(
                     f"{corpus._file(split)} has {size} bytes where the manifest says {want}: build the corpus again"
                 )
+        made_by = corpus.manifest["sha256"][corpus.tokenizer_path.name]
+        if not corpus.tokenizer_path.is_file() or file_hash(corpus.tokenizer_path) != made_by:
+            raise ValueError(f"{corpus.tokenizer_path} is not the tokenizer that made this corpus: build it again")
         return corpus
 
     def _file(self, split: str) -> Path:

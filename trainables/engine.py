@@ -30,10 +30,23 @@ def _libc() -> Any:
 
 
 OUT_OF_MEMORY = (
-    "this run does not fit in memory: lower micro_batch (the batch stays as it is), set "
-    "activation_checkpointing=True, raise "
-    "zero_stage over more workers, or use a shorter seq_len"
+    "this run does not fit in memory: lower micro_batch (the batch stays as it is), set activation_checkpointing=True, "
+    "raise zero_stage over more workers, use a shorter seq_len or a smaller model, or run fewer trials at a time"
 )
+
+
+@contextmanager
+def out_of_memory_advice() -> Iterator[None]:
+    """Turn the many ways of finding no memory (Python's and NumPy's, torch's on the CPU, CUDA's) into one MemoryError
+    that says what to change."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(OUT_OF_MEMORY) from error
+        raise
 
 
 @contextmanager
@@ -107,8 +120,7 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
     """A DeepSpeed engine over `model` with torch's AdamW in the groups of `raylr.trainables.groups`, destroyed at the
     end.
 
-    Raises MemoryError, saying what to change, when a step finds no memory. Memory stays flat over many engines in one
-    process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
+    Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
     """
     import deepspeed
     import torch
@@ -125,10 +137,6 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
             engine.module.watch_routers()
         try:
             yield engine
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise MemoryError(OUT_OF_MEMORY) from error
-            raise
         finally:
             engine.optimizer.zero_grad(set_to_none=True)
             engine.destroy()

@@ -295,18 +295,9 @@ def build(spec: ModelSpec | HFSpec, train: TrainSpec) -> nn.Module:
     if isinstance(spec, HFSpec):
         from raylr.trainables.hf import HuggingFaceModel
 
-        if train.expert_parallel > 1:
-            raise ValueError(f"expert_parallel={train.expert_parallel} works with a ModelSpec, not with hf")
         return HuggingFaceModel(
             spec.hf, seed=train.seed, z_loss=train.z_loss, activation_checkpointing=checkpointing, packed=packed
         )
-    if train.expert_parallel > 1 and (spec.shared_expert_size or spec.balance == "bias" or spec.moe_layers == 0):
-        raise ValueError(
-            f"expert_parallel={train.expert_parallel} takes a model with experts, without a shared expert and "
-            "with balance='loss'"
-        )
-    if spec.experts % train.expert_parallel:
-        raise ValueError(f"experts={spec.experts} is not a multiple of expert_parallel={train.expert_parallel}")
     model = Qwen3MoE(spec, z_loss=train.z_loss, activation_checkpointing=checkpointing)
     model.initialise(train.seed)
     return model

@@ -29,8 +29,12 @@ SMOOTHING = 0.9
 
 
 def check_run(model: ModelSpec | HFSpec, train: TrainSpec, corpus: Corpus, tokens: int, eval_at: Sequence[int]) -> None:
-    """Raises ValueError, before anything is built, if this run cannot be: budget, corpus or vocabulary do not fit."""
+    """Raises ValueError, before anything is built, if this run cannot be: budget, corpus, vocabulary, tokenizer or
+    expert parallelism do not fit."""
     train.check_budget(tokens, list(eval_at))
+    train.check_experts(model)
+    if isinstance(model, HFSpec):
+        model.check_tokenizer(corpus.tokenizer_path)
     if model.vocab_size < corpus.vocab_size:
         raise ValueError(
             f"the model's vocab_size={model.vocab_size} is below the corpus' tokenizer's {corpus.vocab_size}"
@@ -39,8 +43,7 @@ def check_run(model: ModelSpec | HFSpec, train: TrainSpec, corpus: Corpus, token
     if tokens > there and not train.repeat_data:
         raise ValueError(
             f"the budget of {tokens} tokens is above the corpus' {there} (in sequences of {train.seq_len}): use a "
-            "larger corpus, a "
-            "smaller budget, or repeat_data=True to read it more than once"
+            "larger corpus, a smaller budget, or repeat_data=True to read it more than once"
         )
     if train.validation_tokens > corpus.validation_tokens - 1:
         raise ValueError(
@@ -74,7 +77,8 @@ def train(
     last row in which `diverged` is True and the loss NaN. Multipliers are by module or part, see
     `raylr.trainables.groups`.
 
-    Raises ValueError for settings that cannot be (`check_run`), and for a checkpoint of another run.
+    Raises ValueError for settings that cannot be (`check_run`), and for a checkpoint of another run; MemoryError,
+    saying what to change, where the run does not fit in memory.
     """
     from raylr.trainables.checkpoint import RunFolder, fingerprint, load_engine, read_state, write_checkpoint
     from raylr.trainables.data import Corpus, Windows
@@ -105,14 +109,14 @@ def train(
     import torch
     import torch.distributed as dist
 
-    from raylr.trainables.engine import bring_up, running_engine
+    from raylr.trainables.engine import bring_up, out_of_memory_advice, running_engine
     from raylr.trainables.model import build
 
     bring_up(threads)
     rank, world = dist.get_rank(), dist.get_world_size()
     if world != train.workers:
         raise ValueError(f"the spec has workers={train.workers}, but {world} process(es) run it")
-    with running_engine(build(model, train), train, multipliers) as engine:
+    with out_of_memory_advice(), running_engine(build(model, train), train, multipliers) as engine:
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank)
         folder = RunFolder(run_dir) if run_dir is not None else None
@@ -200,6 +204,8 @@ def train(
             if diverged or done in points:
                 began = time.perf_counter()
                 validation_loss = math.nan if diverged else validate(engine, validation, world)
+                if not math.isfinite(validation_loss):
+                    diverged, validation_loss = True, math.nan
                 state["eval_seconds"] += time.perf_counter() - began
                 row = {
                     metrics.LOSS: validation_loss,
@@ -217,11 +223,11 @@ def train(
                     metrics.TRAIN_SECONDS: state["train_seconds"],
                     metrics.EVAL_SECONDS: state["eval_seconds"],
                     metrics.EPOCH: done / (stream.count * train.seq_len),
-                    metrics.DIVERGED: diverged or not math.isfinite(validation_loss),
+                    metrics.DIVERGED: diverged,
                 }
                 state["since"] = {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0}
                 emit(row)
-                if row[metrics.DIVERGED]:
+                if diverged:
                     if folder is not None:
                         folder.save(engine, state)
                     break

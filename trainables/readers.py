@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raylr.trainables.corpus import MANIFEST
+from raylr.trainables.corpus import MANIFEST, file_hash
 from raylr.trainables.data import Corpus
 
 Ids = npt.NDArray[np.int64]
@@ -166,10 +166,7 @@ def import_corpus(
                 f"{source}: {counts} with validation_fraction={validation_fraction}: no documents on one side"
             )
         shutil.copyfile(vocabulary, work / "tokenizer.json")
-        hashes = {}
-        for name in ("train.bin", "validation.bin", "tokenizer.json"):
-            with (work / name).open("rb") as stream:
-                hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        hashes = {name: file_hash(work / name) for name in ("train.bin", "validation.bin", "tokenizer.json")}
         manifest = {
             "format": 1,
             "vocab_size": vocab_size,

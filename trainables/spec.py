@@ -6,6 +6,7 @@ size, V vocabulary, T sequence length.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -161,6 +162,20 @@ class HFSpec(_Spec):
 
         return flops_per_token(self.hf, seq_len)
 
+    def check_tokenizer(self, corpus_tokenizer: Path) -> None:
+        """Raises ValueError if `hf` is a folder with a tokenizer.json whose vocabulary is not the corpus' one."""
+        own = Path(self.hf) / "tokenizer.json" if isinstance(self.hf, str) else None
+        if own is None or not own.is_file():
+            return
+        from tokenizers import Tokenizer
+
+        one, other = (Tokenizer.from_file(str(file)).get_vocab() for file in (own, corpus_tokenizer))
+        if one != other:
+            raise ValueError(
+                f"the corpus was tokenised by another tokenizer ({len(other)} tokens) than the one in {self.hf} "
+                f"({len(one)} tokens): build the corpus with that one, or give hf as a configuration without a folder"
+            )
+
     def identity(self) -> dict[str, Any]:
         """The whole configuration, wherever it was read from."""
         from raylr.trainables.hf import configuration
@@ -237,8 +252,7 @@ class TrainSpec(_Spec):
         if self.batch_tokens % (self.seq_len * self.workers):
             raise ValueError(
                 f"batch_tokens={self.batch_tokens} is not a whole number of sequences of {self.seq_len} tokens on "
-                "each of "
-                f"{self.workers} worker(s): make it a multiple of {self.seq_len * self.workers}"
+                f"each of {self.workers} worker(s): make it a multiple of {self.seq_len * self.workers}"
             )
         if self.micro_batch is not None and self.sequences_per_worker % self.micro_batch:
             raise ValueError(
@@ -252,8 +266,7 @@ class TrainSpec(_Spec):
         if self.dtype == "bf16" and self.zero_stage == 0:
             raise ValueError(
                 "dtype='bf16' with zero_stage=0: DeepSpeed makes a phantom AdamW step there when the engine is "
-                "built, which "
-                "corrupts the first update; use zero_stage=1 (or leave it out)"
+                "built, which corrupts the first update; use zero_stage=1 (or leave it out)"
             )
         if self.workers % self.expert_parallel:
             raise ValueError(
@@ -263,10 +276,23 @@ class TrainSpec(_Spec):
         if self.expert_parallel > 1 and self.zero_stage == 0:
             raise ValueError(
                 f"expert_parallel={self.expert_parallel} with zero_stage=0: gradient clipping would average the "
-                "workers' norms; "
-                "use zero_stage=1, 2 or 3 (or leave it out)"
+                "workers' norms; use zero_stage=1, 2 or 3 (or leave it out)"
             )
         return self
+
+    def check_experts(self, model: ModelSpec | HFSpec) -> None:
+        """Raises ValueError if the experts of `model` cannot be spread over `expert_parallel` processes."""
+        size = self.expert_parallel
+        if size == 1:
+            return
+        if isinstance(model, HFSpec):
+            raise ValueError(f"expert_parallel={size} works with a ModelSpec, not with hf")
+        if model.shared_expert_size or model.balance == "bias" or model.moe_layers == 0:
+            raise ValueError(
+                f"expert_parallel={size} takes a model with experts, without a shared expert and with balance='loss'"
+            )
+        if model.experts % size:
+            raise ValueError(f"experts={model.experts} is not a multiple of expert_parallel={size}")
 
     @property
     def sequences_per_worker(self) -> int:
@@ -299,6 +325,5 @@ class TrainSpec(_Spec):
                 below = point // self.batch_tokens * self.batch_tokens
                 raise ValueError(
                     f"{point} tokens is not a whole number of batches of {self.batch_tokens} tokens; the nearest "
-                    f"are {below} "
-                    f"and {below + self.batch_tokens}"
+                    f"are {below} and {below + self.batch_tokens}"
                 )

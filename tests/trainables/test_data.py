@@ -70,6 +70,14 @@ def test_open_checks_lengths(corpus: Corpus, tmp_path: Path) -> None:
         Corpus.open(tmp_path)
 
 
+def test_open_checks_the_tokenizer(corpus: Corpus, tmp_path: Path) -> None:
+    copy = tmp_path / "c"
+    shutil.copytree(corpus.path, copy)
+    (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text().replace("def", "fed"))
+    with pytest.raises(ValueError, match="is not the tokenizer that made this corpus"):
+        Corpus.open(copy)
+
+
 def test_ids_are_memory_mapped(corpus: Corpus) -> None:
     assert isinstance(corpus.train, np.memmap)
     assert corpus.train.dtype == np.uint16

@@ -1,21 +1,15 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from tiny_runs import MODEL, run
 
-from raylr.trainables.engine import OUT_OF_MEMORY, bring_up, engine_config, running_engine
+from raylr.trainables.data import Corpus
+from raylr.trainables.engine import bring_up, engine_config, out_of_memory_advice, running_engine
 from raylr.trainables.model import Qwen3MoE
-from raylr.trainables.spec import ModelSpec, TrainSpec
-
-SPEC = ModelSpec(
-    hidden_size=16,
-    layers=1,
-    heads=2,
-    kv_heads=1,
-    head_dim=8,
-    experts=2,
-    top_k=1,
-    expert_size=8,
-    vocab_size=32,
-)
+from raylr.trainables.spec import TrainSpec
 
 
 def test_configuration() -> None:
@@ -28,22 +22,41 @@ def test_configuration() -> None:
     assert engine_config(TrainSpec(seq_len=8, batch_tokens=64))["gradient_clipping"] == 0.0
 
 
-@pytest.mark.slow
-def test_out_of_memory_says_what_to_change() -> None:
-    bring_up(1)
-    run = TrainSpec(seq_len=8, batch_tokens=64)
-    with pytest.raises(MemoryError, match="lower micro_batch"), running_engine(Qwen3MoE(SPEC), run, {}):
-        torch.empty(2**50, dtype=torch.float64)
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), running_engine(Qwen3MoE(SPEC), run, {}):
+@pytest.mark.parametrize(
+    "use_it_up",
+    [
+        lambda: torch.empty(2**50, dtype=torch.float64),
+        lambda: np.empty(2**50),
+        lambda: bytearray(2**62),
+        lambda: raise_(torch.OutOfMemoryError("CUDA out of memory")),
+    ],
+    ids=["torch", "numpy", "python", "cuda"],
+)
+def test_out_of_memory_says_what_to_change(use_it_up: Callable[[], Any]) -> None:
+    with pytest.raises(MemoryError, match="lower micro_batch"), out_of_memory_advice():
+        use_it_up()
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), out_of_memory_advice():
         torch.mm(torch.zeros(2, 3), torch.zeros(2, 3))
-    assert "zero_stage" in OUT_OF_MEMORY
+
+
+@pytest.mark.slow
+def test_a_model_too_large_for_memory(corpus: Corpus) -> None:
+    with pytest.raises(MemoryError, match="a smaller model"):
+        run(corpus.path, model=MODEL.model_copy(update={"vocab_size": 2**45}))
 
 
 @pytest.mark.slow
 def test_the_first_bf16_step_moves_weights_by_the_lr() -> None:
     """DeepSpeed's phantom step (bf16 at stage 0) would make it 0.735 of that."""
     bring_up(1)
-    model = Qwen3MoE(SPEC)
+    model = Qwen3MoE(MODEL)
     model.initialise(0)
     run = TrainSpec(seq_len=8, batch_tokens=64, dtype="bf16", weight_decay=0.0, grad_clip=0.0)
     ids = torch.randint(0, 32, (8, 9), generator=torch.Generator().manual_seed(0))

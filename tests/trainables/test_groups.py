@@ -1,23 +1,11 @@
 import pytest
+from tiny_runs import MODEL
 
 from raylr.trainables.groups import MODULE_OF, MODULES, parameter_groups, part_of
 from raylr.trainables.model import Qwen3MoE
-from raylr.trainables.spec import ModelSpec, TrainSpec
+from raylr.trainables.spec import TrainSpec
 
-SPEC = ModelSpec(
-    hidden_size=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    experts=4,
-    top_k=2,
-    expert_size=16,
-    vocab_size=300,
-    shared_expert_size=8,
-    dense_layers=1,
-    dense_size=24,
-)
+SPEC = MODEL.model_copy(update={"shared_expert_size": 8, "dense_layers": 1, "dense_size": 24})
 TRAIN = TrainSpec(seq_len=8, batch_tokens=64)
 
 

@@ -1,10 +1,12 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_runs import MODEL, run
 
-from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics, train
+from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics
 from raylr.trainables.data import Corpus
 from raylr.trainables.groups import parameter_groups
 from raylr.trainables.hf import HuggingFaceModel
@@ -36,30 +38,19 @@ LLAMA: dict[str, Any] = {
     "num_key_value_heads": 2,
     "tie_word_embeddings": True,
 }
-OURS = ModelSpec(
-    hidden_size=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    experts=4,
-    top_k=2,
-    expert_size=16,
-    vocab_size=400,
-)
 
 
 def test_numbers_are_those_of_our_own_spec() -> None:
     spec = HFSpec(hf=MOE)
     for kind in ("total", "active", "non_embedding"):
-        assert spec.params(kind) == OURS.params(kind)
-    assert spec.flops_per_token(64) == pytest.approx(OURS.flops_per_token(64), rel=0.01)
+        assert spec.params(kind) == MODEL.params(kind)
+    assert spec.flops_per_token(64) == pytest.approx(MODEL.flops_per_token(64), rel=0.01)
     assert spec.vocab_size == 400
     assert HFSpec(hf=LLAMA).params("active") == HFSpec(hf=LLAMA).params("total")
 
 
 def test_losses_are_those_of_our_own_model() -> None:
-    theirs, model = HuggingFaceModel(MOE, seed=3), Qwen3MoE(OURS)
+    theirs, model = HuggingFaceModel(MOE, seed=3), Qwen3MoE(MODEL)
     model.load_state_dict(theirs.network.state_dict())
     torch.manual_seed(0)
     ids = torch.randint(0, 400, (2, 33))
@@ -96,12 +87,25 @@ def test_seed_decides_and_bad_configurations_are_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="no configuration that transformers reads"):
         HFSpec(hf=str(tmp_path)).params()
     assert isinstance(model_spec({"hf": LLAMA}), HFSpec)
-    assert isinstance(model_spec(OURS.model_dump()), ModelSpec)
+    assert isinstance(model_spec(MODEL.model_dump()), ModelSpec)
+
+
+def test_a_corpus_of_another_tokenizer_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    spec = HFSpec(hf=str(tmp_path))
+    spec.check_tokenizer(corpus.tokenizer_path)
+    own = tmp_path / "tokenizer.json"
+    own.write_text(corpus.tokenizer_path.read_text())
+    spec.check_tokenizer(corpus.tokenizer_path)
+    tokens = json.loads(own.read_text())
+    tokens["added_tokens"][0]["content"] = "<end>"
+    own.write_text(json.dumps(tokens))
+    with pytest.raises(ValueError, match="tokenised by another tokenizer"):
+        run(corpus.path, model=spec)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [MOE, LLAMA], ids=["qwen3_moe", "llama"])
 def test_trains_in_the_same_loop(corpus: Corpus, config: dict[str, Any]) -> None:
-    spec = TrainSpec(seq_len=32, batch_tokens=256, validation_tokens=512, warmup_steps=2, repeat_data=True)
-    rows = train(lr=3e-3, model=HFSpec(hf=config), train=spec, corpus=corpus.path, tokens=5120, eval_at=[2560, 5120])
-    assert rows[1][metrics.LOSS] < rows[0][metrics.LOSS]
+    rows = run(corpus.path, model=HFSpec(hf=config), steps=20)
+    assert rows[-1][metrics.LOSS] < rows[0][metrics.LOSS]

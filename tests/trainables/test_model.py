@@ -3,22 +3,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_runs import MODEL
 
 from raylr.trainables.groups import parameter_groups
 from raylr.trainables.model import Losses, Qwen3MoE, Router
 from raylr.trainables.spec import ModelSpec, TrainSpec
 
-SPEC = ModelSpec(
-    hidden_size=64,
-    layers=3,
-    heads=4,
-    kv_heads=2,
-    head_dim=16,
-    experts=8,
-    top_k=3,
-    expert_size=32,
-    vocab_size=300,
-)
+SPEC = MODEL.model_copy(update={"hidden_size": 64, "layers": 3, "head_dim": 16, "experts": 8, "top_k": 3})
 
 
 def hugging_face(spec: ModelSpec) -> Any:

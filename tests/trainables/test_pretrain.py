@@ -1,46 +1,21 @@
 import json
 import math
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_runs import BATCH, MODEL, curve, run, train_spec
 
-from raylr.trainables import ModelSpec, TrainSpec, metrics, pretrain, train
+from raylr.trainables import metrics, pretrain, train
+from raylr.trainables.checkpoint import STATE, verify
 from raylr.trainables.data import Corpus
-
-MODEL = ModelSpec(
-    hidden_size=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    experts=4,
-    top_k=2,
-    expert_size=16,
-    vocab_size=400,
-)
-BATCH = 256
-TIMES = {metrics.TOKENS_PER_SECOND, metrics.TRAIN_SECONDS, metrics.EVAL_SECONDS}
-
-
-def run(
-    corpus: Path, *, lr: float = 3e-3, steps: int = 12, model: ModelSpec = MODEL, **fields: Any
-) -> list[dict[str, Any]]:
-    own = {key: fields.pop(key) for key in list(fields) if key in TrainSpec.model_fields}
-    spec = TrainSpec(seq_len=32, batch_tokens=BATCH, warmup_steps=4, validation_tokens=512, repeat_data=True, **own)
-    points = [BATCH * steps * i // 4 for i in (1, 2, 3, 4)]
-    return train(
-        lr=lr, model=model, train=spec, corpus=corpus, tokens=BATCH * steps, eval_at=points, threads=1, **fields
-    )
-
-
-def curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without what depends on the clock."""
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -102,50 +77,77 @@ def test_multipliers_reach_the_optimizer(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_diverged_run_says_so_and_keeps_its_good_rows(folder: Path) -> None:
-    rows = run(folder, lr=50.0, steps=40)
+@pytest.mark.parametrize("lr", [50.0, 1e30], ids=["explodes", "overflows"])
+def test_a_diverged_run_says_so_and_keeps_its_last_good_point(folder: Path, tmp_path: Path, lr: float) -> None:
+    rows = run(folder, lr=lr, steps=40, run_dir=tmp_path, checkpoint_seconds=0, eval_at=[256, 512, 256 * 40])
     assert rows[-1][metrics.DIVERGED]
     assert math.isnan(rows[-1][metrics.LOSS])
     assert rows[-1][metrics.TOKENS] < 10240
-    assert not any(row[metrics.DIVERGED] for row in rows[:-1])
+    assert all(math.isfinite(row[metrics.LOSS]) for row in rows[:-1])
+    older, newest = sorted(tmp_path.iterdir())
+    assert json.loads((newest / STATE).read_text())["history"][-1][metrics.DIVERGED]
+    assert not verify(older)
+    good = json.loads((older / STATE).read_text())
+    assert good["step"] == rows[-1][metrics.STEP] - 1
+    assert curve(good["history"]) == curve(rows[:-1])
+    seen: list[dict[str, Any]] = []
+    again = {"report": lambda row, _: seen.append(row), "eval_at": [256, 512, 256 * 40]}
+    run(folder, lr=lr, steps=40, run_dir=tmp_path, checkpoint_seconds=0, **again)
+    assert str(curve(seen)) == str(curve(rows))
 
 
-WORKER = """
-import json, os, signal, sys
-sys.path.insert(0, {tests!r})
-import test_pretrain as t
-seen = []
-def report(row, checkpoint):
-    seen.append(row)
-    if len(seen) == {kill}:
-        os.kill(os.getpid(), signal.SIGKILL)
-t.run(t.Path({corpus!r}), run_dir={run_dir!r}, checkpoint_seconds=0, report=report, **json.loads({fields!r}))
+CHILD = """
+import json, sys
+import tiny_runs
+kill = json.loads(sys.argv[1])
+if kill == "any":
+    tiny_runs.at_pass(5, "forward", lambda: print("GO", flush=True))
+elif kill == "checkpoint":
+    from raylr.trainables import checkpoint
+    sync = checkpoint._sync
+    checkpoint._sync = lambda path: tiny_runs.die() if ".writing-6" in path.parts else sync(path)
+else:
+    tiny_runs.at_pass(*kill, tiny_runs.die)
+tiny_runs.run(tiny_runs.Path(sys.argv[2]), run_dir=sys.argv[3], checkpoint_seconds=0, **json.loads(sys.argv[4]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [{}, {"dtype": "bf16", "micro_batch": 4}, {"zero_stage": 3}], ids=str)
-def test_a_killed_run_goes_on_bit_for_bit(folder: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kill", "fields"),
+    [
+        ((8, "backward"), {}),
+        ((16, "forward"), {"dtype": "bf16", "micro_batch": 4}),
+        ((8, "backward"), {"zero_stage": 3}),
+        ("checkpoint", {}),
+        ("any", {}),
+    ],
+    ids=str,
+)
+def test_a_run_killed_in_a_step_goes_on_bit_for_bit(
+    folder: Path, tmp_path: Path, kill: Any, fields: dict[str, Any]
+) -> None:
+    """SIGKILL amid a backward, the forward of a second micro-batch, the writing of a checkpoint, and somewhere after
+    step 5 began."""
     want = curve(run(folder, **fields))
-    script = WORKER.format(
-        tests=str(Path(__file__).parent),
-        kill=3,
-        corpus=str(folder),
-        run_dir=str(tmp_path / "run"),
-        fields=json.dumps(fields),
-    )
+    command = [sys.executable, "-c", CHILD, json.dumps(kill), str(folder), str(tmp_path), json.dumps(fields)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
-    assert killed.returncode == -9, killed.stderr.decode()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+        if kill == "any":
+            assert child.stdout is not None
+            assert any(line == "GO\n" for line in child.stdout)
+            time.sleep(random.uniform(0, 0.05))
+            child.kill()
+    assert child.returncode == -signal.SIGKILL
     seen: list[dict[str, Any]] = []
-    got = run(folder, run_dir=tmp_path / "run", report=lambda row, _: seen.append(row), **fields)
+    got = run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
     assert curve(got) == want
     assert curve(seen) == want
     seen.clear()
-    run(folder, run_dir=tmp_path / "run", report=lambda row, _: seen.append(row), **fields)
+    run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
     assert curve(seen) == want
     with pytest.raises(ValueError, match="is of another run"):
-        run(folder, run_dir=tmp_path / "run", lr=1e-3, **fields)
+        run(folder, run_dir=tmp_path, lr=1e-3, **fields)
 
 
 @pytest.mark.slow
@@ -195,18 +197,13 @@ def test_memory_is_flat_over_many_runs(folder: Path) -> None:
     ],
 )
 def test_runs_that_cannot_be(corpus: Corpus, fields: dict[str, Any], message: str) -> None:
-    spec = TrainSpec(
-        seq_len=32,
-        batch_tokens=BATCH,
-        validation_tokens=fields.get("validation_tokens", 512),
-        repeat_data=fields.get("repeat_data", True),
-    )
+    own = {key: fields[key] for key in ("validation_tokens", "repeat_data") if key in fields}
     steps = fields.get("steps", 8)
     with pytest.raises(ValueError, match=message):
         train(
             lr=fields.get("lr", 1e-3),
             model=fields.get("model", MODEL),
-            train=spec,
+            train=train_spec(**own),
             corpus=corpus.path,
             tokens=BATCH * steps,
             eval_at=[BATCH * steps // 2, BATCH * steps],

@@ -1,20 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_runs import MODEL
 
-from raylr.trainables.spec import ModelSpec, TrainSpec
-
-TINY = {
-    "hidden_size": 32,
-    "layers": 2,
-    "heads": 4,
-    "kv_heads": 2,
-    "head_dim": 8,
-    "experts": 4,
-    "top_k": 2,
-    "expert_size": 16,
-    "vocab_size": 300,
-}
+from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec
 
 
 def paper(hidden_size: int, layers: int) -> ModelSpec:
@@ -77,7 +66,7 @@ def test_flops_are_near_six_per_active_weight() -> None:
 )
 def test_impossible_models_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ModelSpec(**(TINY | change))
+        ModelSpec(**(MODEL.model_dump() | change))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +85,23 @@ def test_impossible_models_are_refused(change: dict[str, int], message: str) -> 
 def test_impossible_runs_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainSpec.model_validate({"seq_len": 64, "batch_tokens": 256} | change)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (MODEL.model_copy(update={"experts": 5}), "experts=5 is not a multiple of expert_parallel=2"),
+        (MODEL.model_copy(update={"shared_expert_size": 8}), "without a shared expert"),
+        (MODEL.model_copy(update={"balance": "bias"}), "with balance='loss'"),
+        (HFSpec(hf={"model_type": "qwen3_moe"}), "works with a ModelSpec, not with hf"),
+    ],
+)
+def test_experts_that_cannot_be_spread(model: ModelSpec | HFSpec, message: str) -> None:
+    spec = TrainSpec(seq_len=64, batch_tokens=256, workers=2, expert_parallel=2)
+    spec.check_experts(MODEL)
+    TrainSpec(seq_len=64, batch_tokens=256, workers=2).check_experts(model)
+    with pytest.raises(ValueError, match=message):
+        spec.check_experts(model)
 
 
 def test_stage_in_force() -> None:

@@ -3,122 +3,191 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_runs import BATCH, MODEL, curve, die_once, train_spec
 
-from raylr.trainables import metrics, pretrain
+from raylr.trainables import metrics, pretrain, workers
 from raylr.trainables.data import Corpus
 
 SCRIPT = """
 import json, sys
-from raylr.trainables import ModelSpec, TrainSpec, train
-fields = json.loads(sys.argv[1])
-model = ModelSpec(hidden_size=32, layers=2, heads=4, kv_heads=2, head_dim=8, experts=4, top_k=2, expert_size=16,
-                  vocab_size=400, aux_loss=fields.pop("aux_loss", 0.0))
-spec = TrainSpec(seq_len=32, batch_tokens=256, validation_tokens=512, warmup_steps=5, repeat_data=True, **fields)
-rows = train(lr=2e-3, model=model, train=spec, corpus=sys.argv[2], tokens=256 * 50, threads=1,
-             eval_at=[256 * i for i in range(1, 51)], lr_multipliers={"experts": 2.0, "router": 0.5, "embedding": 3.0})
-print("ROWS" + json.dumps([[row["loss"], row["train_loss"], row["grad_norm"], row["aux_loss"]] for row in rows]))
+import tiny_runs
+curves = []
+for fields in json.loads(sys.argv[1]):
+    model = tiny_runs.MODEL.model_copy(update={"aux_loss": fields.pop("aux_loss", 0.0)})
+    curves.append(tiny_runs.curve(tiny_runs.run(tiny_runs.Path(sys.argv[2]), model=model, **fields)))
+print("CURVES" + json.dumps(curves))
 """
+PER_MODULE = {"experts": 2.0, "router": 0.5, "embedding": 3.0}
+EACH_OF_50_STEPS = {
+    "steps": 50,
+    "eval_at": [BATCH * step for step in range(1, 51)],
+    "validation_tokens": 64,
+    "lr_multipliers": PER_MODULE,
+}
+
+Curve = list[dict[str, Any]]
 
 
-def rows(corpus: Path, workers: int, **fields: Any) -> list[list[float]]:
-    """Loss, train loss, gradient norm and auxiliary loss after each of 50 steps of a run on `workers` processes."""
+def curves(corpus: Corpus, workers: int, *runs: dict[str, Any]) -> list[Curve]:
+    """The rows of some runs, one after another, on `workers` processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    processes = []
-    for rank in range(workers):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(workers)}
-        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        environment = os.environ | place | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, "-c", SCRIPT, json.dumps(fields | {"workers": workers}), str(corpus)]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(workers)}
+    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
+    fields = json.dumps([one | {"workers": workers} for one in runs])
+    command = [sys.executable, "-c", SCRIPT, fields, str(corpus.path)]
+    processes = [
+        subprocess.Popen(
+            command, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in map(str, range(workers))
+    ]
     out = [process.communicate(timeout=200)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes)
-    found: list[list[float]] = json.loads(out[0].split("ROWS")[1])
+    found: list[Curve] = json.loads(out[0].split("CURVES")[1])
     return found
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(corpus: Corpus) -> None:
-    want = rows(corpus.path, 1)
-    for fields in (
-        {"zero_stage": 1},
-        {"zero_stage": 3},
-        {"expert_parallel": 2},
-        {"expert_parallel": 2, "zero_stage": 3},
-    ):
-        got = rows(corpus.path, 2, **fields)
-        for one, other in zip(got, want, strict=True):
-            assert one[:2] == pytest.approx(other[:2], abs=1e-5), fields
-            assert one[2] == pytest.approx(other[2], abs=1e-3), fields
+    """Every loss of 50 steps to 1e-5, each module at an LR of its own, by data and by expert parallelism; also the
+    load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers' shares).
+    """
+    balanced = {"aux_loss": 0.02, "micro_batch": 4} | EACH_OF_50_STEPS
+    plain, with_aux = curves(corpus, 1, EACH_OF_50_STEPS, balanced)
+    cases = (
+        ({"zero_stage": 1}, plain),
+        ({"zero_stage": 3}, plain),
+        ({"expert_parallel": 2}, plain),
+        ({"expert_parallel": 2, "aux_loss": 0.02}, with_aux),
+        ({"expert_parallel": 2, "zero_stage": 3}, plain),
+    )
+    found = curves(corpus, 2, *(EACH_OF_50_STEPS | fields for fields, _ in cases))
+    for (fields, want), got in zip(cases, found, strict=True):
+        for name, tolerance in ((metrics.LOSS, 1e-5), (metrics.TRAIN_LOSS, 1e-5), (metrics.GRAD_NORM, 1e-3)):
+            one, other = ([row[name] for row in rows] for rows in (got, want))
+            assert one == pytest.approx(other, abs=tolerance), (fields, name)
+    assert [row[metrics.AUX_LOSS] for row in found[3]] == pytest.approx(
+        [row[metrics.AUX_LOSS] for row in with_aux], abs=1e-4
+    )
+    differ = [abs(one[metrics.LOSS] - other[metrics.LOSS]) for one, other in zip(plain, with_aux, strict=True)]
+    assert max(differ) > 1e-4
 
 
-@pytest.mark.slow
-def test_expert_parallelism_keeps_the_load_balancing_loss(corpus: Corpus) -> None:
-    want = rows(corpus.path, 2, aux_loss=0.02)
-    got = rows(corpus.path, 2, aux_loss=0.02, expert_parallel=2)
-    assert [row[3] for row in got] == pytest.approx([row[3] for row in want], abs=1e-4)
-    assert [row[0] for row in got] == pytest.approx([row[0] for row in want], abs=1e-5)
-
-
-@pytest.mark.slow
-def test_as_a_tune_trial_of_two_workers(corpus: Corpus, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of its own, whose workers find this folder's modules."""
     import ray
-    from ray import tune
     from ray.cluster_utils import Cluster
+
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": True})
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    environment["RAY_ADDRESS"] = own.address
+    ray.init(own.address, logging_level="error", runtime_env={"env_vars": environment})
+    yield
+    ray.shutdown()
+    own.shutdown()
+
+
+def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Curve]:
+    """The rows that a scheduler hears of one trial for each config, by their names.
+
+    Whatever reports checkpoints is paused once, at its second report; of what is called "killed" a process dies once,
+    amid the backward of its fifth step.
+    """
+    from ray import tune
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-    class Pause(FIFOScheduler):
-        paused = False
+    heard: dict[str, Curve] = {name: [] for name in cases}
 
+    class Pause(FIFOScheduler):
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            if result[metrics.TOKENS] == 512 and not self.paused:
-                self.paused = True
+            heard[trial.config["case"]].append(result)
+            mark = storage / f"paused-{trial.trial_id}"
+            kept = result.get("checkpoint_dir_name") or result.get("checkpoint_path")
+            if kept and result[metrics.TOKENS] == 6 * BATCH and not mark.exists():
+                mark.touch()
                 return str(TrialScheduler.PAUSE)
             return str(TrialScheduler.CONTINUE)
 
-    fields = {"seq_len": 32, "batch_tokens": 256, "validation_tokens": 512, "repeat_data": True, "workers": 2}
-    model = {"hidden_size": 32, "layers": 1, "heads": 4, "kv_heads": 2, "head_dim": 8, "experts": 4, "top_k": 2}
-    config = {
-        "lr": 1e-3,
-        "model": model | {"expert_size": 16, "vocab_size": 400},
-        "train": fields,
+    def trial(choice: dict[str, str]) -> None:
+        name, mark = choice["case"], storage / f"killed-{choice['case']}"
+        config = cases[name]
+        if config["train"].get("workers", 1) > 1:
+            work = workers.work
+
+            def mortal(config: dict[str, Any]) -> None:
+                import ray.train
+
+                if ray.train.get_context().get_world_rank() == 1:
+                    die_once(mark, 5)
+                work(config)
+
+            workers.work = mortal
+        elif name.startswith("killed"):
+            die_once(mark, 5)
+        pretrain(config)
+
+    storage.mkdir()
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"CPU": 0.5}),
+        param_space={"case": tune.grid_search(list(cases))},
+        tune_config=tune.TuneConfig(metric=metrics.LOSS, mode="min", scheduler=Pause()),
+        run_config=tune.RunConfig(
+            name="t", storage_path=str(storage), verbose=0, failure_config=tune.FailureConfig(max_failures=1)
+        ),
+    )
+    results = list(tuner.fit())
+    assert [result.error for result in results] == [None] * len(cases)
+    assert {p.name for p in storage.glob("killed-*")} == {f"killed-{name}" for name in cases if "killed" in name}
+    return {name: curve(rows) for name, rows in heard.items()}
+
+
+def config(corpus: Corpus, **fields: Any) -> dict[str, Any]:
+    """The config of a trial that is `run(corpus.path)`; `fields` are of `TrainSpec`."""
+    return {
+        "lr": 3e-3,
+        "model": MODEL.model_dump(),
+        "train": train_spec(**fields).model_dump(exclude_none=True),
         "corpus": str(corpus.path),
-        "tokens": 1024,
-        "eval_at": [256, 512, 768, 1024],
-        "run_dir": str(tmp_path / "run"),
+        "tokens": 12 * BATCH,
+        "eval_at": [BATCH * step for step in (3, 6, 9, 12)],
     }
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": True})
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
-    environment["RAY_ADDRESS"] = cluster.address
-    ray.init(cluster.address, logging_level="error", runtime_env={"env_vars": environment})
-    try:
-        tuner = tune.Tuner(
-            tune.with_resources(pretrain, {"CPU": 0.5}),
-            param_space=config,
-            tune_config=tune.TuneConfig(metric="loss", mode="min", max_concurrent_trials=1, scheduler=Pause()),
-            run_config=tune.RunConfig(name="two", storage_path=str(tmp_path / "tune"), verbose=0),
-        )
-        (result,) = tuner.fit()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert result.error is None
-    assert result.metrics_dataframe[metrics.TOKENS].tolist() == [256, 512, 768, 1024]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_paused_and_a_killed_trial_have_the_undisturbed_curve(corpus: Corpus, tmp_path: Path) -> None:
+    found = tune_curves(
+        {
+            "paused": config(corpus),
+            "killed": config(corpus),
+            "killed, with its own folder": config(corpus) | {"run_dir": str(tmp_path / "run")},
+        },
+        tmp_path / "tune",
+    )
+    (want,) = curves(corpus, 1, {"aux_loss": MODEL.aux_loss})
+    assert len(list((tmp_path / "tune").glob("paused-*"))) == 2
+    assert found["paused"] == want
+    assert found["killed"] == want
+    assert found["killed, with its own folder"] == [want[0], *want]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_trial_of_two_workers_paused_and_killed_has_the_undisturbed_curve(corpus: Corpus, tmp_path: Path) -> None:
+    case = config(corpus, workers=2) | {"run_dir": str(tmp_path / "run")}
+    found = tune_curves({"killed": case}, tmp_path / "tune")
+    assert len(list((tmp_path / "tune").glob("paused-*"))) == 1
+    assert [found["killed"]] == curves(corpus, 2, {"aux_loss": MODEL.aux_loss})
 
 
 def test_several_workers_need_a_run_folder(corpus: Corpus) -> None:
-    config = {
-        "lr": 1e-3,
-        "model": {"hidden_size": 32, "layers": 1, "heads": 4, "kv_heads": 2, "head_dim": 8}
-        | {"experts": 4, "top_k": 2, "expert_size": 16, "vocab_size": 400},
-        "train": {"seq_len": 32, "batch_tokens": 256, "workers": 2},
-        "corpus": str(corpus.path),
-        "tokens": 256,
-    }
     with pytest.raises(ValueError, match="needs run_dir"):
-        pretrain(config)
+        pretrain(config(corpus, workers=2))

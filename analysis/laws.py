@@ -5,9 +5,11 @@ Notation
     z        ln lr_opt in the law's unit (`lr_unit`), weights 1 / stderr(z)^2                       (n,)
     theta    (ln c, alpha, beta): z = ln c - alpha ln N - beta ln D                                (3,)
 
-Least squares in log space is linear in theta: no start values, no local optimum. What the design does not determine
-(one size: alpha; one budget: beta) is set to 0 and listed as not fitted; a prediction that needs it has an open
-interval.
+Least squares in log space is linear in theta: no start values, no local optimum. Cells scatter around the law by more
+than their own errors say (`scatter`), so weights are 1 / (stderr^2 + scatter^2); the scatter solves the equation of
+Paule and Mandel 1982, with a prior worth `SCATTER_DOF` cells, and is what Student's t is scaled by. What the design
+does not determine (one size: alpha; one budget: beta) is set to 0 and listed as not fitted; a prediction that needs it
+has an open interval. Beyond the fitted range the exponents themselves are taken to change (`drift`).
 """
 
 import json
@@ -25,6 +27,15 @@ OBJECTIVES = ("stable", "decayed")
 PARAMETERS = ("c", "alpha", "beta")
 SAME = 0.05
 """Sizes or budgets within this in ln are one: their optima cannot tell an exponent."""
+SCATTER = 0.2
+"""Scatter of ln lr_opt before any cell is seen: what the optimum of one size and budget differs by between seeds."""
+SCATTER_DOF = 2.0
+"""How many cells that is worth."""
+DRIFT = 0.2
+"""Standard deviation by which an exponent beyond the fitted range differs from that inside: on public tables of LRs the
+exponents between neighbouring sizes and budgets differ by that much."""
+EXPONENT_SD = 1.0
+"""Standard deviation of an exponent that the design does not tell; published ones lie between -0.4 and 0.7."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +103,9 @@ class LRLaw:
     """Root mean square residual of ln lr."""
     scatter: float = 0.0
     """Standard deviation of ln lr_opt of a cell around the law, beyond what the errors of the optima explain."""
+    drift: float = 0.0
+    """Standard deviation by which the exponents differ beyond the fitted range; intervals widen with ln(times beyond)
+    times this."""
     cells: int = 0
     """Cells fitted."""
     dof: float = math.inf
@@ -123,8 +137,8 @@ class LRLaw:
     def predict(self, params: float, tokens: float, level: float = 0.9) -> LRPrediction:
         """The LR at one cell, an interval for its optimum and how far beyond the fitted range it is.
 
-        The interval holds the law's error and the scatter of cells around it. `params` and `tokens` are counts, not in
-        the law's units. ValueError unless both are above zero.
+        The interval holds the law's error, the scatter of cells around it and, beyond the fitted range, a change of its
+        exponents. `params` and `tokens` are counts, not in the law's units. ValueError unless both are above zero.
         """
         n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
         beyond_n, beyond_d = _beyond(n, self.params_range), _beyond(d, self.tokens_range)
@@ -151,15 +165,16 @@ class LRLaw:
         for name, k, span in (("alpha", n, self.params_range), ("beta", d, self.tokens_range)):
             if name not in self.fitted and _beyond(k, span) > 1 + 1e-9:
                 return 0.0, math.inf, [f"interval open: the data do not determine {name}"]
-        covariance = np.array(self.covariance)
-        if not np.isfinite(covariance).all():
-            return 0.0, math.inf, ["interval open: too few cells to know the scatter"]
         from scipy import stats
 
-        variance = float(row @ covariance @ row)
+        variance = float(row @ np.array(self.covariance) @ row)
         if self.draws is not None:
             variance = max(variance, float(np.var(np.array(self.draws) @ row)))
-        half = float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(max(variance, 0.0) + self.scatter**2)
+        beyond = math.hypot(
+            *(math.log(_beyond(k, span)) for k, span in ((n, self.params_range), (d, self.tokens_range)))
+        )
+        spread = math.sqrt(max(variance, 0.0) + self.scatter**2 + (self.drift * beyond) ** 2)
+        half = min(float(stats.t.ppf(0.5 + level / 2, self.dof)) * spread, 700.0)
         return centre * math.exp(-half), centre * math.exp(half), []
 
     def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
@@ -231,7 +246,7 @@ def fit_lr_law(
     """Fit Eq. 8 to the optima of cells.
 
     `params`, `tokens`, `lr_opt`: flat arrays, one entry a cell; cells whose `lr_opt` is NaN are left out. `stderr`:
-    standard error of ln lr_opt (inf leaves a cell out); the covariance is scaled up where the cells scatter by more.
+    standard error of ln lr_opt (inf leaves a cell out); without, all of it is counted as scatter of the cells.
     `draws`: ln lr_opt of a bootstrap over trials, (B, cells); each gives a law, and intervals are the wider of both.
     Raises ValueError for sizes, tokens or LRs that are not positive and for unequal lengths.
     """
@@ -273,38 +288,62 @@ def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -
         )
     full = np.stack([np.ones_like(z), -np.log(n), -np.log(d)], 1)
     columns, status, message = _design(full)
-    x = full[:, columns]
-    w = np.ones_like(z) if s is None else (np.min(s) / s) ** 2
-    root = np.sqrt(w)[:, None]
-    theta = np.linalg.lstsq(x * root, z * root[:, 0], rcond=None)[0]
+    x, error = full[:, columns], np.zeros_like(z) if s is None else s
+    scatter = _scatter(x, z, error)
+    theta, unit, w = _solve(x, z, error, scatter)
     residual = z - x @ theta
-    dof = z.size - len(columns)
-    unit = np.linalg.inv((x * root).T @ (x * root))
-    chi2 = float(w @ residual**2)
-    if s is None:
-        scale, t_dof = (chi2 / dof, float(dof)) if dof > 0 else (math.inf, 1.0)
-    else:
-        floor = float(np.min(s) ** 2)
-        scatter = chi2 / dof if dof > 0 else 0.0
-        scale, t_dof = max(floor, scatter), float(dof) if scatter > floor else math.inf
-    spread = float(residual @ residual) / dof if dof > 0 else 0.0
-    beyond = max(spread - (0.0 if s is None else float(np.mean(s**2))), 0.0)
     covariance = np.zeros((3, 3))
-    covariance[np.ix_(columns, columns)] = unit * scale if math.isfinite(scale) else math.inf
+    covariance[np.ix_(columns, columns)] = unit
+    if status == "collinear":
+        covariance += _unknown(full)
     total = float(w @ (z - w @ z / w.sum()) ** 2)
     each = None
     if samples is not None:
-        table = np.zeros((samples.shape[0], 3))
+        root, table = np.sqrt(w)[:, None], np.zeros((samples.shape[0], 3))
         table[:, columns] = np.linalg.lstsq(x * root, samples.T * root, rcond=None)[0].T
         each = tuple(map(tuple, table.tolist()))
     values = np.zeros(3)
     values[columns] = theta
     return LRLaw(
         c=math.exp(values[0]), alpha=float(values[1]), beta=float(values[2]), status=status, message=message,
-        fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - chi2 / total if total > 0 else math.nan,
-        rmse=float(np.sqrt(np.mean(residual**2))), scatter=math.sqrt(beyond), cells=z.size, dof=t_dof,
-        covariance=tuple(map(tuple, covariance.tolist())), draws=each,
+        fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - float(w @ residual**2) / total if total > 0 else math.nan,
+        rmse=float(np.sqrt(np.mean(residual**2))), scatter=scatter, drift=DRIFT, cells=z.size,
+        dof=z.size - len(columns) + SCATTER_DOF, covariance=tuple(map(tuple, covariance.tolist())), draws=each,
     )  # fmt: skip
+
+
+def _solve(x: Array, z: Array, error: Array, scatter: float) -> tuple[Array, Array, Array]:
+    """Least squares with weights 1 / (error^2 + scatter^2): theta, its covariance and the weights."""
+    w = 1 / (error**2 + scatter**2)
+    root = np.sqrt(w)[:, None]
+    triangle = np.linalg.qr(x * root, mode="r")
+    half = np.linalg.inv(triangle)
+    return half @ half.T @ (x.T @ (w * z)), half @ half.T, w
+
+
+def _scatter(x: Array, z: Array, error: Array) -> float:
+    """The standard deviation, beside `error`, that makes the weighted residuals as large as they should be."""
+    from scipy import optimize
+
+    dof = z.size - x.shape[1] + SCATTER_DOF
+
+    def excess(log_scatter: float) -> float:
+        scatter = math.exp(log_scatter)
+        theta, _, w = _solve(x, z, error, scatter)
+        return float(SCATTER_DOF * (SCATTER / scatter) ** 2 + w @ (z - x @ theta) ** 2 - dof)
+
+    plain = z - x @ np.linalg.lstsq(x, z, rcond=None)[0]
+    low, high = SCATTER_DOF * SCATTER**2, SCATTER_DOF * SCATTER**2 + float(plain @ plain)
+    log_low, log_high = 0.5 * math.log(low / dof) - 1e-6, 0.5 * math.log(high / dof) + 1e-6
+    return math.exp(float(optimize.brentq(excess, log_low, log_high, xtol=1e-10)))
+
+
+def _unknown(full: Array) -> Array:
+    """Covariance of the exponents in the direction that a collinear design does not tell; 0 along the cells."""
+    centre = full[:, 1:].mean(0)
+    across = np.linalg.svd(full[:, 1:] - centre)[2][-1]
+    row = np.concatenate([[-float(across @ centre)], across])
+    return np.asarray(EXPONENT_SD**2 * np.outer(row, row))
 
 
 def _design(full: Array) -> tuple[list[int], str, str]:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylr.analysis import LRLaw, fit_lr_law
+from raylr.analysis.laws import DRIFT, SCATTER, SCATTER_DOF
 
 N = np.repeat([1e8, 2e8, 4e8], 3)
 D = np.tile([1e9, 2e9, 4e9], 3)
@@ -42,17 +44,24 @@ def test_a_prediction_says_how_far_it_extrapolates():
     assert far.lr_low < far.lr < far.lr_high
 
 
-@pytest.mark.parametrize("with_errors", [False, True])
-def test_intervals_cover(with_errors):
-    inside, exponents = [], []
-    for seed in range(300):
-        law = fit_lr_law(N, D, optima(noise=0.1, seed=seed), stderr=0.1 if with_errors else None)
-        said = law.predict(1e9, 1e10)
-        inside.append(said.lr_low <= optima(np.array([1e9]), np.array([1e10]))[0] <= said.lr_high)
+@pytest.mark.parametrize("error", [0.0, 0.1])
+def test_intervals_cover(error):
+    """Cells that scatter, and exponents that drift beyond them, as the priors say: intervals then are exact."""
+    inside, exponents, far = [], [], []
+    for seed in range(600):
+        rng = np.random.default_rng(seed)
+        scatter = SCATTER * math.sqrt(SCATTER_DOF / rng.chisquare(SCATTER_DOF))
+        z = np.log(optima()) + rng.normal(0, scatter, N.size) + rng.normal(0, error, N.size)
+        law = fit_lr_law(N, D, np.exp(z), stderr=error or None)
+        for (n, d), hits in (((2e8, 2e9), inside), ((1.6e9, 8e9), far)):
+            beyond = math.hypot(math.log(max(n / 4e8, 1)), math.log(max(d / 4e9, 1)))
+            moved = rng.normal(0, scatter) + rng.normal(0, DRIFT * beyond)
+            said = law.predict(n, d)
+            hits.append(said.lr_low <= optima(np.array([n]), np.array([d]))[0] * math.exp(moved) <= said.lr_high)
         low, high = law.interval()["alpha"]
         exponents.append(low <= 0.25 <= high)
-    assert 0.85 <= np.mean(inside) <= 1
-    assert 0.84 <= np.mean(exponents) <= 0.97
+    for hits in (inside, exponents, far):
+        assert 0.86 <= np.mean(hits) <= 0.95
 
 
 def test_uncertain_cells_weigh_less_and_failed_ones_nothing():
@@ -103,9 +112,38 @@ def test_no_cells_make_a_law_that_says_so():
     assert "no cell" in said.message
 
 
-def test_two_cells_leave_the_interval_open():
+def test_two_cells_scatter_as_the_prior_says():
     law = fit_lr_law([1e8, 1e8], [1e9, 2e9], [1e-3, 8e-4])
-    assert law.predict(1e8, 1.5e9).lr_high == math.inf
+    assert (law.scatter, law.dof) == pytest.approx((SCATTER, SCATTER_DOF))
+    said = law.predict(1e8, 1.5e9)
+    assert 3 < said.lr_high / said.lr_low < 6
+
+
+@pytest.mark.parametrize("scatter", [0.02, 0.3])
+def test_the_scatter_of_cells_is_told_from_their_errors(scatter):
+    rng, found = np.random.default_rng(0), []
+    n, d = (np.tile(v, 12) for v in (N, D))
+    s = rng.choice([0.05, 0.3], n.size)
+    for seed in range(20):
+        z = np.log(optima(n, d, noise=scatter, seed=seed)) + rng.normal(0, s)
+        found.append(fit_lr_law(n, d, np.exp(z), stderr=s).scatter)
+    assert np.median(found) == pytest.approx(scatter, abs=0.04)
+
+
+def test_the_interval_widens_with_the_distance_from_the_cells():
+    law = fit_lr_law(N, D, optima(), stderr=0.01)
+    width = [math.log(p.lr_high / p.lr_low) for p in (law.predict(k * 4e8, 4e9) for k in (1, 10, 100))]
+    assert np.diff(width).min() > 0.1
+    steady = replace(law, drift=0.0)
+    assert math.log(steady.predict(4e10, 4e9).lr_high / steady.predict(4e10, 4e9).lr_low) < 0.8 * width[2]
+
+
+def test_collinear_cells_say_nothing_off_their_line():
+    n = np.array([1e8, 2e8, 4e8, 8e8])
+    law = fit_lr_law(n, 20 * n, optima(n, 20 * n), stderr=0.05)
+    on, off = law.predict(3e8, 6e9), law.predict(1e8, 1.6e10)
+    assert off.params_beyond == off.tokens_beyond == 1
+    assert off.lr_high / off.lr_low > 10 * on.lr_high / on.lr_low
 
 
 def test_bootstrap_draws_widen_the_interval():

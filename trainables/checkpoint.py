@@ -4,6 +4,9 @@ A checkpoint is a folder: `engine/` as DeepSpeed saves it (weights, optimizer, o
 (position, history, running means, and what the run is: model, training, LR, budget), `tokenizer.json`, and
 `complete.json` (sizes and hashes of all files, written last): whoever has the folder has the model. Order and content
 of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to save.
+
+A checkpoint belongs to a run (a fingerprint of its settings) in a layout: `workers`, `zero_stage`, `expert_parallel`.
+It loads into another layout only after `raylr.trainables.universal` has converted it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
+UNIVERSAL = "universal"
+"""Key of the state of a converted checkpoint, which any number of workers loads."""
 KEEP = 2
 """Checkpoints kept in a run folder: the last, and the one before in case the last is damaged."""
 
@@ -24,21 +30,6 @@ KEEP = 2
 def fingerprint(parts: dict[str, Any]) -> str:
     """Hash of a run's settings: two runs that share it make the same checkpoints."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _rank_and_barrier() -> tuple[int, Any]:
-    import torch.distributed as dist
-
-    return dist.get_rank(), dist.barrier
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != COMPLETE)
 
 
 def _sync(path: Path) -> None:
@@ -51,25 +42,56 @@ def _sync(path: Path) -> None:
 
 def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
     """Save the engine and `state` (JSON, NaN allowed) into the new or empty `folder`, with the tokenizer that
-    `state["run"]` names, if it names one; all workers call this together."""
-    rank, barrier = _rank_and_barrier()
-    if rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-    barrier()
+    `state["run"]` names, if it names one; all workers call this together.
+
+    `folder` is one that all workers share, or each has its own (Ray Train merges them): `complete.json` lists the files
+    of all.
+    """
+    import torch.distributed as dist
+
+    rank, world = dist.get_rank(), dist.get_world_size()
+    folder.mkdir(parents=True, exist_ok=True)
+    dist.barrier()
     engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
-    barrier()
+    tokenizer = state.get("run", {}).get("tokenizer")
+    if rank == 0 and tokenizer is not None:
+        shutil.copyfile(tokenizer, folder / TOKENIZER)
+    dist.barrier()
+    table = _table(folder) if rank == 0 else {}
+    if world > 1:
+        first, tables = [table], [table] * world
+        dist.broadcast_object_list(first, src=0)
+        dist.all_gather_object(tables, table if rank == 0 else _table(folder, known=first[0]))
+        table = {name: entry for one in tables for name, entry in one.items()}
     if rank == 0:
-        (folder / STATE).write_text(json.dumps(state))
-        tokenizer = state.get("run", {}).get("tokenizer")
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, folder / TOKENIZER)
-        files = _files(folder)
-        for path in files:
+        seal(folder, state, table)
+    dist.barrier()
+
+
+def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None = None) -> None:
+    """Add `state` and, last of all, the `table` of the other files (None: of all in the folder): it is complete."""
+    if table is None:
+        table = _table(folder)
+    (folder / STATE).write_text(json.dumps(state))
+    _sync(folder / STATE)
+    (folder / COMPLETE).write_text(json.dumps(table | {STATE: _entry(folder / STATE)}))
+    _sync(folder / COMPLETE)
+
+
+def _table(folder: Path, known: Container[str] = ()) -> dict[str, list[Any]]:
+    """Size and hash of each file in the folder, written to disk first, but for those that are `known`."""
+    names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != COMPLETE}
+    out = {}
+    for name, path in names.items():
+        if name not in known:
             _sync(path)
-        table = {str(p.relative_to(folder)): [p.stat().st_size, _hash(p)] for p in files}
-        (folder / COMPLETE).write_text(json.dumps(table))
-        _sync(folder / COMPLETE)
-    barrier()
+            out[name] = _entry(path)
+    return out
+
+
+def _entry(path: Path) -> list[Any]:
+    with path.open("rb") as stream:
+        return [path.stat().st_size, hashlib.file_digest(stream, "blake2b").hexdigest()]
 
 
 def verify(folder: Path) -> str:
@@ -80,24 +102,41 @@ def verify(folder: Path) -> str:
         table = json.loads((folder / COMPLETE).read_text())
     except ValueError:
         return f"{folder / COMPLETE} cannot be read"
-    for name, (size, digest) in table.items():
+    for name, entry in table.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != size or _hash(path) != digest:
+        if not path.is_file() or path.stat().st_size != entry[0] or _entry(path) != entry:
             return f"{path} is missing or damaged"
     return "" if table else f"{folder} is empty"
 
 
-def read_state(folder: Path, expected_fingerprint: str) -> dict[str, Any]:
-    """The `state` of a checkpoint. Raises ValueError if it is damaged or belongs to a run with other settings."""
+def intact_state(folder: Path) -> dict[str, Any]:
+    """The `state` of a checkpoint. Raises ValueError if it is damaged."""
     problem = verify(folder)
     if problem:
         raise ValueError(f"checkpoint: {problem}")
     state: dict[str, Any] = json.loads((folder / STATE).read_text())
-    if state["fingerprint"] != expected_fingerprint:
+    return state
+
+
+def read_state(folder: Path, run: str, layout: dict[str, int]) -> dict[str, Any]:
+    """The `state` of a checkpoint of this run. Raises ValueError if it is damaged, of a run with other settings, or of
+    another layout."""
+    state = intact_state(folder)
+    if state["fingerprint"] != run:
         raise ValueError(
-            f"the checkpoint in {folder} is of another run (other model, training, LR, corpus or budget): use "
-            "another run folder "
-            "or delete it"
+            f"the checkpoint in {folder} is of another run (other model, training, LR, corpus or budget): use another "
+            "run folder or delete it"
+        )
+    if state.get(UNIVERSAL):
+        if layout["zero_stage"] not in (1, 2) or layout["expert_parallel"] > 1:
+            raise ValueError(
+                f"the converted checkpoint in {folder} loads with zero_stage=1 or 2 and without expert parallelism"
+            )
+    elif state["layout"] != layout:
+        made = ", ".join(f"{name}={value}" for name, value in state["layout"].items())
+        raise ValueError(
+            f"the checkpoint in {folder} was made with {made}: run with these, or convert it for another number of "
+            "workers by `python -m raylr.trainables.universal`"
         )
     return state
 
@@ -118,23 +157,25 @@ class RunFolder:
     def _all(self) -> list[Path]:
         return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
 
-    def latest(self, expected_fingerprint: str) -> tuple[Path, dict[str, Any]] | None:
+    def latest(self, run: str, layout: dict[str, int]) -> tuple[Path, dict[str, Any]] | None:
         """The newest whole checkpoint and its state, damaged ones passed over; None if there is none. ValueError as
         `read_state`."""
         for folder in self._all():
             if not verify(folder):
-                return folder, read_state(folder, expected_fingerprint)
+                return folder, read_state(folder, run, layout)
         return None
 
     def save(self, engine: Any, state: dict[str, Any]) -> None:
         """Write a checkpoint at `state["step"]`: into a hidden folder, renamed when it is whole; then drop the
         oldest."""
-        rank, barrier = _rank_and_barrier()
+        import torch.distributed as dist
+
+        rank = dist.get_rank()
         work, final = self.path / f".writing-{state['step']}", self.path / f"{PREFIX}{state['step']:010d}"
         if rank == 0:
             for stale in self.path.glob(".writing-*"):
                 shutil.rmtree(stale)
-        barrier()
+        dist.barrier()
         write_checkpoint(engine, work, state)
         if rank == 0:
             if final.exists():
@@ -145,4 +186,4 @@ class RunFolder:
             _sync(self.path)
             for old in self._all()[KEEP:]:
                 shutil.rmtree(old)
-        barrier()
+        dist.barrier()

@@ -95,9 +95,11 @@ def bring_up(threads: int | None = None) -> None:
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
 
 
-def engine_config(train: TrainSpec) -> dict[str, Any]:
-    """The DeepSpeed configuration of a run. At stage 0 clipping is left to the loop (the engine keeps no norm
-    there)."""
+def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any]:
+    """The DeepSpeed configuration of a run. At stage 0 clipping is left to the loop (the engine keeps no norm there).
+
+    `universal`: the engine is going to load a checkpoint that `raylr.trainables.universal` converted.
+    """
     micro = train.micro_batch or train.sequences_per_worker
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro,
@@ -110,15 +112,19 @@ def engine_config(train: TrainSpec) -> dict[str, Any]:
     if train.expert_parallel > 1:
         size = train.expert_parallel
         config["expert_parallel"] = {"enabled": True, "autoep_size": size, "preset_model": "qwen3_moe"}
+    if universal:
+        config["checkpoint"] = {"load_universal": True}
     if train.dtype == "bf16":
         config["bf16"] = {"enabled": True}
     return config
 
 
 @contextmanager
-def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[str, Any]) -> Iterator[Any]:
+def running_engine(
+    model: torch.nn.Module, train: TrainSpec, multipliers: dict[str, Any], *, universal: bool = False
+) -> Iterator[Any]:
     """A DeepSpeed engine over `model` with torch's AdamW in the groups of `raylr.trainables.groups`, destroyed at the
-    end.
+    end; `universal` as in `engine_config`.
 
     Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
     """
@@ -132,7 +138,8 @@ def running_engine(model: torch.nn.Module, train: TrainSpec, multipliers: dict[s
         return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
 
     with quiet():
-        engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=engine_config(train))
+        config = engine_config(train, universal=universal)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=config)
         if train.expert_parallel > 1:
             engine.module.watch_routers()
         try:

@@ -80,7 +80,7 @@ def train(
     Raises ValueError for settings that cannot be (`check_run`), and for a checkpoint of another run; MemoryError,
     saying what to change, where the run does not fit in memory.
     """
-    from raylr.trainables.checkpoint import RunFolder, fingerprint, load_engine, read_state, write_checkpoint
+    from raylr.trainables.checkpoint import UNIVERSAL, RunFolder, fingerprint, load_engine, read_state, write_checkpoint
     from raylr.trainables.data import Corpus, Windows
 
     points = list(eval_at) if eval_at is not None else [tokens]
@@ -94,10 +94,11 @@ def train(
         "eps_multipliers": dict(eps_multipliers or {}),
     }
     settings = train.model_dump(mode="json", exclude={"checkpoint_seconds"})
+    layout = {"workers": train.workers, "zero_stage": train.stage, "expert_parallel": train.expert_parallel}
     identity = fingerprint(
         {
             "model": model.identity(),
-            "train": settings,
+            "train": {name: value for name, value in settings.items() if name not in layout},
             "corpus": texts.fingerprint,
             "lr": lr,
             "tokens": tokens,
@@ -105,6 +106,38 @@ def train(
         }
         | multipliers
     )
+    state: dict[str, Any] = {
+        "fingerprint": identity,
+        "layout": layout,
+        "step": 0,
+        "history": [],
+        "running": 0.0,
+        "since": {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0},
+        "train_seconds": 0.0,
+        "eval_seconds": 0.0,
+    }
+    folder = RunFolder(run_dir) if run_dir is not None else None
+    start = Path(resume_from) if resume_from is not None else None
+    if start is not None:
+        state = read_state(start, identity, layout)
+    elif folder is not None and (found := folder.latest(identity, layout)) is not None:
+        start, state = found
+        for row in state["history"]:
+            if report is not None:
+                report(row, None)
+    universal = bool(state.pop(UNIVERSAL, False))
+    state["layout"] = layout
+    state["run"] = {
+        "model": model.identity(),
+        "train": settings,
+        "lr": lr,
+        "tokens": tokens,
+        "tokenizer": str(texts.tokenizer_path.absolute()),
+        "eos_id": texts.eos_id,
+    } | multipliers
+    history: list[Row] = state["history"]
+    if history and (history[-1][metrics.DIVERGED] or history[-1][metrics.TOKENS] == tokens):
+        return history
 
     import torch
     import torch.distributed as dist
@@ -116,39 +149,11 @@ def train(
     rank, world = dist.get_rank(), dist.get_world_size()
     if world != train.workers:
         raise ValueError(f"the spec has workers={train.workers}, but {world} process(es) run it")
-    with out_of_memory_advice(), running_engine(build(model, train), train, multipliers) as engine:
+    with out_of_memory_advice(), running_engine(build(model, train), train, multipliers, universal=universal) as engine:
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank)
-        folder = RunFolder(run_dir) if run_dir is not None else None
-        state: dict[str, Any] = {
-            "fingerprint": identity,
-            "step": 0,
-            "history": [],
-            "running": 0.0,
-            "since": {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0},
-            "train_seconds": 0.0,
-            "eval_seconds": 0.0,
-        }
-        if resume_from is not None:
-            state = read_state(Path(resume_from), identity)
-            load_engine(engine, Path(resume_from))
-        elif folder is not None and (found := folder.latest(identity)) is not None:
-            load_engine(engine, found[0])
-            state = found[1]
-            for row in state["history"]:
-                if report is not None:
-                    report(row, None)
-        state["run"] = {
-            "model": model.identity(),
-            "train": settings,
-            "lr": lr,
-            "tokens": tokens,
-            "tokenizer": str(texts.tokenizer_path.absolute()),
-            "eos_id": texts.eos_id,
-        } | multipliers
-        history: list[Row] = state["history"]
-        if history and (history[-1][metrics.DIVERGED] or history[-1][metrics.TOKENS] == tokens):
-            return history
+        if start is not None:
+            load_engine(engine, start)
 
         def emit(row: Row) -> None:
             history.append(row)

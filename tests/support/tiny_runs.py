@@ -1,7 +1,11 @@
 """A tiny model, short runs of it, and processes that die in the middle of a step."""
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -21,6 +25,7 @@ MODEL = ModelSpec(
     vocab_size=400,
 )
 BATCH = 256
+Curve = list[dict[str, Any]]
 CLOCK = {metrics.TOKENS_PER_SECOND, metrics.TRAIN_SECONDS, metrics.EVAL_SECONDS}
 
 
@@ -29,9 +34,7 @@ def train_spec(**fields: Any) -> TrainSpec:
     return TrainSpec(**usual | fields)
 
 
-def run(
-    corpus: Path, *, lr: float = 3e-3, steps: int = 12, model: ModelSpec | HFSpec = MODEL, **fields: Any
-) -> list[dict[str, Any]]:
+def run(corpus: Path, *, lr: float = 3e-3, steps: int = 12, model: ModelSpec | HFSpec = MODEL, **fields: Any) -> Curve:
     """A run with four reports; `fields` are of `TrainSpec` or arguments of `train`."""
     own = {key: fields.pop(key) for key in list(fields) if key in TrainSpec.model_fields}
     points = [BATCH * steps * i // 4 for i in (1, 2, 3, 4)]
@@ -39,9 +42,53 @@ def run(
     return train(lr=lr, model=model, train=train_spec(**own), corpus=corpus, tokens=BATCH * steps, **fields)
 
 
-def curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def curve(rows: Curve) -> Curve:
     """The rows without what depends on the clock, and without what Ray adds."""
     return [{key: row[key] for key in metrics.ALL if key not in CLOCK} for row in rows]
+
+
+def keeping(folder: Path, tokens: int) -> Callable[[dict[str, Any], Path | None], None]:
+    """A `report` that keeps the checkpoint made at `tokens` as `folder`."""
+
+    def report(row: dict[str, Any], checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        if row[metrics.TOKENS] == tokens:
+            checkpoint.rename(folder)
+            checkpoint.mkdir()
+
+    return report
+
+
+SCRIPT = """
+import json, sys
+import tiny_runs
+curves = []
+for fields in json.loads(sys.argv[2]):
+    model = tiny_runs.MODEL.model_copy(update=fields.pop("model", {}))
+    curves.append(tiny_runs.curve(tiny_runs.run(tiny_runs.Path(sys.argv[1]), model=model, **fields)))
+print("CURVES" + json.dumps(curves))
+"""
+
+
+def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
+    """The curves of some runs (their arguments; `model` holds what differs from `MODEL`), one after another, on
+    `workers` processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(workers)}
+    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", SCRIPT, str(corpus), json.dumps([one | {"workers": workers} for one in runs])]
+    processes = [
+        subprocess.Popen(
+            command, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in map(str, range(workers))
+    ]
+    out = [process.communicate(timeout=200)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes)
+    found: list[Curve] = json.loads(out[0].split("CURVES")[1])
+    return found
 
 
 def at_pass(number: int, where: Literal["forward", "backward"], act: Callable[[], None]) -> None:

@@ -7,6 +7,8 @@ import torch.distributed as dist
 
 from raylr.trainables.checkpoint import COMPLETE, KEEP, RunFolder, fingerprint, read_state, verify
 
+ALONE = {"workers": 1, "zero_stage": 1, "expert_parallel": 1}
+
 
 class Engine:
     """Saves one file, as DeepSpeed would."""
@@ -34,7 +36,7 @@ def alone() -> Any:
 def saved(path: Path, *steps: int) -> RunFolder:
     folder = RunFolder(path)
     for step in steps:
-        folder.save(Engine(), {"fingerprint": "a", "step": step, "history": [{"loss": float("nan")}]})
+        folder.save(Engine(), {"fingerprint": "a", "layout": ALONE, "step": step, "history": [{"loss": float("nan")}]})
     return folder
 
 
@@ -43,7 +45,7 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     folder = saved(tmp_path / "run", 1, 2, 3, 10)
     assert sorted(p.name for p in folder.path.iterdir()) == ["step-0000000003", "step-0000000010"]
     assert KEEP == 2
-    found = folder.latest("a")
+    found = folder.latest("a", ALONE)
     assert found is not None
     assert found[1]["step"] == 10
     assert str(found[1]["history"]) == "[{'loss': nan}]"
@@ -68,8 +70,8 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
             (newest / COMPLETE).write_text("{")
     assert verify(newest)
     with pytest.raises(ValueError, match="checkpoint: "):
-        read_state(newest, "a")
-    found = folder.latest("a")
+        read_state(newest, "a", ALONE)
+    found = folder.latest("a", ALONE)
     assert found is not None
     assert found[1]["step"] == 1
 
@@ -78,7 +80,14 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path, 1)
     with pytest.raises(ValueError, match="is of another run"):
-        folder.latest("b")
+        folder.latest("b", ALONE)
+
+
+@pytest.mark.usefixtures("alone")
+def test_another_layouts_checkpoint_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, 1)
+    with pytest.raises(ValueError, match="made with workers=1, zero_stage=1, expert_parallel=1: run"):
+        folder.latest("a", ALONE | {"workers": 2})
 
 
 @pytest.mark.usefixtures("alone")
@@ -86,12 +95,12 @@ def test_an_interrupted_write_is_cleared(tmp_path: Path) -> None:
     (tmp_path / ".writing-7" / "engine").mkdir(parents=True)
     folder = saved(tmp_path, 8)
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
-    folder.save(Engine(), {"fingerprint": "a", "step": 8, "history": []})
+    folder.save(Engine(), {"fingerprint": "a", "layout": ALONE, "step": 8, "history": []})
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
 
 
 def test_empty_folders_and_fingerprints(tmp_path: Path) -> None:
-    assert RunFolder(tmp_path / "none").latest("a") is None
+    assert RunFolder(tmp_path / "none").latest("a", ALONE) is None
     (tmp_path / COMPLETE).write_text(json.dumps({}))
     assert "is empty" in verify(tmp_path)
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import BATCH, MODEL, curve, run, train_spec
+from tiny_runs import BATCH, MODEL, curve, keeping, run, train_spec
 
 from raylr.trainables import metrics, pretrain, train
 from raylr.trainables.checkpoint import STATE, verify
@@ -153,14 +153,7 @@ def test_a_run_killed_in_a_step_goes_on_bit_for_bit(
 @pytest.mark.slow
 def test_a_reported_checkpoint_goes_on_without_reporting_again(folder: Path, tmp_path: Path) -> None:
     want = curve(run(folder))
-
-    def keep(row: dict[str, Any], checkpoint: Path | None) -> None:
-        assert checkpoint is not None
-        if row[metrics.TOKENS] == 6 * BATCH:
-            checkpoint.rename(tmp_path / "kept")
-            checkpoint.mkdir()
-
-    run(folder, report=keep, checkpoint_reports=True)
+    run(folder, report=keeping(tmp_path / "kept", 6 * BATCH), checkpoint_reports=True)
     seen: list[dict[str, Any]] = []
     got = run(folder, resume_from=tmp_path / "kept", report=lambda row, _: seen.append(row))
     assert curve(got) == want

@@ -1,57 +1,22 @@
-import json
 import os
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import BATCH, MODEL, curve, die_once, train_spec
+from tiny_runs import BATCH, MODEL, Curve, curve, curves, die_once, train_spec
 
 from raylr.trainables import metrics, pretrain, workers
 from raylr.trainables.data import Corpus
 
-SCRIPT = """
-import json, sys
-import tiny_runs
-curves = []
-for fields in json.loads(sys.argv[1]):
-    model = tiny_runs.MODEL.model_copy(update={"aux_loss": fields.pop("aux_loss", 0.0)})
-    curves.append(tiny_runs.curve(tiny_runs.run(tiny_runs.Path(sys.argv[2]), model=model, **fields)))
-print("CURVES" + json.dumps(curves))
-"""
-PER_MODULE = {"experts": 2.0, "router": 0.5, "embedding": 3.0}
 EACH_OF_50_STEPS = {
     "steps": 50,
     "eval_at": [BATCH * step for step in range(1, 51)],
     "validation_tokens": 64,
-    "lr_multipliers": PER_MODULE,
+    "lr_multipliers": {"experts": 2.0, "router": 0.5, "embedding": 3.0},
+    "model": {"aux_loss": 0.0},
 }
-
-Curve = list[dict[str, Any]]
-
-
-def curves(corpus: Corpus, workers: int, *runs: dict[str, Any]) -> list[Curve]:
-    """The rows of some runs, one after another, on `workers` processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(workers)}
-    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
-    fields = json.dumps([one | {"workers": workers} for one in runs])
-    command = [sys.executable, "-c", SCRIPT, fields, str(corpus.path)]
-    processes = [
-        subprocess.Popen(
-            command, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in map(str, range(workers))
-    ]
-    out = [process.communicate(timeout=200)[0] for process in processes]
-    assert all(process.returncode == 0 for process in processes)
-    found: list[Curve] = json.loads(out[0].split("CURVES")[1])
-    return found
 
 
 @pytest.mark.slow
@@ -59,16 +24,16 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
     """Every loss of 50 steps to 1e-5, each module at an LR of its own, by data and by expert parallelism; also the
     load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers' shares).
     """
-    balanced = {"aux_loss": 0.02, "micro_batch": 4} | EACH_OF_50_STEPS
-    plain, with_aux = curves(corpus, 1, EACH_OF_50_STEPS, balanced)
+    balanced = EACH_OF_50_STEPS | {"model": {"aux_loss": 0.02}, "micro_batch": 4}
+    plain, with_aux = curves(corpus.path, 1, EACH_OF_50_STEPS, balanced)
     cases = (
         ({"zero_stage": 1}, plain),
         ({"zero_stage": 3}, plain),
         ({"expert_parallel": 2}, plain),
-        ({"expert_parallel": 2, "aux_loss": 0.02}, with_aux),
+        ({"expert_parallel": 2, "model": {"aux_loss": 0.02}}, with_aux),
         ({"expert_parallel": 2, "zero_stage": 3}, plain),
     )
-    found = curves(corpus, 2, *(EACH_OF_50_STEPS | fields for fields, _ in cases))
+    found = curves(corpus.path, 2, *(EACH_OF_50_STEPS | fields for fields, _ in cases))
     for (fields, want), got in zip(cases, found, strict=True):
         for name, tolerance in ((metrics.LOSS, 1e-5), (metrics.TRAIN_LOSS, 1e-5), (metrics.GRAD_NORM, 1e-3)):
             one, other = ([row[name] for row in rows] for rows in (got, want))
@@ -172,7 +137,7 @@ def test_a_paused_and_a_killed_trial_have_the_undisturbed_curve(corpus: Corpus, 
         },
         tmp_path / "tune",
     )
-    (want,) = curves(corpus, 1, {"aux_loss": MODEL.aux_loss})
+    (want,) = curves(corpus.path, 1, {})
     assert len(list((tmp_path / "tune").glob("paused-*"))) == 2
     assert found["paused"] == want
     assert found["killed"] == want
@@ -185,7 +150,7 @@ def test_a_trial_of_two_workers_paused_and_killed_has_the_undisturbed_curve(corp
     case = config(corpus, workers=2) | {"run_dir": str(tmp_path / "run")}
     found = tune_curves({"killed": case}, tmp_path / "tune")
     assert len(list((tmp_path / "tune").glob("paused-*"))) == 1
-    assert [found["killed"]] == curves(corpus, 2, {"aux_loss": MODEL.aux_loss})
+    assert [found["killed"]] == curves(corpus.path, 2, {})
 
 
 def test_several_workers_need_a_run_folder(corpus: Corpus) -> None:

@@ -184,9 +184,9 @@ class Curve:
     """(m,)."""
 
 
-def curve(post: Posterior, z: Array, x: float, amp: Array) -> Curve:
-    """The loss at `z` (m,) and ln(tokens / last tokens) `x`, where the discrepancy has standard deviation `amp`
-    (m,)."""
+def curve(post: Posterior, z: Array, x: Array | float, amp: Array) -> Curve:
+    """The loss at `z` (m,) and ln(tokens / last tokens) `x`, one or (m,), where the discrepancy has standard deviation
+    `amp` (m,)."""
     p = post.points
     at = np.full(z.size, x)
     cross = covariance(p.z, p.x, p.amp, z, at, amp, own=False)

@@ -5,6 +5,7 @@ Here evaluations become its points, and its posterior becomes optima, intervals 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,7 +75,7 @@ class LossSurface:
         fit = self.at(tokens)
         if fit.ok:
             return fit.lr_opt
-        axis = self._axis()
+        axis = self.axis()
         return math.exp(self.centre + float(_lowest(axis, self._curve(axis, tokens).mean[None, :])[0]))
 
     def at(self, tokens: float) -> QuadraticFit:
@@ -101,7 +102,7 @@ class LossSurface:
             return 0.0, self.upper_bound
         sample = self.optima(tokens)
         low, high = np.quantile(sample, [tail, 1 - tail])
-        axis = self._axis()
+        axis = self.axis()
         step = axis[1] - axis[0]
         ends = self.centre + axis[0] + step, self.centre + axis[-1] - step
         opt = self._optimum(float(tokens))
@@ -118,20 +119,30 @@ class LossSurface:
         (t,) = positive([tokens], "tokens")
         if self.posterior is None:
             return np.full(DRAWS, math.nan)
-        axis, rng = self._axis(), np.random.default_rng(0)
-        fit, runs, error = self._eq2(float(t))
-        if fit.ok:
-            moved = _moved(np.log(self.lrs), _progress.draws(self.posterior, runs, DRAWS, rng) - runs.mean, fit,
-                           weights(runs.mean, error, fit.loss_min))  # fmt: skip
-        else:
-            curve = self._curve(axis, float(t))
-            sample = _progress.draws(self.posterior, curve, DRAWS, rng)
-            moved = _lowest(axis, sample) - _lowest(axis, curve.mean[None, :])
-        shape = fit_quadratic(self.lrs, runs.mean, loss_stderr=SHAPE_NOISE * self.posterior.points.slope)
+        rng, axis = np.random.default_rng(0), self.axis()
+        z, moves = self.movement(float(t))
+        moved = moves(_progress.draws(self.posterior, self._curve(z, float(t)), DRAWS, rng))
+        shape = fit_quadratic(self.lrs, self._eq2(float(t))[1].mean, loss_stderr=self.shape_noise)
         if not shape.profile.size:  # fewer than three runs near the best: Eq. 2 says nothing, both sides are open
             return self.centre + rng.choice(axis[[0, -1]], DRAWS)
         drawn = math.log(self._optimum(float(t))) + moved + shape.draws(DRAWS, rng)
         return np.clip(drawn, self.centre + axis[0], self.centre + axis[-1])
+
+    def movement(self, tokens: float) -> tuple[Array, Callable[[Array], Array]]:
+        """How the optimum at `tokens` follows the losses there: the z (m,) that it is read from, and the function from
+        draws of their losses (s, m) to how far each moves it, ln lr (s,)."""
+        fit, runs, error = self._eq2(tokens)
+        if fit.ok:
+            x, weight = np.log(self.lrs), weights(runs.mean, error, fit.loss_min)
+            return x - self.centre, lambda drawn: _moved(x, drawn - runs.mean, fit, weight)
+        axis = self.axis()
+        lowest = _lowest(axis, self._curve(axis, tokens).mean[None, :])
+        return axis, lambda drawn: _lowest(axis, drawn) - lowest
+
+    @property
+    def shape_noise(self) -> float:
+        """Noise of a loss, nats, in the error of Eq. 2 between the LRs."""
+        return math.nan if self.posterior is None else SHAPE_NOISE * self.posterior.points.slope
 
     def loss(self, lr: ArrayLike, tokens: ArrayLike) -> tuple[Array | float, Array | float]:
         """Loss at (`lr`, `tokens`), broadcast together, and its standard error, nats; NaN and inf without a model.
@@ -153,7 +164,8 @@ class LossSurface:
             return float(mean[0]), float(stderr[0])
         return mean.reshape(pairs.shape), stderr.reshape(pairs.shape)
 
-    def _axis(self) -> Array:
+    def axis(self) -> Array:
+        """The z, ln lr - `centre`, among which optima are looked for (STEPS,)."""
         ends = np.log(self.lrs[[0, -1]]) - self.centre
         return np.linspace(ends[0] - BEYOND, ends[1] + BEYOND, STEPS)
 

@@ -16,6 +16,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from raylr.errors import EXIT_BAD_INPUT, InputError, nearest
+from raylr.eval_cli import app as eval_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_flags=["--help", "-h"],
 )
+app.command(eval_app)
 
 
 @app.command

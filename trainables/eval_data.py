@@ -140,6 +140,20 @@ def read_subject(data: Path, subject: Subject) -> SubjectData:
     return SubjectData(subject=subject, dev=dev, test=test)
 
 
+def context_notes(model_dir: Path, longest: int) -> list[str]:
+    """Return what to say of prompts of `longest` tokens: nothing, or that the model in this folder was made for fewer.
+
+    That is the length of the sequences that an export says it was trained on, else the configuration's.
+    """
+    for name, key in (("raylr.json", "seq_len"), ("config.json", "max_position_embeddings")):
+        path = Path(model_dir) / name
+        context = json.loads(path.read_text()).get(key) if path.is_file() else None
+        if context:
+            told = f"the longest prompt has {longest} tokens, the model was made for {context}"
+            return [told] if longest > context else []
+    return []
+
+
 def _read(path: Path, subject: Subject) -> tuple[Question, ...]:
     if not path.is_file():
         raise ValueError(f"there are no questions of {subject}: {path} is missing")

@@ -97,7 +97,7 @@ def find(folder: Path | None = None, engine: str = "transformers") -> Environmen
         raise ValueError(f"{path} is no Python environment (it has no bin/python); {again} makes one")
     versions = _installed(path)
     if "opencompass" not in versions:
-        raise ValueError(f"the environment in {path} has no opencompass; {again} makes one that has, in another folder")
+        raise ValueError(f"the environment in {path} has no opencompass; `raylr eval setup` makes one that has")
     if (path / MARKER).exists():
         changed = _differences(json.loads((path / MARKER).read_text())["versions"], versions)
         if changed:

@@ -24,6 +24,7 @@ from raylr.trainables.eval_data import (
     Row,
     RunInfo,
     SubjectData,
+    context_notes,
     read_subject,
     suite_folder,
 )
@@ -147,7 +148,7 @@ def score(
         startup_seconds=ready - began,
         scoring_seconds=time.monotonic() - ready,
         questions=scored,
-        notes=(*notes, *([UNEVEN] if uneven else []), *_context_note(model_dir, longest)),
+        notes=(*notes, *([UNEVEN] if uneven else []), *context_notes(model_dir, longest)),
     )
 
 
@@ -223,10 +224,3 @@ def _json(path: str, subject: Subject) -> dict[str, Any]:
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{subject}: OpenCompass's results cannot be read: {error}") from error
-
-
-def _context_note(model_dir: Path, longest: int) -> list[str]:
-    context = json.loads((Path(model_dir) / "config.json").read_text()).get("max_position_embeddings")
-    if not context or longest <= context:
-        return []
-    return [f"the longest prompt has {longest} tokens, the model was made for {context}"]

@@ -25,6 +25,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -100,25 +101,36 @@ def register_strict_model() -> None:
                 self.tokenizer.batch_encode_plus = self.tokenizer.__call__
 
         def _load_model(self, path: str, kwargs: dict[str, Any], **unused: Any) -> None:
-            transformers = importlib.import_module("transformers")
-            torch = importlib.import_module("torch")
-            dtype = getattr(torch, kwargs["torch_dtype"].removeprefix("torch."))
-            self.model, report = transformers.AutoModelForCausalLM.from_pretrained(
-                path, output_loading_info=True, device_map=kwargs["device_map"], torch_dtype=dtype
-            )
-            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-                if report.get(kind):
-                    names = sorted(str(key) for key in report[kind])
-                    raise ValueError(
-                        f"{len(names)} weights of the model in {path} are {kind.removesuffix('_keys')}, as {names[0]}"
-                    )
-            rows, tokens = self.model.get_input_embeddings().weight.shape[0], len(self.tokenizer)
-            if tokens > rows:
-                raise ValueError(f"the tokenizer in {path} has {tokens} tokens and the model's vocabulary {rows}")
-            self.model.eval()
-            self.model.generation_config.do_sample = False
+            dtype = kwargs["torch_dtype"].removeprefix("torch.")
+            self.model = load_strictly(path, self.tokenizer, device=kwargs["device_map"], dtype=dtype)
 
     models.register_module(module=StrictBaseModel)
+
+
+def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
+    """Load a causal language model of Hugging Face's for greedy use.
+
+    Raises ValueError for weights that are missing, too many or of another shape (transformers would leave the model's
+    random ones), and for a tokenizer larger than the vocabulary.
+    """
+    transformers = importlib.import_module("transformers")
+    torch = importlib.import_module("torch")
+    placed = {} if device == "cpu" else {"device_map": device}
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+        path, output_loading_info=True, torch_dtype=getattr(torch, dtype), **placed
+    )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            names = sorted(str(key) for key in report[kind])
+            raise ValueError(
+                f"{len(names)} weights of the model in {path} are {kind.removesuffix('_keys')}, as {names[0]}"
+            )
+    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
+    if tokens > rows:
+        raise ValueError(f"the tokenizer in {path} has {tokens} tokens and the model's vocabulary {rows}")
+    model.eval()
+    model.generation_config.do_sample = False
+    return model
 
 
 def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
@@ -239,8 +251,8 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main(path: str, descriptor: str) -> int:
-    """Carry out the request in a file; return the exit status."""
+def serve(path: str, descriptor: str, carry_out: Callable[[dict[str, Any], Any], None]) -> int:
+    """Let `carry_out` do the request in a file, telling its events; return the exit status."""
     end_with_parent()
     request = json.loads(Path(path).read_text(encoding="utf-8"))
     where = "starting"
@@ -253,12 +265,17 @@ def main(path: str, descriptor: str) -> int:
             events.write(json.dumps(event) + "\n")
 
         try:
-            (fetch if "fetch" in request else score)(request, tell)
+            carry_out(request, tell)
         except Exception as error:
             tell(event="failed", where=where, error=f"{type(error).__name__}: {error}")
             traceback.print_exc()
             return 1
     return 0
+
+
+def main(path: str, descriptor: str) -> int:
+    """Carry out the request in a file; return the exit status."""
+    return serve(path, descriptor, lambda request, tell: (fetch if "fetch" in request else score)(request, tell))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def train(
     corpus: str | Path,
     tokens: int,
     eval_at: Sequence[int] | None = None,
+    stop_at: int | None = None,
     report: Report | None = None,
     run_dir: str | Path | None = None,
     resume_from: str | Path | None = None,
@@ -70,6 +71,9 @@ def train(
     eps_multipliers: Mapping[str, float] | None = None,
 ) -> list[Row]:
     """Train one model at one peak LR over exactly `tokens` tokens; return all rows, one for each point of `eval_at`.
+
+    With `stop_at`, one of `eval_at`, only the first part of the same run is done, schedule and all: with a `run_dir` it
+    leaves a checkpoint there, from which the same call with a later `stop_at` goes on.
 
     With `run_dir` the run keeps checkpoints there; started again with the same settings it reports its earlier rows
     once more and goes on, bit for bit as if nothing had happened. `resume_from` (a checkpoint folder handed to
@@ -88,6 +92,9 @@ def train(
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"lr={lr} must be a positive number")
     check_run(model, train, texts, tokens, points)
+    end = tokens if stop_at is None else stop_at
+    if end not in points:
+        raise ValueError(f"stop_at={stop_at} is none of the evaluation points, eval_at={points}")
     multipliers = {
         "lr_multipliers": dict(lr_multipliers or {}),
         "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
@@ -136,7 +143,7 @@ def train(
         "eos_id": texts.eos_id,
     } | multipliers
     history: list[Row] = state["history"]
-    if history and (history[-1][metrics.DIVERGED] or history[-1][metrics.TOKENS] == tokens):
+    if history and (history[-1][metrics.DIVERGED] or history[-1][metrics.TOKENS] >= end):
         return history
 
     import torch
@@ -172,7 +179,7 @@ def train(
         batch = train.sequences_per_worker * world
         saved_at = time.monotonic()
         engine.train()
-        while state["step"] * train.batch_tokens < tokens:
+        while state["step"] * train.batch_tokens < end:
             began = time.perf_counter()
             step = state["step"]
             factor = lr_factor(train, step, tokens)
@@ -236,7 +243,7 @@ def train(
                     if folder is not None:
                         folder.save(engine, state)
                     break
-            if folder is not None and (done == tokens or time.monotonic() - saved_at >= train.checkpoint_seconds):
+            if folder is not None and (done == end or time.monotonic() - saved_at >= train.checkpoint_seconds):
                 folder.save(engine, state)
                 saved_at = time.monotonic()
         return history
@@ -287,7 +294,9 @@ def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> fl
 
 
 MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
-KEYS = frozenset(("lr", "model", "train", "corpus", "tokens", "eval_at", "run_dir", "checkpoint_reports", *MULTIPLIERS))
+KEYS = frozenset(
+    ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "checkpoint_reports", *MULTIPLIERS)
+)
 """What the config of `pretrain` may hold."""
 
 
@@ -309,8 +318,8 @@ def pretrain(config: dict[str, Any]) -> None:
     """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
 
     Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
-    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `run_dir` (this run's own checkpoints,
-    which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`:
+    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
+    run's own checkpoints, which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`:
     whether each report carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
     With more than one worker the trial is a driver of Ray Train (see `raylr.trainables.workers`). Raises ValueError for
     an unknown key.

@@ -161,6 +161,16 @@ def test_a_reported_checkpoint_goes_on_without_reporting_again(folder: Path, tmp
 
 
 @pytest.mark.slow
+def test_a_run_in_parts_is_the_whole_run(folder: Path, tmp_path: Path) -> None:
+    whole = run(folder, schedule="wsd")
+    for rows in (1, 2, 4):
+        part = run(folder, schedule="wsd", stop_at=BATCH * 3 * rows, run_dir=tmp_path / "parts")
+        assert curve(part) == curve(whole)[:rows]
+    with pytest.raises(ValueError, match="stop_at=300 is none of the evaluation points"):
+        run(folder, stop_at=300)
+
+
+@pytest.mark.slow
 def test_memory_is_flat_over_many_runs(folder: Path) -> None:
     import psutil
 

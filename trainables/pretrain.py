@@ -319,8 +319,9 @@ def pretrain(config: dict[str, Any]) -> None:
 
     Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
     `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
-    run's own checkpoints, which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`:
-    whether each report carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
+    run's own checkpoints, which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and
+    `checkpoint_reports`: whether each report carries a checkpoint, so that a scheduler may pause the trial (default:
+    yes without `run_dir`).
     With more than one worker the trial is a driver of Ray Train (see `raylr.trainables.workers`). Raises ValueError for
     an unknown key.
     """

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis._checks import positive, same_length
+from raylr.analysis._checks import optima_of, positive, same_length
 from raylr.analysis.laws import LRLaw
 
 
@@ -72,11 +72,11 @@ def fit_cooldown(stable: ArrayLike, decayed: ArrayLike, *, stderr: ArrayLike | N
     `stable`, `decayed`: LRs, flat, one entry a cell; a NaN in either leaves the cell out. `stderr`: standard errors of
     ln(decayed / stable), which weigh the cells. Raises ValueError for unequal lengths and LRs that are not positive.
     """
-    a, b = np.asarray(stable, dtype=np.float64), np.asarray(decayed, dtype=np.float64)
+    a, b = optima_of(stable, "stable"), optima_of(decayed, "decayed")
     s = None if stderr is None else positive(stderr, "stderr")
     same_length(stable=a, decayed=b, stderr=s)
     keep = np.isfinite(a) & np.isfinite(b)
-    shift = np.log(positive(b[keep], "decayed")) - np.log(positive(a[keep], "stable"))
+    shift = np.log(b[keep]) - np.log(a[keep])
     if not shift.size:
         nan = math.nan
         message = "no cell has an optimum of both objectives"

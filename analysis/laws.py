@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis._checks import Array, level_of, one_of, positive, same_length
+from raylr.analysis._checks import Array, level_of, losses_of, one_of, optima_of, positive, same_length, vector
 from raylr.analysis.units import format_count
 
 OBJECTIVES = ("stable", "decayed")
@@ -34,6 +34,8 @@ SCATTER_DOF = 2.0
 DRIFT = 0.2
 """Standard deviation by which an exponent beyond the fitted range differs from that inside: on public tables of LRs the
 exponents between neighbouring sizes and budgets differ by that much."""
+STEEP = 30.0
+"""An exponent beyond this is none: cells that hardly differ in size have optima far apart."""
 EXPONENT_SD = 1.0
 """Standard deviation of an exponent that the design does not tell; published ones lie between -0.4 and 0.7."""
 
@@ -92,7 +94,7 @@ class LRLaw:
     source: str = ""
     """Where the law comes from."""
     status: str = "ok"
-    """`ok`, `one_size`, `one_budget`, `one_cell`, `collinear` or `too_few`."""
+    """`ok`, `one_size`, `one_budget`, `one_cell`, `collinear`, `no_law` or `too_few`."""
     message: str = ""
     """One sentence: why this status."""
     fitted: tuple[str, ...] = PARAMETERS
@@ -120,8 +122,7 @@ class LRLaw:
     def __post_init__(self) -> None:
         one_of(self.objective, OBJECTIVES, "objective")
         for name in ("params_unit", "tokens_unit", "lr_unit"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above zero, got {getattr(self, name)}")
+            positive([getattr(self, name)], name)
 
     @property
     def ok(self) -> bool:
@@ -129,10 +130,11 @@ class LRLaw:
         return self.status == "ok"
 
     def lr(self, params: ArrayLike, tokens: ArrayLike) -> Array | float:
-        """Predicted LR at (`params`, `tokens`), broadcast together."""
-        n, d = np.asarray(params, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
-        out = self.lr_unit * self.c * (n / self.params_unit) ** -self.alpha * (d / self.tokens_unit) ** -self.beta
-        return float(out) if out.ndim == 0 else out
+        """Predicted LR at (`params`, `tokens`), broadcast together. ValueError unless both are above zero."""
+        n, d = (positive(np.ravel(v), k).reshape(np.shape(v)) for v, k in ((params, "params"), (tokens, "tokens")))
+        size, length = np.log(n / self.params_unit), np.log(d / self.tokens_unit)
+        out = np.exp(np.clip(math.log(self.lr_unit * self.c) - self.alpha * size - self.beta * length, -700, 700))
+        return float(out) if out.ndim == 0 else np.asarray(out)
 
     def predict(self, params: float, tokens: float, level: float = 0.9) -> LRPrediction:
         """The LR at one cell, an interval for its optimum and how far beyond the fitted range it is.
@@ -196,8 +198,11 @@ class LRLaw:
 
     @classmethod
     def from_json(cls, text: str) -> "LRLaw":
-        """The law of `to_json`'s text. ValueError for unknown or missing fields."""
-        data = json.loads(text)
+        """The law of `to_json`'s text. ValueError for other text and for unknown or missing fields."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"not an LR law: the text is not JSON ({error})") from error
         known = {f.name for f in fields(cls)}
         if not isinstance(data, dict) or not {"c", "alpha", "beta"} <= set(data):
             raise ValueError("not an LR law: an object with c, alpha and beta is needed")
@@ -251,11 +256,11 @@ def fit_lr_law(
     Raises ValueError for sizes, tokens or LRs that are not positive and for unequal lengths.
     """
     n, d = positive(params, "params"), positive(tokens, "tokens")
-    z = np.asarray(lr_opt, dtype=np.float64)
+    for name, unit in (("params_unit", params_unit), ("tokens_unit", tokens_unit), ("lr_unit", lr_unit)):
+        positive([unit], name)
+    z = optima_of(lr_opt, "lr_opt")
     same_length(params=n, tokens=d, lr_opt=z)
-    if (z <= 0).any():
-        raise ValueError(f"lr_opt must be above zero (NaN for a cell without an optimum), got {z.min()}")
-    s = None if stderr is None else np.atleast_1d(np.asarray(stderr, dtype=np.float64))
+    s = None if stderr is None else vector(np.atleast_1d(np.asarray(stderr)), "stderr")
     if s is not None:
         s = np.full(z.size, s[0]) if s.size == 1 else s
         same_length(lr_opt=z, stderr=s)
@@ -264,10 +269,12 @@ def fit_lr_law(
     keep = np.isfinite(z) & (True if s is None else np.isfinite(s))
     samples = None
     if draws is not None:
-        samples = np.asarray(draws, dtype=np.float64)
-        if samples.ndim != 2 or samples.shape[1] != z.size:
+        samples = losses_of(draws, "draws", axes=2)
+        if samples.shape[1] != z.size:
             raise ValueError(f"draws must have shape (draws, {z.size}), got {samples.shape}")
         samples = samples[:, keep] - math.log(lr_unit)
+        if not np.isfinite(samples).all():
+            raise ValueError("draws must be finite for every cell that has an optimum")
     law = _fit(
         n[keep] / params_unit, d[keep] / tokens_unit, np.log(z[keep] / lr_unit), None if s is None else s[keep], samples
     )
@@ -288,9 +295,12 @@ def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -
         )
     full = np.stack([np.ones_like(z), -np.log(n), -np.log(d)], 1)
     columns, status, message = _design(full)
-    x, error = full[:, columns], np.zeros_like(z) if s is None else s
+    x, error = full[:, columns], np.zeros_like(z) if s is None else np.minimum(s, 1e30)
     scatter = _scatter(x, z, error)
     theta, unit, w = _solve(x, z, error, scatter)
+    if np.abs(theta[1:]).max(initial=0.0) > STEEP:
+        nan, message = math.nan, f"exponents of {', '.join(f'{v:.3g}' for v in theta[1:])}: these optima follow no law"
+        return LRLaw(c=nan, alpha=nan, beta=nan, status="no_law", message=message, fitted=(), cells=z.size)
     residual = z - x @ theta
     covariance = np.zeros((3, 3))
     covariance[np.ix_(columns, columns)] = unit

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis._checks import Array
+from raylr.analysis._checks import Array, floats
 from raylr.analysis.quadratic import NOISE_DOF, SKEW_SD, QuadraticFit, QuadraticPrior
 
 MIN_CELLS = 3
@@ -31,7 +31,7 @@ def pooled_priors(fits: Sequence[QuadraticFit], features: ArrayLike) -> list[Qua
     `fits`: one a cell. `features`: (cells, k), as logarithms; k may be 0. Raises ValueError for another shape and for
     features that are not finite.
     """
-    x = np.asarray(features, dtype=np.float64)
+    x = floats(features, "features")
     if x.ndim != 2 or x.shape[0] != len(fits) or not np.isfinite(x).all():
         raise ValueError(f"features must be finite and of shape ({len(fits)}, k), got {x.shape}")
     ok = np.array([fit.ok and fit.curvature > 0 for fit in fits], dtype=bool)

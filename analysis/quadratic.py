@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis._checks import Array, level_of, positive, same_length, standard_errors, vector
+from raylr.analysis._checks import Array, level_of, losses_of, positive, same_length, standard_errors
 
 RELATIVE_NOISE = 5e-4
 """Noise of a loss where none is given: 0.05 % (two runs of one setting differ by 0.03-0.4 % on public curves)."""
@@ -124,7 +124,8 @@ class QuadraticFit:
         return min(low, self.upper_bound), min(high, self.upper_bound)
 
     def _crossing(self, i: int, j: int, limit: float) -> float:
-        share = (limit - self.profile[i]) / (self.profile[j] - self.profile[i])
+        one, other = math.sqrt(self.profile[i]), math.sqrt(self.profile[j])  # nearly straight, as the profile is not
+        share = (math.sqrt(limit) - one) / (other - one)
         return float(self.profile_x[i] + share * (self.profile_x[j] - self.profile_x[i]))
 
     def draws(self, count: int, rng: np.random.Generator) -> Array:
@@ -166,11 +167,13 @@ def fit_quadratic(
     `lr` and `loss`: flat arrays of one length, in any order; LRs may repeat (their scatter then informs the noise).
     `loss_stderr`: standard error of each loss, nats (scalar or flat); 0.05 % of the best loss is assumed without, and
     the residuals decide with it. NaN and inf losses are diverged runs. Three different LRs are needed, with a `prior`
-    one (its interval is then mostly the prior's). Raises ValueError for LRs that are not positive, for unequal lengths
-    and for arrays that are not flat.
+    one (its interval is then mostly the prior's). Raises ValueError for LRs that are not positive, for unequal lengths,
+    for arrays that are not flat and for a prior that is not a `QuadraticPrior`.
     """
+    if not (prior is None or isinstance(prior, QuadraticPrior)):
+        raise ValueError(f"prior must be a QuadraticPrior or None, got {type(prior).__name__}")
     x = np.log(positive(lr, "lr"))
-    y = vector(loss, "loss")
+    y = losses_of(loss, "loss")
     same_length(lr=x, loss=y)
     s = standard_errors(loss_stderr, y.size, "loss_stderr")
     order = np.lexsort((y, x))
@@ -181,7 +184,11 @@ def fit_quadratic(
     if distinct < (3 if prior is None else 1):
         need = "3 different LRs" if prior is None else "1 LR"
         return _failed("too_few", f"{distinct} usable LR(s): a quadratic needs {need} with a finite loss", bound)
-    noise = np.full(y.size, max(RELATIVE_NOISE * abs(float(y.min())), 1e-150)) if s is None else s
+    noise = (
+        np.full(y.size, max(RELATIVE_NOISE * abs(float(y.min())), 1e-12 * float(np.abs(y).max()), 1e-60))
+        if s is None
+        else s
+    )
     return _fit(x, y, noise, bound, prior, known=s is not None)
 
 
@@ -276,6 +283,8 @@ def _fit(x: Array, y: Array, noise: Array, bound: float, prior: QuadraticPrior |
     spare = max(x.size - 3, 0)
     scale = SHARED_ERROR * (NOISE_DOF + value) / (NOISE_DOF + spare)
     above = np.maximum(misfit - value, 0.0) / (max(scale, 1.0) if known else scale)
+    at = int(np.searchsorted(grid, opt))
+    grid, above = np.insert(grid, at, opt), np.insert(above, at, 0.0)
     status, message = _status(profile, opt, above, NOISE_DOF + spare)
     if status in ("edge_low", "edge_high"):
         step = np.diff(np.unique(x))[[0, -1]] if x[-1] > x[0] else np.ones(2)

@@ -43,10 +43,18 @@ def test_what_the_cells_cannot_tell_is_nan():
     scores = {s.family: s for s in compare_families(optimum(), params=same, tokens=D)}
     assert math.isnan(scores["params"].cv_rmse)
     assert math.isnan(scores["params"].exponents["params"])
+    assert scores["params"].status == "not_determined"
+    assert scores["params"].message == "all cells have nearly the same params"
+    assert scores["tokens"].ok
     assert math.isfinite(scores["tokens"].cv_rmse)
     one_group = compare_families(optimum(), params=N, tokens=D, groups=np.zeros(N.size), families=("constant",))[0]
     assert math.isnan(one_group.cv_rmse)
     assert math.isfinite(one_group.rmse)
+    assert one_group.status == "fit_only"
+    line = {s.family: s for s in compare_families(optimum()[:6], params=D[:6] / 20, tokens=D[:6])}
+    assert "cannot be told apart" in line["params_tokens"].message
+    few = compare_families(optimum()[:2], params=N[:2], tokens=D[:2], families=("params_tokens",))[0]
+    assert few.message == "2 cells with an optimum for 3 parameters"
 
 
 def test_failed_cells_are_left_out_and_errors_weigh():

@@ -34,7 +34,7 @@ SCATTER_DOF = 2.0
 DRIFT = 0.2
 """Standard deviation by which an exponent beyond the fitted range differs from that inside: on public tables of LRs the
 exponents between neighbouring sizes and budgets differ by that much."""
-STEEP = 30.0
+STEEP = 5.0
 """An exponent beyond this is none: cells that hardly differ in size have optima far apart."""
 EXPONENT_SD = 1.0
 """Standard deviation of an exponent that the design does not tell; published ones lie between -0.4 and 0.7."""
@@ -326,9 +326,9 @@ def _solve(x: Array, z: Array, error: Array, scatter: float) -> tuple[Array, Arr
     """Least squares with weights 1 / (error^2 + scatter^2): theta, its covariance and the weights."""
     w = 1 / (error**2 + scatter**2)
     root = np.sqrt(w)[:, None]
-    triangle = np.linalg.qr(x * root, mode="r")
+    q, triangle = np.linalg.qr(x * root)
     half = np.linalg.inv(triangle)
-    return half @ half.T @ (x.T @ (w * z)), half @ half.T, w
+    return half @ (q.T @ (root[:, 0] * z)), half @ half.T, w
 
 
 def _scatter(x: Array, z: Array, error: Array) -> float:
@@ -345,6 +345,8 @@ def _scatter(x: Array, z: Array, error: Array) -> float:
     plain = z - x @ np.linalg.lstsq(x, z, rcond=None)[0]
     low, high = SCATTER_DOF * SCATTER**2, SCATTER_DOF * SCATTER**2 + float(plain @ plain)
     log_low, log_high = 0.5 * math.log(low / dof) - 1e-6, 0.5 * math.log(high / dof) + 1e-6
+    while excess(log_high) > 0:  # rounding
+        log_high += 0.5
     return math.exp(float(optimize.brentq(excess, log_low, log_high, xtol=1e-10)))
 
 

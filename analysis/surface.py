@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis import _backtest, _progress
-from raylr.analysis._checks import Array, level_of, positive, same_length, vector
+from raylr.analysis._checks import Array, level_of, losses_of, positive, same_length
 from raylr.analysis.quadratic import QuadraticFit, fit_quadratic, weights
 
 MIN_LRS = 3
@@ -65,18 +65,19 @@ class LossSurface:
 
     def lr_opt(self, tokens: ArrayLike) -> Array | float:
         """Best LR at `tokens`, same shape; NaN where there is none. ValueError for tokens that are not above zero."""
-        t = positive(np.atleast_1d(np.asarray(tokens, dtype=np.float64)), "tokens")
+        t = positive(np.ravel(tokens), "tokens")
         out = np.array([self._optimum(float(d)) for d in t])
-        return float(out[0]) if np.ndim(tokens) == 0 else out
+        return float(out[0]) if np.ndim(tokens) == 0 else out.reshape(np.shape(tokens))
 
     def _optimum(self, tokens: float) -> float:
         if self.posterior is None:
             return math.nan
         fit = self.at(tokens)
         if fit.ok:
-            return fit.lr_opt
+            return min(fit.lr_opt, self.upper_bound)
         axis = self.axis()
-        return math.exp(self.centre + float(_lowest(axis, self._curve(axis, tokens).mean[None, :])[0]))
+        lowest = self.centre + float(_lowest(axis, self._curve(axis, tokens).mean[None, :])[0])
+        return min(math.exp(lowest), self.upper_bound)
 
     def at(self, tokens: float) -> QuadraticFit:
         """Eq. 2 through the losses that are predicted at `tokens` for the LRs that were run.
@@ -205,7 +206,7 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
     run whose last loss is NaN or inf has diverged: it bounds the optimum from above and nothing more; other NaN and inf
     losses are left out. Raises ValueError for LRs or tokens that are not positive and for unequal lengths.
     """
-    x, t, y = np.log(positive(lr, "lr")), positive(tokens, "tokens"), vector(loss, "loss")
+    x, t, y = np.log(positive(lr, "lr")), positive(tokens, "tokens"), losses_of(loss, "loss")
     same_length(lr=x, tokens=t, loss=y)
     if not t.size:
         return _failed("too_few", "no evaluations")

@@ -210,3 +210,31 @@ def test_units_and_order_change_no_prediction(seed, n, units):
     a, b = base.predict(5e8, 3e9), other.predict(5e8, 3e9)
     assert b.lr == pytest.approx(a.lr, rel=1e-6)
     assert np.array([b.lr_low, b.lr_high]) == pytest.approx(np.array([a.lr_low, a.lr_high]), rel=1e-4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    cells=st.lists(
+        st.tuples(
+            st.floats(1e3, 1e13), st.floats(1e3, 1e15), st.floats(1e-12, 1e3) | st.just(math.nan), st.floats(1e-9, 1e9)
+        ),
+        max_size=9,
+    ),
+    with_errors=st.booleans(),
+)
+def test_any_input_gives_a_status_and_ok_means_numbers(cells, with_errors):
+    n, d, lr, s = (np.array(v, dtype=float) for v in (zip(*cells, strict=True) if cells else ((), (), (), ())))
+    law = fit_lr_law(n, d, lr, stderr=s if with_errors else None)
+    assert law.status in {"ok", "one_size", "one_budget", "one_cell", "collinear", "no_law", "too_few"}
+    assert LRLaw.from_json(law.to_json()).status == law.status
+    if law.ok:
+        said = law.predict(1e9, 1e10)
+        assert 0 <= said.lr_low <= said.lr <= said.lr_high
+        assert np.isfinite([law.c, law.alpha, law.beta, law.rmse, law.scatter, said.lr]).all()
+
+
+def test_optima_that_jump_between_equal_cells_are_no_law():
+    law = fit_lr_law([1e8, 1.06e8, 1e8], [1e9, 1e9, 2e9], [1e-5, 1e-2, 1e-3])
+    assert law.status == "no_law"
+    assert "follow no law" in law.message
+    assert math.isnan(law.predict(1e9, 1e10).lr)

@@ -149,10 +149,11 @@ def load_engine(engine: Any, folder: Path) -> None:
 
 
 class RunFolder:
-    """The checkpoints of one run in one folder. Interrupted writes leave a hidden folder that the next run clears."""
+    """The checkpoints of one run in one folder, the last `keep` of them (None: all). Interrupted writes leave a hidden
+    folder that the next run clears."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, keep: int | None = KEEP) -> None:
+        self.path, self.keep = Path(path), keep
 
     def _all(self) -> list[Path]:
         return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
@@ -184,6 +185,6 @@ class RunFolder:
                 shutil.rmtree(doomed)
             work.rename(final)
             _sync(self.path)
-            for old in self._all()[KEEP:]:
+            for old in self._all()[self.keep :] if self.keep is not None else ():
                 shutil.rmtree(old)
         dist.barrier()

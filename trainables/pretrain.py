@@ -63,6 +63,8 @@ def train(
     stop_at: int | None = None,
     report: Report | None = None,
     run_dir: str | Path | None = None,
+    aside_dir: str | Path | None = None,
+    aside_at: Sequence[int] = (),
     resume_from: str | Path | None = None,
     checkpoint_reports: bool = False,
     threads: int | None = None,
@@ -74,6 +76,9 @@ def train(
 
     With `stop_at`, one of `eval_at`, only the first part of the same run is done, schedule and all: with a `run_dir` it
     leaves a checkpoint there, from which the same call with a later `stop_at` goes on.
+
+    Checkpoints at the token counts `aside_at` are put into `aside_dir`, one folder each, for whoever evaluates them and
+    takes them away; they are not the run's own and change nothing about it.
 
     With `run_dir` the run keeps checkpoints there; started again with the same settings it reports its earlier rows
     once more and goes on, bit for bit as if nothing had happened. `resume_from` (a checkpoint folder handed to
@@ -95,6 +100,12 @@ def train(
     end = tokens if stop_at is None else stop_at
     if end not in points:
         raise ValueError(f"stop_at={stop_at} is none of the evaluation points, eval_at={points}")
+    odd = [point for point in aside_at if point % train.batch_tokens or not 0 < point <= tokens]
+    if odd or (aside_at and aside_dir is None):
+        raise ValueError(
+            f"aside_at={list(aside_at)} must be whole batches of {train.batch_tokens} tokens, up to tokens={tokens}, "
+            f"and needs aside_dir (it is {aside_dir})"
+        )
     multipliers = {
         "lr_multipliers": dict(lr_multipliers or {}),
         "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
@@ -124,6 +135,7 @@ def train(
         "eval_seconds": 0.0,
     }
     folder = RunFolder(run_dir) if run_dir is not None else None
+    aside = RunFolder(aside_dir, keep=None) if aside_dir is not None else None
     start = Path(resume_from) if resume_from is not None else None
     if start is not None:
         state = read_state(start, identity, layout)
@@ -243,6 +255,8 @@ def train(
                     if folder is not None:
                         folder.save(engine, state)
                     break
+            if aside is not None and done in aside_at:
+                aside.save(engine, state)
             if folder is not None and (done == end or time.monotonic() - saved_at >= train.checkpoint_seconds):
                 folder.save(engine, state)
                 saved_at = time.monotonic()
@@ -295,7 +309,10 @@ def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> fl
 
 MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
 KEYS = frozenset(
-    ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "checkpoint_reports", *MULTIPLIERS)
+    (
+        *("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "aside_dir", "aside_at"),
+        *("checkpoint_reports", *MULTIPLIERS),
+    )
 )
 """What the config of `pretrain` may hold."""
 
@@ -319,9 +336,9 @@ def pretrain(config: dict[str, Any]) -> None:
 
     Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
     `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
-    run's own checkpoints, which survive a kill), `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and
-    `checkpoint_reports`: whether each report carries a checkpoint, so that a scheduler may pause the trial (default:
-    yes without `run_dir`).
+    run's own checkpoints, which survive a kill), `aside_dir` and `aside_at` (checkpoints for others, see `train`),
+    `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`: whether each report
+    carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
     With more than one worker the trial is a driver of Ray Train (see `raylr.trainables.workers`). Raises ValueError for
     an unknown key.
     """

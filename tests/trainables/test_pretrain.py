@@ -224,3 +224,17 @@ def test_importing_loads_nothing_heavy() -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_checkpoints_are_put_aside_and_change_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    plain = run(corpus.path)
+    rows = run(corpus.path, run_dir=tmp_path / "run", aside_dir=tmp_path / "aside", aside_at=[3 * BATCH, 5 * BATCH])
+    assert curve(rows) == curve(plain)
+    assert sorted(path.name for path in (tmp_path / "aside").iterdir()) == ["step-0000000003", "step-0000000005"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-0000000012"]
+    for bad in ([3 * BATCH + 1], [13 * BATCH]):
+        with pytest.raises(ValueError, match=r"aside_at=.* must be whole batches"):
+            run(corpus.path, aside_dir=tmp_path / "aside", aside_at=bad)
+    with pytest.raises(ValueError, match="needs aside_dir"):
+        run(corpus.path, aside_at=[BATCH])

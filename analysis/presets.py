@@ -1,11 +1,13 @@
 """Published LR laws, each with its units, range, schedule and source.
 
-Laws of the form c * N^-alpha * D^-beta are `LRLaw`s as the fitted ones; a batch rule, where the source has one, is in
-`schedule`. `verified` says whether the source's own text was seen. None comes with a covariance: their intervals are
-unknown, and where the range is not known it is None.
+Laws of the form c * N^-alpha * D^-beta are `LRLaw`s as the fitted ones (`get`); `other` has those of another form, and
+those of which too little is published for a number: these refuse to give one. A batch rule, where the source has one,
+is in `schedule`. `verified` says whether the source's own text was seen. None comes with a covariance: their intervals
+are unknown, and where the range is not known it is None.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from raylr.analysis._checks import one_of, positive
@@ -66,8 +68,6 @@ _LAWS = {
         source="OLMo-core, model ladder (N: non-embedding parameters)",
     ),
 }
-_KAPLAN = "kaplan2020"
-_DEEPSEEK = "deepseek2024"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,38 +82,66 @@ class OtherLaw:
     source: str
     verified: bool = False
     objective: str = "decayed"
+    why_not: str = ""
+    """Why it gives no LR; empty if it does."""
 
     def lr(self, params: float, tokens: float, *, flops_per_token: float | None = None) -> float:
         """LR at `params` (non-embedding) and `tokens`.
 
         `flops_per_token`: DeepSeek LLM's M, training FLOPs of a token without the embedding; 6 * params without. Raises
-        ValueError for values that are not above zero and where the formula gives no positive LR.
+        ValueError for values that are not above zero, where the formula gives no positive LR, and for a law of which
+        only the form is known.
         """
         n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
-        if self.name == _DEEPSEEK:
-            flops = 6 * n if flops_per_token is None else float(positive([flops_per_token], "flops_per_token")[0])
-            return float(0.3118 * (flops * d) ** -0.1250)
-        lr = 0.003239 - 0.0001395 * math.log(n)
+        m = 6 * n if flops_per_token is None else float(positive([flops_per_token], "flops_per_token")[0])
+        if self.name not in _FORMULAS:
+            raise ValueError(f"{self.name} gives no LR: {self.why_not}")
+        lr = _FORMULAS[self.name](n, d, m)
         if lr <= 0:
             raise ValueError(f"{self.formula} is not positive at {n:.3g} parameters: it holds below 1.2e10")
         return lr
 
 
+_FORMULAS: dict[str, Callable[[float, float, float], float]] = {
+    "kaplan2020": lambda n, d, m: 0.003239 - 0.0001395 * math.log(n),
+    "deepseek2024": lambda n, d, m: 0.3118 * (m * d) ** -0.1250,
+}
+"""LR from params, tokens and FLOPs a token."""
+
 _OTHERS = {
-    _KAPLAN: OtherLaw(
-        name=_KAPLAN,
-        formula="0.003239 - 0.0001395 ln N",
-        units="N: non-embedding parameters",
-        schedule="warmup of 3,000 steps, then cosine to 0",
-        source="Kaplan et al. 2020, arXiv 2001.08361, Eq. D.1, from a secondary source",
-    ),
-    _DEEPSEEK: OtherLaw(
-        name=_DEEPSEEK,
-        formula="0.3118 C^-0.1250, C = M D",
-        units="M: non-embedding FLOPs a token; C in FLOPs; batch 0.2920 C^0.3271 tokens",
-        schedule="multi-step",
-        source="DeepSeek LLM 2024, arXiv 2401.02954, Eq. 1, from a secondary source",
-    ),
+    law.name: law
+    for law in (
+        OtherLaw(
+            name="kaplan2020",
+            formula="0.003239 - 0.0001395 ln N",
+            units="N: non-embedding parameters",
+            schedule="warmup of 3,000 steps, then cosine to 0",
+            source="Kaplan et al. 2020, arXiv 2001.08361, Eq. D.1, from a secondary source",
+        ),
+        OtherLaw(
+            name="deepseek2024",
+            formula="0.3118 C^-0.1250, C = M D",
+            units="M: non-embedding FLOPs a token; C in FLOPs; batch 0.2920 C^0.3271 tokens",
+            schedule="multi-step",
+            source="DeepSeek LLM 2024, arXiv 2401.02954, Eq. 1, from a secondary source",
+        ),
+        OtherLaw(
+            name="bjorck2024",
+            formula="c N^-0.23 D^-0.32",
+            units="not known",
+            schedule="not known",
+            source="Björck et al. 2024, arXiv 2409.19913, from a secondary source",
+            why_not="its factor c and its units were not seen; take the exponents from `formula`",
+        ),
+        OtherLaw(
+            name="minicpm2024",
+            formula="0.01 at every N and D",
+            units="batch 1.21e9 / L^6.24 tokens, L: the loss in nats",
+            schedule="warmup, constant, decay",
+            source="MiniCPM 2024, arXiv 2404.06395, from a secondary source",
+            why_not="its 0.01 is a base LR under its own muP, not the LR of any weight",
+        ),
+    )
 }
 
 
@@ -124,11 +152,16 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> LRLaw:
     """The published law called `name`; ValueError with the nearest name for an unknown one."""
+    if name in _OTHERS:
+        law = _OTHERS[name]
+        raise ValueError(
+            f"{name} is not of the form c N^-alpha D^-beta but {law.formula}: presets.other({name!r}) has it"
+        )
     return _LAWS[one_of(name, _LAWS, "preset")]
 
 
 def other_names() -> tuple[str, ...]:
-    """Names that `other` knows: laws that are not of the form of Eq. 8."""
+    """Names that `other` knows: laws that are not of the form of Eq. 8, or of which only the form is known."""
     return tuple(sorted(_OTHERS))
 
 

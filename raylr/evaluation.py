@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -159,24 +159,10 @@ def evaluate(
         heard.planned(total, known)
         info = None
         if left:
-
-            def keep(subject: Subject, rows: list[Row]) -> None:
-                named = {"suite": subject.suite, "subject": subject.name, "data_hash": questions[subject].hash}
-                _append(out, [row | shared | named for row in rows])
-                heard.scored(subject, rows)
-
             heard.stage(f"Starting {backend}")
             (work / backend).mkdir()
-            info = _backend(backend)(
-                model.folder,
-                left,
-                data=data,
-                limit=limit,
-                batch_size=batch_size,
-                work=work / backend,
-                on_subject=keep,
-                **options,
-            )
+            given = {"data": data, "limit": limit, "batch_size": batch_size, "work": work / backend, **options}
+            info = _score_left(wanted, left, model.folder, out, heard, given)
             if known and info.engine != engine:
                 raise EvaluationError(
                     f"{known} of the questions were scored by {engine} before, the others by {info.engine} now; both "
@@ -260,6 +246,28 @@ class _Wanted:
         return best
 
 
+def _score_left(
+    wanted: _Wanted, left: Sequence[Subject], model: Path, out: Path, heard: EvaluationProgress, given: dict[str, Any]
+) -> RunInfo:
+    """Run the backend on the subjects that are left, and keep each as it comes."""
+    kept = len(wanted.questions) - len(left)
+
+    def keep(subject: Subject, rows: list[Row]) -> None:
+        nonlocal kept
+        named = {"suite": subject.suite, "subject": subject.name, "data_hash": wanted.questions[subject].hash}
+        with _lock(out):
+            questions_table(out).append([row | wanted.shared | named for row in rows])
+        kept += 1
+        heard.scored(subject, rows)
+
+    try:
+        return cast(RunInfo, _backend(wanted.shared["backend"])(model, left, on_subject=keep, **given))
+    except EvaluationError as error:
+        raise EvaluationError(
+            f"{error}; {kept} of {len(wanted.questions)} subjects are kept, run it again for the others"
+        ) from error
+
+
 def _backend(name: str) -> Any:
     if name == "opencompass":
         return eval_opencompass.score
@@ -276,11 +284,6 @@ def _engines(backend: str, options: dict[str, Any]) -> tuple[str, ...]:
     from raylr.trainables import eval_lm
 
     return tuple(eval_lm.engines(**given))
-
-
-def _append(out: Path, rows: Sequence[Row]) -> None:
-    with _lock(out):
-        questions_table(out).append(rows)
 
 
 @contextmanager

@@ -6,82 +6,43 @@ colours of one logarithmic scale in all pictures, sizes those of another.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raylr.analysis._drawing import ACCENT, GREY, Colour, mark_ticks, new_figure, size_colours, styled
 from raylr.analysis.laws import LRLaw, LRPrediction
 from raylr.analysis.studyfit import LEVEL, Cell, Check, Run, StudyFit
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _CURVE = 200
-_GREY = "#8a8f98"
-_ACCENT = "#c2410c"
-_STYLE: dict[str, Any] = {
-    "figure.dpi": 110,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e7e9ee",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10,
-    "legend.frameon": True,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "white",
-    "legend.fancybox": False,
-    "legend.fontsize": 8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "raylr",
-}
 
 
-Colour = tuple[float, float, float, float]
-Arguments = ParamSpec("Arguments")
-
-
-def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Draw in raylr's style, whatever the user's own settings are."""
-
-    @functools.wraps(draw)
-    def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
-        import matplotlib as mpl
-
-        settings: dict[Any, Any] = {**mpl.rcParamsDefault, **_STYLE, "backend": "agg"}
-        with mpl.rc_context(settings):
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-@_styled
+@styled
 def loss_curves(fit: StudyFit, size: str, budget: int) -> Figure:
     """Draw the loss of each LR at one size against tokens: points measured, lines Eq. 4 (paper, Figure 1(a)).
 
     The dashed vertical line of each curve marks where training stopped; right of it the line is a prediction, shaded
     with its 90 % interval.
     """
-    figure, axes = _figure(1, 1, width=5.6, height=4.0)
+    figure, axes = new_figure(1, 1, width=5.6, height=4.0)
     _draw_curves(axes[0], [run for run in fit.runs if run.size == size], budget)
     axes[0].set_title(f"Loss against tokens, size {size}")
     return figure
 
 
-@_styled
+@styled
 def all_loss_curves(fit: StudyFit, budget: int) -> Figure:
     """Draw `loss_curves` for every size side by side (paper, Figure 14)."""
     sizes = list(fit.surfaces)
     columns = min(3, len(sizes))
-    figure, axes = _figure(math.ceil(len(sizes) / columns), columns, width=4.4, height=3.6)
+    figure, axes = new_figure(math.ceil(len(sizes) / columns), columns, width=4.4, height=3.6)
     for ax, size in zip(axes, sizes, strict=False):
         _draw_curves(ax, [run for run in fit.runs if run.size == size], budget)
         ax.set_title(f"Size {size}")
@@ -90,15 +51,15 @@ def all_loss_curves(fit: StudyFit, budget: int) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
     """Draw the loss at `budget` against LR with its quadratic, for every size (paper, Figure 1(b)).
 
     Filled points were measured at the budget, hollow ones extrapolated from shorter runs; triangles are the optima with
     their 90 % intervals.
     """
-    figure, (ax,) = _figure(1, 1, width=5.6, height=4.0)
-    colours = _size_colours(len(fit.surfaces))
+    figure, (ax,) = new_figure(1, 1, width=5.6, height=4.0)
+    colours = size_colours(len(fit.surfaces))
     floor, ceiling = math.inf, -math.inf
     for (size, surface), colour in zip(fit.surfaces.items(), colours, strict=True):
         runs = [run for run in fit.runs if run.size == size and not run.diverged]
@@ -129,10 +90,10 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     """Draw the optima and the law over tokens, over both, and over parameters (paper, Figure 2)."""
-    figure, axes = _figure(1, 3, width=4.1, height=3.7)
+    figure, axes = new_figure(1, 3, width=4.1, height=3.7)
     known = [cell for cell in fit.cells if math.isfinite(cell.lr_opt)]
     _draw_over_tokens(axes[0], fit.law, known, prediction)
     _draw_plane(figure, axes[1], fit.law, known, prediction)
@@ -140,10 +101,10 @@ def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figure:
     """Draw the losses at the target size: at the predicted LR and at multiples of it."""
-    figure, axes = _figure(1, 2, width=4.6, height=3.6)
+    figure, axes = new_figure(1, 2, width=4.6, height=3.6)
     _draw_curves(axes[0], check.runs, check.tokens, power_laws=False)
     axes[0].set_title(f"Training at {size}")
     ax = axes[1]
@@ -152,11 +113,11 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
     finite = np.isfinite(losses)
     if check.quadratic.status in ("ok", "edge_low", "edge_high") and finite.sum() >= 3:
         grid = np.geomspace(lrs.min() / 1.2, lrs.max() * 1.2, _CURVE)
-        ax.plot(grid, check.quadratic.predict(grid), "-", color=_GREY, lw=1, label="Eq. 2 through the three")
+        ax.plot(grid, check.quadratic.predict(grid), "-", color=GREY, lw=1, label="Eq. 2 through the three")
     if math.isfinite(prediction.lr_low) and prediction.lr_high < math.inf:
         label = f"{prediction.level:.0%} interval of the prediction"
-        ax.axvspan(prediction.lr_low, prediction.lr_high, color=_ACCENT, alpha=0.12, lw=0, label=label)
-    ax.axvline(prediction.lr, color=_ACCENT, lw=1.2, ls="--", label=f"predicted {format_lr(prediction.lr)}")
+        ax.axvspan(prediction.lr_low, prediction.lr_high, color=ACCENT, alpha=0.12, lw=0, label=label)
+    ax.axvline(prediction.lr, color=ACCENT, lw=1.2, ls="--", label=f"predicted {format_lr(prediction.lr)}")
     ax.plot(lrs[finite], losses[finite], "o", color="black", ms=6, zorder=3)
     for lr, loss in zip(lrs[finite], losses[finite], strict=True):
         ax.annotate(f"{loss:.4f}", (lr, loss), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8)
@@ -212,7 +173,7 @@ def _draw_over_tokens(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: L
     ends = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
     sizes = list(dict.fromkeys(cell.size for cell in cells))
-    for size, colour in zip(sizes, _size_colours(len(sizes)), strict=True):
+    for size, colour in zip(sizes, size_colours(len(sizes)), strict=True):
         own = [cell for cell in cells if cell.size == size]
         _draw_cells(ax, [cell.tokens for cell in own], own, colour, size)
         ax.plot(grid, np.asarray(law.lr(own[0].params, grid)), "-", color=colour, lw=1.2)
@@ -227,7 +188,7 @@ def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: L
     ends = [cell.params for cell in cells] + ([prediction.params] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
     budgets = sorted({cell.tokens for cell in cells})
-    for budget, colour in zip(budgets, _size_colours(len(budgets), name="cividis"), strict=True):
+    for budget, colour in zip(budgets, size_colours(len(budgets), name="cividis"), strict=True):
         own = [cell for cell in cells if cell.tokens == budget]
         _draw_cells(ax, [cell.params for cell in own], own, colour, f"{format_count(budget)} tokens")
         ax.plot(grid, np.asarray(law.lr(grid, budget)), "-", color=colour, lw=1.2)
@@ -252,9 +213,9 @@ def _draw_prediction(
 ) -> None:
     low, high = (np.array([getattr(p, name) for p in band]) for name in ("lr_low", "lr_high"))
     centre = np.array([p.lr for p in band])
-    ax.plot(grid, centre, "--", color=_ACCENT, lw=1)
-    ax.fill_between(grid, np.maximum(low, centre / 30), np.minimum(high, centre * 30), color=_ACCENT, alpha=0.10, lw=0)
-    ax.plot(x, prediction.lr, "*", ms=13, color=_ACCENT, mec="black", mew=0.6, zorder=5, label="predicted")
+    ax.plot(grid, centre, "--", color=ACCENT, lw=1)
+    ax.fill_between(grid, np.maximum(low, centre / 30), np.minimum(high, centre * 30), color=ACCENT, alpha=0.10, lw=0)
+    ax.plot(x, prediction.lr, "*", ms=13, color=ACCENT, mec="black", mew=0.6, zorder=5, label="predicted")
 
 
 def _draw_plane(figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: LRPrediction | None) -> None:
@@ -270,7 +231,7 @@ def _draw_plane(figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[Cell], pre
     scale = {"cmap": "viridis", "vmin": z.min(), "vmax": z.max()}
     ax.scatter(params, tokens, c=np.log10(lrs), marker="^", s=46, edgecolors="white", zorder=3, **scale)
     if prediction:
-        ax.plot(prediction.params, prediction.tokens, "*", ms=14, color=_ACCENT, mec="white", zorder=4)
+        ax.plot(prediction.params, prediction.tokens, "*", ms=14, color=ACCENT, mec="white", zorder=4)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.grid(visible=False)
@@ -283,8 +244,8 @@ def _finish_log(ax: Axes, x: str, y: str, title: str, *, legend: bool = True) ->
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.set_title(title)
-    _ticks(ax.xaxis, format_count)
-    _ticks(ax.yaxis, _short_lr if y == "optimal learning rate" else format_count)
+    mark_ticks(ax.xaxis, format_count)
+    mark_ticks(ax.yaxis, _short_lr if y == "optimal learning rate" else format_count)
     if legend:
         ax.legend(loc="best")
 
@@ -292,27 +253,11 @@ def _finish_log(ax: Axes, x: str, y: str, title: str, *, legend: bool = True) ->
 def _lr_axis(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_xlabel("learning rate")
-    _ticks(ax.xaxis, _short_lr)
-
-
-def _ticks(axis: Axis, write: Callable[[float], str]) -> None:
-    """Mark 1, 2 and 5 of each decade of a logarithmic axis."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
-    axis.set_major_formatter(lambda value, _: write(value))
-    axis.set_minor_formatter(NullFormatter())
+    mark_ticks(ax.xaxis, _short_lr)
 
 
 def _short_lr(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-")
-
-
-def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _lr_colours(lrs: Sequence[float]) -> list[Colour]:
@@ -322,9 +267,3 @@ def _lr_colours(lrs: Sequence[float]) -> list[Colour]:
         return []
     low, high = math.log(min(lrs)), math.log(max(lrs))
     return [colormaps["turbo"](0.08 + 0.84 * ((math.log(lr) - low) / (high - low or 1))) for lr in lrs]
-
-
-def _size_colours(count: int, name: str = "viridis") -> list[Colour]:
-    from matplotlib import colormaps
-
-    return [colormaps[name](0.85 * i / max(count - 1, 1)) for i in range(count)]

@@ -280,7 +280,8 @@ def _stratum(name: str, frame: pd.DataFrame) -> _Stratum:
     n = len(frame)
     right = np.array([LETTERS.index(letter) for letter in gold])
     scores_n4 = frame[list(SCORES)].to_numpy(dtype=np.float64)
-    log_probs_n = scores_n4[np.arange(n), right] - np.logaddexp.reduce(scores_n4, axis=1)
+    best_n = scores_n4.max(axis=1)
+    log_probs_n = scores_n4[np.arange(n), right] - best_n - np.log(np.exp(scores_n4 - best_n[:, None]).sum(axis=1))
     said_4 = np.array([(said == letter).sum() for letter in LETTERS], dtype=np.float64)
     gold_4 = np.bincount(right, minlength=len(LETTERS)).astype(np.float64)
     mean = float(said_4 @ gold_4) / n

@@ -2,7 +2,8 @@
 
 A miss is the loss at the end less what the first part predicted for it, over the runs that compete, in units of what
 the best run gained in an e-fold of tokens at the end of that part, per e-fold ahead: -0.5 is a run that fell by half a
-gain more than predicted in each e-fold. Runs share it nearly whole, so each first part counts once.
+gain more than predicted in each e-fold. Runs share it nearly whole, so each first part counts once. The fit's own
+standard error foresees misses of some size; what goes beyond it is what the model does not know of itself.
 """
 
 import math
@@ -14,8 +15,8 @@ from raylr.analysis._checks import Array
 
 SHARES = (0.35, 0.5, 0.7)
 """Ends of the first parts, as shares of the tokens."""
-PRIOR_MISS = 0.3
-"""Root mean square miss before any is seen, worth one of them: a model that is wrong by a third of the gain."""
+PRIOR_MISS = 0.2
+"""Root mean square miss beyond the foreseen before any is seen, worth one of them: a fifth of the gain."""
 LEAST = 5
 """Fewest points of the best run's first part."""
 
@@ -23,8 +24,9 @@ Runs = dict[float, tuple[Array, Array, Array]]
 """ln lr -> ln(tokens / last tokens), loss and variance of its noise, each (n,), as `_progress.binned` gives them."""
 
 
-def misses(runs: Runs, least_runs: int, least_points: int) -> Array:
-    """The miss of each first part that is long enough to be fitted (at most one of each of `SHARES`,)."""
+def misses(runs: Runs, least_runs: int, least_points: int) -> tuple[Array, Array]:
+    """The miss of each first part that is long enough to be fitted (at most one of each of `SHARES`,), and the standard
+    error with which it was foreseen."""
     out = []
     for share in SHARES:
         cut = math.log(share)
@@ -41,15 +43,17 @@ def misses(runs: Runs, least_runs: int, least_points: int) -> Array:
             continue
         ends = np.array([[one - best, runs[one][0][-1] - cut, runs[one][1][-1]] for one in parts])
         rival = ends[ends[:, 2] <= ends[:, 2].min() + points.slope]
-        each = [
-            (y - _progress.curve(post, np.array([z]), x, _progress.amplitude(points, np.array([z]), x)).mean[0])
-            / (points.slope * x)
-            for z, x, y in rival
-        ]
-        out.append(float(np.mean(each)))
-    return np.array(out)
+        each = []
+        for z, x, y in rival:
+            there = np.array([z])
+            curve = _progress.curve(post, there, x, _progress.amplitude(points, there, x))
+            each.append([(y - curve.mean[0]) / (points.slope * x), curve.stderr[0] / (points.slope * x)])
+        out.append(np.mean(each, axis=0))
+    missed, foreseen = np.array(out).reshape(-1, 2).T
+    return missed, foreseen
 
 
-def size(missed: Array) -> float:
-    """Root mean square miss, with `PRIOR_MISS` as one more."""
-    return math.sqrt((PRIOR_MISS**2 + float(missed @ missed)) / (1 + missed.size))
+def size(missed: Array, foreseen: Array) -> float:
+    """Root mean square miss beyond the foreseen, with `PRIOR_MISS` as one more."""
+    beyond = np.maximum(missed**2 - foreseen**2, 0.0)
+    return math.sqrt((PRIOR_MISS**2 + float(beyond.sum())) / (1 + missed.size))

@@ -56,7 +56,8 @@ class LossSurface:
     centre: float = math.nan
     """ln lr of the best run."""
     miss: float = math.nan
-    """How wrong losses predicted from the first part of the runs were: gains of an e-fold, per e-fold (`_backtest`)."""
+    """How wrong losses predicted from the first part of the runs were, beyond the model's own standard error: gains of an
+    e-fold, per e-fold (`_backtest`)."""
 
     @property
     def ok(self) -> bool:
@@ -228,12 +229,12 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
     best = min(runs, key=lambda one: float(runs[one][1][-1]))
     points = _progress.assemble({one - best: run for one, run in runs.items()})
     above = [one for one in diverged if one > best]
-    missed = _backtest.misses(runs, MIN_LRS, MIN_POINTS)
+    missed, foreseen = _backtest.misses(runs, MIN_LRS, MIN_POINTS)
     surface = LossSurface(
         lrs=np.exp(np.array(list(runs))),
         tokens_range=(last * math.exp(min(run[0][0] for run in runs.values())), last),
         status="ok", message="", upper_bound=math.exp(min(above)) if above else math.inf, centre=best,
-        posterior=_progress.posterior(points) if points.slope > 0 else None, miss=_backtest.size(missed),
+        posterior=_progress.posterior(points) if points.slope > 0 else None, miss=_backtest.size(missed, foreseen),
     )  # fmt: skip
     if surface.posterior is None or not surface.posterior.weight.size:
         return replace(surface, posterior=None, status="not_falling", message="the loss of the best run does not fall")

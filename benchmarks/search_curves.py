@@ -66,15 +66,12 @@ def surface(curves: Curves, seed: int) -> Trace:
             runs[f"t{number}"] = curves.curve(config["lr"])
             spent += _go_on(search, f"t{number}", runs, 0.0)
             number += 1
-        if spent > begun:
             yield from _say(search, spent / curves.target)
         search.plan(no_more_trials=False)
-        between = spent
         for trial, left in runs.items():
             if search.wants(trial) and left:
                 spent += _go_on(search, trial, runs, _before(curves, left[0][0]))
-        if spent > between:
-            yield from _say(search, spent / curves.target)
+                yield from _say(search, spent / curves.target)
         if search.finished or spent == begun:
             return
 

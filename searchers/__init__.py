@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from raylr.searchers._posterior import ShapePrior
     from raylr.searchers.power_law_scheduler import PowerLawScheduler
     from raylr.searchers.quadratic_search import QuadraticSearch
+    from raylr.searchers.segment_search import SegmentSearch
     from raylr.searchers.surface_search import SurfaceSearch
 
 _HOME = {
@@ -21,11 +22,20 @@ _HOME = {
     "PowerLawScheduler": "power_law_scheduler",
     "QuadraticSearch": "quadratic_search",
     "Recommendation": "_policy",
+    "SegmentSearch": "segment_search",
     "ShapePrior": "_posterior",
     "SurfaceSearch": "surface_search",
 }
 
-__all__ = ["Cell", "PowerLawScheduler", "QuadraticSearch", "Recommendation", "ShapePrior", "SurfaceSearch"]
+__all__ = [
+    "Cell",
+    "PowerLawScheduler",
+    "QuadraticSearch",
+    "Recommendation",
+    "SegmentSearch",
+    "ShapePrior",
+    "SurfaceSearch",
+]
 
 
 def __getattr__(name: str) -> Any:

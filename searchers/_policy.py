@@ -110,6 +110,10 @@ class CellSearch:
             self._plan()
         return self.queue[0] if self.queue else None
 
+    def put(self, log_lr: float) -> None:
+        """Begin with this lr."""
+        self.queue.append(log_lr)
+
     def start(self) -> Run:
         """Hand out the next trial (call `next` before)."""
         run = Run(self.queue.pop(0))

@@ -1,27 +1,34 @@
 """Which tokens to spend next in one cell when runs can be frozen: on a new lr, or on more of an old one. No Ray.
 
 All runs of a cell share one model of the loss over lr and tokens (`raylr.analysis.fit_surface`). Runs stop at rungs,
-shares of the target tokens: a few lrs go to the first rung; then, round by round, a new lr is tried where the optimum
-at the target is expected and no run is near, or else the runs on either side of it go on to the next rung. As in
-`_policy`, a round is planned when all runs of the one before have stopped, so that timing has no say."""
+shares of the target tokens: a few lrs go to the first rung; then, round by round, the tokens go where they narrow the
+optimum at the target most (`raylr.analysis.foresight`), to a new lr or to more of one or two old ones. As in `_policy`,
+a round is planned when all runs of the one before have stopped, so that timing has no say."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from raylr.analysis import fit_surface
+from raylr.analysis import LossSurface, fit_surface
+from raylr.analysis.foresight import expected_variance
 from raylr.searchers._curves import Curve
 from raylr.searchers._policy import APART, EXTEND_MOST, EXTEND_STEP, LEVEL, Recommendation, readable
 from raylr.searchers._posterior import ShapePrior
 
 FIRST_RUNS = 4
 """Lrs of the first round: three determine a parabola, one more lets the surface see its own misfit."""
-GAP = 0.7
-"""The optimum wants a run within this of it, in ln lr: a factor of two."""
+PLACES = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
+"""Quantiles of the optimum at the target at which a new lr may begin."""
+NEAR = 0.3
+"""It is not begun closer than this, in ln lr, to an old one, of which more would say nearly the same."""
+WORTH = 0.2
+"""A search ends when the tokens of a full run would take away less than this share of the optimum's variance (a tenth
+of its standard deviation)."""
 NARROW = 0.5
 """Half the step in ln lr over which the curvature at the target is taken."""
 
@@ -38,6 +45,29 @@ class FrozenRun:
     """"active", "frozen" (it can go on), "ended", "diverged" or "void"."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What the next tokens of a cell may go to."""
+
+    thaw: Mapping[int, int]
+    """Frozen runs, and the rung to which each goes on."""
+    new: float | None = None
+    """ln lr of a new run."""
+    rung: int = 0
+    """Where that stops."""
+
+    def measured(self, cell: SurfaceCell) -> list[tuple[float, float]]:
+        """(lr, tokens) at which it ends."""
+        ends = [(cell.runs[i].log_lr, rung) for i, rung in self.thaw.items()]
+        ends += [(self.new, self.rung)] if self.new is not None else []
+        return [(math.exp(x), cell.rungs[rung] * cell.target) for x, rung in ends]
+
+    def tokens(self, cell: SurfaceCell) -> float:
+        """What it costs."""
+        more = sum(cell.rungs[rung] * cell.target - cell.runs[i].curve.tokens[-1] for i, rung in self.thaw.items())
+        return more + (cell.rungs[self.rung] * cell.target if self.new is not None else 0.0)
+
+
 @dataclass
 class SurfaceCell:
     """State of the search in one cell; what `_policy.CellSearch` is to final losses."""
@@ -47,19 +77,24 @@ class SurfaceCell:
     prior: ShapePrior
     target: float
     rungs: tuple[float, ...]
+    budget: float
+    """Most tokens, in runs to the target."""
     tolerance: float
     lr_factor: float
     max_trials: int
     extend: bool
     jitter: float = 0.0
     runs: list[FrozenRun] = field(default_factory=list)
-    queue: list[float] = field(default_factory=list)
-    """ln lr of new runs of this round that were not handed out yet."""
-    thaw: set[int] = field(default_factory=set)
-    """Frozen runs that are to go on."""
+    queue: list[tuple[float, int]] = field(default_factory=list)
+    """ln lr of new runs of this round that were not handed out yet, and the rung at which each stops."""
+    thaw: dict[int, int] = field(default_factory=dict)
+    """Frozen runs that are to go on, and the rung to which."""
     finished: bool = False
+    stuck: bool = False
+    """Whether it ended because no tokens were worth spending."""
     given: int = 0
-    _cached: tuple[tuple[tuple[int, str], ...], Any] | None = None
+    _cached: tuple[Any, LossSurface] | None = None
+    _said: tuple[Any, Recommendation] | None = None
 
     def pending(self) -> int:
         """Runs that are on, or about to go on."""
@@ -73,11 +108,16 @@ class SurfaceCell:
         """ln lr of the next new run, or None for now."""
         if not self.queue and not self.finished and self.pending() == 0:
             self._plan()
-        return self.queue[0] if self.queue else None
+        return self.queue[0][0] if self.queue else None
+
+    def put(self, log_lr: float) -> None:
+        """Begin with this lr."""
+        self.queue.append((log_lr, 0))
 
     def start(self) -> FrozenRun:
         """Begin the next new run."""
-        run = FrozenRun(self.queue.pop(0))
+        log_lr, rung = self.queue.pop(0)
+        run = FrozenRun(log_lr, rung=rung)
         self.runs.append(run)
         return run
 
@@ -93,7 +133,11 @@ class SurfaceCell:
             return "diverged"
         if run.curve.tokens[-1] >= self.target:
             return "complete"
-        return "freeze" if run.curve.tokens[-1] >= self.rungs[run.rung] * self.target else None
+        return "freeze" if run.curve.tokens[-1] >= self.end_of(index) else None
+
+    def end_of(self, index: int) -> float:
+        """Tokens at which a run stops next."""
+        return self.rungs[self.runs[index].rung] * self.target
 
     def freeze(self, index: int, can_go_on: bool) -> None:
         """A run stopped at its rung; `can_go_on`: it left a checkpoint."""
@@ -101,18 +145,17 @@ class SurfaceCell:
 
     def resume(self, index: int) -> None:
         """A frozen run goes on to the next rung."""
-        self.thaw.discard(index)
         run = self.runs[index]
-        run.state, run.rung = "active", min(run.rung + 1, len(self.rungs) - 1)
+        run.state, run.rung = "active", self.thaw.pop(index, min(run.rung + 1, len(self.rungs) - 1))
 
     def end(self, index: int, state: str) -> None:
         """A run ended: "ended", "diverged" or "void"."""
-        self.thaw.discard(index)
+        self.thaw.pop(index, None)
         self.runs[index].state = state
 
     def _plan(self) -> None:
         if not self.runs:
-            self.queue = self._first()[: self.max_trials]
+            self.queue = [(x, 0) for x in self._first()[: self.max_trials]]
             return
         said = self.recommend()
         if said.status == "ok":
@@ -122,21 +165,44 @@ class SurfaceCell:
         if said.lr is None or not usable:
             self._retry()
             return
-        optimum = math.log(said.lr)
-        near = min(abs(r.log_lr - optimum) for r in usable)
-        if near > GAP and len(self.runs) < self.max_trials:
-            self.queue = [readable(optimum)]
+        plan = self._best_plan()
+        if plan is None:
+            self.finished = self.stuck = True
             return
-        frozen = [i for i, r in enumerate(self.runs) if r.state == "frozen"]
-        below = [i for i in frozen if self.runs[i].log_lr <= optimum]
-        above = [i for i in frozen if self.runs[i].log_lr > optimum]
-        nearest = [min(side, key=lambda i: abs(self.runs[i].log_lr - optimum)) for side in (below, above) if side]
-        if nearest:
-            self.thaw = set(nearest)
-        elif near > 2 * APART and len(self.runs) < self.max_trials:
-            self.queue = [readable(optimum)]
-        else:
-            self.finished = True
+        self.thaw = dict(plan.thaw)
+        self.queue = [] if plan.new is None else [(plan.new, plan.rung)]
+
+    def _best_plan(self) -> Plan | None:
+        """What narrows the optimum most for its tokens; None where nothing is worth them."""
+        plans = [plan for plan in self._plans() if plan.tokens(self) <= self.left()]
+        if not plans:
+            return None
+        measured = [plan.measured(self) for plan in plans]
+        variance = expected_variance(self.surface(), self.target, [[], *measured])
+        rate = (variance[0] - variance[1:]) / np.array([plan.tokens(self) / self.target for plan in plans])
+        best = int(np.argmax(rate))
+        return plans[best] if rate[best] >= WORTH * variance[0] else None
+
+    def left(self) -> float:
+        """Tokens of the budget that are not spent yet."""
+        spent = sum(run.curve.tokens[-1] for run in self.runs if run.curve.tokens)
+        return (self.budget * self.target - spent) * (1 + 1e-9)
+
+    def _plans(self) -> list[Plan]:
+        """What may be done next: one or two frozen runs go on, a new lr begins, or one of each."""
+        on = [(i, rung) for i, run in enumerate(self.runs) if run.state == "frozen"
+              for rung in range(run.rung + 1, len(self.rungs))]  # fmt: skip
+        thaws = [Plan({i: rung}) for i, rung in on]
+        thaws += [Plan({i: r, j: q}) for i, r in on for j, q in on if i < j and r == q]
+        new = []
+        if len(self.runs) < self.max_trials:
+            low, high = self.window()
+            places = np.quantile(self.surface().optima(self.target), PLACES)
+            for x in sorted({readable(min(max(float(x), low), high)) for x in places}):
+                if all(abs(x - r.log_lr) > NEAR for r in self.runs):
+                    new += [Plan({}, x, rung) for rung in range(len(self.rungs))]
+        both = [Plan({i: r}, plan.new, plan.rung) for i, r in on for plan in new if plan.rung == 0]
+        return thaws + new + both
 
     def _first(self) -> list[float]:
         low, high = self.low, self.high
@@ -149,22 +215,25 @@ class SurfaceCell:
         return [readable(low + float(s) * (high - low)) for s in shares]
 
     def _retry(self) -> None:
-        """The surface says nothing yet: go on with all, or lower if all diverged."""
-        self.thaw = {i for i, r in enumerate(self.runs) if r.state == "frozen"}
+        """The surface says nothing yet: go on with all, or lower where some diverged."""
+        every = Plan({i: r.rung + 1 for i, r in enumerate(self.runs) if r.state == "frozen"})
+        if every.thaw and every.tokens(self) <= self.left():
+            self.thaw = dict(every.thaw)
+            return
         room = self.max_trials - len(self.runs)
-        if self.thaw or room <= 0:
-            self.finished = not self.thaw
+        if every.thaw or room <= 0 or not any(r.state == "diverged" for r in self.runs):
+            self.finished = self.stuck = True
             return
         lowest = min(r.log_lr for r in self.runs)
         floor = self.low - (EXTEND_MOST if self.extend else 0.0)
         if lowest - APART < floor:
             self.finished = True
             return
-        self.queue = [readable(max(floor, lowest - d)) for d in (0.5, 1.2)][:room]
+        self.queue = [(readable(max(floor, lowest - d)), 0) for d in (0.5, 1.2)][:room]
 
-    def surface(self) -> Any:
-        """The model of all runs so far (`LossSurface`)."""
-        key = tuple((len(r.curve.tokens), r.state) for r in self.runs)
+    def surface(self) -> LossSurface:
+        """The model of all runs so far."""
+        key = self._key()
         if self._cached is None or self._cached[0] != key:
             lr, tokens, loss = [], [], []
             for run in self.runs:
@@ -176,6 +245,10 @@ class SurfaceCell:
                 loss += losses
             self._cached = (key, fit_surface(lr, tokens, loss))
         return self._cached[1]
+
+    def _key(self) -> tuple[tuple[int, str], ...]:
+        """What everything that is computed here follows from."""
+        return tuple((len(r.curve.tokens), r.state) for r in self.runs)
 
     def window(self) -> tuple[float, float]:
         """The range, and what an extended search may try beyond the lrs tried so far, ln lr."""
@@ -208,11 +281,17 @@ class SurfaceCell:
 
     def _curvature(self, x: float) -> float:
         """Relative curvature of the loss at the target around ln lr = x."""
-        loss, _ = self.surface().loss(np.exp([x - NARROW, x, x + NARROW]), self.target)
+        loss = np.asarray(self.surface().loss(np.exp([x - NARROW, x, x + NARROW]), self.target)[0])
         return float((loss[0] - 2 * loss[1] + loss[2]) / (2 * NARROW**2 * max(abs(loss[1]), 1e-12)))
 
     def recommend(self) -> Recommendation:
         """What this cell would choose now at the target tokens."""
+        key = (self._key(), self.stuck)
+        if self._said is None or self._said[0] != key:
+            self._said = (key, self._recommend())
+        return self._said[1]
+
+    def _recommend(self) -> Recommendation:
         stopped = sum(r.state != "active" for r in self.runs)
         if not self.runs or stopped == 0:
             return Recommendation(None, None, None, None, None, "too_few", "no run has stopped yet", stopped)
@@ -236,6 +315,8 @@ class SurfaceCell:
                 f"expected regret {100 * regret:.3f} % (tolerance {100 * self.tolerance:.3f} %), "
                 f"interval within a factor {factor:.2f} (tolerance {self.lr_factor:.2f})"
             )
+            if self.stuck:
+                reason += "; no tokens that are left to spend would narrow it by a tenth per full run"
         lr = math.exp(x)
         loss, _ = surface.loss(lr, self.target)
         return Recommendation(lr, min(ends[0], lr), max(ends[1], lr), float(loss), regret, status, reason, stopped)

@@ -332,7 +332,7 @@ class QuadraticSearch(Searcher):
             if owner is cell:
                 log_lr = log_lr_of(lookup(point, self.lr_key), point, self.lr_key)
                 if reward is None:
-                    state.queue.append(log_lr)
+                    state.put(log_lr)
                 else:
                     self.add_evaluated_point(point, reward)
 

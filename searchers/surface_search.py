@@ -29,11 +29,11 @@ class SurfaceSearch(QuadraticSearch):
 
     Args:
         rungs: Shares of the target tokens at which runs stop; the last is 1.
+        budget: Most tokens of a cell, in runs to the target: the search ends before where no more tokens are worth it.
         cells: As for `QuadraticSearch`; each needs `tokens`, its target. None takes one cell, at `target`.
         target: Tokens at which the loss counts, for a search without cells.
         tolerance: Expected regret at the target, relative to the loss, at which a cell is finished (seeds of one
-            setting
-            differ by 0.1-0.4 %).
+            setting differ by 0.1-0.4 %).
         lr_tolerance: And the factor within which the 90 % interval must hold the best lr, to either side.
         **options: As for `QuadraticSearch`.
 
@@ -47,6 +47,7 @@ class SurfaceSearch(QuadraticSearch):
         mode: str | None = None,
         *,
         rungs: Sequence[float] = (0.2, 0.35, 0.6, 1.0),
+        budget: float = 3.0,
         cells: Sequence[Cell] | None = None,
         target: float | None = None,
         tolerance: float = 4e-3,
@@ -56,6 +57,9 @@ class SurfaceSearch(QuadraticSearch):
         self.rungs = tuple(float(r) for r in rungs)
         if not self.rungs or self.rungs[-1] != 1.0 or sorted(set(self.rungs)) != list(self.rungs) or self.rungs[0] <= 0:
             raise ValueError(f"rungs must rise from above 0 to 1, not {tuple(rungs)}")
+        if not budget > 0:
+            raise ValueError(f"budget, the most tokens of a cell in full runs, must be above 0, not {budget!r}")
+        self.budget = float(budget)
         cells = cells or [Cell("", tokens=target)]
         for cell in cells:
             if cell.tokens is None or not cell.tokens > 0:
@@ -139,9 +143,9 @@ class SurfaceSearch(QuadraticSearch):
 
     def plan(self, no_more_trials: bool) -> None:
         """Plan the next round of cells whose runs have all stopped."""
-        for state in list(self._searches.values()):
+        for state in self._surfaces.values():
             if no_more_trials:
-                cast(SurfaceCell, state).close()
+                state.close()
             state.next()
         if no_more_trials and all(s.finished for s in self._searches.values()):
             self._closed = True
@@ -164,15 +168,19 @@ class SurfaceSearch(QuadraticSearch):
 
     _closed = False
 
+    @property
+    def _surfaces(self) -> dict[str, SurfaceCell]:
+        return cast(dict[str, SurfaceCell], self._searches)
+
     def _find(self, trial_id: str) -> tuple[SurfaceCell, int] | None:
         where = self._trials.get(trial_id)
-        return None if where is None else (cast(SurfaceCell, self._searches[where[0]]), where[1])
+        return None if where is None else (self._surfaces[where[0]], where[1])
 
     def _new_cell(self, cell: Cell, prior: ShapePrior, jitter: float) -> CellSearch:
         assert self._domain is not None
         options = {k: v for k, v in self._settings.items() if k != "batch"}
         state = SurfaceCell(
             low=math.log(self._domain.low), high=math.log(self._domain.high), prior=prior, jitter=jitter,
-            target=float(cell.tokens or 0), rungs=self.rungs, **options,
+            target=float(cell.tokens or 0), rungs=self.rungs, budget=self.budget, **options,
         )  # fmt: skip
         return cast(CellSearch, state)

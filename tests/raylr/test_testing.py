@@ -5,7 +5,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from raylr.searchers import PowerLawScheduler, QuadraticSearch
+from raylr.searchers import PowerLawScheduler, QuadraticSearch, SegmentSearch, SurfaceSearch
 from raylr.testing import (
     SCHEDULER_CHECKS,
     SEARCHER_CHECKS,
@@ -25,6 +25,12 @@ def test_quadratic_search(check, seed, tmp_path):
 @pytest.mark.parametrize("check", SEARCHER_CHECKS.values(), ids=SEARCHER_CHECKS)
 def test_quadratic_search_in_a_limiter(check, tmp_path):
     check(lambda: ConcurrencyLimiter(QuadraticSearch(metric="loss", mode=None, batch=2), 3), tmp_path)
+
+
+@pytest.mark.parametrize("name", [n for n in SEARCHER_CHECKS if n != "maximises"])  # one report is no curve to go by
+@pytest.mark.parametrize("kind", [SurfaceSearch, SegmentSearch])
+def test_searches_over_curves(kind, name, tmp_path):
+    SEARCHER_CHECKS[name](lambda: kind(target=1000.0, seed=1), tmp_path)
 
 
 @pytest.mark.parametrize("check", SCHEDULER_CHECKS.values(), ids=SCHEDULER_CHECKS)

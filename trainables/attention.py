@@ -6,16 +6,19 @@ Shapes: B batch, T positions, H query heads, K key/value heads, d head size.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from raylr.trainables.kernels import BlockedAttention
 
-BLOCK_ROWS = 64
+BLOCK_ROWS = 32
 """Rows of a block of the CPU path, where T is a multiple of it: a block computes the columns up to its own end only."""
 
 
+@lru_cache(maxsize=8)
 def rope_tables(T: int, d: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines of positions 0..T-1, [T, 1, d] each, in fp32."""
     inverse = 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.float, device=device) / d))
@@ -32,7 +35,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def causal_attention(
     qkv: Tensor,
-    norms: tuple[Tensor, Tensor] | None,
+    norm: Tensor | None,
     eps: float,
     rope: tuple[Tensor, Tensor],
     heads: int,
@@ -40,24 +43,24 @@ def causal_attention(
 ) -> Tensor:
     """softmax(q·kᵀ/√d)·v over the past, after QK norm and RoPE: [B, T, H·d].
 
-    `qkv` [B, T, (H + 2K)·d] are the three projections side by side, `norms` the weights [d] of the RMS norms of q and k
-    (None: no norm). `documents` [B, T], if given: attention stays within equal numbers.
+    `qkv` [B, T, (H + 2K)·d] are the three projections side by side, `norm` [H + K, d] the weights of the RMS norms of
+    the query and key heads (None: no norm). `documents` [B, T], if given: attention stays within equal numbers.
     """
     B, T, _ = qkv.shape
-    q_norm, k_norm = norms or (None, None)
     if qkv.device.type == "cpu":
         blocks = T // BLOCK_ROWS if T % BLOCK_ROWS == 0 else 1
-        out: Tensor = BlockedAttention.apply(qkv, q_norm, k_norm, eps, *rope, documents, heads, blocks)
+        out: Tensor = BlockedAttention.apply(qkv, norm, eps, *rope, documents, heads, blocks)
         return out
     d = rope[0].shape[-1]
     kv_heads = (qkv.shape[-1] // d - heads) // 2
-    q, k, v = qkv.view(B, T, -1, d).split((heads, kv_heads, kv_heads), dim=2)
-    if norms is not None:
-        q, k = F.rms_norm(q, (d,), q_norm, eps), F.rms_norm(k, (d,), k_norm, eps)
+    qk, v = qkv.view(B, T, -1, d).split((heads + kv_heads, kv_heads), dim=2)
+    if norm is not None:
+        qk = F.rms_norm(qk, (d,), None, eps) * norm
     mask = None
     if documents is not None:
         past = torch.ones(T, T, dtype=torch.bool, device=qkv.device).tril()
         mask = (documents[:, None, :, None] == documents[:, None, None, :]) & past
-    q, k, v = rotate(q, *rope).transpose(1, 2), rotate(k, *rope).transpose(1, 2), v.transpose(1, 2)
+    q, k = rotate(qk, *rope).transpose(1, 2).split((heads, kv_heads), dim=1)
+    v = v.transpose(1, 2)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
     return out.transpose(1, 2).reshape(B, T, -1)

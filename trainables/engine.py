@@ -140,6 +140,8 @@ def running_engine(
     with quiet():
         config = engine_config(train, universal=universal)
         engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=config)
+        if train.stage == 0 and train.workers == 1:
+            engine.enable_backward_allreduce = False  # of one process with itself: 1 ms a step
         if train.expert_parallel > 1:
             engine.module.watch_routers()
         try:

@@ -10,6 +10,7 @@ size; E experts, k experts a token, f expert size, M = N·k rows sorted by exper
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return a @ b.t()
 
 
+def product_of_columns(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ·b of two tall matrices, [N, p] and [N, q]: the narrower one is transposed (oneDNN's first operand must be
+    contiguous, and copying a transposed matrix is slow)."""
+    return product(a.t(), b.t()) if a.shape[1] <= b.shape[1] else product(b.t(), a.t()).t()
+
+
 def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
     """Writes a·bᵀ to `out`; oneDNN's product cannot, and its copy is worth it for large products only."""
     if a.dtype == torch.float32 and a.numel() * b.shape[0] >= 2**22:
@@ -63,7 +70,7 @@ class Linear(Function):
         """See the class."""
         x, weight = ctx.saved_tensors
         grad = grad.flatten(0, -2)
-        return product(grad, weight.t()).view_as(x), product(grad.t(), x.flatten(0, -2).t())
+        return product(grad, weight.t()).view_as(x), product_of_columns(grad, x.flatten(0, -2))
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -108,7 +115,7 @@ class LinearCrossEntropy(Function):
             probs.scatter_add_(1, target, probs.new_full((1, 1), -1.0).expand_as(target))
             dlogits = probs.to(x.dtype)
             _product_into(dx[first : first + rows], dlogits, weight.t())
-            dw.add_(product(dlogits.t(), part.t()))
+            dw.add_(product_of_columns(dlogits, part))
         if dx is not None and dw is not None:
             ctx.save_for_backward(dx, dw)
         ctx.scale = 1.0 / N
@@ -127,18 +134,17 @@ class LinearCrossEntropy(Function):
 class BlockedAttention(Function):
     """Causal grouped-query attention by row blocks, from the projections on: QK norm, RoPE, softmax(q·kᵀ/√d)·v.
 
-    Forward takes qkv [B, T, (H + 2K)·d], the weights [d] of the norms of q and k (None: no norm) and their eps, cos and
-    sin [T, 1, d] in fp32, documents [B, T] or None (attention stays within equal numbers), H, and the number of row
-    blocks; it gives [B, T, H·d]. A block's rows see the columns up to its end only; the query heads of one key head are
-    stacked as rows of one product.
+    Forward takes qkv [B, T, (H + 2K)·d], the weights [H + K, d] of the norms of q and k side by side (None: no norm)
+    and their eps, cos and sin [T, 1, d] in fp32, documents [B, T] or None (attention stays within equal numbers), H,
+    and the number of row blocks; it gives [B, T, H·d]. A block's rows see the columns up to its end only; the query
+    heads of one key head are stacked as rows of one product.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         qkv: Tensor,
-        q_weight: Tensor | None,
-        k_weight: Tensor | None,
+        norm: Tensor | None,
         eps: float,
         cos: Tensor,
         sin: Tensor,
@@ -151,10 +157,13 @@ class BlockedAttention(Function):
         d = cos.shape[-1]
         K = (qkv.shape[-1] // d - heads) // 2
         rows = T // blocks
-        q, k, v = qkv.view(B, T, heads + 2 * K, d).split((heads, K, K), dim=2)
-        q, q_unit, q_scale = _norm_and_rotate(q, q_weight, eps, cos, sin)
-        k, k_unit, k_scale = _norm_and_rotate(k, k_weight, eps, cos, sin)
-        q = _to_blocks(q, K, blocks).mul_(d**-0.5)
+        cos, sin = (table.repeat(1, heads + K, 1) for table in (cos, sin))
+        for table in (cos, sin):
+            table[:, :heads] *= d**-0.5  # the scale of the scores, there and back
+        qk, v = qkv.view(B, T, heads + 2 * K, d).split((heads + K, K), dim=2)
+        qk, unit, scale = _norm_and_rotate(qk, norm, eps, cos, sin)
+        q, k = qk.split((heads, K), dim=2)
+        q = _to_blocks(q, K, blocks)
         k, v = (t.transpose(1, 2).reshape(B * K, T, d) for t in (k, v))
         future = torch.full((rows, rows), float("-inf"), dtype=q.dtype).triu_(1)
         out = torch.empty_like(q)
@@ -168,41 +177,45 @@ class BlockedAttention(Function):
                 scores.view(B, -1, rows, end).masked_fill_(other[:, None], float("-inf"))
             weights.append(torch.softmax(scores, -1, out=scores))
             torch.bmm(scores, v[:, :end], out=out[i])
-        ctx.save_for_backward(q, k, v, q_weight, k_weight, q_unit, q_scale, k_unit, k_scale, cos, sin, *weights)
+        ctx.save_for_backward(q, k, v, norm, unit, scale, cos, sin, *weights)
         ctx.heads = heads
         return _from_blocks(out, B, T, heads).reshape(B, T, -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """See the class."""
-        q, k, v, q_weight, k_weight, q_unit, q_scale, k_unit, k_scale, cos, sin, *weights = ctx.saved_tensors
+        q, k, v, norm, unit, scale, cos, sin, *weights = ctx.saved_tensors
         B, T, _ = grad.shape
         H, d = ctx.heads, q.shape[-1]
         K = k.shape[0] // B
         blocks, rows = len(weights), T // len(weights)
         grad = _to_blocks(grad.reshape(B, T, H, d), K, blocks)
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for i, p in enumerate(weights):
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        for i, p in reversed(list(enumerate(weights))):
             end = (i + 1) * rows
-            dv[:, :end].baddbmm_(p.transpose(1, 2), grad[i])
             dp = torch.bmm(grad[i], v[:, :end].transpose(1, 2))
             ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
             torch.bmm(ds, k[:, :end], out=dq[i])
-            dk[:, :end].baddbmm_(ds.transpose(1, 2), q[i])
-        dq = _from_blocks(dq.mul_(d**-0.5), B, T, H)
-        dk, dv = (t.view(B, K, T, d).transpose(1, 2) for t in (dk, dv))
+            for total, its, other in ((dv, p, grad[i]), (dk, ds, q[i])):
+                if end == T:
+                    torch.bmm(its.transpose(1, 2), other, out=total)
+                else:
+                    total[:, :end] += torch.bmm(its.transpose(1, 2), other)
+        dqk = grad.new_empty(B, T, H + K, d)
+        dqk[:, :, :H] = _from_blocks(dq, B, T, H)
+        dqk[:, :, H:], dv = (t.view(B, K, T, d).transpose(1, 2) for t in (dk, dv))
         dqkv = grad.new_empty(B, T, H + 2 * K, d)
-        out_q, out_k, out_v = dqkv.split((H, K, K), dim=2)
-        dq_weight = _norm_and_rotate_backward(dq, q_weight, q_unit, q_scale, cos, sin, out_q)
-        dk_weight = _norm_and_rotate_backward(dk, k_weight, k_unit, k_scale, cos, sin, out_k)
+        out_qk, out_v = dqkv.split((H + K, K), dim=2)
+        dnorm = _norm_and_rotate_backward(dqk, norm, unit, scale, cos, sin, out_qk)
         out_v.copy_(dv)
-        return dqkv.view(B, T, -1), dq_weight, dk_weight, None, None, None, None, None, None
+        return dqkv.view(B, T, -1), dnorm, None, None, None, None, None, None
 
 
 def _norm_and_rotate(
     x: Tensor, weight: Tensor | None, eps: float, cos: Tensor, sin: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """RoPE of RMSNorm(x) over the last dimension, [B, T, heads, d]; the normalised x and its scale for the way back."""
+    """RoPE of RMSNorm(x) over the last dimension, for x [B, T, heads, d], weight [heads, d] and tables [T, heads, d];
+    the normalised x and its scale for the way back."""
     y, unit, scale = _exact(x), None, None
     if weight is not None:
         unit, scale = _unit(y, eps)
@@ -249,11 +262,12 @@ def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _unit_backward(grad: Tensor, weight: Tensor, unit: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Writes the gradient of x through unit(x) · weight to `out` and returns that of the weight; `grad` is [..., d]."""
-    dweight = (grad * unit).flatten(0, -2).sum(0).to(weight.dtype)
-    grad = grad * weight
-    inward = (grad * unit).sum(-1, keepdim=True).div_(-unit.shape[-1])
-    torch.mul(grad.addcmul_(unit, inward), scale, out=out)
+    """Writes the gradient of x through unit(x) · weight to `out` and returns that of the weight; `grad` is [..., d],
+    the weight as many of its last dimensions as it has."""
+    along = grad * unit
+    dweight = along.view(-1, *weight.shape).sum(0).to(weight.dtype)
+    inward = along.mul_(weight).sum(-1, keepdim=True).div_(-unit.shape[-1])
+    torch.mul((grad * weight).addcmul_(unit, inward), scale, out=out)
     return dweight
 
 
@@ -302,8 +316,8 @@ class Mixture(Function):
         ctx: Any, x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, order: Tensor, counts: list[int]
     ) -> Tensor:
         """See the class."""
-        place, parts = _places(counts)
-        total = parts[-1].stop
+        place, sizes = _places(counts)
+        total = sum(sizes)
         back = torch.empty_like(order)
         back[order] = place
         back = back.view_as(weights)
@@ -313,15 +327,15 @@ class Mixture(Function):
         scale[place] = weights.reshape(-1).index_select(0, order)
         rows = x.index_select(0, token)
         gate_up_rows = x.new_empty(total, gate_up.shape[1])
-        for e, part in enumerate(parts):
-            _product_into(gate_up_rows[part], rows[part], gate_up[e])
+        for out, part, weight in zip(gate_up_rows.split(sizes), rows.split(sizes), gate_up.unbind(), strict=True):
+            _product_into(out, part, weight)
         gate, up = gate_up_rows.chunk(2, -1)
         inner = F.silu(gate).mul_(up)
         y = torch.empty_like(rows)
-        for e, part in enumerate(parts):
-            _product_into(y[part], inner[part], down[e])
+        for out, part, weight in zip(y.split(sizes), inner.split(sizes), down.unbind(), strict=True):
+            _product_into(out, part, weight)
         ctx.save_for_backward(rows, gate_up, down, token, scale[:, None], back, gate_up_rows, inner)
-        ctx.parts = parts
+        ctx.sizes = sizes
         return _weighted_sum(back, y, weights)
 
     @staticmethod
@@ -330,34 +344,33 @@ class Mixture(Function):
         rows, gate_up, down, token, scale, back, gate_up_rows, inner = ctx.saved_tensors
         dy = grad.index_select(0, token)
         dinner, ddown, dgate_up = torch.empty_like(inner), torch.empty_like(down), torch.empty_like(gate_up)
-        for e, part in enumerate(ctx.parts):
-            _product_into(dinner[part], dy[part], down[e].t())
+        dy_parts, rows_parts = dy.split(ctx.sizes), rows.split(ctx.sizes)
+        for out, part, weight in zip(dinner.split(ctx.sizes), dy_parts, down.unbind(), strict=True):
+            _product_into(out, part, weight.t())
         dweights = (dinner * inner).sum(-1).index_select(0, back.view(-1)).view_as(back)
         inner = inner * scale
-        for e, part in enumerate(ctx.parts):
-            _product_into(ddown[e], dy[part].t(), inner[part].t())
+        for out, part, other in zip(ddown.unbind(), dy_parts, inner.split(ctx.sizes), strict=True):
+            _product_into(out, part.t(), other.t())
         dinner.mul_(scale)
         gate, up = gate_up_rows.chunk(2, -1)
         drows_inner = torch.empty_like(gate_up_rows)
         dgate, dup = drows_inner.chunk(2, -1)
         torch.mul(dinner, F.silu(gate), out=dup)
         torch.ops.aten.silu_backward(dinner.mul_(up), gate, grad_input=dgate)
-        drows = dy
-        for e, part in enumerate(ctx.parts):
-            _product_into(drows[part], drows_inner[part], gate_up[e].t())
-            _product_into(dgate_up[e], drows_inner[part].t(), rows[part].t())
-        return _weighted_sum(back, drows, None), dgate_up, ddown, dweights, None, None
+        for drows, dweight, part, other, weight in zip(
+            dy_parts, dgate_up.unbind(), drows_inner.split(ctx.sizes), rows_parts, gate_up.unbind(), strict=True
+        ):
+            _product_into(drows, part, weight.t())
+            _product_into(dweight, part.t(), other.t())
+        return _weighted_sum(back, dy, None), dgate_up, ddown, dweights, None, None
 
 
-def _places(counts: list[int]) -> tuple[Tensor, list[slice]]:
-    """Where each of the M sorted rows stands among the padded ones, [M], and each expert's slice of those."""
-    parts, shifts, first, taken = [], [], 0, 0
-    for count in counts:
-        padded = max(PADDING, -(-count // PADDING) * PADDING)
-        parts.append(slice(first, first + padded))
-        shifts.append(first - taken)
-        first, taken = first + padded, taken + count
-    return torch.arange(taken) + torch.repeat_interleave(torch.tensor(shifts), torch.tensor(counts)), parts
+def _places(counts: list[int]) -> tuple[Tensor, list[int]]:
+    """Where each of the M sorted rows stands among the padded ones, [M], and each expert's number of those."""
+    sizes = [max(PADDING, -(-count // PADDING) * PADDING) for count in counts]
+    padding_before = [0, *itertools.accumulate(size - count for size, count in zip(sizes, counts, strict=True))][:-1]
+    shifts = torch.repeat_interleave(torch.tensor(padding_before), torch.tensor(counts))
+    return torch.arange(sum(counts)) + shifts, sizes
 
 
 def _weighted_sum(back: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:

@@ -54,7 +54,7 @@ class Attention(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         h, d = spec.hidden_size, spec.head_dim
-        self.heads, self.eps = spec.heads, spec.rms_norm_eps
+        self.heads, self.kv_heads, self.eps = spec.heads, spec.kv_heads, spec.rms_norm_eps
         self.q_proj = nn.Linear(h, spec.heads * d, bias=False)
         self.k_proj = nn.Linear(h, spec.kv_heads * d, bias=False)
         self.v_proj = nn.Linear(h, spec.kv_heads * d, bias=False)
@@ -65,8 +65,11 @@ class Attention(nn.Module):
     def forward(self, x_BTh: Tensor, rope: tuple[Tensor, Tensor], documents_BT: Tensor | None) -> Tensor:
         """[B, T, h]."""
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        norms = (self.q_norm.weight, self.k_norm.weight) if self.q_norm and self.k_norm else None
-        out = causal_attention(linear(x_BTh, weight), norms, self.eps, rope, self.heads, documents_BT)
+        norm = None
+        if self.q_norm and self.k_norm:
+            queries, keys = self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)
+            norm = torch.cat((queries, keys))
+        out = causal_attention(linear(x_BTh, weight), norm, self.eps, rope, self.heads, documents_BT)
         return linear(out, self.o_proj.weight)
 
 
@@ -106,7 +109,8 @@ class Router(nn.Module):
 
     def forward(self, x_Nh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities [N, E] in fp32, weights [N, k] in x's type, experts [N, k]."""
-        probs_NE = F.softmax(linear(x_Nh, self.weight), -1, dtype=torch.float32)
+        logits_EN = linear(x_Nh, self.weight).t().contiguous()
+        probs_NE = F.softmax(logits_EN, 0, dtype=torch.float32).t()
         if self.biased:
             experts_Nk = torch.topk(probs_NE + self.steps * self.rate, self.top_k, -1).indices
             weights_Nk = probs_NE.gather(-1, experts_Nk)

@@ -11,17 +11,17 @@ def test_equals_sdpa(T: int, normed: bool, packed: bool) -> None:
     torch.manual_seed(0)
     B, H, K, d = 2, 4, 2, 16
     qkv, rope = torch.randn(B, T, (H + 2 * K) * d), rope_tables(T, d, 1e6, torch.device("cpu"))
-    norms = (torch.rand(d), torch.rand(d)) if normed else None
+    norm = torch.rand(H + K, d) if normed else None
     documents = torch.randint(0, 2, (B, T)).cumsum(1) if packed else None
     q, k, v = qkv.view(B, T, -1, d).split((H, K, K), dim=2)
-    if norms is not None:
-        q, k = F.rms_norm(q, (d,), norms[0], 1e-6), F.rms_norm(k, (d,), norms[1], 1e-6)
+    if norm is not None:
+        q, k = F.rms_norm(q, (d,), None, 1e-6) * norm[:H], F.rms_norm(k, (d,), None, 1e-6) * norm[H:]
     mask = torch.ones(T, T, dtype=torch.bool).tril()
     if documents is not None:
         mask = mask & (documents[:, None, :, None] == documents[:, None, None, :])
     q, k, v = rotate(q, *rope).transpose(1, 2), rotate(k, *rope).transpose(1, 2), v.transpose(1, 2)
     want = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2).reshape(B, T, -1)
-    assert torch.allclose(causal_attention(qkv, norms, 1e-6, rope, H, documents), want, atol=1e-5)
+    assert torch.allclose(causal_attention(qkv, norm, 1e-6, rope, H, documents), want, atol=1e-5)
 
 
 def test_rope_depends_on_distance_alone() -> None:

@@ -356,7 +356,7 @@ def pretrain(config: dict[str, Any]) -> None:
 
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint is not None else nullcontext() as folder:
-        train(**given, report=report, resume_from=folder, threads=_threads())
+        train(**given, report=report, resume_from=folder, threads=trial_threads())
 
 
 def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> dict[str, float]:
@@ -365,7 +365,7 @@ def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> di
     return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
 
 
-def _threads() -> int:
+def trial_threads() -> int:
     """CPU threads of this trial: what Ray gave it, at least one."""
     from ray import tune
 

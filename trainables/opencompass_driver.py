@@ -267,8 +267,10 @@ def serve(path: str, descriptor: str, carry_out: Callable[[dict[str, Any], Any],
         try:
             carry_out(request, tell)
         except Exception as error:
-            tell(event="failed", where=where, error=f"{type(error).__name__}: {error}")
-            traceback.print_exc()
+            try:
+                traceback.print_exc()
+            finally:  # whether or not there is room for it on the disk
+                tell(event="failed", where=where, error=f"{type(error).__name__}: {error}")
             return 1
     return 0
 

@@ -47,8 +47,10 @@ UNEVEN = (
 _SHOWN_VERSIONS = ("python", "opencompass", "torch", "transformers", "lmdeploy")
 
 
-def engines(engine: str, device: str, dtype: str, *, allow_fallback: bool) -> tuple[str, ...]:
-    """Return the names of the engines that may compute for these options, as they are recorded with every question."""
+def engines(
+    *, engine: str = "transformers", device: str = "cpu", dtype: str = "float32", allow_fallback: bool = False
+) -> tuple[str, ...]:
+    """Return the names of the engines that may compute for these options of `score`, as every question records them."""
     plain = f"transformers-{device}-{dtype}"
     if engine == "transformers":
         return (plain,)

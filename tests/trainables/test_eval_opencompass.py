@@ -204,12 +204,13 @@ def test_another_engine_runs_only_if_that_is_allowed(
     else:
         engine = opencompass_driver.build_model(request)[2]
         assert engine == outcome
-        assert engine in engines("turbomind", "cpu", "float32", allow_fallback=allowed)
+        assert engine in engines(engine="turbomind", allow_fallback=allowed)
 
 
 def test_the_names_of_engines() -> None:
-    assert engines("transformers", "cuda", "bfloat16", allow_fallback=True) == ("transformers-cuda-bfloat16",)
-    assert engines("turbomind", "cuda", "bfloat16", allow_fallback=False) == ("turbomind",)
+    assert engines() == (PLAIN,) == engines(allow_fallback=True)
+    assert engines(device="cuda", dtype="bfloat16") == ("transformers-cuda-bfloat16",)
+    assert engines(engine="turbomind") == ("turbomind",)
 
 
 def test_what_losses_were_divided_by() -> None:

@@ -84,17 +84,16 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 class LinearCrossEntropy(Function):
     """Mean cross-entropy of softmax(x·Wᵀ) and mean squared log-partition, without holding all logits.
 
-    Forward (x [N, h], weight [V, h], labels [N], z) gives (total = cross_entropy + z · mean lse², cross_entropy), in
-    fp32. The gradients are made in the forward pass, block by block, and scaled in the backward pass; those of the
-    second output are none.
+    Forward (x [N, h], weight [V, h], labels [N], z, needed) gives (total = cross_entropy + z · mean lse²,
+    cross_entropy), in fp32. The gradients are made in the forward pass if they are `needed`, block by block, and scaled
+    in the backward pass; those of the second output are none.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, z: float) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, z: float, needed: bool) -> tuple[Tensor, Tensor]:
         """See the class."""
         N, V = x.shape[0], weight.shape[0]
         rows = max(64, LOGIT_BYTES // (4 * V))
-        needed = any(ctx.needs_input_grad[:2])
         exact = torch.promote_types(x.dtype, torch.float32)
         dx = torch.empty_like(x) if needed else None
         dw = torch.zeros_like(weight, dtype=exact) if needed else None
@@ -124,11 +123,18 @@ class LinearCrossEntropy(Function):
         return cross_entropy + z * squares / N if z else cross_entropy.clone(), cross_entropy
 
     @staticmethod
-    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         """See the class."""
         dx, dw = ctx.saved_tensors
         scale = (grad_total * ctx.scale).item()
-        return dx * scale, (dw * scale).to(dx.dtype), None, None
+        return dx * scale, (dw * scale).to(dx.dtype), None, None, None
+
+
+def cross_entropy(x: Tensor, weight: Tensor, labels: Tensor, z: float = 0.0) -> tuple[Tensor, Tensor]:
+    """`LinearCrossEntropy` of x [N, h], weight [V, h] and labels [N], without its gradients where none are asked for
+    (validation: a third of the products)."""
+    total, mean = LinearCrossEntropy.apply(x, weight, labels, z, torch.is_grad_enabled())
+    return total, mean
 
 
 class BlockedAttention(Function):

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from raylr.trainables.attention import causal_attention, rope_tables
 from raylr.trainables.experts import mixture
-from raylr.trainables.kernels import LinearCrossEntropy, RMSNormalise, linear
+from raylr.trainables.kernels import RMSNormalise, cross_entropy, linear
 from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec
 
 
@@ -277,13 +277,11 @@ class Qwen3MoE(nn.Module):
         x_BTh, loads, probs = self.model(ids_BT, documents_BT)
         if labels_BT is None:
             return linear(x_BTh, self.lm_head.weight)
-        total, cross_entropy = LinearCrossEntropy.apply(
-            x_BTh.flatten(0, 1), self.lm_head.weight, labels_BT.reshape(-1), self.z_loss
-        )
-        aux = balance_loss(loads, probs, ids_BT.numel()) if loads else cross_entropy.new_zeros(())
+        total, mean = cross_entropy(x_BTh.flatten(0, 1), self.lm_head.weight, labels_BT.reshape(-1), self.z_loss)
+        aux = balance_loss(loads, probs, ids_BT.numel()) if loads else mean.new_zeros(())
         if self.spec.balance == "loss" and self.spec.aux_loss and loads:
             total = total + self.spec.aux_loss * aux
-        return Losses(total, cross_entropy.detach(), aux.detach())
+        return Losses(total, mean.detach(), aux.detach())
 
 
 def balance_loss(loads: list[Tensor], probs: list[Tensor], tokens: int) -> Tensor:

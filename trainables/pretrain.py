@@ -284,7 +284,7 @@ def validation_batches(corpus: Corpus, train: TrainSpec, rank: int) -> list[tupl
 
     stream = Windows(corpus.validation, train.seq_len)
     each = math.ceil(train.validation_tokens / (train.seq_len * train.workers))
-    micro = train.micro_batch or train.sequences_per_worker
+    micro = 2 * (train.micro_batch or train.sequences_per_worker)  # nothing is kept for a backward pass
     mine = stream.batch(rank * each, each)
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     return [model_inputs(mine[first : first + micro], corpus, train, device) for first in range(0, each, micro)]

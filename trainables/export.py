@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.trainables import metrics
@@ -147,9 +150,17 @@ def export_checkpoint(
         if target.exists():
             target.rmdir()
         work.rename(target)
+    except SafetensorError as error:
+        raise _system_error(error, target) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _system_error(error: SafetensorError, target: Path) -> Exception:
+    """What the system said, which safetensors hides in a text: such as "… (os error 28)" for a full disk."""
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(target)) if found else error
 
 
 def position(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_runs import BATCH, MODEL, run, train_spec
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -221,11 +222,12 @@ def test_a_folder_is_kept_or_refused_never_overwritten(
         export_checkpoint(checkpoint, tmp_path / "mine")
 
     def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("huggingface_hub.save_torch_state_dict", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as error:
         export_checkpoint(checkpoint, tmp_path / "full")
+    assert (error.value.errno, error.value.filename) == (28, str(tmp_path / "full"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "mine"]
 
 

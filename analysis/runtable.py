@@ -4,7 +4,7 @@ A table is a folder. Every append writes one new fragment under a temporary name
 a reader sees whole fragments only. Rows are identified by key columns: a row whose key is already there is not written
 again, so that a run which is repeated after a kill leaves every evaluation in the table exactly once.
 
-Two tables make a study: `evaluations` (one row per evaluation) and `trials` (one row per ended trial).
+Two tables make a study: `evaluations` (one row per evaluation) and `trials` (one row per end of a trial).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVALUATION_SCHEMA = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-TRIAL_KEY = ("trial",)
+TRIAL_KEY = ("trial", "tokens")  # a run that was stopped on its way and went on has a row for each of its ends
 TRIAL_SCHEMA = pa.schema(
     [
         ("trial", pa.string()),
@@ -49,7 +49,7 @@ TRIAL_SCHEMA = pa.schema(
         ("tokens", pa.int64()),  # reached
         ("target_tokens", pa.int64()),
         ("flops", pa.float64()),
-        ("status", pa.string()),  # "completed", "truncated", "pruned", "diverged" or "error"
+        ("status", pa.string()),  # "completed", "frozen" (may go on), "truncated", "pruned" or "diverged"
         ("loss", pa.float64()),  # last measured
         ("target_loss", pa.float64()),  # at target_tokens: measured, or extrapolated where truncated
         ("target_loss_stderr", pa.float64()),

@@ -163,6 +163,8 @@ def _outcome(row: Mapping[str, Any]) -> str:
     match row["status"]:
         case "completed":
             return f"loss {row['loss']:.4f} at {tokens}"
+        case "frozen":
+            return f"loss {row['loss']:.4f} at {tokens}, may go on"
         case "truncated":
             stderr = row["target_loss_stderr"]
             expected = f"{row['target_loss']:.4f} ± {stderr:.4f} at {format_count(row['target_tokens'])}"

@@ -62,10 +62,14 @@ class LRRange(_Spec):
 class SearchSpec(_Spec):
     """How the LRs of each size are searched."""
 
+    method: Literal["quadratic", "surface"] = "quadratic"
+    """"quadratic": each LR is run to the largest budget (less what `truncate` saves), and the next follows from the
+    final losses. "surface": runs stop on their way and go on only where the loss over LR and tokens says that it
+    narrows the optimum; for runs that are long enough to follow a power law."""
     max_trials: int = Field(default=6, ge=3)
     """At most this many runs a size."""
     tolerance: float = Field(default=1e-3, gt=0)
-    """Stop a size when the predicted regret of its LR, relative to the loss, is below this."""
+    """Stop a size when the predicted regret of its LR, relative to the loss, is below this (4e-3 for the surface)."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
     truncate: bool = True
@@ -74,6 +78,23 @@ class SearchSpec(_Spec):
     """Never stop a run that trains normally before this fraction of its budget."""
     loss_tolerance: float = Field(default=1e-2, gt=0)
     """Stop a run when the standard error of its extrapolated loss, relative to the loss, is below this."""
+    rungs: tuple[float, ...] = (0.2, 0.35, 0.6, 1.0)
+    """Shares of the largest budget at which runs of the surface's search stop, each at the next evaluation."""
+    budget: float = Field(default=3.0, gt=0)
+    """Most tokens that the surface's search spends on a size, in runs to the largest budget."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tolerance_of_the_surface(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("method") == "surface":
+            return {"tolerance": 4e-3, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> Self:
+        if not self.rungs or self.rungs[0] <= 0 or self.rungs[-1] != 1 or sorted(set(self.rungs)) != list(self.rungs):
+            raise ValueError(f"rungs must rise from above 0 to 1, got {list(self.rungs)}")
+        return self
 
 
 class TargetSpec(_Spec):

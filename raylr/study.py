@@ -36,6 +36,7 @@ from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.trainables.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from raylr.searchers import QuadraticSearch
     from raylr.searchers.optuna import FinishedRun
 
 SPEC_FILE = "spec.yaml"
@@ -122,22 +123,30 @@ class FittingStudy:
         )
 
     def finished_runs(self) -> list[FinishedRun]:
-        """Return the search's ended runs with their curves, as `raylr.searchers.optuna.export` takes them."""
+        """Return the search's ended runs with their curves, as `raylr.searchers.optuna.export` takes them.
+
+        The loss of a run that was frozen on its way is that of its size's surface at the largest budget."""
         from raylr.searchers.optuna import FinishedRun
+        from raylr.tuning import FROZEN
 
         curves: dict[str, list[tuple[float, float]]] = {}
         for row in self.evaluations.read(columns=["trial", "tokens", "loss"]).to_pylist():
             curves.setdefault(row["trial"], []).append((row["tokens"], row["loss"]))
+        ends = sorted(self.trials.read().to_pylist(), key=lambda row: int(row["tokens"]))
+        last = {row["trial"]: row for row in ends if row["role"] == "search"}
+        budgets = self.spec.token_budgets
+        frozen = any(row["status"] == FROZEN for row in last.values())
+        surfaces = fit_study(self.evaluations.read(), budgets).surfaces if frozen else {}
         runs = []
-        for row in self.trials.read().to_pylist():
-            if row["role"] == "search":
-                tokens, loss = zip(*sorted(curves[row["trial"]]), strict=True)
-                final = None if row["status"] == "diverged" else row["target_loss"]
-                shown = {"status": row["status"], "target_loss_stderr": row["target_loss_stderr"]}
-                run = FinishedRun(
-                    cell=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown
-                )
-                runs.append(run)
+        for trial, row in last.items():
+            tokens, loss = zip(*sorted(curves[trial]), strict=True)
+            final, stderr = None if row["status"] == "diverged" else row["target_loss"], row["target_loss_stderr"]
+            if row["status"] == FROZEN:
+                final, stderr = (float(value) for value in surfaces[row["size"]].loss(row["lr"], max(budgets)))
+            shown = {"status": row["status"], "target_loss_stderr": stderr}
+            runs.append(
+                FinishedRun(cell=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
+            )
         return runs
 
     def ending(self) -> str | None:
@@ -155,30 +164,12 @@ class FittingStudy:
     # -- stages --
 
     def _search(self) -> None:
-        from raylr.searchers import Cell, PowerLawScheduler, QuadraticSearch
+        from raylr.searchers import PowerLawScheduler
 
-        budget, asked = max(self.spec.token_budgets), self.spec.search
-        search = QuadraticSearch(
-            metric="loss",
-            mode="min",
-            cells=[
-                Cell(
-                    name=name,
-                    config=self._config("search", name, model, budget),
-                    params=model.params("total"),
-                    tokens=budget,
-                )
-                for name, model in self.spec.models().items()
-            ],
-            lr_range=(self.spec.lr.low, self.spec.lr.high),
-            tolerance=asked.tolerance,
-            max_trials=asked.max_trials,
-            extend=asked.extend,
-            seed=self.spec.seed,
-        )
+        asked, search = self.spec.search, self._searcher()
         scheduler = PowerLawScheduler(
             target="tokens",
-            min_fraction=asked.min_fraction if asked.truncate else 1.0,
+            min_fraction=asked.min_fraction if asked.truncate and asked.method == "quadratic" else 1.0,
             tolerance=asked.loss_tolerance,
             rewrite=False,
         )
@@ -190,6 +181,31 @@ class FittingStudy:
                 f"every run diverged, at LRs from {min(lrs):.2e} to {max(lrs):.2e}; lower lr.low and lr.high, and "
                 "look at the data"
             )
+
+    def _searcher(self) -> QuadraticSearch:
+        """The searcher that the spec asks for, with a cell for each size at the largest budget."""
+        from raylr.searchers import Cell, QuadraticSearch, SegmentSearch
+
+        budget, asked = max(self.spec.token_budgets), self.spec.search
+        cells = [
+            Cell(name, self._config("search", name, model, budget), params=model.params("total"), tokens=budget)
+            for name, model in self.spec.models().items()
+        ]
+        options: dict[str, Any] = {
+            "metric": "loss",
+            "mode": "min",
+            "cells": cells,
+            "lr_range": (self.spec.lr.low, self.spec.lr.high),
+            "tolerance": asked.tolerance,
+            "max_trials": asked.max_trials,
+            "extend": asked.extend,
+            "seed": self.spec.seed,
+        }
+        if asked.method == "quadratic":
+            return QuadraticSearch(**options)
+        points = self.spec.eval_at(budget)
+        stops = sorted({min(point for point in points if point >= share * budget) for share in asked.rungs})
+        return SegmentSearch(rungs=[stop / budget for stop in stops], budget=asked.budget, **options)
 
     def _predict(self, fit: StudyFit) -> LRPrediction | None:
         if self.spec.target is None:
@@ -334,7 +350,8 @@ def train_trial(config: dict[str, Any]) -> None:
     from raylr.trainables.pretrain import pretrain
     from raylr.tuning import trial_key
 
-    run = {key: config[key] for key in ("lr", "model", "train", "corpus", "tokens", "eval_at")}
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at")
+    run = {key: config[key] for key in keys if key in config}
     pretrain({**run, "run_dir": str(Path(config["study"]) / "checkpoints" / trial_key(config))})
 
 

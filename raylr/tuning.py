@@ -32,6 +32,8 @@ Config = dict[str, Any]
 Row = dict[str, Any]
 
 
+FROZEN = "frozen"
+"""Status of a run that ended at the end of a part and may go on."""
 _RETRIES = 1
 """How often a trial that raised is run again within one run of a study; it goes on from its last checkpoint."""
 
@@ -39,6 +41,11 @@ _RETRIES = 1
 def trial_key(config: Mapping[str, Any]) -> str:
     """Name a trial by what it measures, the same in every run of a study: role, size and LR."""
     return f"{config['role']}-{config['size']}-lr{config['lr']:.6e}"
+
+
+def end_of(config: Mapping[str, Any]) -> int:
+    """Tokens at which a trial ends by itself: those of its run, or of the part of it that it is."""
+    return int(config.get("stop_at", config["tokens"]))
 
 
 class FixedSearch(Searcher):
@@ -66,7 +73,9 @@ class ReplaySearch(Searcher):
     def __init__(self, inner: Searcher, evaluations: FragmentTable, trials: FragmentTable, progress: Progress) -> None:
         super().__init__(metric=inner.metric, mode=inner.mode)
         self.inner, self._progress = inner, progress
-        self._ended: dict[str, Row] = {row["trial"]: row for row in trials.read().to_pylist()}
+        self._ended: dict[str, list[Row]] = {}
+        for row in sorted(trials.read().to_pylist(), key=lambda row: int(row["tokens"])):
+            self._ended.setdefault(row["trial"], []).append(row)
         self._curves: dict[str, list[Row]] = {}
         for row in evaluations.read().to_pylist() if self._ended else []:
             self._curves.setdefault(row["trial"], []).append(row)
@@ -112,13 +121,20 @@ class ReplaySearch(Searcher):
             if not isinstance(config, dict):
                 return config
             self._asked += 1
-            known = self._ended.get(trial_key(config))
+            known = self._known(config)
             if known is None:
                 return inner_id, config
             self._replay(inner_id, config, known)
 
+    def _known(self, config: Config) -> Row | None:
+        """How this trial ended, if it did: at its end or beyond, or before it for another reason than a part's end."""
+        ends = self._ended.get(trial_key(config), [])
+        return next((row for row in ends if row["status"] != FROZEN or row["tokens"] >= end_of(config)), None)
+
     def _replay(self, inner_id: str, config: Config, known: Row) -> None:
         for row in self._curves.get(known["trial"], []):
+            if row["tokens"] > known["tokens"]:
+                continue
             self.inner.on_trial_result(inner_id, {**row, "config": config})
         self.inner.on_trial_complete(inner_id, result={**json.loads(known["result"]), "config": config}, error=False)
         self._progress.ended(known)
@@ -154,7 +170,7 @@ class TableWriter(Callback):
         self._progress.evaluated(row)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Write a trial's end. A trial that just ended before its budget, undiverged, is an error and not written."""
+        """Write a trial's end. A trial that just ended before its end, undiverged, is an error and not written."""
         result, config = trial.last_result, trial.config
         decision = result.get(DECISION)
         reached = int(result.get("tokens") or 0)
@@ -162,10 +178,12 @@ class TableWriter(Callback):
             status = "diverged"
         elif reached >= config["tokens"]:
             status = "completed"
+        elif reached >= end_of(config):
+            status = FROZEN
         elif decision in ("truncated", "pruned"):
             status = decision
         else:
-            self.errors.append(f"{trial_key(config)} ended after {reached} of {config['tokens']} tokens")
+            self.errors.append(f"{trial_key(config)} ended after {reached} of {end_of(config)} tokens")
             return
         measured = result.get("loss")
         row = {

@@ -40,6 +40,12 @@ def test_counts_may_be_written_as_people_do(write):
     assert spec.token_budgets == [spec.train.round_tokens(b) for b in (300_000, 600_000, 1_000_000)]
 
 
+def test_the_surfaces_tolerance_is_that_of_seeds(write):
+    assert load_spec(write(search={"max_trials": 4})).search.tolerance == 1e-3
+    assert load_spec(write(search={"method": "surface"})).search.tolerance == 4e-3
+    assert load_spec(write(search={"method": "surface", "tolerance": 2e-3})).search.tolerance == 2e-3
+
+
 def test_evaluations_are_whole_batches_and_hold_the_budgets():
     spec = quickstart_spec()
     points = spec.eval_at(max(spec.token_budgets))
@@ -53,6 +59,8 @@ def test_evaluations_are_whole_batches_and_hold_the_budgets():
     ("changes", "sentence"),
     [
         ({"serch": {}}, r"serch is not a known key; did you mean 'search'\?"),
+        ({"search__rungs": [0.5, 0.2, 1]}, r"search: rungs must rise from above 0 to 1, got \[0\.5, 0\.2, 1\.0\]"),
+        ({"search__method": "surfaces"}, r"search\.method: input should be 'quadratic' or 'surface', got 'surfaces'"),
         ({"search__max_trails": 5}, r"search\.max_trails is not a known key; did you mean 'max_trials'\?"),
         ({"train__sequence_len": 5}, r"train\.sequence_len is not a known key; did you mean 'seq_len'\?"),
         ({"target__tokns": 5}, r"target\.tokns is not a known key; did you mean 'tokens'\?"),

@@ -127,37 +127,74 @@ def test_another_spec_is_kept_out_of_a_studys_folder(finished, text):
     FittingStudy(spec_of(text, name="other"), study.directory)
 
 
-@pytest.mark.slow
-def test_killed_at_any_moment_it_ends_with_the_same_law(finished, text, tmp_path):
-    study, result = finished
-    file, folder = tmp_path / "spec.yaml", tmp_path / "study"
+def kill_and_finish(folder, text, changes, total, shares, log):
+    """Run a study by the command line, kill it -9 when `shares` of its `total` evaluations are there, let it end."""
+    file = log / "spec.yaml"
     data = yaml.safe_load(SPEC)
     data["corpus"]["files"] = [str(text)]
-    file.write_text(yaml.safe_dump(data))
+    file.write_text(yaml.safe_dump(data | changes))
     command = [sys.executable, "-m", "raylr", "search", str(file), "--out", str(folder)]
-    total = len(study.evaluations)
-    for share in (1 / 3, 2 / 3):
-        log = tmp_path / f"killed-at-{share:.2f}.log"
-        with log.open("w") as sink:
+    for share in shares:
+        said = log / f"killed-at-{share:.2f}.log"
+        with said.open("w") as sink:
             process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
         deadline = time.monotonic() + 120
         while len(list((folder / "evaluations").glob("*.parquet"))) < share * total:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     end = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert end.returncode == 0, end.stdout + end.stderr
-    assert LRLaw.from_json((folder / "law.json").read_text()) == result.fit.law
+    return command, end
+
+
+def assert_the_same_study(folder, study, law):
+    assert LRLaw.from_json((folder / "law.json").read_text()) == law
     rows = evaluations_table(folder).read().to_pylist()
-    assert len({(row["trial"], row["tokens"]) for row in rows}) == len(rows) == total
+    assert len({(row["trial"], row["tokens"]) for row in rows}) == len(rows) == len(study.evaluations)
     assert len(trials_table(folder)) == len(study.trials)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_law(finished, text, tmp_path):
+    study, result = finished
+    folder = tmp_path / "study"
+    command, end = kill_and_finish(folder, text, {}, len(study.evaluations), (1 / 3, 2 / 3), tmp_path)
+    assert_the_same_study(folder, study, result.fit.law)
     began = time.monotonic()
     again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "nothing was run" in again.stdout
     assert again.stdout.splitlines()[-1] == end.stdout.splitlines()[-1]
     assert time.monotonic() - began < 30  # it answers; how fast is for a benchmark to say
+
+
+IN_PARTS = {"search": {"method": "surface", "max_trials": 5, "rungs": [0.25, 0.5, 1], "budget": 2}, "target": None}
+
+
+@pytest.mark.slow
+def test_runs_in_parts_and_killed_in_the_middle_end_with_the_same_law(text, tmp_path):
+    whole = FittingStudy(spec_of(text, **IN_PARTS), tmp_path / "whole")
+    result = whole.run()
+    ends = [row for row in whole.trials.read().to_pylist() if row["role"] == "search"]
+    runs = {row["trial"]: max(other["tokens"] for other in ends if other["trial"] == row["trial"]) for row in ends}
+    assert len(ends) > len(runs), "no run went on"
+    assert sum(row["status"] == "frozen" for row in ends) >= len(runs) - 2
+    for size in ("S", "M"):
+        assert sum(tokens for trial, tokens in runs.items() if f"-{size}-" in trial) <= 2 * 39_936 + 512
+    curves = whole.evaluations.read().to_pylist()
+    assert {trial: max(row["tokens"] for row in curves if row["trial"] == trial) for trial in runs} == runs
+    exported = whole.finished_runs()
+    assert len({(run.cell, run.lr) for run in exported}) == len(exported) == len(runs)
+    budget = max(whole.spec.token_budgets)
+    for run in exported:
+        if run.attributes["status"] == "frozen":
+            assert run.final == pytest.approx(float(result.fit.surfaces[run.cell].loss(run.lr, budget)[0]))
+    assert not list((whole.directory / "checkpoints").glob("search-*"))
+    folder = tmp_path / "killed"
+    kill_and_finish(folder, text, IN_PARTS, len(whole.evaluations), (0.5,), tmp_path)
+    assert_the_same_study(folder, whole, result.fit.law)
 
 
 def test_a_corpus_smaller_than_the_budget_is_refused_before_training(text, tmp_path, monkeypatch):

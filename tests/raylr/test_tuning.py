@@ -50,6 +50,32 @@ def test_what_was_measured_is_answered_from_the_tables(tables):
     assert search.suggest("t2") == Searcher.FINISHED
 
 
+def test_parts_of_a_run_are_known_one_by_one(tmp_path):
+    evaluations, trials = evaluations_table(tmp_path), trials_table(tmp_path)
+    row = {"trial": trial_key(config(0.1)), "role": "search", "size": "S", "lr": 0.1}
+    evaluations.append([row | {"tokens": t, "loss": 5 - t / 10} for t in (5, 10, 15)])
+    end = row | {"target_tokens": 20, "status": "frozen"}
+    trials.append([end | {"tokens": 10, "result": json.dumps({"loss": 4.0, "tokens": 10})}])
+    trials.append([end | {"tokens": 15, "result": json.dumps({"loss": 3.5, "tokens": 15})}])
+    assert len(trials) == 2
+    parts = [config(0.1) | {"stop_at": stop} for stop in (5, 10, 15, 20)]
+    inner = Recorder(parts)
+    assert ReplaySearch(inner, evaluations, trials, Silent()).suggest("t1") == parts[3]  # all but the last are known
+    assert inner.heard == [
+        ("00000", 5, 4.5), ("00000", 10, 4.0), ("00000", "end", 4.0, False),
+        ("00001", 5, 4.5), ("00001", 10, 4.0), ("00001", "end", 4.0, False),
+        ("00002", 5, 4.5), ("00002", 10, 4.0), ("00002", 15, 3.5), ("00002", "end", 3.5, False),
+    ]  # fmt: skip
+
+
+def test_a_run_that_diverged_on_its_way_has_no_later_part(tmp_path):
+    evaluations, trials = evaluations_table(tmp_path), trials_table(tmp_path)
+    row = {"trial": trial_key(config(0.1)), "role": "search", "size": "S", "lr": 0.1, "target_tokens": 20}
+    trials.append([row | {"tokens": 10, "status": "diverged", "result": json.dumps({"loss": math.nan, "tokens": 10})}])
+    search = ReplaySearch(Recorder([config(0.1) | {"stop_at": 15}]), evaluations, trials, Silent())
+    assert not search.needs_training()
+
+
 def test_a_finished_search_needs_no_training(tables):
     assert not ReplaySearch(Recorder([config(0.1)]), *tables, Silent()).needs_training()
 
@@ -112,6 +138,15 @@ def test_an_evaluation_is_written_when_tune_hears_of_it(writer):
 def test_how_a_trial_ended_is_written(writer, last_result, status, target_loss):
     row = ended(writer, **last_result)
     assert (row["status"], row["target_loss"], row["tokens"]) == (status, target_loss, last_result["tokens"])
+    assert writer.errors == []
+
+
+def test_the_end_of_a_part_is_written(writer):
+    part = trial(tokens=10, loss=3.0)
+    part.config["stop_at"] = 10
+    writer.on_trial_complete(0, [], part)
+    (row,) = writer._trials.read().to_pylist()
+    assert (row["status"], row["tokens"], row["target_tokens"]) == ("frozen", 10, 20)
     assert writer.errors == []
 
 

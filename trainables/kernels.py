@@ -43,9 +43,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def product_of_columns(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ·b of two tall matrices, [N, p] and [N, q]: the narrower one is transposed (oneDNN's first operand must be
-    contiguous, and copying a transposed matrix is slow)."""
-    return product(a.t(), b.t()) if a.shape[1] <= b.shape[1] else product(b.t(), a.t()).t()
+    """aᵀ·b of two tall matrices, [N, p] and [N, q]. In fp32 the narrower one is the first operand: oneDNN wants that
+    contiguous, and copying a transposed matrix is slow."""
+    if a.dtype == torch.float32 and a.shape[1] > b.shape[1]:
+        return product(b.t(), a.t()).t()
+    return product(a.t(), b.t())
 
 
 def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raylr.analysis._checks import one_of
+from raylr.analysis.runtable import FragmentTable
 from raylr.analysis.scores import Scores, summarise_all
 from raylr.analysis.suites import SUITES
 
@@ -30,7 +32,38 @@ QUANTITIES = ("accuracy", "log_prob")
 MIN_POINTS = 3
 """Checkpoints below which no line is fitted: two would fit any."""
 FLAT = 2.576
-"""Standard errors that a slope must differ from 0 by to count as one: 1 % of flat lines do, as `scores.LEVEL` has it."""
+"""Standard errors that a slope must differ from 0 by to count as one: 1 % of flat lines do, as in `scores.LEVEL`."""
+
+
+ATTEMPTS = "attempts"
+ATTEMPT_SCHEMA = pa.schema(
+    [
+        ("run", pa.string()),
+        ("checkpoint", pa.string()),  # <run>/step-…
+        ("asked", pa.string()),  # hash of what was to be measured
+        ("attempt", pa.int64()),  # from 0
+        ("status", pa.string()),  # "scored" or "failed"
+        ("reason", pa.string()),  # of a failure; "" otherwise
+        ("tokens", pa.int64()),  # null if it failed
+        ("seconds", pa.float64()),
+        ("startup_seconds", pa.float64()),
+        ("questions", pa.int64()),
+    ]
+)
+ATTEMPT_KEY = ("run", "checkpoint", "asked", "attempt")
+
+
+def attempts_table(folder: Path) -> FragmentTable:
+    """Open the table of evaluations, successful or not, of the study in `folder`."""
+    return FragmentTable(Path(folder) / ATTEMPTS, ATTEMPT_SCHEMA, ATTEMPT_KEY)
+
+
+def failures(folder: Path) -> dict[str, str]:
+    """Return checkpoint -> reason, of those whose last evaluation failed; nothing is made in the folder."""
+    if not (Path(folder) / ATTEMPTS).is_dir():
+        return {}
+    last = {row["checkpoint"]: row for row in attempts_table(folder).read().to_pylist()}
+    return {name: row["reason"] for name, row in last.items() if row["status"] == "failed"}
 
 
 def suite_columns(scores: Scores, *, average: str = "naive") -> dict[str, Any]:

@@ -23,41 +23,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from ray.tune import Callback
 
-from raylr.analysis.runtable import FragmentTable
+from raylr.analysis.score_table import attempts_table
 from raylr.evaluation_spec import EvaluationSpec
 from raylr.trainables.checkpoint import COMPLETE, PREFIX, STATE
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-WAITING, ATTEMPTS = "waiting", "attempts"
-ATTEMPT_SCHEMA = pa.schema(
-    [
-        ("run", pa.string()),
-        ("checkpoint", pa.string()),  # <run>/step-…
-        ("asked", pa.string()),  # hash of what was to be measured
-        ("attempt", pa.int64()),  # from 0
-        ("status", pa.string()),  # "scored" or "failed"
-        ("reason", pa.string()),  # of a failure; "" otherwise
-        ("tokens", pa.int64()),  # null if it failed
-        ("seconds", pa.float64()),
-        ("startup_seconds", pa.float64()),
-        ("questions", pa.int64()),
-    ]
-)
-ATTEMPT_KEY = ("run", "checkpoint", "asked", "attempt")
+WAITING = "waiting"
 _METRICS = ("", "_stderr", "_log_prob", "_log_prob_stderr")
 """What is behind a suite's name in the metrics that Tune may search on (`raylr.analysis.score_table.suite_columns`)."""
 _PAUSE = 0.5
 """Seconds between two looks at the queue."""
-
-
-def attempts_table(folder: Path) -> FragmentTable:
-    """Open the table of evaluations, successful or not, of the study in `folder`."""
-    return FragmentTable(Path(folder) / ATTEMPTS, ATTEMPT_SCHEMA, ATTEMPT_KEY)
 
 
 @dataclass(frozen=True, kw_only=True)

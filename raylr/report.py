@@ -6,15 +6,17 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
 from raylr.analysis import figures
+from raylr.analysis.runtable import evaluations_table
 from raylr.analysis.units import format_count, format_lr
 from raylr.ending import check_lines, interval, law_text
+from raylr.score_report import ScoreSection, score_sections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,13 +45,15 @@ def write_report(result: StudyResult) -> Path:
             else None
         ),
     }
+    scores = score_sections(result.directory, evaluations_table(result.directory).read())
+    pictures |= {name: figure for section in scores for name, figure in section.pictures.items()}
     images = {name: _save(figure, folder / name) for name, figure in pictures.items() if figure is not None}
     template = Template(resources.files("raylr").joinpath("report_template.html").read_text())
     page = template.substitute(
         name=html.escape(result.spec.name),
         folder=html.escape(result.directory.name),
         answer=_answer(result),
-        sections="\n".join(_sections(result, images)),
+        sections="\n".join(_sections(result, images, scores)),
     )
     path = result.directory / "report.html"
     temporary = path.with_name(".report.html.tmp")
@@ -72,7 +76,7 @@ def _answer(result: StudyResult) -> str:
     )
 
 
-def _sections(result: StudyResult, images: dict[str, str]) -> Iterable[str]:
+def _sections(result: StudyResult, images: dict[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
     fit, cost = result.fit, result.cost
     yield "<h2>The optima</h2>"
     yield _table(
@@ -104,6 +108,11 @@ def _sections(result: StudyResult, images: dict[str, str]) -> Iterable[str]:
             "check",
             "Left: training at the target. Right: its final losses; the dashed line is the predicted LR.",
         )
+    for section in scores:
+        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
+        yield "".join(f"<p>{html.escape(remark)}</p>" for remark in section.remarks)
+        yield _table(section.head, section.rows)
+        yield from (_picture(images, name, caption) for name, caption in section.captions.items())
     yield "<h2>The cost</h2>"
     yield _table(
         ["", "tokens", "FLOPs", "of the full grid"],

@@ -12,7 +12,7 @@ from made_questions import write_questions
 from tiny_runs import BATCH, MODEL, run, train_spec
 
 from raylr import evaluation_stage
-from raylr.analysis.score_table import join_scores
+from raylr.analysis.score_table import attempts_table, failures, join_scores
 from raylr.analysis.scores import questions_table, summarise_all
 from raylr.errors import InputError
 from raylr.evaluation_spec import EvaluationSpec
@@ -20,7 +20,6 @@ from raylr.evaluation_stage import (
     Attempt,
     EvaluationCallback,
     EvaluationStage,
-    attempts_table,
     evaluate_one,
     scored_pretrain,
 )
@@ -111,6 +110,8 @@ def test_checkpoints_are_scored_once_and_failures_are_rows(questions: Path, chec
     assert [path.parent.name for path in stage.waiting()] == []
     assert not any(stage.aside("a").iterdir())
 
+    assert list(failures(tmp_path)) == ["b/step-0000000004"]
+
     # the next stage: scored ones that come again go unscored, the failed one is mended and tried once more
     again = EvaluationStage(spec(questions), tmp_path)
     shutil.copytree(checkpoints / "step-0000000008", stage.aside("a") / "step-0000000008")
@@ -118,6 +119,7 @@ def test_checkpoints_are_scored_once_and_failures_are_rows(questions: Path, chec
     shutil.copytree(checkpoints / "step-0000000004", stage.aside("b") / "step-0000000004")
     assert [attempt.checkpoint for attempt in again.drain()] == ["b/step-0000000004"]
     assert statuses(tmp_path)[3:] == [("b/step-0000000004", 1, "scored")]
+    assert failures(tmp_path) == {}
     assert not any(stage.aside("a").iterdir())
     assert EvaluationStage(spec(questions, limit=2), tmp_path).spec.asked() != again.spec.asked()
 

@@ -63,6 +63,7 @@ def evaluate(
     mode: Literal["ppl", "gen"] = "ppl",
     engine: Literal["transformers", "turbomind"] = "transformers",
     allow_fallback: bool = False,
+    gpus: int = 1,
     device: Literal["cpu", "cuda", "auto"] = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     batch_size: int = 8,
@@ -96,6 +97,8 @@ def evaluate(
         Of opencompass: transformers, or turbomind (LMDeploy, NVIDIA GPUs).
     allow_fallback
         Where TurboMind cannot run the model take another engine; the results say which one ran.
+    gpus
+        That TurboMind spreads the model over.
     device
         Of transformers.
     dtype
@@ -113,7 +116,8 @@ def evaluate(
     suites, names = _names(suite), None if subjects is None else _names(subjects)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if backend == "opencompass":
-        options |= {"engine": engine, "allow_fallback": allow_fallback, "environment": find(env, engine)}
+        options |= {"engine": engine, "allow_fallback": allow_fallback, "gpus": gpus}
+        options["environment"] = find(env, engine)
     elif engine != "transformers" or allow_fallback or env:
         raise InputError("--engine, --allow-fallback and --env are of the backend opencompass")
     root = data or _download(suites, options.get("environment"), console)

@@ -119,7 +119,7 @@ def set_up(
     """
     path = chosen_folder(folder, engine)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path):
+    with _lock(path) as lock:
         ours = (path / MARKER).exists() or (path / STARTED).exists()
         if path.exists() and any(path.iterdir()) and not ours:
             raise ValueError(f"{path} is not empty and was not made by `raylr eval setup`; name another folder")
@@ -132,25 +132,25 @@ def set_up(
             else:
                 say(f"{path} is whole and as it was made")
                 return found
-        _make(path, engine, say)
+        _make(path, engine, say, lock)
         return find(path, engine)
 
 
-def _make(path: Path, engine: str, say: Callable[[str], None]) -> None:
+def _make(path: Path, engine: str, say: Callable[[str], None], lock: int) -> None:
     log = path.with_name(f"{path.name}.log")
     log.unlink(missing_ok=True)
     path.mkdir(exist_ok=True)
     (path / STARTED).touch()
     say(f"Making {path}")
-    _run([_interpreter(), "-m", "venv", str(path)], log, "making the virtual environment")
+    _run([_interpreter(), "-m", "venv", str(path)], log, "making the virtual environment", lock)
     constraints = path / "constraints.txt"
     constraints.write_text(_constraints(engine))
     python = str(path / "bin" / "python")
     say(f"Installing {', '.join(REQUIREMENTS[engine])} and what they need")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    _run([*pip, "--constraint", str(constraints), *REQUIREMENTS[engine]], log, "installing OpenCompass")
+    _run([*pip, "--constraint", str(constraints), *REQUIREMENTS[engine]], log, "installing OpenCompass", lock)
     say("Importing OpenCompass")
-    _run([python, "-I", "-c", _IMPORT], log, "importing OpenCompass")
+    _run([python, "-I", "-c", _IMPORT], log, "importing OpenCompass", lock)
     marker = {"requirements": REQUIREMENTS[engine], "versions": _installed(path)}
     (path / MARKER).write_text(json.dumps(marker, indent=1))
     (path / STARTED).unlink()
@@ -177,9 +177,12 @@ def _constraints(engine: str) -> str:
     return "".join(f"{line}\n" for line in lines if line.partition("==")[0] not in fixed)
 
 
-def _run(command: list[str], log: Path, what: str) -> None:
+def _run(command: list[str], log: Path, what: str, lock: int) -> None:
+    """Run a command that holds the lock too: if this process is killed, the next waits until the command has ended."""
     with log.open("a") as sink:
-        done = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, pass_fds=(lock,), check=False
+        )
     if done.returncode:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
         told = [line for line in lines if "ERROR" in line or "Error" in line or "No space" in line][-2:] or lines[-2:]
@@ -201,7 +204,8 @@ def _differences(made: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path) -> Iterator[int]:
+    """Let one process at a time do what follows; yield the descriptor that holds the lock."""
     with path.with_name(f".{path.name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle.fileno()

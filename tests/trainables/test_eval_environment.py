@@ -1,6 +1,8 @@
+import fcntl
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
     """The commands that `set_up` ran; virtual environments are real but for pip, whose packages are empty."""
     ran: list[list[str]] = []
 
-    def run(command: list[str], log: Path, what: str) -> None:
+    def run(command: list[str], log: Path, what: str, lock: int) -> None:
         ran.append(command)
         log.touch()
         if "venv" in command:
@@ -84,10 +86,10 @@ def test_a_half_made_environment_is_refused_and_made_again(commands: list[list[s
 def test_a_setup_that_was_killed_is_made_again(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     real = eval_environment._run
 
-    def killed(command: list[str], log: Path, what: str) -> None:
+    def killed(command: list[str], log: Path, what: str, lock: int) -> None:
         if "pip" in command:
             raise KeyboardInterrupt
-        real(command, log, what)
+        real(command, log, what, lock)
 
     monkeypatch.setattr(eval_environment, "_run", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -161,9 +163,41 @@ def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
 )
 def test_a_failed_command_tells_the_end_of_its_output(tmp_path: Path, printed: str, said: str) -> None:
     command: list[Any] = [sys.executable, "-c", f"print({printed!r}, end=''); raise SystemExit(1)"]
-    with pytest.raises(EvaluationError, match=f"installing failed: .*{said}.*in full: .*env.log"):
-        eval_environment._run(command, tmp_path / "env.log", "installing")
+    with (
+        eval_environment._lock(tmp_path) as lock,
+        pytest.raises(EvaluationError, match=f"installing failed: .*{said}.*in full: .*env.log"),
+    ):
+        eval_environment._run(command, tmp_path / "env.log", "installing", lock)
     assert (tmp_path / "env.log").read_text() == printed
+
+
+def test_a_setup_that_was_killed_while_it_installs_holds_the_next_one_up(tmp_path: Path) -> None:
+    """Else the installer that it left behind would write into the next one's environment."""
+    path, go_on = tmp_path / "env", tmp_path / "go on"
+    command = (
+        "import time, pathlib; print('installing', flush=True)\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)"
+    )
+    script = f"""
+import sys
+from pathlib import Path
+from raylr.trainables.eval_environment import _lock, _run
+path = Path({str(path)!r})
+with _lock(path) as lock:
+    _run([sys.executable, "-c", {command!r}], path.with_name("log"), "installing", lock)
+"""
+    setup = subprocess.Popen([sys.executable, "-c", script])
+    end = time.monotonic() + 60
+    while not (path.with_name("log").exists() and path.with_name("log").read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    setup.kill()
+    setup.wait()
+    with (tmp_path / ".env.lock").open("w") as handle:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        go_on.touch()
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @pytest.mark.slow

@@ -390,6 +390,7 @@ def test_opencompass_has_what_is_asked_of_it(environment: Environment) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_no_process_is_left_when_the_reader_stops(
     model: Path, environment: Environment, data: Path, tmp_path: Path
 ) -> None:

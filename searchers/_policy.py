@@ -97,6 +97,8 @@ class CellSearch:
     """ln lr chosen for this round and not yet handed out."""
     given: int = 0
     """How many of `runs` came from outside and count as no trial."""
+    planned: int = 0
+    """How many runs there were when this round was planned; all of them had ended."""
     finished: bool = False
     _cached: tuple[tuple[int, int], Posterior] | None = None
 
@@ -168,6 +170,7 @@ class CellSearch:
         return min(self.low, *tried), max(self.high, *tried)
 
     def _plan(self) -> None:
+        self.planned = len(self.runs)
         left = self.max_trials - self.tried()
         if left <= 0 or self.settled():
             self.finished = True

@@ -17,6 +17,7 @@ from ray.tune.search.sample import Domain
 from raylr.searchers._cells import Cell, Known, cell_of, in_order_of_cost, prior_from
 from raylr.searchers._config import LRDomain, check_range, flatten, log_lr_of, lookup, merge, nest, number
 from raylr.searchers._curves import Curve
+from raylr.searchers._inner import InnerSearch
 from raylr.searchers._policy import CellSearch, Recommendation, Run
 from raylr.searchers._posterior import ShapePrior
 from raylr.searchers._priors import prior_for
@@ -60,9 +61,8 @@ class QuadraticSearch(Searcher):
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Trials of one cell that run at once after its first two.
         wave: Cells that are searched side by side.
-        inner: The searcher for whatever else `param_space` leaves open; None takes OptunaSearch, False refuses such a
-            space.
-            Its values depend on the order of results, and their effect on the loss counts as noise here.
+        inner: The searcher for whatever else `param_space` leaves open, copied for each cell after the first; None
+            takes OptunaSearch, False refuses such a space. The effect of its values on the loss counts as noise here.
         seed: 0 places the first lrs symmetrically; others shift them.
 
     Raises:
@@ -121,8 +121,8 @@ class QuadraticSearch(Searcher):
         self._domain: LRDomain | None = None
         self._searches: dict[str, CellSearch] = {}
         self._trials: dict[str, tuple[str, int]] = {}
-        self._inner: Any = inner
-        self._inner_space = False
+        self._inner_searcher: Any = inner
+        self._inner: InnerSearch | None = None
         self._target = {c.name: c.tokens for c in self.cells}
         self._curves: dict[str, Curve] = {}
         self._live: set[str] = set()
@@ -181,8 +181,8 @@ class QuadraticSearch(Searcher):
             return Searcher.FINISHED if self.finished else None
         cell, state = search
         more: Any = {}
-        if self._inner_space:
-            more = self._inner.suggest(trial_id)
+        if self._inner is not None:
+            more = self._inner.suggest(cell.name, trial_id, len(state.runs), state.planned)
             if not isinstance(more, dict):
                 return None if more is None else Searcher.FINISHED
         run = state.start()
@@ -207,8 +207,8 @@ class QuadraticSearch(Searcher):
             logger.debug("trial %s is not one of this searcher's", trial_id)
             return
         run = self._searches[where[0]].runs[where[1]]
-        if self._inner_space:
-            self._inner.on_trial_complete(trial_id, result=result, error=error)
+        if self._inner is not None:
+            self._inner.complete(trial_id, result, error)
         if run.state == "pending":
             if result is not None and not error:
                 self.on_trial_result(trial_id, dict(result))
@@ -376,14 +376,8 @@ class QuadraticSearch(Searcher):
         """Hand whatever else is searched to the inner searcher."""
         if not space:
             return
-        if self._inner is False:
+        if self._inner_searcher is False:
             raise ValueError(f"inner=False leaves nothing to search {', '.join(space)}: give constants.")
         if self._inner is None:
-            from ray.tune.search.optuna import OptunaSearch
-
-            self._inner = OptunaSearch(seed=self._seed)
-        nested: dict[str, Any] = {}
-        for key, domain in space.items():
-            merge(nested, nest(key, domain))
-        self._inner.set_search_properties(self._metric, self._mode, nested)
-        self._inner_space = True
+            self._inner = InnerSearch(self._inner_searcher, self._seed, space, [c.name for c in self.cells])
+        self._inner.begin(self._metric, self._mode)

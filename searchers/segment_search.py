@@ -21,16 +21,16 @@ class SegmentSearch(SurfaceSearch):
 
     Args:
         stop_key: Where the suggestion holds the tokens at which the trial ends, `a/b` for {"a": {"b": ...}}.
-        **options: As for `SurfaceSearch`; other hyperparameters in the space are refused.
+        **options: As for `SurfaceSearch`.
 
     Raises:
-        ValueError: as `SurfaceSearch`, and for a space with other hyperparameters.
+        ValueError: as `SurfaceSearch`.
     """
 
     def __init__(
         self, metric: str | None = None, mode: str | None = None, *, stop_key: str = "stop_at", **options: Any
     ):
-        super().__init__(metric, mode, **{**options, "inner": False})
+        super().__init__(metric, mode, **options)
         self.stop_key = stop_key
         self._configs: dict[tuple[str, int], dict[str, Any]] = {}
 

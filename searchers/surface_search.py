@@ -38,7 +38,8 @@ class SurfaceSearch(QuadraticSearch):
         **options: As for `QuadraticSearch`.
 
     Raises:
-        ValueError: for rungs that do not rise to 1, and for cells without tokens.
+        ValueError: for rungs that do not rise to 1, for cells without tokens, and for a space with other
+            hyperparameters: all runs of a cell share one surface.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class SurfaceSearch(QuadraticSearch):
         for cell in cells:
             if cell.tokens is None or not cell.tokens > 0:
                 raise ValueError(f"cell {cell.name!r} has no target: give its tokens (without cells: target=)")
+        if options.setdefault("inner", False) is not False:
+            raise ValueError("the surface is that of one model: other hyperparameters cannot be searched with it")
         if options.get("evaluated_rewards") is not None:
             raise ValueError("a search over whole curves cannot take in final losses: leave out evaluated_rewards")
         super().__init__(metric, mode, cells=cells, tolerance=tolerance, lr_tolerance=lr_tolerance, **options)

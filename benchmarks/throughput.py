@@ -12,7 +12,9 @@ FILE]`.
 | quickstart_ratio_to_hf | the fp32 ratio for the quickstart's four models (geometric mean) |
 | memory_growth, start_seconds | resident memory over 20 trials in one process; time from a trial's start to its first
 step |
-| eval_share, other_share | validation's, and everything else's, share of a trial's time after its first step |
+| eval_share, other_share | validation's, and everything else's, share of a trial's time after its first step: the
+quickstart's second model, its budget and its validations (median of three trials) |
+| report_share | the same of a trial under Ray Tune, between its first and last report: what reporting costs |
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psutil
 import torch
 
-from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics, train
+from raylr.quickstart import quickstart_spec
+from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics, pretrain, train
 from raylr.trainables.data import build_corpus, python_stdlib_sources
 from raylr.trainables.engine import bring_up, running_engine
 from raylr.trainables.hf import HuggingFaceModel
 from raylr.trainables.kernels import product
 from raylr.trainables.model import build
+from raylr.trainables.pretrain import arguments
 
 LARGE = ModelSpec(
     hidden_size=128,
@@ -51,21 +55,9 @@ LARGE = ModelSpec(
     expert_size=64,
     vocab_size=4096,
 )
-QUICKSTART = [
-    ModelSpec(
-        hidden_size=hidden,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        head_dim=16,
-        experts=8,
-        top_k=2,
-        expert_size=hidden,
-        vocab_size=1024,
-    )
-    for hidden in (32, 48, 72, 112)
-]
-"""The quickstart's four sizes (raylr.quickstart)."""
+QUICKSTART = quickstart_spec()
+SMALL = [*QUICKSTART.models().values(), QUICKSTART.target_model()]
+"""The quickstart's four sizes."""
 HF_EXPERTS = ("eager", "grouped_mm")
 
 
@@ -138,40 +130,65 @@ def ratio(speeds: dict[str, float]) -> float:
     return speeds["raylr"] / max(speed for name, speed in speeds.items() if name != "raylr")
 
 
-def trials(say: Callable[[str], None]) -> dict[str, float]:
-    """What surrounds the steps: 20 short trials and a longer one."""
-    spec = QUICKSTART[1]
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = build_corpus(python_stdlib_sources(), Path(folder) / "corpus", vocab_size=1024).path
+def in_process(lr: float, config: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
+    """The rows of a trial without Ray, and its seconds from start to end."""
+    began = time.perf_counter()
+    rows = train(**arguments({"lr": lr, **config}), threads=1)
+    return rows, time.perf_counter() - began
 
-        def trial(steps: int, evals: int) -> tuple[float, dict[str, Any]]:
-            run = TrainSpec(seq_len=128, batch_tokens=2048, warmup_steps=2, validation_tokens=16_384)
-            points = [2048 * steps * (i + 1) // evals for i in range(evals)]
-            began = time.perf_counter()
-            rows = train(lr=1e-3, model=spec, train=run, corpus=corpus, tokens=points[-1], eval_at=points, threads=1)
-            return time.perf_counter() - began, rows[-1]
 
-        def spent(row: dict[str, Any]) -> float:
-            return float(row[metrics.TRAIN_SECONDS] + row[metrics.EVAL_SECONDS])
+def busy(row: dict[str, Any]) -> float:
+    """Seconds of a trial so far in training steps and validation."""
+    return float(row[metrics.TRAIN_SECONDS] + row[metrics.EVAL_SECONDS])
 
+
+def under_tune(lr: float, config: dict[str, Any], storage: Path) -> float:
+    """Seconds between the first and the last report of a Tune trial that went into neither training nor validation, as
+    a share of all: reporting."""
+    from ray import tune
+
+    tuner = tune.Tuner(
+        tune.with_resources(pretrain, {"CPU": 1}),
+        param_space={"lr": lr, **config, "run_dir": str(storage / "run")},
+        tune_config=tune.TuneConfig(metric=metrics.LOSS, mode="min"),
+        run_config=tune.RunConfig(name="trial", storage_path=str(storage), verbose=0),
+    )
+    (result,) = tuner.fit()
+    table = result.metrics_dataframe
+    assert table is not None
+    first, last = table.iloc[0].to_dict(), table.iloc[-1].to_dict()
+    wall = last["time_total_s"] - first["time_total_s"]
+    return float((wall - busy(last) + busy(first)) / wall)
+
+
+def trials() -> dict[str, float]:
+    """What surrounds the steps: 20 short trials, and trials of the quickstart's shape without and with Ray Tune."""
+    import ray
+
+    out: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        corpus = build_corpus(python_stdlib_sources(), folder / "corpus", vocab_size=1024).path
+        usual = {"model": SMALL[1].model_dump(), "corpus": str(corpus), "train": QUICKSTART.train.model_dump()}
         starts, memory = [], []
         for _ in range(23):
-            wall, row = trial(2, 1)
-            starts.append(wall - spent(row))
+            rows, wall = in_process(1e-3, {**usual, "tokens": 2 * QUICKSTART.train.batch_tokens})
+            starts.append(wall - busy(rows[-1]))
             memory.append(psutil.Process().memory_info().rss)
-        wall, row = trial(240, 10)
-        start = sorted(starts)[len(starts) // 2]
-    out = {
-        "memory_growth": memory[-1] / memory[2] - 1,
-        "start_seconds": start,
-        "eval_share": row[metrics.EVAL_SECONDS] / (wall - start),
-        "other_share": max(0.0, wall - start - spent(row)) / (wall - start),
-    }
-    say(
-        f"memory over 20 trials {out['memory_growth']:+.2%}, start of a trial {start:.2f} s, validation "
-        f"{out['eval_share']:.1%} and "
-        f"other {out['other_share']:.1%} of a trial of 240 steps with 10 validations of 16k tokens"
-    )
+        out["memory_growth"] = memory[-1] / memory[2] - 1
+        out["start_seconds"] = sorted(starts)[len(starts) // 2]
+        points = QUICKSTART.eval_at(QUICKSTART.token_budgets[-1])
+        long = {**usual, "tokens": points[-1], "eval_at": points}
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+        shares = []
+        for turn in range(3):
+            rows, wall = in_process(1e-3, long)
+            working = wall - out["start_seconds"]
+            reporting = under_tune(1e-3, long, folder / f"tune{turn}")
+            shares.append((rows[-1][metrics.EVAL_SECONDS] / working, 1 - busy(rows[-1]) / working, reporting))
+        ray.shutdown()
+        for name, values in zip(("eval_share", "other_share", "report_share"), zip(*shares, strict=True), strict=True):
+            out[name] = max(0.0, sorted(values)[1])
     return out
 
 
@@ -180,12 +197,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     bring_up(1)
     results: dict[str, Any] = {}
     large = {dtype: TrainSpec(seq_len=256, batch_tokens=4096, dtype=dtype) for dtype in ("fp32", "bf16")}
     for dtype, run in large.items():
-        speeds, rate = race(LARGE, run, arguments.rounds)
+        speeds, rate = race(LARGE, run, options.rounds)
         results[f"{dtype}_ratio_to_hf"] = ratio(speeds)
         results[f"{dtype}_tokens_per_second"] = speeds
         if dtype == "fp32":
@@ -194,20 +211,15 @@ def main() -> None:
             results["fp32_onednn_share"] = reached / rate["onednn"]
             results["fp32_matmul_flops"] = rate
         print(f"{dtype}:", ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()), "tokens/s", flush=True)
-    small = [race(spec, TrainSpec(seq_len=128, batch_tokens=2048), arguments.rounds)[0] for spec in QUICKSTART]
+    small = [race(spec, QUICKSTART.train, options.rounds)[0] for spec in SMALL]
     results["quickstart_ratio_to_hf"] = math.prod(map(ratio, small)) ** (1 / len(small))
     results["quickstart_tokens_per_second"] = small
-    results |= trials(lambda line: print(line, flush=True))
-    for key in (
-        "bf16_ratio_to_hf",
-        "fp32_ratio_to_hf",
-        "fp32_peak_share",
-        "fp32_onednn_share",
-        "quickstart_ratio_to_hf",
-    ):
-        print(f"{key:24} {results[key]:.3f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+    results |= trials()
+    for key, value in results.items():
+        if isinstance(value, float):
+            print(f"{key:24} {value:.3f}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -285,6 +285,8 @@ def _fit(x: Array, y: Array, noise: Array, bound: float, prior: QuadraticPrior |
     above = np.maximum(misfit - value, 0.0) / (max(scale, 1.0) if known else scale)
     at = int(np.searchsorted(grid, opt))
     grid, above = np.insert(grid, at, opt), np.insert(above, at, 0.0)
+    above = np.where((grid < x[0]) | (grid > x[-1]), np.maximum(above, _beyond(x, y, noise, scale, grid)), above)
+    opt, above = float(grid[np.argmin(above)]), above - above.min()
     status, message = _status(profile, opt, above, NOISE_DOF + spare)
     if status in ("edge_low", "edge_high"):
         step = np.diff(np.unique(x))[[0, -1]] if x[-1] > x[0] else np.ones(2)
@@ -301,6 +303,13 @@ def _fit(x: Array, y: Array, noise: Array, bound: float, prior: QuadraticPrior |
         rmse=float(np.sqrt(np.mean(residual**2))), status=status, message=message, profile_x=grid, profile=above,
         dof=NOISE_DOF + spare, upper_bound=bound,
     )  # fmt: skip
+
+
+def _beyond(x: Array, y: Array, noise: Array, scale: float, grid: Array) -> Array:
+    """Misfit of optima beyond the measured LRs for any curve with one minimum: the loss at that end is then the lowest
+    (M,)."""
+    low, high = (float(np.max(np.maximum(y[end] - y, 0.0) ** 2 / (noise[end] ** 2 + noise**2))) for end in (0, -1))
+    return np.asarray(np.where(grid < x[0], low, high)) / max(scale, 1.0)
 
 
 def _candidates(x: Array) -> Array:

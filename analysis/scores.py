@@ -20,9 +20,11 @@ nothing that was scored; `write_evals` makes the one file `<folder>/evals.parque
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +57,8 @@ QUESTION_SCHEMA = pa.schema(
         ("gold", pa.string()),
         ("prediction", pa.string()),  # null: generated text without an answer in it, which is wrong
         ("correct", pa.bool_()),
-        *(
-            (name, pa.float64()) for name in SCORES
-        ),  # log-likelihood in nats up to a constant of the question; null: "gen"
+        # log-likelihoods of the letters in nats, up to a constant of the question; null where answers were generated
+        *((name, pa.float64()) for name in SCORES),
         ("backend", pa.string()),  # "opencompass" or "lm-eval"
         ("engine", pa.string()),  # what computed: "transformers", "turbomind", …
         ("mode", pa.string()),  # "ppl" (the letters' likelihoods) or "gen" (generated text)
@@ -82,11 +83,40 @@ EVALUATION = ("run", "checkpoint", "tokens", "phase", "backend", "engine", "mode
 """Columns of the question table that one evaluation has in common."""
 
 EVALS, EVALS_FILE = "evals", "evals.parquet"
+_FOLDER = ("run", "checkpoint", "backend", "mode", "model_hash")
+"""Columns that rows share a folder by: adding to one evaluation does not read all others."""
 
 
-def questions_table(folder: Path) -> FragmentTable:
+class QuestionTable:
+    """The scored questions of a study, or of any folder: a `FragmentTable` for each evaluation, in `<folder>/evals`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder) / EVALS
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Write the questions that are not in the table yet; return how many. They survive a kill and a crash."""
+        parts: dict[Path, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            parts.setdefault(self._part(row), []).append(row)
+        return sum(FragmentTable(path, QUESTION_SCHEMA, QUESTION_KEY).append(part) for path, part in parts.items())
+
+    def read(self, evaluation: Mapping[str, Any] | None = None) -> pa.Table:
+        """Read all questions, or those of the evaluations with this run, checkpoint, backend, mode and model_hash.
+
+        Raises ValueError naming a fragment that cannot be read.
+        """
+        folders = sorted(self.folder.glob("*/")) if evaluation is None else [self._part(evaluation)]
+        tables = [FragmentTable(path, QUESTION_SCHEMA, QUESTION_KEY).read() for path in folders if path.is_dir()]
+        return pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables], promote_options="permissive")
+
+    def _part(self, row: Mapping[str, Any]) -> Path:
+        shared = json.dumps([row[name] for name in _FOLDER])
+        return self.folder / hashlib.blake2b(shared.encode(), digest_size=8).hexdigest()
+
+
+def questions_table(folder: Path) -> QuestionTable:
     """Open the table of scored questions in `folder`, a study's or an evaluation's."""
-    return FragmentTable(Path(folder) / EVALS, QUESTION_SCHEMA, QUESTION_KEY)
+    return QuestionTable(folder)
 
 
 def write_evals(folder: Path) -> Path:

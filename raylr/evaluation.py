@@ -1,7 +1,7 @@
 """One evaluation of one model: export the checkpoint, score what is not scored yet, keep every question, add up.
 
     OUT/
-      evals/           the scored questions, a fragment a subject: what a kill leaves behind
+      evals/           the scored questions, a folder an evaluation, a fragment a subject: what a kill leaves behind
       evals.parquet    the same in one file, written at the end of every evaluation
       .eval-…/         working folder of a running evaluation; of one that failed, its log, until the next begins
 
@@ -153,7 +153,7 @@ def evaluate(
             "model_hash": model.hash,
         }
         wanted = _Wanted(shared, questions, limit)
-        engine, left = wanted.left(questions_table(out).read(), _engines(backend, options))
+        engine, left = wanted.left(questions_table(out).read(shared), _engines(backend, options))
         total = sum(item.expected(limit) for item in questions.values())
         known = total - sum(questions[subject].expected(limit) for subject in left)
         heard.planned(total, known)
@@ -169,7 +169,7 @@ def evaluate(
                     "are kept, but one evaluation has one engine: run it again with one that scores all"
                 )
             engine = info.engine
-        scores = summarise(wanted.of(questions_table(out).read(), engine))
+        scores = summarise(wanted.of(questions_table(out).read(shared), engine))
         evals = write_evals(out)
     return Evaluation(model=model, scores=scores, info=info, known=known, evals=evals, seconds=time.monotonic() - began)
 
@@ -215,11 +215,9 @@ class _Wanted:
     questions: dict[Subject, SubjectData]
     limit: int | None
 
-    def of(self, table: pa.Table, engine: str | None = None) -> pa.Table:
-        """Return the evaluation's rows, of one engine or of any."""
-        fields = {name: self.shared[name] for name in ("run", "checkpoint", "backend", "mode", "model_hash")}
-        for name, value in (fields | ({"engine": engine} if engine else {})).items():
-            table = table.filter(pc.equal(table[name], value))
+    def of(self, table: pa.Table, engine: str) -> pa.Table:
+        """Return the evaluation's rows by this engine, from a table of all its rows."""
+        table = table.filter(pc.equal(table["engine"], engine))
         parts = [table.slice(0, 0)]
         for subject, data in self.questions.items():
             rows = table.filter(
@@ -263,6 +261,8 @@ def _score_left(
     try:
         return cast(RunInfo, _backend(wanted.shared["backend"])(model, left, on_subject=keep, **given))
     except EvaluationError as error:
+        if not kept:
+            raise
         raise EvaluationError(
             f"{error}; {kept} of {len(wanted.questions)} subjects are kept, run it again for the others"
         ) from error

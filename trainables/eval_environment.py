@@ -119,7 +119,7 @@ def set_up(
     """
     path = chosen_folder(folder, engine)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path) as lock:
+    with _lock(path, say) as lock:
         ours = (path / MARKER).exists() or (path / STARTED).exists()
         if path.exists() and any(path.iterdir()) and not ours:
             raise ValueError(f"{path} is not empty and was not made by `raylr eval setup`; name another folder")
@@ -204,8 +204,12 @@ def _differences(made: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[int]:
+def _lock(path: Path, say: Callable[[str], None]) -> Iterator[int]:
     """Let one process at a time do what follows; yield the descriptor that holds the lock."""
     with path.with_name(f".{path.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for another setup of {path}, or for the installer of one that was ended")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield handle.fileno()

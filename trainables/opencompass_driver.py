@@ -270,7 +270,8 @@ def serve(path: str, descriptor: str, carry_out: Callable[[dict[str, Any], Any],
             try:
                 traceback.print_exc()
             finally:  # whether or not there is room for it on the disk
-                tell(event="failed", where=where, error=f"{type(error).__name__}: {error}")
+                line = next(iter(str(error).strip().splitlines()), "")  # the log has all of it
+                tell(event="failed", where=where, error=f"{type(error).__name__}: {line}")
             return 1
     return 0
 

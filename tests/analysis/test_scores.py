@@ -267,8 +267,12 @@ def test_questions_are_kept_once_and_written_as_one_file(tmp_path):
     rows = answers("anatomy", "AB", "AB")
     assert questions_table(tmp_path).append(rows) == 2
     assert questions_table(tmp_path).append([*rows, question("anatomy", 2, "A", "B")]) == 1
+    assert questions_table(tmp_path).append(answers("anatomy", "A", "A", checkpoint="other")) == 1
     path = write_evals(tmp_path)
     assert path == tmp_path / "evals.parquet"
     assert pq.read_table(path).equals(questions_table(tmp_path).read())
-    assert pq.read_table(path).num_rows == 3
+    assert pq.read_table(path).num_rows == 4
+    assert questions_table(tmp_path).read(ONE)["checkpoint"].to_pylist() == ["c"] * 3
+    assert questions_table(tmp_path).read(ONE | {"run": "none"}).num_rows == 0
+    assert len(list((tmp_path / "evals").iterdir())) == 2
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -152,7 +152,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
 
 
 def fragments(out: Path) -> int:
-    return len(list((out / "evals").glob("[0-9]*.parquet")))
+    return len(list((out / "evals").glob("*/[0-9]*.parquet")))
 
 
 def driver_of(process: subprocess.Popen[bytes]) -> psutil.Process:

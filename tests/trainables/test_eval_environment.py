@@ -1,4 +1,3 @@
-import fcntl
 import json
 import subprocess
 import sys
@@ -164,7 +163,7 @@ def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
 def test_a_failed_command_tells_the_end_of_its_output(tmp_path: Path, printed: str, said: str) -> None:
     command: list[Any] = [sys.executable, "-c", f"print({printed!r}, end=''); raise SystemExit(1)"]
     with (
-        eval_environment._lock(tmp_path) as lock,
+        eval_environment._lock(tmp_path, print) as lock,
         pytest.raises(EvaluationError, match=f"installing failed: .*{said}.*in full: .*env.log"),
     ):
         eval_environment._run(command, tmp_path / "env.log", "installing", lock)
@@ -183,7 +182,7 @@ import sys
 from pathlib import Path
 from raylr.trainables.eval_environment import _lock, _run
 path = Path({str(path)!r})
-with _lock(path) as lock:
+with _lock(path, print) as lock:
     _run([sys.executable, "-c", {command!r}], path.with_name("log"), "installing", lock)
 """
     setup = subprocess.Popen([sys.executable, "-c", script])
@@ -193,11 +192,14 @@ with _lock(path) as lock:
         time.sleep(0.01)
     setup.kill()
     setup.wait()
-    with (tmp_path / ".env.lock").open("w") as handle:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
         go_on.touch()
-        fcntl.flock(handle, fcntl.LOCK_EX)
+
+    with eval_environment._lock(path, say):
+        assert "Waiting for another setup" in said[0]
 
 
 @pytest.mark.slow

@@ -1,28 +1,30 @@
 """From text to a tokenised corpus (the folder that `raylr.trainables.data` reads).
 
-Two passes over the sources, so that memory does not grow with the text: the first hashes every document and takes a
-sample to train the tokenizer on, the second tokenises. A document's place is decided by the hash of its text and the
-seed alone: documents are stored in the order of their hashes (a shuffle), and the lowest `validation_fraction` of the
-hash range is validation. Identical documents share a hash, so they are never on both sides; the order and names of
-files do not matter.
+Two passes over the sources, so that memory does not grow with the number of documents: the first hashes every document
+and takes a sample to train the tokenizer on, the second tokenises. A document's place is decided by the hash of its
+text and the seed alone: documents are stored in the order of their hashes (a shuffle), and the lowest
+`validation_fraction` of the hash range is validation. Identical documents share a hash, so they are never on both
+sides; the order and names of files do not matter. Where few or uneven documents make that impossible (one large file),
+the last `validation_fraction` of each document is validation, cut at the end of a line.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import heapq
 import json
 import os
+import re
 import shutil
-import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from raylr.trainables.texts import documents, source_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,86 +38,17 @@ SAMPLE_BYTES = 4_000_000
 """Text on which a tokenizer is trained: more changes small vocabularies little and costs seconds."""
 BATCH_BYTES = 4_000_000
 """Text handed to the tokenizer at a time."""
-SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
+SLICES = 64
+"""Slices that the sample takes of a document that is longer than the sample."""
+PIECE = 1_000_000
+"""Characters of a document that the tokenizer gets at a time (its memory is a hundred times its text)."""
+UNEVEN = 4.0
+"""Where the validation text of whole documents is this many times too little or too much, documents are cut."""
 
+Part = tuple[Literal["train", "validation"], str]
+Split = Callable[[str, int, float], list[Part]]
 Progress = Callable[[str, int, int], None]
 """Called with a phase ("read" or "tokenise"), files done and files in all."""
-
-
-def python_stdlib_sources() -> list[Path]:
-    """The .py files of the running Python's standard library, sorted: real text that is always there (about 12 MB).
-
-    Test suites are left out: many distributions do not install them, and the corpus should differ little between
-    machines. Raises ValueError where the library is not installed as files.
-    """
-    root = Path(sysconfig.get_paths()["stdlib"])
-    found = sorted(p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts))
-    if not found:
-        raise ValueError(
-            f"no .py files under {root}: this Python keeps its library elsewhere; give text files of your own"
-        )
-    return found
-
-
-def _files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
-    """Files to read and whether each was named itself (and not found in a folder)."""
-    out: list[tuple[Path, bool]] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = (
-                p
-                for p in path.rglob("*")
-                if p.is_file() and not any(q.startswith(".") for q in p.relative_to(path).parts)
-            )
-            out += [(p, False) for p in sorted(inside)]
-        elif path.is_file():
-            out.append((path, True))
-        else:
-            raise ValueError(f"{path}: no such file or folder")
-    if not out:
-        raise ValueError(f"no files in {', '.join(map(str, paths)) or 'an empty list of paths'}")
-    return out
-
-
-def _documents(path: Path, named: bool, text_field: str) -> Iterator[str]:
-    """The documents of one file; a file found in a folder that is not UTF-8 text has none."""
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        file = pq.ParquetFile(path)
-        if text_field not in file.schema_arrow.names:
-            raise ValueError(
-                f"{path} has no column {text_field!r}; its columns are {', '.join(file.schema_arrow.names)}"
-            )
-        for batch in file.iter_batches(batch_size=1024, columns=[text_field]):
-            yield from (text for text in batch.column(0).to_pylist() if text)
-        return
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        if name.endswith((".jsonl", ".ndjson")):
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield _json_text(line, text_field, f"{path}, line {number}")
-            return
-        raw = stream.read()
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if named:
-            raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
-        return
-    if text:
-        yield text
-
-
-def _json_text(line: bytes, text_field: str, where: str) -> str:
-    try:
-        text = json.loads(line)[text_field]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: not a JSON object with a field {text_field!r}") from error
-    if not isinstance(text, str):
-        raise ValueError(f"{where}: field {text_field!r} is {type(text).__name__}, not text")
-    return text
 
 
 def _key(text: str, seed: int) -> int:
@@ -169,31 +102,64 @@ def _eos_id(tokenizer: Tokenizer, eos_token: str | None) -> int:
     )
 
 
+LINE_END = re.compile(r"(?<=\S)\n")
+"""Byte-level tokenizers have a border before such a line break: cutting there changes no token."""
+
+
+def _cut(text: str, at: int) -> int:
+    """The last such place within a tenth before `at`; `at` where there is none."""
+    places = [match.start() for match in LINE_END.finditer(text, at - at // 10, at)]
+    return places[-1] if places else at
+
+
+def _by_document(text: str, seed: int, fraction: float) -> list[Part]:
+    """The whole document, on the side that its hash decides."""
+    return [("validation" if _key(text, seed) < int(fraction * 2**64) else "train", text)]
+
+
+def _at_the_end(text: str, seed: int, fraction: float) -> list[Part]:
+    """The document for training but for its last `fraction`, which is validation."""
+    end = _cut(text, int(len(text) * (1 - fraction)))
+    parts: list[Part] = [("train", text[:end]), ("validation", text[end:])]
+    return [(side, part) for side, part in parts if part]
+
+
 class _Survey:
-    """First pass: counts, and a sample of training documents (those with the lowest hashes) for the tokenizer."""
+    """First pass: counts, characters of each side, and a sample of training text (of the documents with the lowest
+    hashes) for the tokenizer."""
 
-    def __init__(self, seed: int, threshold: int, sample_bytes: int) -> None:
-        self.seed, self.threshold, self.wanted, self.held = seed, threshold, sample_bytes, 0
+    def __init__(self, texts: Iterable[str], split: Split, seed: int, fraction: float, wanted: int) -> None:
         self.keys: set[int] = set()
-        self.documents = self.duplicates = 0
-        self.heap: list[tuple[int, str]] = []
+        self.documents = 0
+        self.characters = {"train": 0, "validation": 0}
+        heap: list[tuple[int, str]] = []
+        held = 0
+        for text in texts:
+            self.documents += 1
+            key = _key(text, seed)
+            if key in self.keys:
+                continue
+            self.keys.add(key)
+            for side, part in split(text, seed, fraction):
+                self.characters[side] += len(part)
+                if side == "train":
+                    heapq.heappush(heap, (-key, part))
+                    held += len(part)
+            while heap and held - len(heap[0][1]) >= wanted:
+                held -= len(heapq.heappop(heap)[1])
+        self.sample = [one for _, part in sorted(heap, reverse=True) for one in _slices(part, wanted)]
 
-    def add(self, text: str) -> None:
-        key = _key(text, self.seed)
-        self.documents += 1
-        if key in self.keys:
-            self.duplicates += 1
-            return
-        self.keys.add(key)
-        if key < self.threshold:
-            return
-        heapq.heappush(self.heap, (-key, text))
-        self.held += len(text)
-        while self.heap and self.held - len(self.heap[0][1]) >= self.wanted:
-            self.held -= len(heapq.heappop(self.heap)[1])
+    @property
+    def share(self) -> float:
+        """Validation's share of the characters."""
+        return self.characters["validation"] / max(1, sum(self.characters.values()))
 
-    def sample(self) -> list[str]:
-        return [text for _, text in sorted(self.heap, reverse=True)]
+
+def _slices(text: str, wanted: int) -> list[str]:
+    """The text, or, where it is longer than `wanted`, so many characters of it in evenly spaced slices."""
+    if len(text) <= wanted:
+        return [text]
+    return [text[len(text) * i // SLICES :][: wanted // SLICES] for i in range(SLICES)]
 
 
 def build_corpus(
@@ -211,11 +177,12 @@ def build_corpus(
     """Tokenise files or folders of text, JSON lines (.jsonl, .jsonl.gz) or Parquet into the corpus `out_dir`, and open
     it.
 
-    A text file is one document; JSON lines and Parquet have one a row, in `text_field`. Without `tokenizer` (a
-    tokenizer.json) a byte-level BPE of `vocab_size` tokens is trained on a sample of the training documents. The folder
-    appears whole or not at all; an `out_dir` that already is this corpus (same arguments, same texts) is kept. Raises
-    ValueError for a missing or unreadable source, a vocabulary that cannot be, a split without documents, or an
-    `out_dir` that holds something else.
+    A text file is one document; JSON lines and Parquet have one a row, in `text_field`. Validation is
+    `validation_fraction` of the documents, or the last part of each where whole documents cannot give it. Without
+    `tokenizer` (a tokenizer.json) a byte-level BPE of `vocab_size` tokens is trained on a sample of the training text.
+    The folder appears whole or not at all; an `out_dir` that already is this corpus (same arguments, same texts) is
+    kept. Raises ValueError for a missing or unreadable source, a vocabulary that cannot be, too little text to split,
+    or an `out_dir` that holds something else.
     """
     from raylr.trainables.data import Corpus
 
@@ -226,22 +193,26 @@ def build_corpus(
         raise ValueError("give vocab_size (a tokenizer is trained) or tokenizer (a tokenizer.json)")
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ValueError(f"{out} exists and is not a tokenised corpus: give another folder")
-    files, tell = _files(paths), progress or (lambda phase, done, total: None)
-    threshold = int(validation_fraction * 2**64)
-    survey, source_hash = _Survey(seed, threshold, SAMPLE_BYTES if tokenizer is None else 0), hashlib.sha256()
-    for done, (path, named) in enumerate(files, 1):
-        for text in _documents(path, named, text_field):
-            survey.add(text)
-        tell("read", done, len(files))
-    keys = np.fromiter(survey.keys, dtype=np.uint64)
-    below = int((keys < np.uint64(threshold)).sum())
-    if below == 0 or below == len(keys):
+    files, tell = source_files(paths), progress or (lambda phase, done, total: None)
+
+    def texts(phase: str) -> Iterator[str]:
+        for done, (path, named) in enumerate(files, 1):
+            yield from documents(path, named, text_field)
+            tell(phase, done, len(files))
+
+    wanted = SAMPLE_BYTES if tokenizer is None else 0
+    split: Split = _by_document
+    survey = _Survey(texts("read"), split, seed, validation_fraction, wanted)
+    if not validation_fraction / UNEVEN <= survey.share <= min(UNEVEN * validation_fraction, 1 - 1e-9):
+        split = _at_the_end
+        survey = _Survey(texts("read"), split, seed, validation_fraction, wanted)
+    if not all(survey.characters.values()):
         raise ValueError(
-            f"{len(keys)} different document(s) leave {len(keys) - below} for training and {below} for validation with "
-            f"validation_fraction={validation_fraction}: give more documents, another fraction or another seed"
+            f"{len(survey.keys)} different document(s) with {sum(survey.characters.values())} characters are too "
+            f"little text for training and validation (validation_fraction={validation_fraction}): give more text"
         )
+    keys = np.fromiter(survey.keys, dtype=np.uint64)
     keys.sort()
-    source_hash.update(keys.tobytes())
     given = {
         "vocab_size": vocab_size,
         "tokenizer": file_hash(_tokenizer_file(tokenizer)) if tokenizer is not None else None,
@@ -249,7 +220,7 @@ def build_corpus(
         "seed": seed,
         "eos_token": eos_token,
         "documents": survey.documents,
-        "texts": source_hash.hexdigest(),
+        "texts": hashlib.sha256(keys.tobytes()).hexdigest(),
     }
     if (out / MANIFEST).is_file():
         existing = Corpus.open(out)
@@ -257,7 +228,7 @@ def build_corpus(
             return existing
         raise ValueError(f"{out} is a corpus built from other text or settings: delete it or give another folder")
     bpe = (
-        _train_tokenizer(survey.sample(), int(vocab_size or 0))
+        _train_tokenizer(survey.sample, int(vocab_size or 0))
         if tokenizer is None
         else _load_tokenizer(_tokenizer_file(tokenizer), vocab_size)
     )
@@ -265,7 +236,10 @@ def build_corpus(
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        counts = _tokenise(files, work, bpe, eos, threshold, seed, text_field, tell)
+        parts = (
+            (_key(text, seed), part) for text in texts("tokenise") for part in split(text, seed, validation_fraction)
+        )
+        counts = _tokenise(parts, work, bpe, eos)
         bpe.save(str(work / "tokenizer.json"))
         hashes = {name: file_hash(work / name) for name in ("train.bin", "validation.bin", "tokenizer.json")}
         manifest = {
@@ -273,7 +247,8 @@ def build_corpus(
             "vocab_size": bpe.get_vocab_size(),
             "eos_id": eos,
             **counts,
-            "duplicates": survey.duplicates,
+            "split": "documents" if split is _by_document else "ends of documents",
+            "duplicates": survey.documents - len(survey.keys),
             "sha256": hashes,
             "fingerprint": hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
             "built_from": given,
@@ -298,57 +273,52 @@ def _tokenizer_file(tokenizer: str | Path) -> Path:
     return file
 
 
-def _tokenise(
-    files: list[tuple[Path, bool]],
-    work: Path,
-    bpe: Tokenizer,
-    eos: int,
-    threshold: int,
-    seed: int,
-    text_field: str,
-    tell: Progress,
-) -> dict[str, Any]:
-    """Second pass: ids to a spool in source order, then to the two streams in hash order. Returns counts for the
-    manifest."""
+def _tokenise(parts: Iterable[tuple[int, Part]], work: Path, bpe: Tokenizer, eos: int) -> dict[str, Any]:
+    """Second pass: ids to a spool in source order, then to the two streams in the order of the keys that the parts come
+    with. Returns counts for the manifest."""
     dtype = np.dtype("<u2" if bpe.get_vocab_size() <= 2**16 else "<u4")
-    keys: list[int] = []
+    rows: list[tuple[int, bool, int]] = []
     lengths: list[int] = []
-    sizes: list[int] = []
+    waiting: list[tuple[int, str, list[int]]] = []
     with (work / "spool").open("wb") as spool:
 
-        def flush(texts: list[str]) -> None:
-            for text, encoding in zip(texts, bpe.encode_batch(texts, add_special_tokens=False), strict=True):
-                ids = np.asarray([*encoding.ids, eos], dtype=dtype)
+        def flush() -> None:
+            encodings = bpe.encode_batch([piece for _, piece, _ in waiting], add_special_tokens=False)
+            for (row, _, end), encoding in zip(waiting, encodings, strict=True):
+                ids = np.asarray(encoding.ids + end, dtype=dtype)
                 spool.write(ids.tobytes())
-                keys.append(_key(text, seed))
-                lengths.append(len(ids))
-                sizes.append(len(text.encode()))
+                lengths[row] += len(ids)
+            waiting.clear()
 
-        waiting: list[str] = []
         held = 0
-        for done, (path, named) in enumerate(files, 1):
-            for text in _documents(path, named, text_field):
-                waiting.append(text)
-                held += len(text)
+        for key, (side, text) in parts:
+            rows.append((key, side == "validation", len(text.encode())))
+            lengths.append(0)
+            first = 0
+            while first < len(text):
+                last = len(text) if len(text) - first <= PIECE else first + _cut(text[first : first + PIECE + 1], PIECE)
+                waiting.append((len(rows) - 1, text[first:last], [eos] if last == len(text) else []))
+                held += last - first
+                first = last
                 if held >= BATCH_BYTES:
-                    flush(waiting)
-                    waiting, held = [], 0
-            tell("tokenise", done, len(files))
-        flush(waiting)
-    key, length, size = (np.asarray(a, dtype=np.uint64) for a in (keys, lengths, sizes))
+                    flush()
+                    held = 0
+        flush()
+    keys, held_out, size = (np.asarray(column) for column in zip(*rows, strict=True))
+    length = np.asarray(lengths, dtype=np.uint64)
     start = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(length)[:-1]])
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(keys.astype(np.uint64), kind="stable")
     ids = np.memmap(work / "spool", dtype=dtype, mode="r")
-    split = {"validation": order[key[order] < threshold], "train": order[key[order] >= threshold]}
-    for name, documents in split.items():
-        _gather(work / f"{name}.bin", ids, start[documents], length[documents])
+    sides = {"validation": order[held_out[order]], "train": order[~held_out[order]]}
+    for name, chosen in sides.items():
+        _gather(work / f"{name}.bin", ids, start[chosen], length[chosen])
     del ids
     (work / "spool").unlink()
     return {
         "dtype": dtype.str,
-        "documents": {name: len(d) for name, d in split.items()},
-        "tokens": {name: int(length[d].sum()) for name, d in split.items()},
-        "bytes": {name: int(size[d].sum()) for name, d in split.items()},
+        "documents": {name: len(chosen) for name, chosen in sides.items()},
+        "tokens": {name: int(length[chosen].sum()) for name, chosen in sides.items()},
+        "bytes": {name: int(size[chosen].sum()) for name, chosen in sides.items()},
     }
 
 

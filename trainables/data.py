@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raylr.trainables.corpus import MANIFEST, build_corpus, file_hash, python_stdlib_sources
+from raylr.trainables.corpus import MANIFEST, build_corpus, file_hash
+from raylr.trainables.texts import python_stdlib_sources
 
 __all__ = ["Corpus", "Windows", "build_corpus", "python_stdlib_sources", "shuffled"]
 

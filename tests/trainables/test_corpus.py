@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from raylr.trainables.corpus import MANIFEST, build_corpus, python_stdlib_sources
+from raylr.trainables.corpus import MANIFEST, build_corpus
 from raylr.trainables.data import Corpus
 
 
@@ -55,6 +55,35 @@ def test_identical_documents_are_never_on_both_sides(texts: Path, tmp_path: Path
     found = documents(build_corpus([tmp_path], tmp_path / ".out", vocab_size=300, validation_fraction=0.3))
     assert len(found["train"]) + len(found["validation"]) == 120
     assert not set(found["train"]) & set(found["validation"])
+
+
+def test_one_large_file_keeps_its_end_for_validation(
+    texts: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = "\n".join(path.read_text() for path in sorted(texts.iterdir()))
+    file = tmp_path / "all.txt"
+    file.write_text(whole)
+    built = []
+    for piece in (10**9, 1000):  # the tokenizer may get the text in pieces, and it changes nothing
+        monkeypatch.setattr("raylr.trainables.corpus.PIECE", piece)
+        out = tmp_path / str(piece)
+        built.append(build_corpus([file], out, tokenizer=corpus.tokenizer_path, validation_fraction=0.1))
+    assert built[0].fingerprint == built[1].fingerprint
+    found = documents(built[0])
+    assert found["train"][0] + found["validation"][0] == whole
+    assert len(found["validation"][0]) == pytest.approx(0.1 * len(whole), rel=0.02)
+    assert found["validation"][0].startswith("\n")
+    assert built[0].manifest["split"] == "ends of documents"
+    assert corpus.manifest["split"] == "documents"
+
+
+def test_a_large_file_beside_a_small_one_is_cut(texts: Path, tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("Read me.\nNow.\n" * 5)
+    (tmp_path / "all.txt").write_text("\n".join(path.read_text() for path in sorted(texts.iterdir())))
+    for seed in range(4):
+        built = build_corpus([tmp_path], tmp_path.with_name(f"c{seed}"), vocab_size=300, seed=seed)
+        share = built.validation_tokens / (built.validation_tokens + built.train_tokens)
+        assert share == pytest.approx(0.05, rel=0.2)
 
 
 def test_a_given_tokenizer_is_used(texts: Path, corpus: Corpus, tmp_path: Path) -> None:
@@ -104,8 +133,9 @@ def test_bad_sources(texts: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             build_corpus([texts, source], tmp_path / "out", vocab_size=300)
-    with pytest.raises(ValueError, match="different document"):
-        build_corpus([texts / "00.py"], tmp_path / "out", vocab_size=300)
+    (tmp_path / "short.txt").write_text("a")
+    with pytest.raises(ValueError, match=r"1 different document\(s\) with 1 characters are too little text"):
+        build_corpus([tmp_path / "short.txt"], tmp_path / "out", vocab_size=300)
     with pytest.raises(ValueError, match="the text yields a vocabulary of"):
         build_corpus([texts], tmp_path / "out", vocab_size=50_000)
     with pytest.raises(ValueError, match="too small"):
@@ -121,11 +151,3 @@ def test_binary_files_in_a_folder_are_passed_over(texts: Path, tmp_path: Path, c
     (folder / ".hidden").write_text("secret")
     got = build_corpus([folder], tmp_path / "out", vocab_size=400, validation_fraction=0.1)
     assert got.fingerprint == corpus.fingerprint
-
-
-def test_the_standard_library_is_there() -> None:
-    sources = python_stdlib_sources()
-    assert sources == sorted(sources)
-    assert len(sources) > 300
-    assert any(p.name == "argparse.py" for p in sources)
-    assert not any("site-packages" in p.parts or "tests" in p.parts for p in sources)

@@ -62,7 +62,10 @@ QUESTION_SCHEMA = pa.schema(
         ("backend", pa.string()),  # "opencompass" or "lm-eval"
         ("engine", pa.string()),  # what computed: "transformers", "turbomind", …
         ("mode", pa.string()),  # "ppl" (the letters' likelihoods) or "gen" (generated text)
-        ("prompt", pa.string()),  # name of the prompt's definition in the backend, as "mmlu_ppl_ac766d"
+        (
+            "prompt",
+            pa.string(),
+        ),  # name of the prompt's definition in the backend, as "mmlu_ppl_ac766d opencompass 0.5.4"
         ("model_hash", pa.string()),
         ("data_hash", pa.string()),  # of the subject's dev and test questions
     ]

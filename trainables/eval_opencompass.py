@@ -130,7 +130,8 @@ def score(
                 versions |= event["versions"]
             elif event["event"] == "subject":
                 subject = Subject(event["suite"], event["subject"])
-                rows, short = rows_of(event, questions[subject], mode=mode, engine=ran, limit=limit)
+                version = versions["opencompass"]
+                rows, short = rows_of(event, questions[subject], mode=mode, engine=ran, version=version, limit=limit)
                 if short:
                     notes.append(
                         f"{short} prompts of {subject} have fewer than {SHOTS} examples, to fit {max_seq_len} tokens"
@@ -171,11 +172,11 @@ def fetch(environment: Environment, suites: Sequence[str], work: Path) -> Path:
 
 
 def rows_of(
-    event: dict[str, Any], data: SubjectData, *, mode: str, engine: str, limit: int | None
+    event: dict[str, Any], data: SubjectData, *, mode: str, engine: str, version: str, limit: int | None
 ) -> tuple[list[Row], int]:
     """Read and check what OpenCompass wrote of a subject; return a row a question, and how many prompts lack examples.
 
-    Raises EvaluationError as `score`.
+    `event` is the driver's, `version` OpenCompass's. Raises EvaluationError as `score`.
     """
     subject, expected = data.subject, data.expected(limit)
     written, result = _json(event["predictions"], subject), _json(event["results"], subject)
@@ -201,7 +202,7 @@ def rows_of(
             )
         short += data.dev[SHOTS - 1].text not in prompt
         fields: Row = {"index": index, "gold": gold, "prediction": answer, "correct": answer == gold, "engine": engine}
-        rows.append(fields | scores | {"prompt": CONFIGS[subject.suite, mode]})
+        rows.append(fields | scores | {"prompt": f"{CONFIGS[subject.suite, mode]} opencompass {version}"})
     right, told_right = sum(row["correct"] for row in rows), result["accuracy"] / 100 * expected
     if abs(right - told_right) > 0.01:
         raise EvaluationError(

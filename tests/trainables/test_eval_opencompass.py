@@ -25,6 +25,7 @@ from raylr.trainables.export import export_checkpoint
 
 ANATOMY, GENETICS = Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")
 PLAIN = "transformers-cpu-float32"
+READ: dict[str, Any] = {"mode": "ppl", "engine": PLAIN, "version": "0.5.4", "limit": None}
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +77,14 @@ def written(folder: Path, data: SubjectData, **changes: Any) -> dict[str, Any]:
 
 def test_scores_are_log_likelihoods(tmp_path: Path, data: Path) -> None:
     questions = read_subject(data, ANATOMY)
-    rows, short = rows_of(written(tmp_path, questions), questions, mode="ppl", engine=PLAIN, limit=None)
+    rows, short = rows_of(written(tmp_path, questions), questions, **READ)
     assert short == 0
     assert [row["index"] for row in rows] == list(range(6))
     assert [row["gold"] for row in rows] == [question.gold for question in questions.test]
     assert {row["prediction"] for row in rows} == {"B"}
     assert all(row["correct"] == (row["gold"] == "B") for row in rows)
     assert [rows[0][name] for name in SCORES] == [-20.0, -10.0, -20.0, -20.0]
-    assert {(row["engine"], row["prompt"]) for row in rows} == {(PLAIN, "mmlu_ppl_ac766d")}
+    assert {(row["engine"], row["prompt"]) for row in rows} == {(PLAIN, "mmlu_ppl_ac766d opencompass 0.5.4")}
 
 
 def drop(key: str) -> Callable[[dict[str, Any]], None]:
@@ -118,26 +119,26 @@ def test_files_that_do_not_fit_are_errors(tmp_path: Path, data: Path, name: str,
     questions = read_subject(data, ANATOMY)
     event = written(tmp_path, questions, **{name: act})
     if said is None:
-        rows_of(event, questions, mode="ppl", engine=PLAIN, limit=None)
+        rows_of(event, questions, **READ)
     else:
         with pytest.raises(EvaluationError, match=said):
-            rows_of(event, questions, mode="ppl", engine=PLAIN, limit=None)
+            rows_of(event, questions, **READ)
 
 
 def test_a_failed_task_is_an_error_with_its_reason(tmp_path: Path, data: Path) -> None:
     questions = read_subject(data, ANATOMY)
     event = written(tmp_path, questions, results=lambda content: (content.clear(), content.update(error="no GPU")))
     with pytest.raises(EvaluationError, match=r'no accuracy but .*"error": "no GPU"'):
-        rows_of(event, questions, mode="ppl", engine=PLAIN, limit=None)
+        rows_of(event, questions, **READ)
     Path(event["results"]).unlink()
     with pytest.raises(EvaluationError, match="mmlu/anatomy: OpenCompass's results cannot be read"):
-        rows_of(event, questions, mode="ppl", engine=PLAIN, limit=None)
+        rows_of(event, questions, **READ)
 
 
 def test_prompts_that_lost_examples_are_counted(tmp_path: Path, data: Path) -> None:
     questions = read_subject(data, ANATOMY)
     event = written(tmp_path, questions, predictions=change("Question 0 alone", "0", "label: A", "prompt"))
-    assert rows_of(event, questions, mode="ppl", engine=PLAIN, limit=None)[1] == 1
+    assert rows_of(event, questions, **READ)[1] == 1
 
 
 # -- the driver's configurations and its choice of the engine --
@@ -306,7 +307,7 @@ def test_generated_answers(model: Path, environment: Environment, data: Path, tm
         assert [row["gold"] for row in rows] == [question.gold for question in read_subject(data, subject).test[:3]]
         assert all(row["prediction"] in (*LETTERS, None) for row in rows)
         assert all(row[name] is None for row in rows for name in SCORES)
-        assert rows[0]["prompt"] == opencompass_driver.CONFIGS[subject.suite, "gen"]
+        assert rows[0]["prompt"] == f"{opencompass_driver.CONFIGS[subject.suite, 'gen']} opencompass 0.5.4"
     assert info.questions == 6
 
 

@@ -254,6 +254,9 @@ class CellSearch:
             lowest = math.exp(min(r.log_lr for r in ended if r.state == "diverged"))
             why = f"none of {len(ended)} trials ended with a finite loss; the best lr lies below {lowest:.3g}"
             return Recommendation(None, None, lowest, None, None, "diverged", why, len(ended))
+        if ended and all(r.state == "void" for r in ended):
+            why = f"none of {len(ended)} trials reported the metric, or anything at all"
+            return Recommendation(None, None, None, None, None, "too_few", why, len(ended))
         if not done and self.prior.center is None:
             return Recommendation(None, None, None, None, None, "too_few", "no finished trial yet", len(ended))
         post = self.posterior()

@@ -16,8 +16,20 @@ logger = logging.getLogger(__name__)
 
 LOSS, LOSS_STDERR, DECISION = "raylr/loss", "raylr/loss_stderr", "raylr/decision"
 """Keys under which `PowerLawScheduler` hands over the extrapolated loss, its standard error and what it decided."""
+BOOKKEEPING = frozenset({
+    "checkpoint_dir_name", "date", "done", "experiment_tag", "hostname", "iterations_since_restore", "node_ip", "pid",
+    "should_checkpoint", "time_since_restore", "time_this_iter_s", "time_total_s", "timestamp", "training_iteration",
+    "trial_id",
+})  # fmt: skip
+"""Keys that Tune adds to every report."""
 UNKNOWN = 0.05
 """Relative standard error of the loss of a run that was cut short and whose curve cannot be extrapolated."""
+
+
+def reported(result: Mapping[str, Any]) -> str:
+    """The keys that the trainable itself reported, for messages."""
+    keys = sorted(str(key) for key in result if key not in BOOKKEEPING and not str(key).startswith("config"))
+    return ", ".join(keys) or "nothing"
 
 
 def take_value(run: Run, value: Any, *, failed: bool, sign: float) -> None:
@@ -40,8 +52,7 @@ def take_result(
         return
     found = lookup(result, LOSS)
     if found is None and not has(result, metric):
-        keys = ", ".join(sorted(str(k) for k in result)) or "nothing"
-        logger.error("trial %s never reported %r; it reported %s", trial, metric, keys)
+        logger.error("trial %s never reported %r; it reported %s", trial, metric, reported(result))
         run.state = "void"
         return
     value = found if found is not None else lookup(result, metric)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
 
 from raylr.searchers._config import LRDomain, check_range, flatten
 
@@ -43,6 +43,8 @@ def domain_of(key: str, value: Any) -> LRDomain:
     sampler, step = value.get_sampler(), None
     if isinstance(sampler, Quantized):
         sampler, step = sampler.sampler, float(sampler.q)
+    if isinstance(value, Categorical):
+        raise ValueError(f"{key!r} is a tune.choice, not a numeric range: {want}.")
     if not isinstance(value, (Float, Integer)) or not isinstance(sampler, (Uniform, LogUniform)):
         raise ValueError(
             f"{key!r} is {type(value).__name__} sampled by {type(sampler).__name__}, not a numeric range: {want}."

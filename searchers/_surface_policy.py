@@ -25,7 +25,8 @@ FIRST_RUNS = 4
 PLACES = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 """Quantiles of the optimum at the target at which a new lr may begin."""
 NEAR = 0.3
-"""It is not begun closer than this, in ln lr, to an old one, of which more would say nearly the same."""
+"""It is not begun closer than this, in ln lr, to an old one, of which more would say nearly the same (unless that
+cannot go on and the new one goes further)."""
 WORTH = 0.2
 """A search ends when the tokens of a full run would take away less than this share of the optimum's variance (a tenth
 of its standard deviation)."""
@@ -199,8 +200,10 @@ class SurfaceCell:
             low, high = self.window()
             places = np.quantile(self.surface().optima(self.target), PLACES)
             for x in sorted({readable(min(max(float(x), low), high)) for x in places}):
-                if all(abs(x - r.log_lr) > NEAR for r in self.runs):
-                    new += [Plan({}, x, rung) for rung in range(len(self.rungs))]
+                near = [run for run in self.runs if abs(x - run.log_lr) <= NEAR]
+                if all(run.state == "ended" and abs(x - run.log_lr) > APART for run in near):
+                    reached = max((run.rung for run in near), default=-1)  # they cannot go on: only further is new
+                    new += [Plan({}, x, rung) for rung in range(reached + 1, len(self.rungs))]
         both = [Plan({i: r}, plan.new, plan.rung) for i, r in on for plan in new if plan.rung == 0]
         return thaws + new + both
 

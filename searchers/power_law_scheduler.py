@@ -11,8 +11,9 @@ from ray.train.constants import CHECKPOINT_DIR_NAME
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from raylr.searchers._config import lookup, number, real
+from raylr.searchers._config import has, lookup, number, real
 from raylr.searchers._curves import Curve
+from raylr.searchers._results import reported
 from raylr.searchers.quadratic_search import DECISION, LOSS, LOSS_STDERR
 from raylr.searchers.surface_search import SurfaceSearch
 
@@ -114,12 +115,19 @@ class PowerLawScheduler(TrialScheduler):
         if not number(tokens):
             self._say(
                 self.time_attr,
-                f"no number at {self.time_attr!r} in the reports, which have {sorted(result)}: trials run to their end",
+                f"no number at {self.time_attr!r} in the reports, which have {reported(result)}: give the key of what "
+                "grows as time_attr. Trials run to their end.",
+            )
+            return str(TrialScheduler.CONTINUE)
+        if not has(result, str(self._metric)):
+            self._say(
+                str(self._metric),
+                f"no {self._metric!r} in a report, which has {reported(result)}: such reports are left out.",
             )
             return str(TrialScheduler.CONTINUE)
         if not curve.add(tokens, loss):
             self._say(
-                trial.trial_id,
+                "backwards",
                 f"{self.time_attr!r} of trial {trial.trial_id} went from {curve.tokens[-1]:g} to {tokens:g}: it must "
                 "grow. Reports that do not are left out of the curve.",
             )

@@ -82,6 +82,19 @@ def test_a_missing_target_or_time_is_named(caplog):
     assert "no number at 'steps' in the reports" in caplog.text
 
 
+def test_a_report_without_the_metric_is_named_and_left_out(caplog):
+    scheduler, controller, trial = PowerLawScheduler(metric="val_loss", mode="min"), FakeController(), FakeTrial("a")
+    scheduler.on_trial_add(controller, trial)
+    with caplog.at_level(logging.ERROR):
+        for step in range(1, 6):
+            result = {**report(2.0, step), "hostname": "here"}
+            assert scheduler.on_trial_result(controller, trial, result) == "CONTINUE"
+            trial.last_result = result
+    assert caplog.text.count("no 'val_loss' in a report, which has loss, tokens:") == 1
+    scheduler.on_trial_complete(controller, trial, trial.last_result)
+    assert "raylr/decision" not in trial.last_result
+
+
 def test_freezing_needs_a_surface_search(caplog):
     with caplog.at_level(logging.ERROR):
         trials, _ = run_scheduler(lambda: PowerLawScheduler(mode="freeze", tolerance=0.02), [1e-3], falling)

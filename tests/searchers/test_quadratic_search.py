@@ -190,7 +190,7 @@ def test_concurrency_is_kept():
     [
         ({"lr": tune.grid_search([1e-3, 1e-2])}, "grid_search"),
         ({"lr": 1e-3}, "constant"),
-        ({"lr": tune.choice([1e-3, 1e-2])}, "not a numeric range"),
+        ({"lr": tune.choice([1e-3, 1e-2])}, "'lr' is a tune.choice, not a numeric range"),
         ({"lr": tune.uniform(-1.0, 1.0)}, "0 < low < high"),
         ({"lr": tune.randn()}, "not a numeric range"),
         ({"learning_rate": tune.loguniform(1e-4, 1e-1), "lrr": 1.0}, "Did you mean lr_key='lrr'"),

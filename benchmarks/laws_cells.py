@@ -152,6 +152,7 @@ def law(data: Path, plots: Path | None) -> Out:
         hits += [("best batch", *hit) for hit in _splits(best)]
         for _, part in cells.groupby("batch_seqs"):
             hits += [("one batch", *hit) for hit in _splits(part)]
+        _neighbours(name, cells, out)
         _families(cells)
         if plots is not None:
             laws_plots.law(plots / f"law_{name}.png", name, best, _law_of(best))
@@ -185,6 +186,28 @@ def _splits(cells: pd.DataFrame) -> Iterator[tuple[float, bool, bool]]:
             half = 0.5 * np.log(said.lr_high / said.lr_low)
             yield (np.log(said.params_beyond * said.tokens_beyond), off <= half,
                    off <= np.hypot(half, 1.645 * c["stderr"]))  # fmt: skip
+
+
+def _neighbours(name: str, cells: pd.DataFrame, out: Out) -> None:
+    """The exponents between neighbouring budgets (sizes) at one size (budget) and batch: how much they differ beyond
+    the errors of the optima."""
+    good = cells[np.isfinite(cells["opt"])]
+    for along, other in (("tokens", "size"), ("size", "tokens")):
+        slopes = []
+        for _, part in good.groupby([other, "batch_seqs"]):
+            part = part.sort_values(along)
+            step = np.diff(np.log(part[along]))
+            error = np.hypot(part["stderr"].to_numpy()[1:], part["stderr"].to_numpy()[:-1])
+            slopes += [
+                (a / d, e / d) for a, e, d in zip(np.diff(np.log(part["opt"])), error, step, strict=True) if e < d
+            ]
+        if len(slopes) < 5:
+            continue
+        value, error = np.array(slopes).T
+        beyond = float(np.sqrt(max(value.var(ddof=1) - np.mean(error**2), 0.0)))
+        print(f"  exponent between neighbouring {along}: {value.mean():+.2f},", end=" ")
+        print(f"sd {value.std(ddof=1):.2f}, {beyond:.2f} beyond errors ({len(slopes)} pairs)")
+        out[f"law_{name}_drift_{along}"] = beyond
 
 
 def _coverage(hits: list[tuple[str, float, bool, bool]], out: Out) -> None:

@@ -11,6 +11,7 @@ from laws_tables import Out, constant_curves, covered, regret, row, tables
 from replay_data import LossOverLR
 
 from raylr.analysis import LossSurface, fit_power_law, fit_surface
+from raylr.analysis._progress import A_PRIOR, FLOOR_DECAY, GAMMA_PRIOR, Q_PRIOR
 
 CUTS = (0.15, 0.25)
 STARTS = (0.0, 0.1, 0.3, 0.5)
@@ -161,6 +162,34 @@ def windows(data: Path) -> Out:
         rms, half = np.sqrt(np.mean(np.square(errors[cut]), axis=0))
         row(f"from {cut:.0%}", covered({}, "", hits[cut]), f"{rms:.2f}", f"{half:.2f}", covered({}, "", near[cut]))
     row("all", covered(out, "optima", chain(*hits.values())), "", "", covered(out, "losses", chain(*near.values())))
+    return out | synthetic()
+
+
+def synthetic(models: int = 100, cut: float = 0.25) -> Out:
+    """Surfaces of models drawn from the surface's own priors (its mean, no discrepancy), cut at a share of the tokens:
+    how far the optimum goes where nothing but the exponents is unknown."""
+    rng, t, out = np.random.default_rng(0), np.linspace(0.02, 1.0, 50), Out()
+    seen, fine = t <= cut + 1e-9, np.linspace(-6, 4, 4001)
+    decays, shares = zip(*FLOOR_DECAY, strict=True)
+    hits, errors, widths = [], [], []
+    for _ in range(models):
+        gamma, a, q = (median * np.exp(sd * rng.normal()) for median, sd in (GAMMA_PRIOR, A_PRIOR, Q_PRIOR))
+        decay = gamma * rng.choice(decays, p=shares)
+        floor = a * cut ** (decay - gamma) / q  # the optimum at the cut is at z = 0
+        z = np.linspace(-2, 2, 6) + rng.uniform(-0.4, 0.4)
+        truth = fine[np.argmin(np.exp(-a * fine) + floor * np.exp(q * fine))]
+        loss = np.exp(-a * z[:, None]) * t[seen] ** -gamma + floor * np.exp(q * z[:, None]) * t[seen] ** -decay
+        loss += rng.normal(0, 0.01 * gamma * cut**-gamma, loss.shape)
+        fit = fit_surface(np.repeat(np.exp(z), seen.sum()), np.tile(t[seen], z.size), loss.ravel())
+        low, high = fit.lr_interval(1.0)
+        hits.append(low <= np.exp(truth) <= high)
+        if low > 0 and high < np.inf:
+            errors.append(float(np.log(fit.lr_opt(1.0))) - truth)
+            widths.append(0.5 * float(np.log(high / low)))
+    rms, half = float(np.sqrt(np.mean(np.square(errors)))), float(np.median(widths))
+    print(f"  models drawn from the priors, from {cut:.0%}: {covered({}, '', hits)} inside,", end=" ")
+    print(f"rms error {rms:.2f}, half width {half:.2f}")
+    out |= {"synthetic_error": rms, "synthetic_inside": float(np.mean(hits))}
     return out
 
 

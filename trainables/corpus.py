@@ -74,8 +74,7 @@ def _train_tokenizer(sample: list[str], vocab_size: int) -> Tokenizer:
     if tokenizer.get_vocab_size() < vocab_size:
         raise ValueError(
             f"the text yields a vocabulary of {tokenizer.get_vocab_size()} at most, not vocab_size={vocab_size}: "
-            "use more text or "
-            "a smaller vocabulary"
+            "use more text or a smaller vocabulary"
         )
     return tokenizer
 

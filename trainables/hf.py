@@ -58,23 +58,35 @@ def _counts(fields: str) -> dict[str, int]:
         sizes[part] = sizes.get(part, 0) + param.numel()
     total = sum(sizes.values())
     experts = sizes.get("experts_in", 0) + sizes.get("experts_out", 0)
-    used = config.num_experts_per_tok / config.num_experts if experts else 1.0
     return {
         "total": total,
-        "active": total - round(experts * (1 - used)),
+        "active": total - round(experts * (1 - _share_of_experts(config))) if experts else total,
         "non_embedding": total - sizes.get("embedding", 0) - sizes.get("lm_head", 0),
     }
 
 
+def _share_of_experts(config: PretrainedConfig) -> float:
+    """Share of the routed experts that a token uses."""
+    counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    there, used = next((count for count in counts if count), None), getattr(config, "num_experts_per_tok", None)
+    if there is None or used is None:
+        raise ValueError(
+            f"model: hf: the configuration of {config.model_type} does not say how many experts a token uses"
+        )
+    return float(used / there)
+
+
 def flops_per_token(source: str | dict[str, Any], seq_len: int) -> float:
-    """As `ModelSpec.flops_per_token`: 2 for each active weight of a matrix product, causal attention, times 3."""
+    """As `ModelSpec.flops_per_token`: 2 for each active weight of a matrix product, causal attention (if the
+    architecture has attention heads), times 3."""
     config = configuration(source)
     counts = count_params(source)
     embeddings = config.vocab_size * config.hidden_size
     inactive = counts["total"] - counts["active"]
     weights = counts["non_embedding"] - inactive + embeddings
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    scores = config.num_hidden_layers * 2 * (seq_len + 1) * config.num_attention_heads * head_dim
+    heads = getattr(config, "num_attention_heads", 0)
+    width = heads * config.head_dim if getattr(config, "head_dim", None) else config.hidden_size if heads else 0
+    scores = config.num_hidden_layers * 2 * (seq_len + 1) * width
     return 3.0 * float(2 * weights + scores)
 
 
@@ -104,9 +116,8 @@ class HuggingFaceModel(nn.Module):
         self.routed = hasattr(config, "output_router_logits")
         if packed and self.routed:
             raise ValueError(
-                "cross_document_attention=False: transformers' load-balancing loss does not take the mask that "
-                "this needs; "
-                "describe the mixture by a ModelSpec instead of hf, or leave the attention across documents on"
+                "cross_document_attention=False: transformers' load-balancing loss does not take the mask that this "
+                "needs; describe the mixture by a ModelSpec instead of hf, or leave the attention across documents on"
             )
 
     def after_step(self) -> None:

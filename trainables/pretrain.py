@@ -170,7 +170,7 @@ def train(
         raise ValueError(f"the spec has workers={train.workers}, but {world} process(es) run it")
     with out_of_memory_advice(), running_engine(build(model, train), train, multipliers, universal=universal) as engine:
         stream = Windows(texts.train, train.seq_len, train.data_seed)
-        validation = validation_batches(texts, train, rank)
+        validation = validation_batches(texts, train, rank, engine.device)
         if start is not None:
             load_engine(engine, start)
 
@@ -275,18 +275,15 @@ def model_inputs(windows: Any, corpus: Corpus, train: TrainSpec, device: Any) ->
     return ids, labels, ends.cumsum(1) - ends
 
 
-def validation_batches(corpus: Corpus, train: TrainSpec, rank: int) -> list[tuple[Any, Any, Any]]:
+def validation_batches(corpus: Corpus, train: TrainSpec, rank: int, device: Any) -> list[tuple[Any, Any, Any]]:
     """This worker's share of the fixed validation sequences: the first of the validation stream, the same in every
     run."""
-    import torch
-
     from raylr.trainables.data import Windows
 
     stream = Windows(corpus.validation, train.seq_len)
     each = math.ceil(train.validation_tokens / (train.seq_len * train.workers))
     micro = 2 * (train.micro_batch or train.sequences_per_worker)  # nothing is kept for a backward pass
     mine = stream.batch(rank * each, each)
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     return [model_inputs(mine[first : first + micro], corpus, train, device) for first in range(0, each, micro)]
 
 

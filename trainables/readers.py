@@ -152,8 +152,7 @@ def import_corpus(
                 if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
                     raise ValueError(
                         f"{source}: document {number} has the id {int(ids.max())}, the tokenizer has {vocab_size} "
-                        "tokens: "
-                        "give the tokenizer that made these ids"
+                        "tokens: give the tokenizer that made these ids"
                     )
                 stored = (ids if ids[-1] == eos_id else np.append(ids, eos_id)).astype(dtype).tobytes()
                 key = int.from_bytes(hashlib.blake2b(stored, digest_size=8, salt=salt).digest(), "little")

@@ -64,8 +64,8 @@ class ModelSpec(_Spec):
     def _check(self) -> Self:
         if self.heads % self.kv_heads:
             raise ValueError(
-                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key/value head serves "
-                "equally many"
+                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key/value head serves equally "
+                "many"
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} is odd: RoPE turns pairs of coordinates, so it must be even")

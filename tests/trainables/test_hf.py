@@ -49,6 +49,29 @@ def test_numbers_are_those_of_our_own_spec() -> None:
     assert HFSpec(hf=LLAMA).params("active") == HFSpec(hf=LLAMA).params("total")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "fields", "inactive"),
+    [
+        ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 1}, 2 * 3 * 3 * 32 * 48),
+        (
+            "deepseek_v3",
+            {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+            2 * 3 * 32 * 16,
+        ),
+        ("gpt2", {}, 0),
+    ],
+)
+def test_other_architectures_are_counted(model_type: str, fields: dict[str, Any], inactive: int) -> None:
+    small = (
+        {"first_k_dense_replace": 1, "kv_lora_rank": 8, "moe_intermediate_size": 16}
+        if model_type == "deepseek_v3"
+        else {}
+    )
+    spec = HFSpec(hf=LLAMA | {"model_type": model_type, "tie_word_embeddings": False} | small | fields)
+    assert spec.params("total") - spec.params("active") == inactive
+    assert spec.flops_per_token(64) > 6 * (spec.params("active") - spec.params("total") + spec.params("non_embedding"))
+
+
 def test_losses_are_those_of_our_own_model() -> None:
     theirs, model = HuggingFaceModel(MOE, seed=3), Qwen3MoE(MODEL)
     model.load_state_dict(theirs.network.state_dict())

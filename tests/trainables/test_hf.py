@@ -40,6 +40,10 @@ LLAMA: dict[str, Any] = {
 }
 
 
+DEEPSEEK = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+DEEPSEEK |= {"first_k_dense_replace": 1, "kv_lora_rank": 8}
+
+
 def test_numbers_are_those_of_our_own_spec() -> None:
     spec = HFSpec(hf=MOE)
     for kind in ("total", "active", "non_embedding"):

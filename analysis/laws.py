@@ -9,7 +9,8 @@ Least squares in log space is linear in theta: no start values, no local optimum
 than their own errors say (`scatter`), so weights are 1 / (stderr^2 + scatter^2); the scatter solves the equation of
 Paule and Mandel 1982, with a prior worth `SCATTER_DOF` cells, and is what Student's t is scaled by. What the design
 does not determine (one size: alpha; one budget: beta) is set to 0 and listed as not fitted; a prediction that needs it
-has an open interval. Beyond the fitted range the exponents themselves are taken to change (`drift`).
+has an open interval. Tokens in a fixed ratio to parameters tell what happens along that line, and little off it. Beyond
+the fitted range the exponents themselves are taken to change (`drift`).
 """
 
 import json
@@ -165,7 +166,7 @@ class LRLaw:
             return math.nan, math.nan, ["interval unknown: the law's covariance is not known"]
         row = np.array([1.0, -math.log(n / self.params_unit), -math.log(d / self.tokens_unit)])
         for name, k, span in (("alpha", n, self.params_range), ("beta", d, self.tokens_range)):
-            if name not in self.fitted and _beyond(k, span) > 1 + 1e-9:
+            if name not in self.fitted and self.status != "collinear" and _beyond(k, span) > 1 + 1e-9:
                 return 0.0, math.inf, [f"interval open: the data do not determine {name}"]
         from scipy import stats
 

@@ -56,8 +56,8 @@ class LossSurface:
     centre: float = math.nan
     """ln lr of the best run."""
     miss: float = math.nan
-    """How wrong losses predicted from the first part of the runs were, beyond the model's own standard error: gains of an
-    e-fold, per e-fold (`_backtest`)."""
+    """How wrong losses predicted from the first part of the runs were, beyond the model's own standard error: gains of
+    an e-fold, per e-fold (`_backtest`)."""
 
     @property
     def ok(self) -> bool:

@@ -11,9 +11,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from raylr.analysis.suites import Subject, resolve
 from raylr.analysis.units import parse_count
+from raylr.trainables.checkpoint import COMPLETE, PREFIX
 from raylr.trainables.spec import TrainSpec
 
+WAITING = "waiting"
+"""Folder of a study in which checkpoints wait for their evaluation, a folder for each run."""
 Tokens = Annotated[int, BeforeValidator(lambda value: value if value is None else round(parse_count(value)))]
+
+
+def waiting(study: Path) -> list[Path]:
+    """Return the whole checkpoints that wait in a study's folder, by run and step."""
+    found = sorted(study.glob(f"{WAITING}/*/{PREFIX}*"))
+    return [path for path in found if (path / COMPLETE).is_file()]
 
 
 class EvaluationSpec(BaseModel):
@@ -53,6 +62,10 @@ class EvaluationSpec(BaseModel):
             raise ValueError("device cuda needs gpus above 0: Ray gives an evaluation no GPU otherwise")
         return self
 
+    def concerns(self, role: str) -> bool:
+        """Whether runs of this role ("search" or "check") are evaluated."""
+        return role == "check" or self.runs == "all"
+
     def chosen(self) -> list[Subject]:
         """Return the subjects to score. Raises InputError for a subject, a suite or a folder that is not there."""
         from raylr.evaluation import choose_subjects
@@ -75,12 +88,21 @@ class EvaluationSpec(BaseModel):
         return hashlib.blake2b(self.model_dump_json(include=names).encode(), digest_size=8).hexdigest()
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of `raylr.evaluation.evaluate` that every evaluation has in common."""
+        """Return the arguments of `raylr.evaluation.evaluate` that every evaluation has in common.
+
+        Raises ValueError if the questions or what the backend needs are not there.
+        """
+        if self.backend == "opencompass":
+            from raylr.trainables.eval_environment import find
+
+            find()
+        else:
+            from raylr.trainables.eval_lm import check_installed
+
+            check_installed()
         names = ("limit", "backend", "batch_size", "device", "dtype")
-        return {name: getattr(self, name) for name in names} | {
-            "data": self.data.resolve(),
-            "subjects": self.chosen(),
-        }
+        shared = {name: getattr(self, name) for name in names}
+        return shared | {"data": self.data.resolve(), "subjects": self.chosen()}
 
     def task_resources(self) -> dict[str, Any]:
         """Return what one evaluation asks of Ray."""

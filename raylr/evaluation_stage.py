@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,12 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from raylr.analysis.score_table import attempts_table
-from raylr.evaluation_spec import EvaluationSpec
-from raylr.trainables.checkpoint import COMPLETE, PREFIX, STATE
+from raylr.evaluation_spec import WAITING, EvaluationSpec, waiting
+from raylr.trainables.checkpoint import PREFIX, STATE
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-WAITING = "waiting"
 _METRICS = ("", "_stderr", "_log_prob", "_log_prob_stderr")
 """What is behind a suite's name in the metrics that Tune may search on (`raylr.analysis.score_table.suite_columns`)."""
 _PAUSE = 0.5
@@ -67,7 +66,7 @@ class EvaluationStage:
         tell: is told a sentence for every evaluation that ended.
 
     `look` is to be called now and then while Ray is up; it neither waits nor raises. `drain` waits for all. Raises
-    InputError if the questions are not there.
+    ValueError if the questions, or what the backend needs, are not there.
     """
 
     def __init__(self, spec: EvaluationSpec, folder: Path | str, *, tell: Callable[[str], None] | None = None) -> None:
@@ -93,7 +92,8 @@ class EvaluationStage:
         return self.folder / WAITING / run
 
     def submit(self, checkpoint: Path | str, run: str) -> Path:
-        """Put a checkpoint into the queue under its step, as hard links where the file system has them, and return it.
+        """Put a checkpoint into the queue under its step, as hard links where the file system has them, and return its
+        place; one that was scored is not put there again.
 
         The original may vanish afterwards. Raises ValueError if there is no whole checkpoint.
         """
@@ -102,12 +102,19 @@ class EvaluationStage:
         source = find_checkpoint(checkpoint)
         step = int(json.loads((source / STATE).read_text())["step"])
         target = self.aside(run) / f"{PREFIX}{step:010d}"
-        if not target.exists():
+        if not target.exists() and self._name(target) not in self._scored:
             target.parent.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".submitted-", dir=target.parent))
             shutil.copytree(source, work, copy_function=_link, dirs_exist_ok=True)
             work.rename(target)
         return target
+
+    def put(self, checkpoint: Path | str, run: str) -> None:
+        """`submit`, but a checkpoint that cannot be put there is a failed evaluation."""
+        try:
+            self.submit(checkpoint, run)
+        except (ValueError, OSError) as error:
+            self.refuse(run, f"{run}/{Path(checkpoint).name}", str(error))
 
     def refuse(self, run: str, checkpoint: str, reason: str) -> Attempt:
         """Note that a checkpoint cannot be evaluated."""
@@ -116,12 +123,7 @@ class EvaluationStage:
     def waiting(self) -> list[Path]:
         """Return the checkpoints that are neither scored nor running nor failed in this stage, by run and step."""
         busy = set(self._running.values())
-        found = sorted(self.folder.glob(f"{WAITING}/*/{PREFIX}*"))
-        return [
-            path
-            for path in found
-            if (path / COMPLETE).is_file() and path not in busy and self._name(path) not in self._failed
-        ]
+        return [path for path in waiting(self.folder) if path not in busy and self._name(path) not in self._failed]
 
     def look(self) -> list[Attempt]:
         """Collect what ended, start what waits; return what ended. Waits for nothing; if the queue cannot be worked on
@@ -255,11 +257,32 @@ class EvaluationCallback(Callback):
         passed = int(trial.last_result["tokens"]) // self.every
         if passed > self._seen.get(trial.trial_id, 0):
             self._seen[trial.trial_id] = passed
-            try:
-                self.stage.submit(checkpoint.path, self._name_of(trial))
-            except (ValueError, OSError) as error:
-                run = self._name_of(trial)
-                self.stage.refuse(run, f"{run}/{Path(checkpoint.path).name}", str(error))
+            self.stage.put(checkpoint.path, self._name_of(trial))
+
+
+def stage_callbacks(spec: EvaluationSpec | None, folder: Path, tell: Callable[[str], None]) -> list[Callback]:
+    """Return what lets a study's checkpoints be evaluated while Tune trains; nothing without a spec."""
+    return [EvaluationCallback(EvaluationStage(spec, folder, tell=tell))] if spec else []
+
+
+def finish_evaluations(
+    spec: EvaluationSpec | None, folder: Path, runs: Sequence[str], tell: Callable[[str], None]
+) -> list[Attempt]:
+    """Evaluate what waits in a study's folder, and the last checkpoints of `runs` that it kept and that have no score;
+    Ray is started only if there are any."""
+    from raylr.tuning import ray_session
+
+    if spec is None:
+        return []
+    stage = EvaluationStage(spec, folder, tell=tell)
+    for run in runs:
+        if (folder / "checkpoints" / run).is_dir():
+            stage.put(folder / "checkpoints" / run, run)
+    if not stage.waiting():
+        return []
+    tell("Evaluating checkpoints")
+    with ray_session():
+        return stage.drain()
 
 
 def scored_pretrain(config: dict[str, Any]) -> None:

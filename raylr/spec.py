@@ -18,11 +18,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from raylr.analysis.units import format_count, parse_count
 from raylr.errors import InputError, nearest
+from raylr.evaluation_spec import EvaluationSpec
 from raylr.trainables.spec import ModelSpec, TrainSpec
 
 Tokens = Annotated[int, BeforeValidator(lambda value: round(parse_count(value)))]
 
-_NOT_MEASUREMENT = frozenset({"name", "resources", "keep_checkpoints", "trackers"})
+_NOT_MEASUREMENT = frozenset({"name", "resources", "keep_checkpoints", "trackers", "evaluation"})
 """Keys that change nothing about what is measured: a study may be continued with other values of them."""
 
 
@@ -147,6 +148,8 @@ class StudySpec(_Spec):
     keep_checkpoints: Literal["none", "target", "all"] = "target"
     """Which runs' last checkpoints stay once they have ended; "target": those of the check at the target."""
     resources: ResourceSpec = ResourceSpec()
+    evaluation: EvaluationSpec | None = None
+    """Scores of MMLU and CMMLU along training; None: none."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Where else to log every evaluation, beside the run table."""
 

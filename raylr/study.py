@@ -7,6 +7,7 @@ A study is a folder. Started again it goes on where it was, whatever stopped it;
     evaluations/    the run table: one row per evaluation   } append-only Parquet fragments; every result is
     trials/         one row per ended trial                 } made again from these two alone
     checkpoints/    of runs that have not ended, and of those that the spec keeps
+    waiting/        checkpoints to be evaluated; evals/, attempts/: what came of it (`raylr.evaluation_stage`)
     law.json        the law
     ending.json     what was said at the end, so that a finished study answers at once
     report.html     the report, figures/ beside it
@@ -31,6 +32,7 @@ from raylr.analysis.runtable import evaluations_table, trials_table
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
+from raylr.evaluation_spec import WAITING, waiting
 from raylr.progress import Progress, Silent
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.trainables.spec import ModelSpec
@@ -98,6 +100,7 @@ class FittingStudy:
             target = self.spec.target
             if prediction and target and target.check:
                 self._check(prediction)
+            self._evaluate()
             return self.result(fit)
 
     def fit(self) -> StudyFit:
@@ -152,7 +155,7 @@ class FittingStudy:
     def ending(self) -> str | None:
         """Return what was said at the study's end, if it has ended and nothing was measured since; None otherwise."""
         path = self.directory / ENDING_FILE
-        if not path.exists():
+        if not path.exists() or (self.spec.evaluation and waiting(self.directory)):
             return None
         ending = json.loads(path.read_text())
         return str(ending["text"]) if ending["state"] == self._state() else None
@@ -226,6 +229,7 @@ class FittingStudy:
 
     def _train(self, stage: str, search: Any, scheduler: Any) -> None:
         """Run what `search` asks for and was not measured yet; a stage that is done starts no cluster."""
+        from raylr.evaluation_stage import stage_callbacks
         from raylr.trackers import tracker_callbacks
         from raylr.trainables.pretrain import trial_resources
         from raylr.tuning import ReplaySearch, TableWriter, ray_session, run_trials
@@ -234,7 +238,8 @@ class FittingStudy:
         if not replay.needs_training():
             return
         asked = self.spec.resources
-        callbacks = tracker_callbacks(self.spec.trackers, self.spec.name)
+        beside = stage_callbacks(self.spec.evaluation, self.directory, self.progress.stage)
+        callbacks = [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
         self._corpus()
         self.progress.stage(stage)
         writer = TableWriter(self.evaluations, self.trials, self.progress)
@@ -255,6 +260,15 @@ class FittingStudy:
                 "the same command tries again"
             )
         self._drop_checkpoints()
+
+    def _evaluate(self) -> None:
+        """Evaluate the checkpoints that still wait for it, and those kept of runs that no evaluation was asked of."""
+        from raylr.evaluation_stage import finish_evaluations
+
+        asked = self.spec.evaluation
+        ended = self.trials.read(columns=["trial", "role", "status"]).to_pylist()
+        runs = [row["trial"] for row in ended if asked and asked.concerns(row["role"]) and row["status"] == "completed"]
+        finish_evaluations(asked, self.directory, runs, self.progress.stage)
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
@@ -287,6 +301,8 @@ class FittingStudy:
         return (self.spec.corpus.path or self.directory / "corpus").resolve()
 
     def _config(self, role: str, size: str, model: ModelSpec, tokens: int) -> dict[str, Any]:
+        eval_at, scored = self.spec.eval_at(tokens), self.spec.evaluation
+        aside = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
         return {
             "role": role,
             "size": size,
@@ -294,7 +310,8 @@ class FittingStudy:
             "train": self.spec.train.model_dump(),
             "corpus": str(self._corpus_folder()),
             "tokens": tokens,
-            "eval_at": self.spec.eval_at(tokens),
+            "eval_at": eval_at,
+            "aside_at": aside,
             "study": str(self.directory),
         }
 
@@ -346,13 +363,15 @@ class FittingStudy:
 
 
 def train_trial(config: dict[str, Any]) -> None:
-    """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder."""
+    """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder, and
+    those that wait for an evaluation."""
     from raylr.trainables.pretrain import pretrain
     from raylr.tuning import trial_key
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
     run = {key: config[key] for key in keys if key in config}
-    pretrain({**run, "run_dir": str(Path(config["study"]) / "checkpoints" / trial_key(config))})
+    study, name = Path(config["study"]), trial_key(config)
+    pretrain({**run, "run_dir": str(study / "checkpoints" / name), "aside_dir": str(study / WAITING / name)})
 
 
 def _write(path: Path, text: str) -> None:

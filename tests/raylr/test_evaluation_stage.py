@@ -284,3 +284,63 @@ def test_bad_specs_are_refused(questions: Path, tmp_path: Path) -> None:
         EvaluationStage(spec(questions, subjects=("mmlu/virology",)), tmp_path)
     with pytest.raises(ValueError, match="no data folder"):
         EvaluationStage(spec(tmp_path / "none"), tmp_path)
+
+
+STUDY = """
+name: tiny
+model: {heads: 2, kv_heads: 1, head_dim: 8, experts: 4, top_k: 2, layers: 1, vocab_size: 400}
+sizes:
+  S: {hidden_size: 8, expert_size: 8}
+  M: {hidden_size: 16, expert_size: 16}
+train: {seq_len: 32, batch_tokens: 512, warmup_tokens: 2048, validation_tokens: 1024, repeat_data: true}
+budgets: [8k]
+evaluations: 8
+lr: {low: 3e-3, high: 2e-1}
+search: {max_trials: 3, extend: false}
+target: {name: XL, model: {hidden_size: 24, expert_size: 24}, tokens: 12288, check: [1, 3]}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_study_evaluates_its_check_runs(
+    corpus: Corpus, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    from raylr.report import write_report
+    from raylr.spec import StudySpec
+    from raylr.study import FittingStudy
+
+    fields = yaml.safe_load(STUDY) | {"corpus": {"path": str(corpus.path)}}
+    evaluation = {"data": str(questions), "suites": ["mmlu"], "every": 4096, "cpus": 0, "in_flight": 2}
+    asked = StudySpec.model_validate(fields | {"evaluation": evaluation})
+    told: list[str] = []
+    monkeypatch.setattr("raylr.progress.Silent.stage", lambda _, text: told.append(text))
+    study = FittingStudy(asked, tmp_path / "study")
+    result = study.run()
+    runs = {row["trial"] for row in study.trials.read().to_pylist() if row["role"] == "check"}
+    scores = summarise_all(questions_table(study.directory).read())
+    assert {one.run for one in scores} == runs
+    expected = asked.evaluation.points(asked.train, 12288, asked.eval_at(12288)) if asked.evaluation else []
+    assert sorted(one.tokens or 0 for one in scores) == sorted(expected * 2)
+    assert len(expected) == 3
+    joined = join_scores(study.evaluations.read(), questions_table(study.directory).read())
+    assert sum(value is not None for value in joined["mmlu"].to_pylist()) == 6
+    assert sum(text.startswith("Scored check-XL-") for text in told) == 6
+    page = write_report(result).read_text()
+    assert "The scores, by lm-eval" in page
+    assert (study.directory / "figures" / "scores-lm-eval-mmlu-over-loss.png").is_file()
+
+    # asked for more later: the kept last checkpoints of the check are scored, nothing is trained
+    study.end("the end")
+    assert study.ending() == "the end"
+    more = StudySpec.model_validate(fields | {"evaluation": evaluation | {"suites": ["cmmlu"]}})
+    again = FittingStudy(more, tmp_path / "study")
+    assert again.ending() is None
+    trials = again.trials.read().num_rows
+    again.run()
+    assert again.trials.read().num_rows == trials
+    rows = summarise_all(questions_table(again.directory).read())
+    late = [one for one in rows if any(row.suite == "cmmlu" for row in one.rows)]
+    assert [one.tokens for one in late] == [12288, 12288]

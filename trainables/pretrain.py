@@ -199,7 +199,7 @@ def train(
                 group["lr"] = lr * factor * group["lr_multiplier"]
             torch.manual_seed(hash((train.seed, step, rank)) % 2**63)
             mine = stream.batch(step * batch, batch)[rank * train.sequences_per_worker :][: train.sequences_per_worker]
-            sums = torch.zeros(2, device=engine.device)
+            sums = torch.zeros(3, device=engine.device)
             for first in range(0, len(mine), micro):
                 ids, labels, documents = model_inputs(mine[first : first + micro], texts, train, engine.device)
                 losses = engine(ids, labels, documents)
@@ -207,11 +207,12 @@ def train(
                 if train.stage == 0 and first + micro == len(mine):
                     norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), train.grad_clip or math.inf)
                 engine.step()
-                sums += torch.stack((losses.cross_entropy, losses.aux_loss)).float() * (micro / len(mine) / world)
+                sums[:2] += torch.stack((losses.cross_entropy, losses.aux_loss)).float() * (micro / len(mine) / world)
             engine.module.after_step()
+            sums[2] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
             if world > 1:
                 dist.all_reduce(sums)
-            loss, aux = sums.tolist()
+            loss, aux, save_due = sums.tolist()
             grad_norm = float(norm if train.stage == 0 else engine.get_global_grad_norm())
             state["step"] = step + 1
             done = state["step"] * train.batch_tokens
@@ -257,7 +258,7 @@ def train(
                     break
             if aside is not None and done in aside_at:
                 aside.save(engine, state)
-            if folder is not None and (done == end or time.monotonic() - saved_at >= train.checkpoint_seconds):
+            if folder is not None and (done == end or save_due):
                 folder.save(engine, state)
                 saved_at = time.monotonic()
         return history

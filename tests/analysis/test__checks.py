@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -35,3 +37,29 @@ def test_choices_suggest_the_nearest():
     assert _checks.one_of("b", ("a", "b"), "letter") == "b"
     with pytest.raises(ValueError, match="unknown fruit 'aple'; did you mean 'apple'"):
         _checks.one_of("aple", ("apple", "pear"), "fruit")
+
+
+def test_losses_too_large_or_small_for_their_squares_are_rounded():
+    y = _checks.losses_of([3.0, -1e30, 1e300, 1e-70, math.nan], "loss")
+    assert y == pytest.approx([3.0, math.inf, math.inf, 0.0, math.nan], nan_ok=True)
+    assert _checks.losses_of([1.0, 2.0], "losses", axes=2).shape == (1, 2)
+    with pytest.raises(ValueError, match="2 axes"):
+        _checks.losses_of(np.zeros((1, 1, 1)), "losses", axes=2)
+
+
+def test_masked_entries_are_missing():
+    assert np.isnan(_checks.vector(np.ma.array([1.0, 2.0], mask=[False, True]), "loss")).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, 1e-21, 1e31])
+def test_counts_lie_in_a_range_and_optima_may_be_missing(value):
+    assert np.isnan(_checks.optima_of([1e-3, math.nan], "lr_opt")).tolist() == [False, True]
+    for check in (_checks.positive, _checks.optima_of):
+        with pytest.raises(ValueError, match=r"lr must be .*, got .* at position 1"):
+            check([1e-3, value], "lr")
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [1j], [[1], [1, 2]]])
+def test_what_are_not_numbers_is_refused(values):
+    with pytest.raises(ValueError, match="loss must be numbers"):
+        _checks.vector(values, "loss")

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # prints nothing at verbose=0
 
 import psutil
 import torch
@@ -179,7 +180,7 @@ def trials() -> dict[str, float]:
         out["start_seconds"] = sorted(starts)[len(starts) // 2]
         points = QUICKSTART.eval_at(QUICKSTART.token_budgets[-1])
         long = {**usual, "tokens": points[-1], "eval_at": points}
-        ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
         shares = []
         for turn in range(3):
             rows, wall = in_process(1e-3, long)

@@ -159,8 +159,9 @@ def windows(data: Path) -> Out:
     print("  (losses: of the LRs within 5 % of the best)")
     row("", "optima", "rms error", "half width", "losses")
     for cut in LATER_CUTS:
-        rms, half = np.sqrt(np.mean(np.square(errors[cut]), axis=0))
-        row(f"from {cut:.0%}", covered({}, "", hits[cut]), f"{rms:.2f}", f"{half:.2f}", covered({}, "", near[cut]))
+        known = np.reshape(errors[cut], (-1, 2))
+        sizes = [f"{v:.2f}" for v in np.sqrt(np.mean(known**2, axis=0))] if len(known) else ["", ""]
+        row(f"from {cut:.0%}", covered({}, "", hits[cut]), *sizes, covered({}, "", near[cut]))
     row("all", covered(out, "optima", chain(*hits.values())), "", "", covered(out, "losses", chain(*near.values())))
     return out | synthetic()
 

@@ -20,6 +20,8 @@ def row(name: str, *values: Any) -> None:
 def covered(out: Out, name: str, hits: Iterable[bool]) -> str:
     """Keep the share of truths inside the 90 % interval, and how many they were; the share as text."""
     inside = np.array(list(hits), dtype=bool)
+    if not inside.size:
+        return "none"
     out[f"{name}_coverage_90"], out[f"{name}_coverage_n"] = float(inside.mean()), float(inside.size)
     return f"{inside.mean():.0%} of {inside.size}"
 

@@ -2,7 +2,8 @@
 
     python benchmarks/search.py                       # lr_grid_moe and lr_grid_dense: full evaluations against regret
     python benchmarks/search.py --curves              # wsd124m_stable and moe_curves: whole curves, with schedulers
-    python benchmarks/search.py --timing              # seconds per suggest and on_trial_complete
+    python benchmarks/search.py --families            # made-up curves: where the freezing search ends, and with what
+    python benchmarks/search.py --timing              # seconds per suggest and on_trial_complete, to 10,000 trials
     python benchmarks/search.py --json out.json --plot out.png
 
 Measured losses of public runs are replayed through the real Searcher API; between measured lrs they are interpolated.
@@ -25,6 +26,8 @@ from search_replay import Cell, Peer, grid_cells, peers, quiet, run_cell
 from raylr.searchers import QuadraticSearch
 
 COUNTS = (1, 2, 3, 4, 6, 8)
+FLOOR = 1e-4
+"""Lowest regret that is drawn, percent."""
 
 
 def regrets(peer: Peer, cells: list[Cell], seeds: int, most: int) -> np.ndarray:
@@ -125,22 +128,23 @@ def _time_one(peer: Peer, counts: tuple[int, ...]) -> tuple[dict[int, float], di
 
 
 def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
-    """Regret against full evaluations, one panel a table."""
+    """Regret against full evaluations, one column a table: mean above, 90th percentile below."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, len(results), figsize=(6 * len(results), 4.5), squeeze=False)
-    for ax, (table, methods) in zip(axes[0], results.items(), strict=True):
-        for name, r in methods.items():
-            ours = name.startswith("raylr")
-            ax.plot(
-                range(1, len(r["mean"]) + 1), r["mean"], label=name, lw=2.5 if ours else 1.2, zorder=3 if ours else 2
-            )
-        ax.set(yscale="log", xlabel="full evaluations", ylabel="mean regret, %", title=table)
-        ax.grid(alpha=0.3)
-        ax.legend(fontsize=8)
+    fig, axes = plt.subplots(2, len(results), figsize=(6 * len(results), 8), squeeze=False, sharex=True)
+    for column, (table, methods) in zip(axes.T, results.items(), strict=True):
+        for ax, key, label in zip(column, ("mean", "p90"), ("mean", "90th percentile of the"), strict=True):
+            for name, r in methods.items():
+                ours = name.startswith("raylr")
+                style = {"lw": 2.5, "zorder": 3} if ours else {"lw": 1.2, "zorder": 2}
+                ax.plot(range(1, len(r[key]) + 1), np.maximum(r[key], FLOOR), label=name, **style)
+            ax.set(yscale="log", ylabel=f"{label} regret, %", title=table)
+            ax.grid(alpha=0.3)
+            ax.legend(fontsize=8)
+        column[-1].set_xlabel("full evaluations")
     fig.tight_layout()
     fig.savefig(path, dpi=130)
 
@@ -151,7 +155,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th cell only")
     parser.add_argument("--only", nargs="*", help="parts of the names of the searchers to run")
     parser.add_argument("--curves", action="store_true", help="whole curves with schedulers instead of final losses")
-    parser.add_argument("--timing", action="store_true", help="time suggest and on_trial_complete instead")
+    parser.add_argument("--families", action="store_true", help="the freezing search on made-up curves instead")
+    parser.add_argument(
+        "--timing", action="store_true", help="time suggest and on_trial_complete only, to 10,000 trials"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
@@ -162,7 +169,11 @@ def main() -> None:
     if args.curves:
         from search_curves import compare_curves
 
-        report |= compare_curves(args.seeds, args.only)
+        report |= compare_curves(args.seeds, args.only, args.plot)
+    elif args.families:
+        from search_families import check_families
+
+        report |= check_families(args.seeds)
     elif args.timing:
         report |= timing()
     else:
@@ -172,6 +183,7 @@ def main() -> None:
         print()
         report["later_cells"] = {name: later_cells(name, cells, min(args.seeds, 3)) for name, cells in tables.items()}
         report |= ratios(results)
+        report |= timing((10, 100, 1000))
         if args.plot:
             plot(args.plot, results)
     if args.json:

@@ -6,6 +6,8 @@ tokens."""
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +16,13 @@ from replay_data import DATA, LossOverLR
 from search_replay import peers
 
 from raylr.analysis import fit_power_law, fit_quadratic
-from raylr.searchers import SurfaceSearch
+from raylr.searchers import Recommendation, SurfaceSearch
 from raylr.testing import FakeController, FakeTrial
 
 MOST = 12.0
 """Full-length runs after which a search is given up."""
+SPENT = np.geomspace(0.4, MOST, 60)
+"""Full-length runs' worth of tokens at which the regrets are drawn."""
 Trace = Iterator[tuple[float, float]]
 """(full-length runs spent, lr recommended), as the search goes on."""
 
@@ -54,35 +58,37 @@ def curve_tables() -> list[Curves]:
 
 
 def surface(curves: Curves, seed: int) -> Trace:
-    """Ours, frozen and thawed as `PowerLawScheduler(mode="freeze")` does."""
+    """Ours, until it ends by itself."""
+    for spent, said in freezing(curves, seed):
+        if said.lr is not None:
+            yield spent, said.lr
+
+
+def freezing(curves: Any, seed: int, **options: Any) -> Iterator[tuple[float, Recommendation]]:
+    """A `SurfaceSearch` whose runs are frozen and thawed as `PowerLawScheduler(mode="freeze")` does: full-length runs
+    spent and what it recommends, whenever a run stops."""
     search = SurfaceSearch(
-        "loss", "min", target=curves.target, lr_range=(curves.low, curves.high), tolerance=1e-9, seed=seed
+        "loss", "min", target=curves.target, lr_range=(curves.low, curves.high), seed=seed, **options
     )
     runs: dict[str, list[tuple[float, float]]] = {}
     spent, number = 0.0, 0
-    while spent < MOST * curves.target:
+    while True:
         begun = spent
         while isinstance(config := search.suggest(f"t{number}"), dict):
             runs[f"t{number}"] = curves.curve(config["lr"])
             spent += _go_on(search, f"t{number}", runs, 0.0)
             number += 1
-            yield from _say(search, spent / curves.target)
+            yield spent / curves.target, search.recommend()
         search.plan(no_more_trials=False)
         for trial, left in runs.items():
             if search.wants(trial) and left:
                 spent += _go_on(search, trial, runs, _before(curves, left[0][0]))
-                yield from _say(search, spent / curves.target)
+                yield spent / curves.target, search.recommend()
         if search.finished or spent == begun:
             return
 
 
-def _say(search: SurfaceSearch, spent: float) -> Trace:
-    said = search.recommend()
-    if said.lr is not None:
-        yield spent, said.lr
-
-
-def _before(curves: Curves, tokens: float) -> float:
+def _before(curves: Any, tokens: float) -> float:
     """The token count of the report before this one."""
     at = int(np.searchsorted(curves.tokens, tokens))
     return float(curves.tokens[at - 1]) if at else 0.0
@@ -198,9 +204,9 @@ def tokens_to(trace: list[tuple[float, float]], curves: Curves) -> float:
     return reached
 
 
-def compare_curves(seeds: int, only: list[str] | None) -> dict[str, dict[str, dict[str, float]]]:
-    """Print the comparison; returns it as {"curves": {table: {method: numbers}}}."""
-    out: dict[str, dict[str, dict[str, float]]] = {}
+def compare_curves(seeds: int, only: list[str] | None, plot: Path | None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Print the comparison, and draw it; returns it as {"curves": {table: {method: numbers}}}."""
+    out: dict[str, dict[str, dict[str, Any]]] = {}
     for curves in curve_tables():
         print(f"\n{curves.name}: full-length runs until the regret stays within {curves.level} %, {seeds} seeds")
         print(f"{'':22}{'median':>9}{'90th percentile':>17}{'regret then or at last, %':>28}")
@@ -215,5 +221,41 @@ def compare_curves(seeds: int, only: list[str] | None) -> dict[str, dict[str, di
                 last.append(next((curves.regret(lr) for s, lr in trace if s == reached), curves.regret(trace[-1][1])))
             p90 = float(np.quantile(runs, 0.9, method="higher"))
             print(f"{name:22}{np.median(runs):>9.2f}{p90:>17.2f}{np.mean(last):>28.3f}", flush=True)
+            mean, high = over_tokens(traces, curves)
             out[curves.name][name] = {"median": float(np.median(runs)), "p90": p90, "regret": float(np.mean(last))}
+            out[curves.name][name] |= {"mean_over_tokens": mean, "p90_over_tokens": high}
+    if plot:
+        draw(plot, out)
     return {"curves": out}
+
+
+def over_tokens(traces: list[list[tuple[float, float]]], curves: Curves) -> tuple[list[float], list[float]]:
+    """Mean and 90th percentile over the seeds of the regret after each of `SPENT`; NaN before all have an lr."""
+    regret = np.full((len(traces), SPENT.size), np.nan)
+    for row, trace in zip(regret, traces, strict=True):
+        for spent, lr in trace:
+            row[spent - 1e-9 <= SPENT] = curves.regret(lr)
+    return regret.mean(axis=0).tolist(), np.quantile(regret, 0.9, axis=0).tolist()
+
+
+def draw(path: Path, tables: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Regret against tokens: mean (lines) and 90th percentile (dashed), one panel a table."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, len(tables), figsize=(6 * len(tables), 4.5), squeeze=False)
+    levels = {curves.name: curves.level for curves in curve_tables()}
+    for ax, (table, methods) in zip(axes[0], tables.items(), strict=True):
+        for i, (name, found) in enumerate(methods.items()):
+            width = 2.5 if name.startswith("raylr") else 1.2
+            ax.step(SPENT, found["mean_over_tokens"], where="post", label=name, lw=width, color=f"C{i}")
+            ax.step(SPENT, found["p90_over_tokens"], where="post", lw=0.5 * width, ls="--", color=f"C{i}")
+        ax.axhline(levels[table], color="0.5", lw=0.8)
+        ax.set(xscale="log", yscale="log", xlabel="full-length runs' worth of tokens", ylabel="regret, %", title=table)
+        ax.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8)
+    fig.tight_layout()
+    fig.savefig(path, dpi=130)

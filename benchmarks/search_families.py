@@ -77,6 +77,27 @@ class Family:
         return 1e3 if z > self.diverges else 100 * (float(self._mean(z, np.ones(1))[0]) / self.best - 1)
 
 
-def families(count: int) -> list[Family]:
-    """`count` of each kind."""
-    return [Family(kind, seed) for kind in KINDS for seed in range(count)]
+def check_families(count: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Print where a `SurfaceSearch` with its defaults ends on `count` families a kind; {"families": {kind: …}}."""
+    from search_curves import freezing, tokens_to
+
+    print(f"\nSurfaceSearch on made-up curves, {count} of each kind")
+    head = ("tokens to 0.25 %", "90th percentile", "at the end: tokens", "ok", "regret, %", "in interval", "lrs")
+    print(f"{'':12}" + "".join(f"{name:>20}" for name in head))
+    out: dict[str, dict[str, float]] = {}
+    for kind in KINDS:
+        reached, ends = [], []
+        for seed in range(count):
+            family = Family(kind, seed)
+            trace = list(freezing(family, 0))
+            reached.append(tokens_to([(spent, said.lr) for spent, said in trace if said.lr], family))
+            spent, last = trace[-1]
+            if last.lr:
+                inside = last.lr_low <= math.exp(family.optimum) <= last.lr_high
+                ends.append((spent, last.status == "ok", min(family.regret(last.lr), 5.0), inside, last.trials))
+        spent, ok, regret, inside, lrs = np.mean(ends, axis=0)
+        row = {"median": float(np.median(reached)), "p90": float(np.quantile(reached, 0.9, method="higher"))}
+        row |= {"end": spent, "ok": ok, "regret": regret, "inside": inside, "lrs": lrs}
+        print(f"{kind:12}" + "".join(f"{value:>20.2f}" for value in row.values()), flush=True)
+        out[kind] = {name: float(value) for name, value in row.items()}
+    return {"families": out}

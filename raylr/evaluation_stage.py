@@ -27,7 +27,7 @@ from ray.tune import Callback
 
 from raylr.analysis.score_table import attempts_table
 from raylr.evaluation_spec import WAITING, EvaluationSpec, waiting
-from raylr.trainables.checkpoint import PREFIX, STATE
+from raylr.trainables.checkpoint import COMPLETE, PREFIX, STATE
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -95,11 +95,13 @@ class EvaluationStage:
         """Put a checkpoint into the queue under its step, as hard links where the file system has them, and return its
         place; one that was scored is not put there again.
 
-        The original may vanish afterwards. Raises ValueError if there is no whole checkpoint.
+        The original may vanish afterwards. A checkpoint's own folder is not read here, so that nobody waits for that; a
+        damaged one fails when it is evaluated. Raises ValueError if there is no checkpoint.
         """
         from raylr.trainables.export import find_checkpoint
 
-        source = find_checkpoint(checkpoint)
+        source = Path(checkpoint)
+        source = source if (source / COMPLETE).is_file() else find_checkpoint(source)
         step = int(json.loads((source / STATE).read_text())["step"])
         target = self.aside(run) / f"{PREFIX}{step:010d}"
         if not target.exists() and self._name(target) not in self._scored:
@@ -178,9 +180,10 @@ class EvaluationStage:
             told = str(cause).strip().splitlines() or ["it said nothing"]
             reason = f"{type(cause).__name__}: {told[0]}"
             attempt = Attempt(run=path.parent.name, checkpoint=name, status="failed", reason=reason)
+        self._note(attempt)
         if attempt.ok:
             shutil.rmtree(path, ignore_errors=True)
-        return self._note(attempt)
+        return attempt
 
     def _note(self, attempt: Attempt) -> Attempt:
         name = attempt.checkpoint

@@ -21,6 +21,8 @@ from raylr.testing import FakeController, FakeTrial
 
 MOST = 12.0
 """Full-length runs after which a search is given up."""
+FLOOR = 5e-3
+"""Lowest regret that is drawn, percent: below lies the noise of a run."""
 SPENT = np.geomspace(0.4, MOST, 60)
 """Full-length runs' worth of tokens at which the regrets are drawn."""
 Trace = Iterator[tuple[float, float]]
@@ -253,7 +255,14 @@ def draw(path: Path, tables: dict[str, dict[str, dict[str, Any]]]) -> None:
             ax.step(SPENT, found["mean_over_tokens"], where="post", label=name, lw=width, color=f"C{i}")
             ax.step(SPENT, found["p90_over_tokens"], where="post", lw=0.5 * width, ls="--", color=f"C{i}")
         ax.axhline(levels[table], color="0.5", lw=0.8)
-        ax.set(xscale="log", yscale="log", xlabel="full-length runs' worth of tokens", ylabel="regret, %", title=table)
+        ax.set(
+            xscale="log",
+            yscale="log",
+            ylim=(FLOOR, None),
+            xlabel="full-length runs' worth of tokens",
+            ylabel="regret, %",
+            title=table,
+        )
         ax.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)

@@ -62,8 +62,8 @@ def _section(
     }
     labels = labels_of(evaluations)
     remarks = [
-        f"{SUITES[suite].title} is at chance in every evaluation: its accuracies say nothing about the runs. The "
-        "log-probability of the right answer moves long before."
+        f"{SUITES[suite].title} is at chance in every evaluation: these scores tell no run from another. A "
+        "log-probability below ln 1/4 = -1.386 says that a model prefers some letters whatever the question."
         for suite, chance in at_chance(scores).items()
         if chance
     ]

@@ -10,7 +10,7 @@ import ray
 from ray import tune
 
 from raylr.analysis.score_figures import score_over_loss, scores_over_tokens
-from raylr.analysis.score_table import fit_scores, join_scores
+from raylr.analysis.score_table import calibrated, fit_scores, join_scores
 from raylr.analysis.scores import questions_table, summarise_all
 from raylr.evaluation_spec import EvaluationSpec
 from raylr.evaluation_stage import EvaluationCallback, EvaluationStage
@@ -66,7 +66,7 @@ def main(questions: Path, out: Path) -> None:
     names = {lr: name for name, lr in LRS.items()}
     curves = pd.concat([one.metrics_dataframe.assign(trial=names[one.config["lr"]]) for one in results])
     table = pa.Table.from_pandas(curves[["trial", "tokens", "loss"]], preserve_index=False)
-    found = questions_table(out).read()
+    found = calibrated(questions_table(out).read())
     joined = join_scores(table, found)
     for row in joined.to_pylist():
         if row["mmlu"] is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from raylr.analysis import score_figures
-from raylr.analysis.score_table import at_chance, failures, fit_scores, join_scores, labels_of
+from raylr.analysis.score_table import at_chance, calibrated, failures, fit_scores, join_scores, labels_of
 from raylr.analysis.scores import EVALS, Scores, questions_table, summarise_all
 from raylr.analysis.suites import SUITES
 from raylr.analysis.units import format_count
@@ -43,7 +43,7 @@ def score_sections(study: Path, evaluations: pa.Table) -> list[ScoreSection]:
     """
     if not (study / EVALS).is_dir():
         return []
-    questions = questions_table(study).read()
+    questions = calibrated(questions_table(study).read())
     found: dict[str, list[Scores]] = {}
     for scores in summarise_all(questions) if questions.num_rows else ():
         if scores.tokens is not None:
@@ -62,15 +62,16 @@ def _section(
     }
     labels = labels_of(evaluations)
     remarks = [
-        f"{SUITES[suite].title} is at chance in every evaluation: these scores tell no run from another. A "
-        "log-probability below ln 1/4 = -1.386 says that a model prefers some letters whatever the question."
+        f"{SUITES[suite].title} is at chance in every evaluation: its accuracies tell no run from another. The "
+        "log-probability of the right answer has no threshold to pass."
         for suite, chance in at_chance(scores).items()
         if chance
     ]
     pictures = {f"scores-{backend}": score_figures.scores_over_tokens(scores, labels=labels)}
     captions = {
         f"scores-{backend}": "Figures 3, 4 and 11 of the paper for this study: bars are ±1 standard error of the "
-        "questions, the dashed line is what a guess scores; a decay phase is shaded, its points are triangles."
+        "questions, the dashed line is what a guess scores; a decay phase is shaded, its points are triangles. "
+        "Log-probabilities are without each letter's own appeal (`raylr.analysis.score_table.calibrated`)."
     }
     clash = _several(scores)
     joined = None if clash else join_scores(evaluations, questions, backend=backend)

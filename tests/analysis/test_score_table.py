@@ -7,8 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_scores import made_loss, run_table, scored
 
-from raylr.analysis.score_table import at_chance, fit_score, fit_scores, join_scores, labels_of, suite_columns
-from raylr.analysis.scores import summarise_all
+from raylr.analysis.score_table import (
+    at_chance,
+    calibrated,
+    fit_score,
+    fit_scores,
+    join_scores,
+    labels_of,
+    suite_columns,
+)
+from raylr.analysis.scores import SCORES, summarise_all
 
 RUNS = {"slow": 0.2, "fast": 0.0}
 TOKENS = (100_000, 300_000, 900_000, 1_000_000)
@@ -113,6 +121,43 @@ def test_what_cannot_be_fitted_says_why() -> None:
         fit_score([1.0, 2.0], [1.0], [1.0])
     with pytest.raises(ValueError, match="must be positive"):
         fit_score([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [0.1, 0.0, 0.1])
+
+
+def moved(questions: pa.Table, shift: tuple[float, ...], scale: float = 1.0) -> pa.Table:
+    """The questions with a constant added to each letter's scores."""
+    for name, more in zip(SCORES, shift, strict=True):
+        values = questions[name].to_numpy() * scale + more
+        questions = questions.set_column(questions.schema.get_field_index(name), name, pa.array(values))
+    return questions
+
+
+def log_probs(questions: pa.Table) -> list[float]:
+    return [scores.row(suite).log_prob for scores in summarise_all(questions) for suite in ("mmlu", "cmmlu")]
+
+
+def test_calibration_takes_the_letters_own_appeal_out() -> None:
+    plain = scored(RUNS, TOKENS, questions=300)
+    want = log_probs(calibrated(plain))
+    assert log_probs(plain) == pytest.approx(want, abs=0.02)  # the letters of these have no appeal of their own
+    appealing = moved(plain, (0.0, 3.0, -2.0, 0.5))
+    assert all(below < -1.7 for below in log_probs(appealing)[:2])
+    assert log_probs(calibrated(appealing)) == pytest.approx(want, abs=0.05)
+    assert calibrated(appealing).drop_columns(list(SCORES)).equals(plain.drop_columns(list(SCORES)))
+    deaf = moved(plain, (0.0, 3.0, -2.0, 0.5), scale=0.0)
+    assert log_probs(calibrated(deaf)) == pytest.approx([math.log(0.25)] * len(want), abs=1e-12)
+    error = [scores.row("mmlu").log_prob_stderr for scores in summarise_all(deaf)]
+    assert min(error) > 0.05  # which letters are right is luck; calibrated, nothing is left of it
+    assert max(scores.row("mmlu").log_prob_stderr for scores in summarise_all(calibrated(deaf))) < 1e-12
+
+
+def test_calibration_keeps_evaluations_apart_and_generated_answers() -> None:
+    plain = scored(RUNS, TOKENS)
+    other = moved(scored(RUNS, TOKENS, backend="opencompass"), (5.0, 0.0, 0.0, 0.0))
+    both = calibrated(pa.concat_tables([plain, other]))
+    assert both.slice(0, len(plain)).equals(calibrated(plain))
+    generated = scored(RUNS, TOKENS, **dict.fromkeys(SCORES))
+    assert same(calibrated(generated), generated)
+    assert calibrated(plain.slice(0, 0)).num_rows == 0
 
 
 def test_names_and_chance() -> None:

@@ -46,7 +46,7 @@ def main() -> None:
     ]
     search = QuadraticSearch(cells=cells)
     scheduler = PowerLawScheduler(time_attr="tokens", target="tokens_target")
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
             train,

@@ -62,7 +62,7 @@ def train(config: dict) -> None:
 
 
 def main() -> None:
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     search = QuadraticSearch()  # was: search = "optuna"
     scheduler = PowerLawScheduler(target=STEPS, time_attr="step")  # was: scheduler = ASHAScheduler("step", max_t=STEPS)
     with tempfile.TemporaryDirectory() as folder:

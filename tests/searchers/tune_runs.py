@@ -73,7 +73,7 @@ def main(folder, kind, seconds=0.0):
     space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds}
     if kind not in ("quadratic", "limiter"):
         space["size"] = 1
-    ray.init(num_cpus=2, include_dashboard=kind == "surface", logging_level="error", log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=kind == "surface", logging_level="error", log_to_driver=False)
     if tune.Tuner.can_restore(str(path)):
         tuner = tune.Tuner.restore(str(path), trainable=train, param_space=space, resume_errored=True)
     else:

@@ -71,9 +71,15 @@ def main(questions: Path, out: Path) -> None:
     for row in joined.to_pylist():
         if row["mmlu"] is not None:
             values = (
-                f"{row[key]:.4f}" for key in ("loss", "mmlu", "mmlu_stderr", "mmlu_log_prob", "cmmlu", "cmmlu_log_prob")
+                f"{key} {row[key]:.4f} ± {row[f'{key}_stderr']:.4f}"
+                for key in ("mmlu", "mmlu_log_prob", "cmmlu", "cmmlu_log_prob")
             )
-            print(row["trial"], row["tokens"], *values, row["mmlu_verdict"], row["cmmlu_verdict"])
+            print(
+                f"{row['trial']} {row['tokens']} loss {row['loss']:.4f}",
+                *values,
+                row["mmlu_verdict"],
+                row["cmmlu_verdict"],
+            )
     for suite in ("mmlu", "cmmlu"):
         fit = fit_scores(joined, suite)
         print(suite, fit.status, fit.message)

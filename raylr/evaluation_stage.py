@@ -295,12 +295,12 @@ def scored_pretrain(config: dict[str, Any]) -> None:
     Config keys: those of `pretrain`, and `evaluation`, fields of `EvaluationSpec`; those of a stage (`every`, `runs`,
     `cpus`, …) are not used, as the trial itself evaluates at its end. Results before the last one, and those of runs
     that diverged, have NaN for the metrics of `raylr.analysis.score_table.suite_columns`; so has the last one if the
-    evaluation failed, with the reason in `evaluation_failure`. The scored questions are in the trial's folder.
+    evaluation failed, with the reason in `evaluation_failure`. Log-probabilities are `calibrated`. The scored questions are in the trial's folder.
     Raises ValueError for several workers, or for questions that are not there.
     """
     from ray import tune
 
-    from raylr.analysis.score_table import suite_columns
+    from raylr.analysis.score_table import calibrated, suite_columns
     from raylr.analysis.scores import questions_table, summarise
     from raylr.trainables import metrics
     from raylr.trainables.pretrain import arguments, train, trial_threads
@@ -321,7 +321,7 @@ def scored_pretrain(config: dict[str, Any]) -> None:
             name = tune.get_context().get_trial_id()
             attempt = evaluate_one(Path(model), name, name, folder, options)
             if attempt.ok:
-                told |= suite_columns(summarise(questions_table(folder).read()))
+                told |= suite_columns(summarise(calibrated(questions_table(folder).read())))
             else:
                 told["evaluation_failure"] = attempt.reason
         tune.report(row | told)

@@ -294,8 +294,10 @@ def scored_pretrain(config: dict[str, Any]) -> None:
     So Tune can search on them, as with `metric="mmlu_log_prob", mode="max"` (smooth where accuracy is still at chance).
     Config keys: those of `pretrain`, and `evaluation`, fields of `EvaluationSpec`; those of a stage (`every`, `runs`,
     `cpus`, …) are not used, as the trial itself evaluates at its end. Results before the last one, and those of runs
-    that diverged, have NaN for the metrics of `raylr.analysis.score_table.suite_columns`; so has the last one if the
-    evaluation failed, with the reason in `evaluation_failure`. Log-probabilities are `calibrated`. The scored questions are in the trial's folder.
+    that diverged, have NaN for the metrics of `raylr.analysis.score_table.suite_columns` (log-probabilities are
+    `calibrated`); so has the last one if the evaluation failed, with the reason in `evaluation_failure`. The scored
+    questions are in the trial's folder.
+
     Raises ValueError for several workers, or for questions that are not there.
     """
     from ray import tune

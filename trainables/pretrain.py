@@ -6,6 +6,7 @@ Nothing heavy is imported with this module: torch and DeepSpeed come with the fi
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,9 @@ Report = Callable[[Row, Path | None], None]
 """Takes a row and, with `checkpoint_reports`, a folder with a checkpoint (gone when the call returns)."""
 SMOOTHING = 0.9
 """Memory of the running mean of the training loss that divergence is judged by (about ten steps)."""
+END_SECONDS = "600"
+"""How long Tune, which waits 2 s by itself, is to wait for a stopped trial to free its engine before the process is
+used again. A trial that does not end in time fails, and Tune (2.60) does not tell the searcher, which then waits."""
 
 
 def check_run(model: ModelSpec | HFSpec, train: TrainSpec, corpus: Corpus, tokens: int, eval_at: Sequence[int]) -> None:
@@ -342,6 +346,7 @@ def pretrain(config: dict[str, Any]) -> None:
     """
     from ray import tune
 
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", END_SECONDS)
     given = arguments(config)
     if given["train"].workers > 1:
         from raylr.trainables.workers import drive

@@ -218,6 +218,19 @@ def test_the_trainable_refuses_unknown_keys() -> None:
         pretrain({"leraning_rate": 1})
 
 
+def test_a_stopped_trial_has_time_to_free_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "TUNE_FUNCTION_THREAD_TIMEOUT_S"
+    for before, after in ((None, "600"), ("7", "7")):
+        if before is None:
+            monkeypatch.setenv(name, "")  # so that it is put back
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, before)
+        with pytest.raises(ValueError, match="unknown"):
+            pretrain({"leraning_rate": 1.0})
+        assert os.environ[name] == after
+
+
 def test_importing_loads_nothing_heavy() -> None:
     heavy = "{'torch', 'ray', 'deepspeed', 'transformers'}"
     code = f"import sys, raylr.trainables, raylr.trainables.data; print(sorted({heavy} & set(sys.modules)))"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raylr.trainables import HFSpec, ModelSpec, TrainSpec
 from raylr.trainables.checkpoint import STATE, TOKENIZER
-from raylr.trainables.data import Corpus
+from raylr.trainables.data import Corpus, Windows
 from raylr.trainables.export import (
     ORIGIN,
     both_spellings,
@@ -28,7 +28,6 @@ from raylr.trainables.export import (
     position,
 )
 from raylr.trainables.model import Qwen3MoE
-from raylr.trainables.pretrain import validation_batches
 from raylr.trainables.spec import model_spec
 from raylr.trainables.weights import read_weights
 
@@ -78,12 +77,9 @@ def own_logits(checkpoint: Path, spec: ModelSpec) -> Tensor:
 
 
 def validation_loss(network: Any, corpus: Corpus, spec: TrainSpec) -> float:
-    alone = spec.model_copy(update={"workers": 1, "expert_parallel": 1, "zero_stage": None})
-    total = count = 0.0
-    for ids, labels, _ in validation_batches(corpus, alone, 0):
-        loss = torch.nn.functional.cross_entropy(logits(network, ids).flatten(0, 1), labels.flatten())
-        total, count = total + float(loss) * len(ids), count + len(ids)
-    return total / count
+    """Over the validation sequences of a run, all of one length."""
+    rows = torch.from_numpy(Windows(corpus.validation, spec.seq_len).batch(0, spec.validation_tokens // spec.seq_len))
+    return float(torch.nn.functional.cross_entropy(logits(network, rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten()))
 
 
 @pytest.fixture(scope="module")

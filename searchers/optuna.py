@@ -220,7 +220,7 @@ def export(
 
     Each cell becomes the study `name/cell`, whose trials have `lr`, the loss curve as intermediate values at their
     tokens, and the attributes. Studies of the same name are replaced. Returns the names. `lr_range` is the range to
-    show; all lrs must lie in it. Raises ValueError without runs and for lrs outside the range."""
+    show, widened to the lrs of each cell (a search may leave its range). Raises ValueError without runs."""
     by_cell: dict[str, list[FinishedRun]] = {}
     for run in runs:
         by_cell.setdefault(run.cell, []).append(run)
@@ -228,10 +228,8 @@ def export(
         raise ValueError("no runs to export")
     names = []
     for cell, members in by_cell.items():
-        low, high = lr_range or (min(r.lr for r in members), max(r.lr for r in members))
-        outside = [r.lr for r in members if not low <= r.lr <= high]
-        if outside:
-            raise ValueError(f"lr {outside[0]:g} of cell {cell!r} lies outside [{low:g}, {high:g}]")
+        lrs = [r.lr for r in members] + list(lr_range or ())
+        low, high = min(lrs), max(lrs)
         full = f"{name}/{cell}" if cell else name
         if full in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=full, storage=storage)

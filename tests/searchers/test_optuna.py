@@ -146,5 +146,8 @@ def test_export(tmp_path):
     assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
     assert study.best_params == {"lr": 1e-3}
     assert study.trials[0].intermediate_values == {10**9: 3.0, 2 * 10**9: 2.001}
-    with pytest.raises(ValueError, match="lies outside"):
-        export(runs, storage, name="demo", lr_range=(1e-3, 1e-2))
+    export(runs, storage, name="demo", lr_range=(5e-4, 1e-2))  # the search left its range
+    lr = optuna.load_study(study_name="demo/1M", storage=storage).trials[0].distributions["lr"]
+    assert (lr.low, lr.high) == (5e-4, 2e-2)
+    with pytest.raises(ValueError, match="no runs to export"):
+        export([], storage, name="demo")

@@ -1,36 +1,21 @@
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import letter_scorer
 import pytest
 from made_questions import write_questions
-from tiny_runs import MODEL, run
 
 from raylr.analysis.scores import SCORES
 from raylr.analysis.suites import LETTERS, Subject, resolve
-from raylr.trainables import eval_environment, eval_lm, eval_opencompass
-from raylr.trainables.data import Corpus
+from raylr.trainables import eval_lm, eval_opencompass
 from raylr.trainables.eval_data import EvaluationError, Question, SubjectData, read_subject
-from raylr.trainables.export import export_checkpoint
+from raylr.trainables.eval_environment import Environment
 from raylr.trainables.lm_eval_driver import as_documents, definition
 
 DATA = Path(os.environ.get("RAYLR_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SUBJECTS = [Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")]
 LM_EVAL, OPENCOMPASS = "lm-eval", "opencompass"
-
-
-@pytest.fixture(scope="module")
-def model(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model with such large weights that its answers differ from question to question, exported."""
-    folder = tmp_path_factory.mktemp("model")
-    run(corpus.path, lr=1e-3, steps=4, model=MODEL.model_copy(update={"init_std": 0.4}), run_dir=folder / "run")
-    yield export_checkpoint(folder / "run", folder / "hf")
-    import deepspeed
-
-    if deepspeed.comm.is_initialized():
-        deepspeed.comm.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +79,11 @@ def test_real_questions_and_the_limit(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_both_backends_agree_up_to_their_prompts(model: Path, made: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(1500)
+def test_both_backends_agree_up_to_their_prompts(
+    model: Path, made: Path, environment: Environment, tmp_path: Path
+) -> None:
     """A question on which they differ is one on which the independent scorer differs between their two prompts."""
-    environment = a_found_environment()
     network, tokenizer = loaded(model)
     (tmp_path / "lm").mkdir()
     (tmp_path / "oc").mkdir()
@@ -116,13 +103,6 @@ def test_both_backends_agree_up_to_their_prompts(model: Path, made: Path, tmp_pa
                 )
                 tie = sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
                 assert row["prediction"] == answer or tie, (style, subject, row)
-
-
-def a_found_environment() -> eval_environment.Environment:
-    try:
-        return eval_environment.find()
-    except ValueError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.slow

@@ -5,23 +5,21 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import letter_scorer
+import psutil
 import pytest
 from made_questions import write_questions
-from tiny_runs import MODEL, run
 
 from raylr.analysis.scores import SCORES
 from raylr.analysis.suites import LETTERS, SUITES, Subject
 from raylr.trainables import opencompass_driver
-from raylr.trainables.data import Corpus
 from raylr.trainables.eval_data import EvaluationError, SubjectData, read_subject
-from raylr.trainables.eval_environment import Environment, set_up
+from raylr.trainables.eval_environment import Environment
 from raylr.trainables.eval_opencompass import UNEVEN, engines, fetch, rows_of, score
-from raylr.trainables.export import export_checkpoint
 
 ANATOMY, GENETICS = Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")
 PLAIN = "transformers-cpu-float32"
@@ -34,23 +32,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subject in (ANATOMY, GENETICS):
         write_questions(folder, subject.suite, subject.name)
     return folder
-
-
-@pytest.fixture(scope="module")
-def environment() -> Environment:
-    return set_up()
-
-
-@pytest.fixture(scope="module")
-def model(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model with such large weights that its answers differ from question to question, exported."""
-    folder = tmp_path_factory.mktemp("model")
-    run(corpus.path, lr=1e-3, steps=4, model=MODEL.model_copy(update={"init_std": 0.4}), run_dir=folder / "run")
-    yield export_checkpoint(folder / "run", folder / "hf")
-    import deepspeed
-
-    if deepspeed.comm.is_initialized():
-        deepspeed.comm.destroy_process_group()
 
 
 # -- OpenCompass's files --
@@ -395,7 +376,6 @@ def test_opencompass_has_what_is_asked_of_it(environment: Environment) -> None:
 def test_no_process_is_left_when_the_reader_stops(
     model: Path, environment: Environment, data: Path, tmp_path: Path
 ) -> None:
-    psutil = pytest.importorskip("psutil")
     driver = Path(opencompass_driver.__file__).name
 
     def stop(subject: Subject, rows: list[dict[str, Any]]) -> None:
@@ -404,13 +384,7 @@ def test_no_process_is_left_when_the_reader_stops(
 
     with pytest.raises(KeyboardInterrupt):
         score(
-            model,
-            [ANATOMY, GENETICS],
-            data=data,
-            limit=1,
-            batch_size=4,
-            work=tmp_path,
-            on_subject=stop,
+            model, [ANATOMY, GENETICS], data=data, limit=1, batch_size=4, work=tmp_path, on_subject=stop,
             environment=environment,
-        )
+        )  # fmt: skip
     assert not any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())

@@ -65,8 +65,8 @@ def test_killed_five_times_ends_like_an_undisturbed_run(undisturbed, tmp_path):
     folder.mkdir()
     order = random.Random(0)
     for _ in range(5):
-        process = start(folder, "quadratic", seconds=0.1)
-        time.sleep(order.uniform(4.0, 9.0))
+        process = start(folder, "quadratic", seconds=0.2)  # 30 s and more undisturbed
+        time.sleep(order.uniform(3.5, 7.0))
         wait_for_a_whole_snapshot(folder)
         assert process.poll() is None, "it ended before it could be killed"
         family = children(process.pid)

@@ -89,9 +89,8 @@ def main(folder, kind, seconds=0.0):
                 num_samples=samples,
                 reuse_actors=kind != "surface",
             ),
-            run_config=tune.RunConfig(
-                name="tune", storage_path=str(folder), verbose=0, checkpoint_config=tune.CheckpointConfig(num_to_keep=1)
-            ),
+            # all checkpoints are kept: a snapshot of Tune's that a kill leaves may name one a second old
+            run_config=tune.RunConfig(name="tune", storage_path=str(folder), verbose=0),
         )
     results = tuner.fit()
     search = tuner._local_tuner._tune_config.search_alg

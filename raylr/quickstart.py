@@ -15,7 +15,7 @@ sizes:
   M: {hidden_size: 48, expert_size: 48}
   L: {hidden_size: 72, expert_size: 72}
 
-train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 16384}
+train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 8192}
 budgets: [250k, 500k]                   # tokens at which the optimum is wanted; runs go to the largest at most
 lr: {low: 1e-3, high: 2e-2}             # searched with a few runs a size; may be left if the optimum is outside
 search: {max_trials: 4}

@@ -1,0 +1,69 @@
+"""How right is the answer, wherever people search a learning rate?
+
+    python benchmarks/optimum.py                          # everything below, then asked against reached
+    python benchmarks/optimum.py --functions --more       # made-up functions: answers against what was tried
+    python benchmarks/optimum.py --tables                 # answers from given points, beside argmin, parabolas, GP
+    python benchmarks/optimum.py --search                 # tables replayed, beside Optuna's GP, TPE and CMA-ES
+    python benchmarks/optimum.py --sweeps                 # small_sweeps.csv after 8 and 16 runs, beside Optuna's GP
+    python benchmarks/optimum.py --speed                  # time of a suggestion and of a fit
+    python benchmarks/optimum.py --json out.json --plot DIR --every 4 --only raylr argmin
+
+Regrets are in percent of the lowest loss, of the true loss at an LR, not of the measured one. `--every` takes every
+n-th problem, `--only` the methods whose names contain a word. Data: RAYLR_DATA."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from optimum_sections import Options, functions_section, search_section, speed_section, sweeps_section, tables_section
+from optimum_summary import summary
+
+SECTIONS = {
+    "functions": functions_section,
+    "tables": tables_section,
+    "sweeps": sweeps_section,
+    "search": search_section,
+    "speed": speed_section,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in SECTIONS:
+        parser.add_argument(f"--{name}", action="store_true", help="this section (default: all)")
+    parser.add_argument("--more", action="store_true", help="further kinds of functions")
+    parser.add_argument("--kinds", nargs="*", help="these kinds of functions only")
+    parser.add_argument("--count", type=int, default=60, help="functions of a kind")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th problem only")
+    parser.add_argument("--seeds", type=int, default=1, help="searches of a cell of a table")
+    parser.add_argument("--only", nargs="*", help="words of the names of methods")
+    parser.add_argument("--worst", type=int, default=0, help="print so many of the worst problems with their points")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--plot", type=Path, help="write pictures into this folder")
+    args = parser.parse_args()
+    from search_replay import quiet
+
+    quiet()
+    options = Options(more=args.more, kinds=args.kinds, count=args.count, every=args.every, seeds=args.seeds,
+                      only=args.only, worst=args.worst, plot=args.plot)  # fmt: skip
+    if args.plot is not None:
+        args.plot.mkdir(parents=True, exist_ok=True)
+    asked = [name for name in SECTIONS if getattr(args, name)] or list(SECTIONS)
+    report: dict[str, Any] = {}
+    for name in asked:
+        began = time.perf_counter()
+        report[name] = SECTIONS[name](options)
+        print(f"  ({name}: {time.perf_counter() - began:.0f} s)", flush=True)
+    report["summary"] = summary(report)
+    if args.json is not None:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

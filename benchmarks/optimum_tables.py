@@ -5,7 +5,6 @@ the best, plus a monotone interpolation of what it leaves; beyond those points a
 losses. `small_sweeps.csv` is interpolated linearly in ln lr where it is searched, as its sweeps are dense; answers
 from given points need a truth whose minimum is not always on one of them."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 

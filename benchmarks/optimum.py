@@ -2,6 +2,8 @@
 
     python benchmarks/optimum.py                          # everything below, then asked against reached
     python benchmarks/optimum.py --functions --more       # made-up functions: answers against what was tried
+    python benchmarks/optimum.py --points --more          # the same from given points, beside argmin and parabolas
+    python benchmarks/optimum.py --units                  # the same losses in other units
     python benchmarks/optimum.py --tables                 # answers from given points, beside argmin, parabolas, GP
     python benchmarks/optimum.py --search                 # tables replayed, beside Optuna's GP, TPE and CMA-ES
     python benchmarks/optimum.py --sweeps                 # small_sweeps.csv after 8 and 16 runs, beside Optuna's GP
@@ -21,11 +23,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from optimum_sections import Options, functions_section, search_section, speed_section, sweeps_section, tables_section
+from optimum_points import made_up_section, speed_section, tables_section, units_section
+from optimum_report import Options
+from optimum_searches import functions_section, search_section, sweeps_section
 from optimum_summary import summary
 
 SECTIONS = {
     "functions": functions_section,
+    "points": made_up_section,
+    "units": units_section,
     "tables": tables_section,
     "sweeps": sweeps_section,
     "search": search_section,

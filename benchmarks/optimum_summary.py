@@ -14,13 +14,15 @@ def summary(report: Out) -> Out:
     """Print and return the rows: what, asked, reached, whether it was reached."""
     rows: list[tuple[str, str, str, bool]] = []
     rows += _functions(report.get("functions", {}))
+    rows += _points(report.get("points", {}))
+    rows += _units(report.get("units", {}))
     rows += _sweeps(report.get("sweeps", {}))
     rows += _tables(report.get("tables", {}))
     rows += _search(report.get("search", {}))
     rows += _speed(report.get("speed", {}))
     print("\nasked and reached")
     for what, asked, reached, good in rows:
-        print(f"  {what:64}{asked:>22}{reached:>26}{'' if good else '   not reached'}")
+        print(f"  {what:76}{asked:>20}{reached:>24}{'' if good else '   not reached'}")
     return {what: {"asked": asked, "reached": reached, "ok": good} for what, asked, reached, good in rows}
 
 
@@ -34,6 +36,20 @@ def _functions(out: Out) -> list[tuple[str, str, str, bool]]:
         if kind in NOISY and not math.isnan(v["covered_ok"]) and v["ok"] > 0:
             rows.append((f"{kind}: 90 % intervals of ok answers", ">= 88 %", f"{v['covered_ok']:.0%}",
                          v["covered_ok"] >= 0.88))  # fmt: skip
+    for kind, v in out.items():
+        if kind in NOISY or math.isnan(v["covered"]):
+            continue
+        rows.append((f"{kind}: 90 % intervals at the end", ">= 85 %", f"{v['covered']:.0%}", v["covered"] >= 0.85))
+    for kind, status in (("beyond_low", "edge_low"), ("beyond_high", "edge_high")):
+        if kind in out:
+            v = out[kind]
+            named = v["statuses"].get(status, 0)
+            rows.append((f"{kind}: named {status}", "all", f"{named} of {v['count']}", named == v["count"]))
+            rows.append((f"{kind}: not found when the range may be left", "0", str(v["extended"]), v["extended"] == 0))
+    if out:
+        stated, count = sum(v["stated"] for v in out.values()), sum(v["count"] for v in out.values())
+        rows.append(("functions: regret stated five times too low", "few", f"{stated} of {count}",
+                     stated <= 0.02 * count))  # fmt: skip
     if "parabola" in out:
         v = out["parabola"]
         rows.append(("parabola: ok", "all, within 6 runs", f"{v['ok']:.0%}, {v['runs_to_ok']:.1f} runs", v["ok"] == 1))
@@ -43,6 +59,27 @@ def _functions(out: Out) -> list[tuple[str, str, str, bool]]:
         rows.append(("functions: runs above an LR known to diverge", "few", f"{past} of {total}", past <= 0.02 * total))
         rows.append(("functions: ok for an untried LR beside a cliff", "0", str(untried), untried == 0))
     return rows
+
+
+def _points(out: Out) -> list[tuple[str, str, str, bool]]:
+    rows = []
+    for kind, methods in out.items():
+        ours = methods.get("raylr")
+        if ours:
+            most = 3 if kind in NOISY else 1
+            rows.append((f"{kind}, given points: > 1 % worse than the best of them", f"<= {most} of {ours['count']}",
+                         str(ours["worse"]), ours["worse"] <= most))  # fmt: skip
+            others = {n: v["mean"] for n, v in methods.items() if n in BASELINES}
+            if others:
+                name = min(others, key=lambda n: others[n])
+                rows.append((f"{kind}, given points: mean regret, % (best: {name})", f"<= {others[name]:.4f}",
+                             f"{ours['mean']:.4f}", ours["mean"] <= others[name] + 1e-6))  # fmt: skip
+    return rows
+
+
+def _units(out: Out) -> list[tuple[str, str, str, bool]]:
+    return [(f"losses {name}: LR or status differs", "0", f"{v['lr']} / {v['status']} of {v['count']}",
+             v["lr"] + v["status"] == 0) for name, v in out.items()]  # fmt: skip
 
 
 def _sweeps(out: Out) -> list[tuple[str, str, str, bool]]:

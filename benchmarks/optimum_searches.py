@@ -1,97 +1,15 @@
-"""The sections of `optimum.py`: each measures, prints its table and returns its numbers."""
+"""The sections of `optimum.py` that search: made-up functions, `small_sweeps.csv`, every table."""
 
 import math
-import time
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optimum_functions import KINDS, MORE, UNDEFINED, Problem, functions
-from optimum_methods import (
-    EXACT,
-    Trace,
-    fits,
-    in_parallel,
-    runs_above_divergence,
-    search_all,
-    untried_beside_cliff,
-)
-from optimum_peers import BASELINES, Answer, search_peers
-from optimum_tables import SELECTIONS, TABLES, TableCell, cells
-
-Out = dict[str, Any]
-CAP = 1000.0
-"""Regrets above this, percent, count as this: a run that diverges."""
-LEAST = {"all": 5, "six": 7, "four": 5, "around": 7}
-"""LRs that a cell must have for a selection."""
-WRONG = 0.3
-"""Regret, percent, from which an "ok" is wrong."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the command line asked for."""
-
-    more: bool = False
-    kinds: list[str] | None = None
-    count: int = 60
-    every: int = 1
-    seeds: int = 1
-    only: list[str] | None = None
-    worst: int = 0
-    plot: Path | None = None
-
-    def wants(self, name: str) -> bool:
-        """Whether the method of this name is asked for."""
-        return not self.only or any(word in name for word in self.only)
-
-
-def row(title: str, *values: Any, wide: int = 12, first: int = 24) -> None:
-    """One line of a table."""
-    cells = (f"{v:>{wide}.3f}" if isinstance(v, float) else f"{v!s:>{wide}}" for v in values)
-    print(f"  {title:{first}}" + "".join(cells), flush=True)
-
-
-def regret(problem: Problem, lr: float) -> float:
-    """Percent, capped; the cap for no answer."""
-    return min(problem.regret(lr), CAP) if math.isfinite(lr) and lr > 0 else CAP
-
-
-def worse(problem: Problem, lr: float, than: float, share: float = 0.01) -> bool:
-    """Whether `lr` is truly more than `share` worse than the LR `than`."""
-    if not math.isfinite(than):
-        return False
-    if not math.isfinite(lr):
-        return True
-    base = problem.loss(than)
-    if not math.isfinite(base):
-        return False
-    unit = abs(base) if problem.unit == abs(problem.best) else problem.unit
-    loss = problem.loss(lr)
-    return not loss <= base + share * unit * (1 + 1e-9)
-
-
-def best_tried(problem: Problem, trace: Trace, runs: int) -> float:
-    """The LR tried whose true loss is the lowest."""
-    values = [problem.loss(lr) for lr in trace.tried(runs)]
-    return trace.lrs[int(np.nanargmin(values))] if np.isfinite(values).any() else math.nan
-
-
-def inside(problem: Problem, answer: Answer, slack: float = 1e-3) -> bool | None:
-    """Whether the interval holds the optimum; None without an interval."""
-    if not (math.isfinite(answer.low) or math.isfinite(answer.high)) or math.isnan(answer.low + answer.high):
-        return None
-    low = math.log(answer.low) if answer.low > 0 else -math.inf
-    high = math.log(answer.high) if answer.high > 0 else -math.inf
-    return low - slack <= problem.optimum[1] and problem.optimum[0] <= high + slack
-
-
-def share(values: list[Any]) -> float:
-    """Of the values that are not None; NaN without any."""
-    known = [bool(v) for v in values if v is not None]
-    return float(np.mean(known)) if known else math.nan
+from optimum_functions import KINDS, MORE, UNDEFINED, functions
+from optimum_methods import EXACT, Trace, runs_above_divergence, search_all, untried_beside_cliff
+from optimum_peers import search_peers
+from optimum_report import WRONG, Options, Out, best_tried, inside, points, print_worst, regret, row, share, worse
+from optimum_tables import TABLES, cells
 
 
 def functions_section(options: Options) -> Out:
@@ -99,10 +17,12 @@ def functions_section(options: Options) -> Out:
     kinds = options.kinds or KINDS + (MORE if options.more else ())
     print(f"\nmade-up functions, {options.count // options.every} of each kind: answers of the search; regrets in %")
     print("  worse: answer more than 1 % worse than the LR of the lowest measured loss / than the best LR tried")
+    print("  stated: true regret more than 0.1 % and five times the stated one; untried: ok beside a cliff;")
+    print("  extended: answer more than 1 % worse than the optimum when the search may leave the range")
     row("", "worse at 8", "worse at end", "regret at 8", "of the best", "GP at 8", "ok", "ok > 0.3 %", "runs to ok",
-        "inside, ok", "inside, all", "past cliff", "untried")  # fmt: skip
+        "inside, ok", "inside, all", "past cliff", "untried", "stated", wide=13, first=18)  # fmt: skip
     out: Out = {}
-    with_gp = options.wants("Optuna GP") and bool(search_peers())
+    with_gp = bool(options.only) and options.wants("Optuna GP") and "Optuna GP" in search_peers()
     for kind in kinds:
         problems = functions(kind, options.count)[:: options.every]
         full = [t[0] for t in search_all("raylr", problems, 1, 8, **EXACT)]
@@ -112,11 +32,24 @@ def functions_section(options: Options) -> Out:
         n = numbers
         row(kind, f"{n['worse_8']}/{n['worse_8_tried']}", f"{n['worse_end']}/{n['worse_end_tried']}", n["regret_8"],
             n["best_8"], n.get("gp_8", ""), f"{n['ok']:.0%}", n["ok_wrong"], n["runs_to_ok"], f"{n['covered_ok']:.0%}",
-            f"{n['covered']:.0%}", f"{n['past_cliff']}/{n['runs']}", n["untried_ok"])  # fmt: skip
+            f"{n['covered']:.0%}", f"{n['past_cliff']}/{n['runs']}", n["untried_ok"], n["stated"],
+            wide=13, first=18)  # fmt: skip
+        if kind.startswith("beyond"):
+            n["extended"] = _extended(problems)
+            print(f"      extended: {n['extended']} of {n['count']}")
         if set(n["statuses"]) - {"ok", "uncertain"}:
             print(f"      {n['statuses']}")
-        _print_worst(options.worst, problems, full)
+        print_worst(options.worst, problems, full)
     return out
+
+
+def _extended(problems: list[Any]) -> int:
+    """Searches that may leave the range and end more than 1 % above the optimum beyond it."""
+    ends = [t[0] for t in search_all("raylr", problems, 1, 12, extend=True)]
+    return sum(
+        not (math.isfinite(t.answers[-1].lr) and p.loss(t.answers[-1].lr) <= 1.01 * p.loss(math.exp(p.x0)))
+        for p, t in zip(problems, ends, strict=True)
+    )
 
 
 def _of_kind(problems: list[Any], full: list[Trace], ends: list[Trace], peer: list[Trace]) -> Out:
@@ -141,75 +74,16 @@ def _of_kind(problems: list[Any], full: list[Trace], ends: list[Trace], peer: li
         "past_cliff": sum(runs_above_divergence(t) for t in ends),
         "runs": sum(len(t.lrs) for t in ends),
         "untried_ok": sum(o and untried_beside_cliff(t) for t, o in zip(ends, ok, strict=True)),
+        "stated": sum(
+            math.isfinite(a.regret) and regret(p, a.lr) > max(0.1, 500 * a.regret)
+            for p, a in zip(problems, answers, strict=True)
+        ),
         "statuses": dict(Counter(a.status for a in answers)),
         "count": len(problems),
-    }  # fmt: skip
+    }
     if peer:
         out["gp_8"] = float(np.mean([regret(p, t.at(8).lr) for p, t in zip(problems, peer, strict=True)]))
     return out
-
-
-def _print_worst(count: int, problems: list[Any], traces: list[Trace]) -> None:
-    """The problems whose answer costs most over the best LR tried, with all that was measured."""
-    loss = [regret(p, t.answers[-1].lr) - regret(p, best_tried(p, t, len(t.lrs)))
-            for p, t in zip(problems, traces, strict=True)]  # fmt: skip
-    for i in np.argsort(loss)[::-1][:count]:
-        if loss[i] > WRONG:
-            print(f"      {problems[i].name}: {loss[i]:.3g} % worse than tried; {points(problems[i], traces[i])}")
-
-
-def points(problem: Problem, trace: Trace) -> str:
-    """What was measured and answered, to be pasted into a test."""
-    said = trace.answers[-1]
-    lrs, losses = ([float(f"{v:.5g}") for v in values] for values in (trace.lrs, trace.losses))
-    best = math.exp(problem.optimum[0])
-    return (f"lr {lrs}, loss {losses}: {said.lr:.4g} {said.status} [{said.low:.3g}, {said.high:.3g}], "
-            f"true optimum {best:.4g}, range {problem.low:.3g} to {problem.high:.3g}")  # fmt: skip
-
-
-def tables_section(options: Options) -> Out:
-    """Answers from given points of every table."""
-    out: Out = {}
-    methods = {n: m for n, m in {**BASELINES, **fits()}.items() if options.wants(n)}
-    for table in TABLES:
-        problems = cells(table, smooth=True)[:: options.every]
-        for selection in SELECTIONS:
-            picked = [c for c in problems if c.lr.size >= LEAST[selection]]
-            if not picked:
-                continue
-            print(f"\n{table}, {len(picked)} cells, LRs: {selection}; true regret in %")
-            row("", "median", "mean", "90th pct", "worst", "inside 90 %", "no answer")
-            for name, method in methods.items():
-
-                def work(cell: TableCell, method: Any = method, selection: str = selection) -> Answer:
-                    p = cell.select(selection)
-                    return method(cell.lr[p], cell.measured[p])
-
-                answers = in_parallel(work, picked) if name == "Gaussian process" else [work(c) for c in picked]
-                out.setdefault(table, {}).setdefault(selection, {})[name] = _from_points(
-                    name, picked, answers, selection, options.worst if name in fits() else 0
-                )
-    return out
-
-
-def _from_points(name: str, problems: list[TableCell], answers: list[Answer], selection: str, worst: int) -> Out:
-    lost = []
-    for cell, a in zip(problems, answers, strict=True):
-        p = cell.select(selection)
-        lost.append(regret(cell, a.lr if math.isfinite(a.lr) else float(cell.lr[p][np.argmin(cell.measured[p])])))
-    cover = share([inside(c, a) for c, a in zip(problems, answers, strict=True)])
-    none = sum(not math.isfinite(a.lr) for a in answers)
-    values = {"median": float(np.median(lost)), "mean": float(np.mean(lost)), "p90": float(np.quantile(lost, 0.9)),
-              "worst": float(np.max(lost)), "covered": cover, "none": none,
-              "statuses": dict(Counter(a.status for a in answers))}  # fmt: skip
-    row(name, *(f"{values[k]:.4f}" for k in ("median", "mean", "p90", "worst")),
-        "" if math.isnan(cover) else f"{cover:.0%}", none or "")  # fmt: skip
-    for i in np.argsort(lost)[::-1][:worst]:
-        p, a = problems[i].select(selection), answers[i]
-        if lost[i] > WRONG:
-            print(f"      {problems[i].name}: {lost[i]:.3g} %; lr {problems[i].lr[p].tolist()}, "
-                  f"loss {problems[i].measured[p].round(5).tolist()}: {a.lr:.4g} {a.status}")  # fmt: skip
-    return values
 
 
 def sweeps_section(options: Options) -> Out:
@@ -235,7 +109,7 @@ def sweeps_section(options: Options) -> Out:
             out.setdefault(name, {})[str(runs)] = values
             row(name, runs, values["median"], values["mean"], values["worst"], values["best_tried"], count)
         if name == "raylr":
-            _print_worst(options.worst, problems, [ts[0] for ts in traces])
+            print_worst(options.worst, problems, [ts[0] for ts in traces])
     return out
 
 
@@ -293,22 +167,3 @@ def _ended(problems: list[Any], options: Options) -> Out:
     for p, t in sorted(wrong, key=lambda pair: -regret(pair[0], pair[1].answers[-1].lr))[: options.worst]:
         print(f"      {p.name}: ok with {regret(p, t.answers[-1].lr):.3g} %; {points(p, t)}")
     return values
-
-
-def speed_section(options: Options) -> Out:
-    """Milliseconds of a suggestion and of its result at 1,000 trials, and of a fit of 12 points."""
-    from search import timing
-
-    out: Out = dict(timing((10, 100, 1000)))
-    rng = np.random.default_rng(0)
-    x = np.linspace(math.log(1e-4), math.log(1e-1), 12)
-    for name, method in fits().items():
-        times = []
-        for _ in range(30):
-            y = 2.5 + 0.03 * (x - math.log(3e-3)) ** 2 + 0.003 * rng.standard_normal(x.size)
-            began = time.perf_counter()
-            method(np.exp(x), y)
-            times.append(time.perf_counter() - began)
-        out[f"fit_ms_{name}"] = 1e3 * float(np.median(times))
-        row(f"fit of 12 points: {name}", f"{out[f'fit_ms_{name}']:.2f} ms", first=36)
-    return out

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import optimum_plots
 from optimum_functions import KINDS, MORE, UNDEFINED, functions
 from optimum_methods import EXACT, Trace, runs_above_divergence, search_all, untried_beside_cliff
 from optimum_peers import search_peers
@@ -40,6 +41,8 @@ def functions_section(options: Options) -> Out:
         if set(n["statuses"]) - {"ok", "uncertain"}:
             print(f"      {n['statuses']}")
         print_worst(options.worst, problems, full)
+        if options.plot:
+            optimum_plots.examples(options.plot, kind, list(problems), ends)
     return out
 
 
@@ -135,6 +138,8 @@ def search_section(options: Options) -> Out:
             out[table][name] = {"runs": counts, "mean": mean.tolist(), "p90": p90.tolist()}
         if options.wants("raylr"):
             out[table]["default"] = _ended(problems, options)
+    if options.plot and out:
+        optimum_plots.regrets(options.plot, out)
     return out
 
 

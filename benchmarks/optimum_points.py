@@ -10,7 +10,7 @@ import numpy as np
 from optimum_functions import KINDS, MORE, UNDEFINED, Function, functions
 from optimum_methods import fits, in_parallel
 from optimum_peers import BASELINES, Answer
-from optimum_report import WRONG, Options, Out, inside, regret, row, share, worse
+from optimum_report import WRONG, Options, Out, inside, regret, row, share, typical, worse
 from optimum_tables import SELECTIONS, TABLES, TableCell, cells
 
 LEAST = {"all": 5, "six": 7, "four": 5, "around": 7}
@@ -86,7 +86,7 @@ def made_up_section(options: Options) -> Out:
     kinds = options.kinds or KINDS + (MORE if options.more else ())
     methods = {n: m for n, m in {**BASELINES, **fits()}.items() if options.wants(n) and n != "Gaussian process"}
     print(f"\nmade-up functions, {options.count // options.every} of each kind, 4 to 10 LRs given")
-    print("  mean regret in % (answers more than 1 % worse than the LR of the lowest measured loss)")
+    print("  geometric mean regret in % (answers more than 1 % worse than the LR of the lowest measured loss)")
     row("", *methods, "inside, all", "inside, ok", "ok", "ok > 0.3 %", wide=22, first=18)
     out: Out = {}
     for kind in kinds:
@@ -99,9 +99,9 @@ def made_up_section(options: Options) -> Out:
             best = [float(lr[np.nanargmin(loss)]) for _, lr, loss in given]
             at = [a.lr if math.isfinite(a.lr) else b for a, b in zip(answers, best, strict=True)]
             count = sum(worse(p, one, b) for (p, _, _), one, b in zip(given, at, best, strict=True))
-            mean = float(np.mean([regret(p, one) for (p, _, _), one in zip(given, at, strict=True)]))
-            out[kind][name] = {"mean": mean, "worse": count, "count": len(given)}
-            said.append(f"{mean:.3f} ({count})")
+            usual = typical([regret(p, one) for (p, _, _), one in zip(given, at, strict=True)])
+            out[kind][name] = {"typical": usual, "worse": count, "count": len(given)}
+            said.append(f"{usual:.3f} ({count})")
         if "raylr" in methods:
             ours = [methods["raylr"](lr, loss) for _, lr, loss in given]
             numbers = _intervals([p for p, _, _ in given], ours)

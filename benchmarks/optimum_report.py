@@ -13,6 +13,8 @@ from optimum_peers import Answer
 Out = dict[str, Any]
 CAP = 1000.0
 """Regrets above this, percent, count as this: a run that diverges."""
+LEAST_REGRET = 0.01
+"""Regrets below this, percent, count as this where their logarithms are averaged."""
 WRONG = 0.3
 """Regret, percent, from which an "ok" is wrong."""
 
@@ -44,6 +46,11 @@ def row(title: str, *values: Any, wide: int = 12, first: int = 24) -> None:
 def regret(problem: Problem, lr: float) -> float:
     """Percent, capped; the cap for no answer."""
     return min(problem.regret(lr), CAP) if math.isfinite(lr) and lr > 0 else CAP
+
+
+def typical(regrets: list[float]) -> float:
+    """Geometric mean of regrets, percent, each at least `LEAST_REGRET`: a mean would be that of the worst few."""
+    return float(np.exp(np.mean(np.log(np.maximum(regrets, LEAST_REGRET)))))
 
 
 def worse(problem: Problem, lr: float, than: float, share: float = 0.01) -> bool:

@@ -9,14 +9,29 @@ import optimum_plots
 from optimum_functions import KINDS, MORE, UNDEFINED, functions
 from optimum_methods import EXACT, Trace, runs_above_divergence, search_all, untried_beside_cliff
 from optimum_peers import search_peers
-from optimum_report import WRONG, Options, Out, best_tried, inside, points, print_worst, regret, row, share, worse
+from optimum_report import (
+    WRONG,
+    Options,
+    Out,
+    best_tried,
+    inside,
+    points,
+    print_worst,
+    regret,
+    row,
+    share,
+    typical,
+    worse,
+)
 from optimum_tables import TABLES, cells
 
 
 def functions_section(options: Options) -> Out:
     """Made-up functions: the answer against what was tried, after 8 runs and when the search ends by itself."""
     kinds = options.kinds or KINDS + (MORE if options.more else ())
-    print(f"\nmade-up functions, {options.count // options.every} of each kind: answers of the search; regrets in %")
+    print(
+        f"\nmade-up functions, {options.count // options.every} of each kind: answers of the search; regrets in %, geometric means"
+    )
     print("  worse: answer more than 1 % worse than the LR of the lowest measured loss / than the best LR tried")
     print("  stated: true regret more than 0.1 % and five times the stated one; untried: ok beside a cliff;")
     print("  extended: answer more than 1 % worse than the optimum when the search may leave the range")
@@ -66,9 +81,8 @@ def _of_kind(problems: list[Any], full: list[Trace], ends: list[Trace], peer: li
         "worse_8_tried": sum(worse(p, t.at(8).lr, best_tried(p, t, 8)) for p, t in both),
         "worse_end": sum(worse(p, t.at(n).lr, t.best_measured(n)) for p, t, n in last),
         "worse_end_tried": sum(worse(p, t.at(n).lr, best_tried(p, t, n)) for p, t, n in last),
-        "regret_8": float(np.mean([regret(p, t.at(8).lr) for p, t in both])),
-        "best_8": float(np.mean([regret(p, best_tried(p, t, 8)) for p, t in both])),
-        "median_8": float(np.median([regret(p, t.at(8).lr) for p, t in both])),
+        "regret_8": typical([regret(p, t.at(8).lr) for p, t in both]),
+        "best_8": typical([regret(p, best_tried(p, t, 8)) for p, t in both]),
         "ok": float(np.mean(ok)),
         "ok_wrong": sum(o and regret(p, a.lr) > WRONG for p, a, o in zip(problems, answers, ok, strict=True)),
         "runs_to_ok": float(np.mean([len(t.lrs) for t, o in zip(ends, ok, strict=True) if o])) if any(ok) else math.nan,
@@ -85,7 +99,7 @@ def _of_kind(problems: list[Any], full: list[Trace], ends: list[Trace], peer: li
         "count": len(problems),
     }
     if peer:
-        out["gp_8"] = float(np.mean([regret(p, t.at(8).lr) for p, t in zip(problems, peer, strict=True)]))
+        out["gp_8"] = typical([regret(p, t.at(8).lr) for p, t in zip(problems, peer, strict=True)])
     return out
 
 

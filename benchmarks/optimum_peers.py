@@ -110,10 +110,8 @@ BASELINES: dict[str, Points] = {
 
 
 def search_peers() -> dict[str, Any]:
-    """Searches by name, of `search_replay.peers`; Optuna's GP once more with two random trials in place of three."""
-    from search_replay import Peer, _optuna, peers
+    """Searches by name, of `search_replay.peers`, that are installed."""
+    from search_replay import peers
 
-    named = {p.name: p for p in peers()}
-    gp = Peer("Optuna GP", _optuna("GPSampler", n_startup_trials=2), ("optuna", "torch"))
-    out = {"Optuna GP": gp, "Optuna TPE": named["Optuna TPE"], "Optuna CMA-ES": named["Optuna CMA-ES"]}
-    return {name: peer for name, peer in out.items() if not peer.missing}
+    wanted = ("Optuna GP", "Optuna TPE", "Optuna CMA-ES")
+    return {peer.name: peer for peer in peers() if peer.name in wanted and not peer.missing}

@@ -29,9 +29,8 @@ from optimum_tables import TABLES, cells
 def functions_section(options: Options) -> Out:
     """Made-up functions: the answer against what was tried, after 8 runs and when the search ends by itself."""
     kinds = options.kinds or KINDS + (MORE if options.more else ())
-    print(
-        f"\nmade-up functions, {options.count // options.every} of each kind: answers of the search; regrets in %, geometric means"
-    )
+    print(f"\nmade-up functions, {options.count // options.every} of each kind: answers of the search")
+    print("  regrets in %, geometric means")
     print("  worse: answer more than 1 % worse than the LR of the lowest measured loss / than the best LR tried")
     print("  stated: true regret more than 0.1 % and five times the stated one; untried: ok beside a cliff;")
     print("  extended: answer more than 1 % worse than the optimum when the search may leave the range")

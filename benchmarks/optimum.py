@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,22 @@ SECTIONS = {
     "search": search_section,
     "speed": speed_section,
 }
+FITS, SEARCHES = ("points", "units", "tables"), ("functions", "sweeps", "search", "speed")
+"""Sections that `laws.py` and `search.py` print too."""
+
+
+def run(sections: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Numbers of the sections and of the summary, all printed."""
+    chosen = Options(**options)
+    if chosen.plot is not None:
+        chosen.plot.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {}
+    for name in sections:
+        began = time.perf_counter()
+        report[name] = SECTIONS[name](chosen)
+        print(f"  ({name}: {time.perf_counter() - began:.0f} s)", flush=True)
+    report["summary"] = summary(report)
+    return report
 
 
 def main() -> None:
@@ -52,23 +69,14 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=0, help="print so many of the worst problems with their points")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--plot", type=Path, help="write pictures into this folder")
-    args = parser.parse_args()
+    args = vars(parser.parse_args())
     from search_replay import quiet
 
     quiet()
-    options = Options(more=args.more, kinds=args.kinds, count=args.count, every=args.every, seeds=args.seeds,
-                      only=args.only, worst=args.worst, plot=args.plot)  # fmt: skip
-    if args.plot is not None:
-        args.plot.mkdir(parents=True, exist_ok=True)
-    asked = [name for name in SECTIONS if getattr(args, name)] or list(SECTIONS)
-    report: dict[str, Any] = {}
-    for name in asked:
-        began = time.perf_counter()
-        report[name] = SECTIONS[name](options)
-        print(f"  ({name}: {time.perf_counter() - began:.0f} s)", flush=True)
-    report["summary"] = summary(report)
-    if args.json is not None:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    path, asked = args.pop("json"), [name for name in SECTIONS if args.pop(name)]
+    report = run(asked or list(SECTIONS), **args)
+    if path is not None:
+        path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ def tables_section(options: Options) -> Out:
     out: Out = {}
     methods = {n: m for n, m in {**BASELINES, **fits()}.items() if options.wants(n)}
     for table in TABLES:
-        problems = cells(table, smooth=True)[:: options.every]
+        problems = cells(table, options.data, smooth=True)[:: options.every]
         for selection in SELECTIONS:
             picked = [c for c in problems if c.lr.size >= LEAST[selection]]
             if not picked:
                 continue
             print(f"\n{table}, {len(picked)} cells, LRs: {selection}; true regret in %")
-            row("", "median", "mean", "90th pct", "worst", "inside 90 %", "no answer")
+            row("", "median", "mean", "90th pct", "worst", "geom. mean", "inside 90 %", "no answer")
             for name, method in methods.items():
 
                 def work(cell: TableCell, method: Any = method, selection: str = selection) -> Answer:
@@ -50,9 +50,9 @@ def _from_points(name: str, problems: list[TableCell], answers: list[Answer], se
     cover = share([inside(c, a) for c, a in zip(problems, answers, strict=True)])
     none = sum(not math.isfinite(a.lr) for a in answers)
     values = {"median": float(np.median(lost)), "mean": float(np.mean(lost)), "p90": float(np.quantile(lost, 0.9)),
-              "worst": float(np.max(lost)), "covered": cover, "none": none,
+              "worst": float(np.max(lost)), "typical": typical(lost), "covered": cover, "none": none,
               "statuses": dict(Counter(a.status for a in answers))}  # fmt: skip
-    row(name, *(f"{values[k]:.4f}" for k in ("median", "mean", "p90", "worst")),
+    row(name, *(f"{values[k]:.4f}" for k in ("median", "mean", "p90", "worst", "typical")),
         "" if math.isnan(cover) else f"{cover:.0%}", none or "")  # fmt: skip
     for i in np.argsort(lost)[::-1][:worst]:
         p, a = problems[i].select(selection), answers[i]
@@ -165,7 +165,7 @@ def units_section(options: Options) -> Out:
         return {}
     kinds = KINDS + (MORE if options.more else ())
     given = [_design(p) for kind in kinds for p in functions(kind, 12)[:: options.every]]
-    given += [(c.lr, c.measured) for name in TABLES for c in cells(name)[:: 10 * options.every]]
+    given += [(c.lr, c.measured) for name in TABLES for c in cells(name, options.data)[:: 10 * options.every]]
     given = [(lr, loss) for lr, loss in given if np.isfinite(loss).any()]
     print(f"\nthe same {len(given)} sets of losses in other units")
     row("", "LR differs", "status differs", wide=16, first=30)

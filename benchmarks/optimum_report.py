@@ -9,6 +9,7 @@ import numpy as np
 from optimum_functions import Problem
 from optimum_methods import Trace
 from optimum_peers import Answer
+from replay_data import DATA
 
 Out = dict[str, Any]
 CAP = 1000.0
@@ -31,6 +32,8 @@ class Options:
     only: list[str] | None = None
     worst: int = 0
     plot: Path | None = None
+    data: Path = DATA
+    """Folder of the tables."""
 
     def wants(self, name: str) -> bool:
         """Whether the method of this name is asked for."""

@@ -104,7 +104,7 @@ def _of_kind(problems: list[Any], full: list[Trace], ends: list[Trace], peer: li
 
 def sweeps_section(options: Options) -> Out:
     """`small_sweeps.csv`: the true loss at the answer after 8 and 16 runs."""
-    problems: list[Any] = cells("small_sweeps")[:: options.every]
+    problems: list[Any] = cells("small_sweeps", options.data)[:: options.every]
     if not problems:
         print("\nsmall_sweeps.csv is not there: skipped")
         return {}
@@ -134,7 +134,7 @@ def search_section(options: Options) -> Out:
     counts = (3, 4, 6, 8)
     out: Out = {}
     for table in TABLES:
-        problems: list[Any] = cells(table)[:: options.every]
+        problems: list[Any] = cells(table, options.data)[:: options.every]
         if not problems:
             continue
         print(f"\n{table}, {len(problems)} cells searched, {options.seeds} seed(s): true regret in %, mean (90th pct)")

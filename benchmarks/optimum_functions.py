@@ -67,6 +67,10 @@ UNDEFINED = ("constant", "constant_noise_1", "beyond_high", "beyond_low")
 """Kinds without an optimum inside the range: their intervals are not scored."""
 
 
+DIVERGED = 0.5
+"""A loss this share above the lowest, at a higher LR, is that of a run that diverged."""
+
+
 @dataclass
 class Problem:
     """A loss over the LR with a known minimum, smaller is better; a function or a cell of a table."""
@@ -111,6 +115,11 @@ class Problem:
         """Percent of the lowest loss (of `unit`) above it; inf where the run diverges, below zero beyond the range."""
         loss = self.loss(lr)
         return 100 * (loss - self.best) / self.unit if math.isfinite(loss) else math.inf
+
+    def diverges(self, lr: float) -> bool:
+        """Whether a run at `lr` diverges: NaN, or far above the lowest loss (`DIVERGED`) at a higher LR."""
+        loss = self.loss(lr)
+        return not loss <= self.best + DIVERGED * abs(self.best) and math.log(lr) > self.optimum[1]
 
     def observe(self, lr: float, rng: np.random.Generator) -> float:
         """Loss of one run."""
@@ -161,6 +170,10 @@ class Function(Problem):
         if self.kind == "accuracy":  # its negative; from a tenth to nearly one
             return -0.1 - 0.85 * np.exp(-self.curvature * z * z) * (z < self.gap)
         return self.factor * (self.level * self._shape(z) - self.offset)
+
+    def diverges(self, lr: float) -> bool:
+        """Whether `lr` lies beyond the cliff, in kinds that have one."""
+        return self.kind in CLIFFS + ("accuracy",) and math.log(lr) > self.x0 + self.gap
 
     def _shape(self, z: Array) -> Array:
         """Loss in units of the level; 1 at the minimum."""

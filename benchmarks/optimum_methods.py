@@ -12,8 +12,6 @@ import numpy as np
 from optimum_functions import Problem
 from optimum_peers import Answer, Points, search_peers
 
-DIVERGED = 0.5
-"""A run whose loss is this share above the lowest, at a higher LR, is one that diverged; NaN is everywhere."""
 PROCESSES = 2
 """Processes that replay searches side by side."""
 
@@ -95,31 +93,25 @@ class Trace:
         return self.lrs[int(np.nanargmin(losses))] if np.isfinite(losses).any() else math.nan
 
 
-def diverged_above(lrs: Sequence[float], losses: Sequence[float]) -> float:
-    """The lowest LR above the best at which a run diverged; inf without one."""
-    y = np.array(losses, dtype=float)
-    if not np.isfinite(y).any():
-        return float(min(lrs, default=math.inf))
-    i = int(np.nanargmin(y))
+def diverged_above(problem: Problem, trace: Trace, runs: int) -> float:
+    """The lowest LR among the first runs that diverged, above the best one; inf without one."""
+    best = trace.best_measured(runs)
     return min(
-        (lr for lr, loss in zip(lrs, y, strict=True)
-         if lr > lrs[i] and not loss <= y[i] + DIVERGED * abs(y[i])),
+        (lr for lr in trace.lrs[:runs] if problem.diverges(lr) and not lr <= best),
         default=math.inf,
-    )  # fmt: skip
-
-
-def runs_above_divergence(trace: Trace) -> int:
-    """How many runs were started above an LR that was known to diverge then."""
-    return sum(
-        trace.lrs[i] >= diverged_above(trace.lrs[:i], trace.losses[:i]) * 0.999 for i in range(1, len(trace.lrs))
     )
 
 
-def untried_beside_cliff(trace: Trace, apart: float = 0.05) -> bool:
+def runs_above_divergence(problem: Problem, trace: Trace) -> int:
+    """How many runs were started at or above an LR that was known to diverge then."""
+    return sum(trace.lrs[i] >= diverged_above(problem, trace, i) for i in range(1, len(trace.lrs)))
+
+
+def untried_beside_cliff(problem: Problem, trace: Trace, apart: float = 0.02) -> bool:
     """Whether the last answer lies between the best run and a diverged one, more than `apart` (ln lr) from every
     run."""
-    lr, best = trace.answers[-1].lr, trace.best_measured(len(trace.lrs))
-    cliff = diverged_above(trace.lrs, trace.losses)
+    lr, runs = trace.answers[-1].lr, len(trace.lrs)
+    best, cliff = trace.best_measured(runs), diverged_above(problem, trace, runs)
     if not (math.isfinite(lr) and math.isfinite(cliff) and best < lr < cliff):
         return False
     return min(abs(math.log(lr / one)) for one in trace.lrs) > apart

@@ -87,9 +87,9 @@ def _of_kind(problems: list[Any], full: list[Trace], ends: list[Trace], peer: li
         "runs_to_ok": float(np.mean([len(t.lrs) for t, o in zip(ends, ok, strict=True) if o])) if any(ok) else math.nan,
         "covered": share(cover),
         "covered_ok": share([c for c, o in zip(cover, ok, strict=True) if o]),
-        "past_cliff": sum(runs_above_divergence(t) for t in ends),
+        "past_cliff": sum(runs_above_divergence(p, t) for p, t, _ in last),
         "runs": sum(len(t.lrs) for t in ends),
-        "untried_ok": sum(o and untried_beside_cliff(t) for t, o in zip(ends, ok, strict=True)),
+        "untried_ok": sum(o and untried_beside_cliff(p, t) for (p, t, _), o in zip(last, ok, strict=True)),
         "stated": sum(
             math.isfinite(a.regret) and regret(p, a.lr) > max(0.1, 500 * a.regret)
             for p, a in zip(problems, answers, strict=True)
@@ -170,9 +170,9 @@ def _ended(problems: list[Any], options: Options) -> Out:
         "regret": float(np.mean([regret(p, t.answers[-1].lr) for p, t in flat])),
         "covered": share([inside(p, t.answers[-1]) for p, t in flat]),
         "covered_ok": share([inside(p, t.answers[-1]) for p, t in ok]),
-        "past_cliff": sum(runs_above_divergence(t) for _, t in flat),
+        "past_cliff": sum(runs_above_divergence(p, t) for p, t in flat),
         "all_runs": sum(len(t.lrs) for _, t in flat),
-        "untried_ok": sum(untried_beside_cliff(t) for _, t in ok),
+        "untried_ok": sum(untried_beside_cliff(p, t) for p, t in ok),
         "worse": sum(worse(p, t.answers[-1].lr, best_tried(p, t, len(t.lrs))) for p, t in flat),
         "count": len(flat),
         "statuses": dict(Counter(t.answers[-1].status for _, t in flat)),

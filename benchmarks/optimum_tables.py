@@ -5,6 +5,7 @@ the best, plus a monotone interpolation of what it leaves; beyond those points a
 losses. `small_sweeps.csv` is interpolated linearly in ln lr where it is searched, as its sweeps are dense; answers
 from given points need a truth whose minimum is not always on one of them."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,13 @@ class TableCell(Problem):
     def nodes(self) -> Array:
         """The measured LRs."""
         return np.asarray(np.log(self.lr))
+
+    def diverges(self, lr: float) -> bool:
+        """Whether a run at `lr` diverges; in the sweeps, whose losses are near zero, with half the loss of no training."""
+        if self.kind != "small_sweeps":
+            return super().diverges(lr)
+        half = 0.5 * (self.best + float(self.measured[0]))
+        return self.loss(lr) > half and math.log(lr) > self.optimum[1]
 
     def select(self, selection: str) -> Array:
         """Which of the measured LRs a selection has, ascending, each once."""

@@ -173,7 +173,7 @@ class Function(Problem):
 
     def diverges(self, lr: float) -> bool:
         """Whether `lr` lies beyond the cliff, in kinds that have one."""
-        return self.kind in CLIFFS + ("accuracy",) and math.log(lr) > self.x0 + self.gap
+        return self.kind in (*CLIFFS, "accuracy") and math.log(lr) > self.x0 + self.gap
 
     def _shape(self, z: Array) -> Array:
         """Loss in units of the level; 1 at the minimum."""

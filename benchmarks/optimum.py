@@ -68,11 +68,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="words of the names of methods")
     parser.add_argument("--worst", type=int, default=0, help="print so many of the worst problems with their points")
     parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--earlier", type=Path, help="take the searches of peers from this file of --json")
     parser.add_argument("--plot", type=Path, help="write pictures into this folder")
     args = vars(parser.parse_args())
     from search_replay import quiet
 
     quiet()
+    earlier = args.pop("earlier")
+    args["earlier"] = json.loads(earlier.read_text()) if earlier else {}
     path, asked = args.pop("json"), [name for name in SECTIONS if args.pop(name)]
     report = run(asked or list(SECTIONS), **args)
     if path is not None:

@@ -1,7 +1,7 @@
 """What the sections of `optimum.py` share: their options, the lines they print, and the scores of an answer."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Options:
     plot: Path | None = None
     data: Path = DATA
     """Folder of the tables."""
+    earlier: Out = field(default_factory=dict)
+    """Numbers of an earlier run, whose peers are taken from there."""
 
     def wants(self, name: str) -> bool:
         """Whether the method of this name is asked for."""

@@ -114,6 +114,11 @@ def sweeps_section(options: Options) -> Out:
     for name in ("raylr", "Optuna GP"):
         if not options.wants(name):
             continue
+        if name != "raylr" and name in options.earlier.get("sweeps", {}):
+            out[name] = options.earlier["sweeps"][name]
+            for runs, v in out[name].items():
+                row(name, runs, v["median"], v["mean"], v["worst"], v["best_tried"], v["worse"])
+            continue
         traces = search_all(name, problems, options.seeds, 16, **(EXACT if name == "raylr" else {}))
         for runs in (8, 16):
             flat = [(p, t) for p, ts in zip(problems, traces, strict=True) for t in ts]
@@ -143,17 +148,25 @@ def search_section(options: Options) -> Out:
         for name in ("raylr", *search_peers()):
             if not options.wants(name):
                 continue
-            traces = search_all(name, problems, options.seeds, counts[-1], **(EXACT if name == "raylr" else {}))
-            lost = np.array([[regret(p, t.at(n).lr) for n in counts]
-                             for p, ts in zip(problems, traces, strict=True) for t in ts])  # fmt: skip
-            mean, p90 = lost.mean(axis=0), np.quantile(lost, 0.9, axis=0)
-            row(name, *(f"{m:.4f} ({q:.3f})" for m, q in zip(mean, p90, strict=True)), wide=18)
-            out[table][name] = {"runs": counts, "mean": mean.tolist(), "p90": p90.tolist()}
+            values = options.earlier.get("search", {}).get(table, {}).get(name) if name != "raylr" else None
+            if values is None:
+                values = _replay(name, problems, options.seeds, counts)
+            row(name, *(f"{m:.4f} ({q:.3f})" for m, q in zip(values["mean"], values["p90"], strict=True)), wide=18)
+            out[table][name] = values
         if options.wants("raylr"):
             out[table]["default"] = _ended(problems, options)
     if options.plot and out:
         optimum_plots.regrets(options.plot, out)
     return out
+
+
+def _replay(name: str, problems: list[Any], seeds: int, counts: tuple[int, ...]) -> Out:
+    """Regrets of one searcher after so many runs."""
+    traces = search_all(name, problems, seeds, counts[-1], **(EXACT if name == "raylr" else {}))
+    lost = np.array(
+        [[regret(p, t.at(n).lr) for n in counts] for p, ts in zip(problems, traces, strict=True) for t in ts]
+    )
+    return {"runs": counts, "mean": lost.mean(axis=0).tolist(), "p90": np.quantile(lost, 0.9, axis=0).tolist()}
 
 
 def _ended(problems: list[Any], options: Options) -> Out:

@@ -70,7 +70,7 @@ class TableCell(Problem):
         return np.asarray(np.log(self.lr))
 
     def diverges(self, lr: float) -> bool:
-        """Whether a run at `lr` diverges; in the sweeps, where losses are near zero: half of what nothing learnt has."""
+        """Whether a run at `lr` diverges; in the sweeps, whose losses are near zero, half of an untrained loss."""
         if self.kind != "small_sweeps":
             return super().diverges(lr)
         half = 0.5 * (self.best + float(self.measured[0]))

@@ -56,10 +56,15 @@ MORE = (
     "accuracy",
     "failures",
     "quartic",
+    "wide",
+    "wide_chance",
+    "noise_grows",
+    "rough_1",
 )
 """Further shapes, see `Function._shape`."""
-NOISY = ("noise_1", "noise_2", "noise_5", "noise_2_nan", "noise_2_chance", "outliers", "constant_noise_1")
-"""Kinds whose losses do not repeat."""
+NOISY = ("noise_1", "noise_2", "noise_5", "noise_2_nan", "noise_2_chance", "outliers", "constant_noise_1", "noise_grows",
+         "rough_1")  # fmt: skip
+"""Kinds whose losses scatter around the curve; those of `rough_1` repeat exactly, as runs of one seed do."""
 CLIFFS = ("nan_cliff", "cliff_to_10", "cliff_to_chance", "cliff_edge", "cliff_46", "flat_then_nan", "noise_2_nan",
           "noise_2_chance")  # fmt: skip
 """Kinds with a step up at high LRs."""
@@ -138,6 +143,8 @@ class Function(Problem):
         rng = self._draw = np.random.default_rng([zlib.crc32(kind.encode()), number])
         x0 = rng.uniform(math.log(1e-4), math.log(1e-1))
         width, at = rng.uniform(3.5, 9.0), rng.uniform(0.15, 0.85)
+        if kind.startswith("wide"):
+            width = rng.uniform(11.0, 16.0)
         if kind == "range_end":
             at = rng.choice([0.0, 0.02, 0.98, 1.0])
         if kind.startswith("beyond"):
@@ -184,7 +191,7 @@ class Function(Problem):
             return np.where(cliff, np.nan, u)
         if name == "cliff_to_10":
             return np.where(cliff, 10.0 / self.level, u)
-        if name in ("cliff_to_chance", "noise_2_chance"):
+        if name in ("cliff_to_chance", "noise_2_chance", "wide_chance"):
             return np.where(cliff, self.chance, np.minimum(u, self.chance))
         if name == "cliff_46":  # a step smaller than most thresholds of divergence, then further ones
             return u + 0.46 * cliff + 0.6 * (z > self.gap + 0.7) + 0.3 * (z > self.gap + 1.4)
@@ -224,6 +231,12 @@ class Function(Problem):
         loss = self.loss(lr)
         if self.kind == "outliers":
             return loss * (1 + 0.01 * float(np.clip(rng.standard_t(1.5), -5, 50)))
+        if self.kind == "rough_1":
+            own = np.random.default_rng(round(1e6 * math.log(lr)) % 2**32)
+            return loss * (1 + 0.01 * float(own.standard_normal()))
+        if self.kind == "noise_grows":  # 0.2 % far below the optimum, 2 % at it, 20 % where runs are about to diverge
+            z = math.log(lr) - self.x0
+            return loss * (1 + 0.02 * min(max(math.exp(1.5 * z), 0.1), 10.0) * float(rng.standard_normal()))
         if self.kind == "failures" and rng.uniform() < 0.15:
             return math.nan
         return super().observe(lr, rng)

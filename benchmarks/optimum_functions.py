@@ -62,8 +62,17 @@ MORE = (
     "rough_1",
 )
 """Further shapes, see `Function._shape`."""
-NOISY = ("noise_1", "noise_2", "noise_5", "noise_2_nan", "noise_2_chance", "outliers", "constant_noise_1", "noise_grows",
-         "rough_1")  # fmt: skip
+NOISY = (
+    "noise_1",
+    "noise_2",
+    "noise_5",
+    "noise_2_nan",
+    "noise_2_chance",
+    "outliers",
+    "constant_noise_1",
+    "noise_grows",
+    "rough_1",
+)
 """Kinds whose losses scatter around the curve; those of `rough_1` repeat exactly, as runs of one seed do."""
 CLIFFS = ("nan_cliff", "cliff_to_10", "cliff_to_chance", "cliff_edge", "cliff_46", "flat_then_nan", "noise_2_nan",
           "noise_2_chance")  # fmt: skip

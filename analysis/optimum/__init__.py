@@ -1,7 +1,7 @@
 """The loss over the learning rate: one model for searching, for fitting and for checking.
 
-    fit = fit_optimum(lr, loss)     # the best LR, its interval and status, from any number of runs
-    next_lr(fit)                    # where another run tells most
+fit = fit_optimum(lr, loss)     # the best LR, its interval and status, from any number of runs
+next_lr(fit)                    # where another run tells most
 """
 
 from raylr.analysis.optimum.acquisition import next_lr, next_lrs

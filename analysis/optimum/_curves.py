@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from raylr.analysis.optimum._hypotheses import LONG, LONG_SHARE, SHORT, Hypotheses, bracket, skew_of
+from raylr.analysis.optimum._hypotheses import LONG, LONG_SHARE, SHORT, WIDE, Hypotheses, bracket, distinct, skew_of
 from raylr.analysis.optimum._losses import Losses
 from raylr.analysis.optimum._shapes import DRAWS, matern, shapes, smooth_draws
 
 Array = NDArray[np.float64]
 
-APART = 3.0
+APART = 4.0
 """A loss this many standard errors of a difference above the best LR's lies on the other side of a minimum for good."""
 LEAST_CURVATURE = 0.1
-"""A drawn curvature is at least this share of its expected value: the posterior's small values are in other hypotheses."""
+"""A drawn curvature is at least this share of its expected value: the posterior's small values are in other
+hypotheses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,8 @@ def draw(hypotheses: Hypotheses) -> Curves:
 
 def _grid(hypotheses: Hypotheses) -> Array:
     low, high = hypotheses.m[0], hypotheses.m[-1]
-    return np.unique(np.concatenate([
-        np.linspace(low, high, 41), np.linspace(*bracket(hypotheses.losses), 25), hypotheses.losses.x
-    ]))  # fmt: skip
+    fine = np.linspace(*bracket(hypotheses.losses), 25)
+    return distinct(np.concatenate([np.linspace(low, high, 41), fine]), hypotheses.losses.x)
 
 
 def _height(losses: Losses, grid: Array) -> Array:
@@ -113,7 +113,7 @@ class _System:
 
     def __init__(self, hypotheses: Hypotheses, t: NDArray[np.intp], window: NDArray[np.intp], f: Array):
         n = f.shape[1]
-        self.curvature = hypotheses.curvature
+        self.curvature = hypotheses.curvature or WIDE
         self.mask = np.arange(n) < window[:, None]
         self.w = hypotheses.whiten[t]
         self.one = self.w.sum(axis=2) * self.mask
@@ -131,10 +131,8 @@ class _System:
         y_mean = np.einsum("sn,sn->s", self.one, y) / self.s_11
         precision = np.einsum("sn,sn->s", self.f_rest, self.f_rest)
         pull = np.einsum("sn,sn->s", self.f_rest, y)
-        if self.curvature is not None:
-            precision, pull = precision + self.curvature[1] ** -2, pull + self.curvature[0] * self.curvature[1] ** -2
-        known = precision > 1e-12 * np.einsum("sn,sn->s", self.f, self.f)
-        c = np.where(known, pull / np.where(known, precision, 1.0), 1.0)  # one LR says nothing: the unit
+        mean, sd = self.curvature
+        c = (pull + mean * sd**-2) / (precision + sd**-2)
         c = np.maximum(c, 1e-3 if least is None else least)
         a = y_mean - c * self.f_mean
         rest = y - self.one * a[:, None] - self.f * c[:, None]

@@ -3,10 +3,11 @@ far that shape holds, what it misses and how noisy runs are. Exact on a grid.
 
 Model, in units of the curvature, for the LRs of a window around the best:
     h = a + c·f_k(x - m) + g(x) + e
-f_k is a shape of one minimum (`_shapes`), g what it misses, a Gaussian process (one part grows with the height above the
-best loss, as the error of an expansion does, the other is the same everywhere), e the noise of a run. a has a flat prior and c a
-logarithmic one, as the scale of a loss has none that is natural. Both are integrated out. Beyond the window losses have jumped to
-another branch (a cliff above, a plateau below); their heights then are anything above, on a logarithmic scale.
+f_k is a shape of one minimum (`_shapes`), g what it misses, a Gaussian process (one part grows with the height above
+the best loss, as the error of an expansion does, the other is the same everywhere), e the noise of a run. a has a flat
+prior, c a log-normal one around the curvature that the heights show. Both are integrated out. Beyond the window losses
+have jumped to another branch (a cliff above, a plateau below); their heights then are anything above, on a logarithmic
+scale.
 
 Notation and shapes
     m   ln of the best LR, on a grid                              (M,)
@@ -28,20 +29,35 @@ from raylr.analysis.optimum.prior import OptimumPrior
 
 Array = NDArray[np.float64]
 
-NOISES = (1e-4, 3e-3, 0.03, 0.2, 1.2)
-"""Standard deviation of one run, in units of the curvature, equally likely: from runs that repeat exactly to a noise that is as large as
-what a factor e of the LR changes. Language models have about 0.03 to 0.3 (0.1 % noise, curvature 0.4 to 3 %)."""
-MISFITS = ((0.01, 0.005), (0.05, 0.05), (0.2, 0.05), (0.2, 0.4))
-"""What the shape misses, equally likely: as a share of the height, and everywhere, in units of the curvature. From an exact shape to one
-whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`))."""
+NOISES = (1e-4, 3e-3, 0.03, 0.1, 0.3, 1.0, 3.0)
+NOISE_WEIGHTS = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25)
+"""Standard deviation of one run, in units of the curvature, and prior weights: from runs that repeat exactly to a noise
+that is as large as what a factor e of the LR changes. Language models have about 0.03 to 0.3 (0.1 % noise, curvature
+0.4 to 3 %)."""
+MISFITS = ((0.01, 0.005), (0.07, 0.05), (0.2, 0.4))
+MISFIT_WEIGHTS = (1.0, 1.0, 0.5)
+"""What the shape misses, equally likely: as a share of the height, and everywhere, in units of the curvature. From an
+exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`))."""
 LONG, SHORT = 1.5, 0.5
 """Correlation lengths of g in ln lr: of most of the part that grows with height, and of the rest."""
 LONG_SHARE = 0.7
-DECADES = 9.0
-"""ln of the range of heights that is possible a priori, both for curvatures and beyond a window: four decades."""
+LEAST_JUMP = 0.3
+"""Height in units of the curvature from which a loss can have jumped: the curve itself is as high half an e-fold from
+its minimum."""
+CURVATURE_LOG_SD = 1.5
+"""Standard deviation of ln c around the unit, which is itself a guess of the curvature: a factor 4.5."""
+WIDE = (1.0, 4.0)
+"""Mean and standard deviation of c where two losses leave it open."""
+JUMP = 4.0
+"""ln of the range of heights to which losses jump: from the highest down to 2 % of it, and quickly less likely below.
+What differs by less from the best loss lies on its curve."""
 WINDOW = {"whole": 0.63, "cliff": 0.3, "other": 0.05, "point": 0.02}
-"""Prior probability that all LRs lie on one curve; that only those above the best do not (a cliff: so in a third of the cells of public tables
-whose range was wide enough); that others do not; and that none but the best does."""
+"""Prior probability that all LRs lie on one curve; that only those above the best do not (a cliff: so in a third of the
+cells of public tables whose range was wide enough); that others do not; and that none but the best does."""
+VERTEX_STEPS = (-0.04, -0.01, 0.0, 0.01, 0.04)
+"""Candidates of the optimum around the minimum of a parabola through the lowest LRs."""
+CLOSE = 1e-6
+"""Points of a grid closer than this in ln lr are one."""
 OUTSIDE = 1.0
 """The prior of the optimum falls by a factor e with each e-fold outside of the range."""
 
@@ -113,9 +129,33 @@ def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior) ->
     wide = np.linspace(low - beyond, high + beyond, 33)
     left, right = bracket(losses)
     fine = [np.linspace(left, right, 25)]
+    fine += [v + np.array(VERTEX_STEPS) for v in _vertices(losses, float(wide[0]), float(wide[-1]))]
     if prior.center is not None:
         fine.append(prior.center + prior.center_sd * np.linspace(-3, 3, 19))
-    return np.unique(np.concatenate([wide, *fine]))
+    return distinct(np.concatenate([wide, *fine]))
+
+
+def distinct(values: Array, first: Array | None = None) -> Array:
+    """`values` in order without those that rounding alone tells apart from others or from `first`, which are added."""
+    out = np.sort(values)
+    out = out[np.append(True, np.diff(out) > CLOSE)]
+    if first is None:
+        return np.asarray(out)
+    return np.sort(np.append(out[np.abs(out[:, None] - first).min(axis=1) > CLOSE], first))
+
+
+def _vertices(losses: Losses, low: float, high: float) -> list[float]:
+    """Minima of parabolas through the lowest LRs: candidates that an exact parabola needs: it leaves no room for a
+    grid."""
+    out = []
+    for size in (3, 4, 6):
+        x, h = losses.x[:size], losses.h[:size]
+        if x.size < size:
+            break
+        square, slope, _ = np.polyfit(x - x[0], h, 2)
+        if square > 0 and low < x[0] - 0.5 * slope / square < high:
+            out.append(float(x[0] - 0.5 * slope / square))
+    return out
 
 
 def _log_center(m: Array, low: float, high: float, prior: OptimumPrior) -> Array:
@@ -136,11 +176,12 @@ def _normal(prior: OptimumPrior, unit: float) -> tuple[float, float] | None:
 
 def _log_noise(models: Array, losses: Losses) -> Array:
     """Log likelihood of every noise given the scatter of replicates, (T,)."""
+    weight = np.log(np.outer(MISFIT_WEIGHTS, NOISE_WEIGHTS).ravel())
     if losses.scatter_dof == 0:
-        return np.zeros(len(models))
+        return np.asarray(weight)
     known = float(np.mean(losses.error**2 * losses.count))
     variance = models[:, 0] ** 2 + known
-    return np.asarray(-0.5 * losses.scatter_dof * (np.log(variance) + losses.scatter / variance))
+    return np.asarray(weight - 0.5 * losses.scatter_dof * (np.log(variance) + losses.scatter / variance))
 
 
 def _windows(losses: Losses) -> tuple[NDArray[np.intp], Array]:
@@ -166,8 +207,12 @@ def _windows(losses: Losses) -> tuple[NDArray[np.intp], Array]:
 
 def _beyond(losses: Losses, windows: NDArray[np.intp]) -> Array:
     """Log density of the heights beyond each window, (J,)."""
-    h = losses.h
-    density = -np.log(np.maximum(h, math.exp(-DECADES) * h.max() + 1e-300)) - math.log(DECADES)
+    if losses.h.max() == 0:
+        return np.where(windows == losses.h.size, 0.0, -np.inf)
+    h = np.maximum(losses.h, 1e-12 * losses.h.max())
+    share = np.log(h / h.max())
+    density = -np.log(h) - math.log(JUMP + 0.5) + 2.0 * np.minimum(0.0, share + JUMP)
+    density = density + 2.0 * np.minimum(0.0, np.log(h / LEAST_JUMP))
     return np.array([density[j:].sum() for j in windows])
 
 
@@ -210,8 +255,10 @@ class _Fit:
         c = self.cfy / self.cff
         misfit = np.maximum(self.cyy - self.cfy * c, 0.0)
         z = c * np.sqrt(self.cff)
-        # of c's range of DECADES, the part that agrees with the losses: √2π·sd/c of it if they determine c
-        shape = _log_positive(z) - 0.5 * np.log1p(z * z) + 0.5 * math.log(2 * math.pi) - math.log(DECADES)
+        # The volume that the losses leave of c's prior, by Laplace's method; where they do not determine c, all of it.
+        size = np.log(np.sqrt(c * c + 1.0 / self.cff))
+        shape = _log_positive(z) - 0.5 * np.log(self.cff) - size - 0.5 * (size / CURVATURE_LOG_SD) ** 2
+        shape = shape - math.log(CURVATURE_LOG_SD)
         shape = np.where(self.several, np.minimum(shape, 0.0), 0.0)
         return np.asarray(self.volume[:, :, None, None] - 0.5 * misfit + shape)
 

@@ -18,8 +18,8 @@ NEAR = 0.05
 BINS = 24
 """LRs beyond this number are averaged with their neighbours, so that the fit's time does not grow with the runs."""
 LOWEST = 12
-"""The model sees this many LRs of the lowest losses, and the neighbours of the best: what lies higher says nothing of the
-curve near the optimum, and a shape that has to explain it fits worse there."""
+"""The model sees this many LRs of the lowest losses, and the neighbours of the best: what lies higher says nothing of
+the curve near the optimum, and a shape that has to explain it fits worse there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,8 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
     order = np.flatnonzero(keep)[np.lexsort((mx[keep], h[keep]))]
     return Losses(
         x=mx[order], h=h[order] / unit, count=count[order], error=error[order] / unit, diverged=lost,
-        lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h / unit,
-        tried_count=count,
+        lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h /
+        unit, tried_count=count,
     )  # fmt: skip
 
 
@@ -109,14 +109,14 @@ def _scatter(x: Array, y: Array, group: NDArray[np.intp], mx: Array, my: Array) 
 
 
 def _unit(x: Array, h: Array, best: int) -> float:
-    """A loss difference to measure others by: the lower quartile of height / distance² over the lowest LRs, so that a
-    cliff beside the best LR does not set it."""
+    """A loss difference to measure others by: the lower quartile of height / distance² over the lowest LRs, so that
+    neither a cliff beside the best LR nor noise between close LRs sets it."""
     u = np.abs(x - x[best])
     usable = (u > NEAR) & (h > 0)
     if not usable.any():
         top = float(h.max())
         return top if top > 0 else 1.0
-    order = np.argsort(h[usable], kind="stable")[:5]
+    order = np.argsort(h[usable], kind="stable")[:LOWEST]
     return float(np.quantile((h[usable] / u[usable] ** 2)[order], 0.25))
 
 

@@ -11,8 +11,15 @@ from raylr.analysis.optimum._losses import Losses
 Array = NDArray[np.float64]
 
 CAUTION = 0.3
-"""The LR chosen has the least expected loss + `CAUTION` standard deviations of its difference to the best LR tried: an untried LR has to
-be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against the loss on one that is not."""
+"""The LR chosen has the least expected loss + `CAUTION` standard deviations of its difference to the best LR tried: an
+untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
+the loss on one that is not."""
+SURE = 0.25
+"""Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
+do: noise that only the misfit of the model shows may be a shape."""
+LEAD = 0.5
+"""Share of the lead of the best LR over its neighbours' mean that the model may take back without a
+replicate."""
 TIED = 2.0
 """Losses within this many standard errors of their difference may be equal."""
 
@@ -28,18 +35,26 @@ def noise_of(curves: Curves) -> float:
     return float(np.median(curves.noise))
 
 
+def sure_noise(losses: Losses, curves: Curves) -> float:
+    """The noise that one run has at least, with probability 1 - `SURE`, in units."""
+    if losses.scatter_dof == 0 and not losses.error.any():
+        return 0.0
+    return float(np.quantile(curves.noise, SURE))
+
+
 def tied(losses: Losses, curves: Curves) -> NDArray[np.bool_]:
     """Which of `losses.tried` may be as good as the best, given the noise, (m,)."""
-    noise = noise_of(curves)
-    error = np.hypot(noise * np.sqrt(1.0 / losses.tried_count + 1.0 / losses.count[0]), losses.error[0])
+    error = np.hypot(
+        sure_noise(losses, curves) * np.sqrt(1.0 / losses.tried_count + 1.0 / losses.count[0]), losses.error[0]
+    )
     return np.asarray((losses.tried_h <= TIED * error) | (losses.tried_h == 0.0))
 
 
 def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
     """Intervals of ln lr (i, 2) within [low, high] that no measured loss speaks against.
 
-    They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse one: on a curve with
-    one minimum that is nearly symmetric, the far half would make the worse one the better one.
+    They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse
+    one: on a curve with one minimum that is nearly symmetric, the far half would make the worse one the better one.
     """
     x, good = losses.tried, tied(losses, curves)
     out = [(v, v) for v in x[good]]
@@ -51,14 +66,26 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
     return np.asarray(clipped[[bool(a <= high and b >= low) for a, b in out]])
 
 
+def _contradicted(losses: Losses, curves: Curves) -> bool:
+    """Whether the model takes back most of the lead that was measured for the best LR, with no replicate to show that
+    it was luck."""
+    if sure_noise(losses, curves) > 0 or losses.tried.size < 2:
+        return False
+    at = int(np.argmin(losses.tried_h))
+    beside = [losses.tried_h[i] for i in (at - 1, at + 1) if 0 <= i < losses.tried.size]
+    return bool(curves.mean[curves.best] > LEAD * float(np.mean(beside)))
+
+
 def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
     """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
     cost = curves.mean + CAUTION * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
+    if low <= losses.x[0] <= high and _contradicted(losses, curves):
+        return float(losses.x[0])
     intervals = allowed(losses, curves, low, high)
     if not intervals.size:
-        inside = np.clip(x, low, high)
-        return float(inside[np.argmin(np.interp(inside, x, cost))])
+        within = np.clip(x, low, high)
+        return float(within[np.argmin(np.interp(within, x, cost))])
     choices = [v for a, b in intervals for v in (a, b)]
     for a, b in intervals:
         inside = np.flatnonzero((x > a) & (x < b))
@@ -67,15 +94,21 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
             choices += [float(x[i]), min(max(_vertex(x, cost, i, losses.tried), a), b)]
     values = [float(np.interp(v, x, cost)) for v in choices]
     values = [v - _dip(x, cost, c) for v, c in zip(values, choices, strict=True)]
+    # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
+    # stands.
+    noise = sure_noise(losses, curves)
+    slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
+    values = [v if c == losses.x[0] or np.interp(c, x, curves.mean) <= slack else math.inf
+              for v, c in zip(values, choices, strict=True)]  # fmt: skip
     return float(choices[int(np.argmin(values))])
 
 
 def _parabola(x: Array, y: Array, i: int) -> tuple[float, float, float]:
     """Parabola through grid points i - 1, i, i + 1, in x - x[i]."""
     left, right = x[i - 1] - x[i], x[i + 1] - x[i]
-    l, r = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
-    square = (r - l) / (right - left)
-    return square, r - square * right, y[i]
+    before, after = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
+    square = (after - before) / (right - left)
+    return square, after - square * right, float(y[i])
 
 
 def _vertex(x: Array, y: Array, i: int, tried: Array) -> float:

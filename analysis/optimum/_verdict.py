@@ -29,10 +29,11 @@ CERTAIN = 4.0
 """Standard errors of a difference that noise does not explain."""
 RISK = 0.1
 """Probability of a jump from which an untried LR is not `ok`."""
-RELATIVE_REGRET = 0.05
+RELATIVE_REGRET = 0.1
 """Expected regret of an `ok` answer without a given tolerance, as a share of what a factor e of the LR costs."""
 NEGLIGIBLE = 0.02
-"""Losses within this share of the median height of all LRs of the best form a plateau if they span too wide an interval for `ok`."""
+"""Losses within this share of the median height of all LRs of the best form a plateau if they span too wide an interval
+for `ok`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +112,10 @@ def _status(
         return Status.TOO_FEW, "only one LR has a finite loss"
     if h.max() == 0 or (x.size >= 3 and _all_noise(losses, curves)):
         return Status.NO_EFFECT, (
-            f"the losses at {x.size} LRs from {math.exp(x[0]):.3g} to {math.exp(x[-1]):.3g} differ by no more than noise: check "
-            "that the LR reaches the optimizer and that the metric depends on training"
+            f"the losses at {x.size} LRs from {math.exp(x[0]):.3g} to {math.exp(x[-1]):.3g} differ by no more than "
+            "noise: check that the LR reaches the optimizer and that the metric depends on training"
         )
-    edge = _edge(losses, curves)
+    edge = _edge(losses, curves, prior)
     if edge is not None:
         word, side = ("lower", "lowest") if edge is Status.EDGE_LOW else ("higher", "highest")
         end = math.exp(x[0] if edge is Status.EDGE_LOW else x[-1])
@@ -125,8 +126,8 @@ def _status(
     if ridge is not None:
         first, second, between = (math.exp(v) for v in ridge)
         return Status.TWO_MINIMA, (
-            f"the losses have minima at {first:.3g} and {second:.3g} with higher ones between ({between:.3g}): repeat those "
-            "runs, or look for what changes between the two"
+            f"the losses have minima at {first:.3g} and {second:.3g} with higher ones between ({between:.3g}): repeat "
+            "those runs, or look for what changes between the two"
         )
     jump = float(np.interp(at, curves.x, curves.jumped))
     untried = not np.any(np.abs(x - at) <= SAME)
@@ -134,7 +135,7 @@ def _status(
         return Status.UNCERTAIN, (
             f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
         )
-    factor = math.sqrt(ends[1] / ends[0]) ** 2 if ends[0] > 0 else math.inf
+    factor = ends[1] / ends[0] if ends[0] > 0 else math.inf
     limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature
     if factor <= lr_factor and regret <= limit:
         need = LRS_PRIOR if prior.informative else LRS
@@ -144,13 +145,13 @@ def _status(
     flat = np.flatnonzero((h <= NEGLIGIBLE * float(np.median(h))) | tied(losses, curves))
     if flat.size >= LRS and x[flat[-1]] - x[flat[0]] > math.log(lr_factor) and flat[-1] - flat[0] + 1 == flat.size:
         return Status.PLATEAU, (
-            f"the losses from {math.exp(x[flat[0]]):.3g} to {math.exp(x[flat[-1]]):.3g} are the same within noise: any LR between "
-            "does"
+            f"the losses from {math.exp(x[flat[0]]):.3g} to {math.exp(x[flat[-1]]):.3g} are the same within "
+            "noise: any LR between does"
         )
-    share = regret / curvature if curvature > 0 else math.inf
+    share, most = (v / curvature if curvature > 0 else math.inf for v in (regret, limit))
     return Status.UNCERTAIN, (
-        f"interval within a factor {factor:.2f} (tolerance {lr_factor:.2f}), expected regret {share:.1%} of what a factor e of the LR "
-        f"costs (tolerance {limit / curvature if curvature > 0 else math.inf:.1%})"
+        f"interval within a factor {factor:.2f} (tolerance {lr_factor:.2f}), expected regret {share:.1%} of "
+        f"what a factor e of the LR costs (tolerance {most:.1%})"
     )
 
 
@@ -159,21 +160,21 @@ def _all_noise(losses: Losses, curves: Curves) -> bool:
     if losses.scatter_dof < 2 and not losses.error.any():
         return False
     run = losses.scatter if losses.scatter_dof >= 2 else 0.0
-    error = np.sqrt(run / losses.count + losses.error**2)
-    mean = float(np.sum(losses.h / np.maximum(error, 1e-300) ** 2) / np.sum(1 / np.maximum(error, 1e-300) ** 2))
-    chi2 = float(np.sum(((losses.h - mean) / np.maximum(error, 1e-300)) ** 2))
+    weight = 1.0 / np.maximum(run / losses.count + losses.error**2, 1e-12 * float(losses.h.max()) ** 2)
+    chi2 = float(weight @ (losses.h - float(weight @ losses.h) / float(weight.sum())) ** 2)
     dof = losses.h.size - 1
     return chi2 <= dof + 2.0 * math.sqrt(2.0 * dof)
 
 
-def _edge(losses: Losses, curves: Curves) -> Status | None:
+def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
     """The end of the LRs tried at or beyond which the optimum lies, if it does."""
     x, h = losses.tried, losses.tried_h
     good = tied(losses, curves)
     below = float(np.mean(curves.optimum < x[0])) > BEYOND and not np.any(losses.diverged < x[0])
     above = float(np.mean(curves.optimum > x[-1])) > BEYOND and not np.any(losses.diverged > x[-1])
     falling, rising = bool(np.all(np.diff(h) < 0)), bool(np.all(np.diff(h) > 0))
-    alone = good.sum() == 1  # no other LR may be the best
+    # no other LR may be the best, and no prior says that the optimum lies between two
+    alone = good.sum() == 1 and not (prior.informative and x.size < LRS)
     if above or (falling and alone and not np.any(losses.diverged > x[-1])):
         return Status.EDGE_HIGH
     if below or (rising and alone and not np.any(losses.diverged < x[0])):
@@ -182,7 +183,8 @@ def _edge(losses: Losses, curves: Curves) -> Status | None:
 
 
 def _second_minimum(losses: Losses, curves: Curves) -> tuple[float, float, float] | None:
-    """ln lr of the best LR, of another minimum and of the ridge between them, if the ridge is higher than noise explains."""
+    """ln lr of the best LR, of another minimum and of the ridge between them, if the ridge is higher than noise
+    explains."""
     x, h = losses.tried, losses.tried_h
     best = int(np.argmin(h))
     noise = noise_of(curves) * np.sqrt(1.0 / losses.tried_count + 1.0 / losses.tried_count.max())

@@ -1,8 +1,9 @@
 """Where the next run tells most: the LR whose result is expected to lower the expected regret of the final choice most.
 
-The value of a run at x is min E[L] - E[min E[L | result at x]] (the knowledge gradient of Frazier et al. 2009), over the LRs that could be chosen.
-Both expectations are taken over the drawn curves: these are sorted by the result that each predicts at x, noise included, and cut into
-groups that such a result would tell apart. So a cliff, a replicate and an LR outside the LRs tried are all valued alike.
+The value of a run at x is min E[L] - E[min E[L | result at x]] (the knowledge gradient of Frazier et al. 2009), over
+the LRs that could be chosen. Both expectations are taken over the drawn curves: these are sorted by the result that
+each predicts at x, noise included, and cut into groups that such a result would tell apart. So a cliff, a replicate and
+an LR outside the LRs tried are all valued alike.
 """
 
 import math
@@ -24,6 +25,9 @@ APART = 0.05
 """Two runs are closer than this in ln lr only if one repeats the other."""
 REPEAT = 0.03
 """Noise, in units of the curvature, from which repeating an LR can be worth a run."""
+CONFIRM = 5
+"""LRs with a finite loss from which scatter around the curve can show: four determine its level, curvature, optimum and
+skew."""
 OUTWARD = math.log(4.0)
 """A run beyond the LRs tried goes at most this far, in ln lr."""
 LIKELY = 0.5
@@ -39,7 +43,8 @@ def next_lr(fit: OptimumFit, *, low: float | None = None, high: float | None = N
         high: Highest one.
 
     Returns:
-        The LR, which may be one that was tried where its noise matters most; None if the optimum is known or no LR is left to try.
+        The LR, which may be one that was tried where its noise matters most; None if the optimum is known or no LR is
+        left to try.
 
     Example:
         >>> from raylr.analysis.optimum import fit_optimum
@@ -58,7 +63,8 @@ def next_lrs(
 ) -> list[float]:
     """LRs of the next `count` runs, to be run at once, while those at `pending` have not ended.
 
-    Each is chosen as if the runs before it had ended with the loss that the fit expects. Fewer are returned if no LR is left to try.
+    Each is chosen as if the runs before it had ended with the loss that the fit expects. Fewer are returned if no LR is
+    left to try.
     """
     waiting = [math.log(v) for v in pending]
     out: list[float] = []
@@ -96,6 +102,9 @@ def propose(
     risky = np.interp(x, x, curves.jumped) > LIKELY
     if np.any(candidate & ~risky):
         candidate &= ~risky
+    repeats = candidate & (np.abs(x[:, None] - fit.losses.tried).min(axis=1) < 1e-12)
+    if _noise_unconfirmed(fit, curves) and repeats.any():
+        candidate = repeats
     if not candidate.any():
         return None
     where = np.flatnonzero(candidate)
@@ -104,7 +113,8 @@ def propose(
 
 
 def gain(curves: Curves, candidates: NDArray[np.intp], choices: NDArray[np.intp]) -> Array:
-    """Expected drop of the least expected loss by a run at each of the `candidates` (C,), in units, over LRs of the grid that can be chosen."""
+    """Expected drop of the least expected loss by a run at each of the `candidates` (C,), in units, over LRs of the
+    grid that can be chosen."""
     table = curves.curves[:, choices]
     draws = len(table)
     half = np.random.default_rng(1).standard_normal(draws // 2)
@@ -119,6 +129,14 @@ def gain(curves: Curves, candidates: NDArray[np.intp], choices: NDArray[np.intp]
         member = (group == g).astype(np.float64)
         later += (member.T @ table).min(axis=1)
     return np.asarray(now - later / draws)
+
+
+def _noise_unconfirmed(fit: OptimumFit, curves: Curves) -> bool:
+    """Whether the scatter around the curve may be noise and no replicate has shown it yet: an LR is then repeated,
+    which tells noise from a rough curve."""
+    losses = fit.losses
+    known = losses.scatter_dof > 0 or bool(losses.error.any())
+    return not known and losses.tried.size >= CONFIRM and noise_of(curves) > REPEAT
 
 
 def _new(fit: OptimumFit, curves: Curves, taken: Sequence[float]) -> NDArray[np.bool_]:

@@ -1,7 +1,8 @@
 """`fit_optimum`: the best learning rate of one cell, how well it is known, and what may be said of the loss around it.
 
-The model is in `_hypotheses` (what is possible and how probable it is), its curves in `_curves`, the status in `_verdict`. Nothing depends on
-the level or the scale of the loss: every scale in the model is a difference of measured losses.
+The model is in `_hypotheses` (what is possible and how probable it is), its curves in `_curves`, the status in
+`_verdict`. Nothing depends on the level or the scale of the loss: every scale in the model is a difference of measured
+losses.
 """
 
 import math
@@ -22,11 +23,8 @@ from raylr.analysis.status import Status
 Array = NDArray[np.float64]
 
 LR_FACTOR = 2.0
-"""The interval of an optimum that is `ok` lies within this factor, by default: a factor √2 to either side costs 0.1 to 0.4 % of the loss of
-language models (relative curvature 0.01 to 0.03)."""
-REGRET = 0.05
-"""Expected regret of an `ok` answer by default, as a share of what a factor e of the LR costs: an error of 0.22 in ln lr, what an interval
-within a factor 2 has."""
+"""The interval of an optimum that is `ok` lies within this factor, by default: a factor √2 to either side costs 0.1 to
+0.4 % of the loss of language models (relative curvature 0.01 to 0.03)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,8 @@ class OptimumFit:
     message: str
     """The reason in one sentence."""
     lr: float
-    """LR of the least expected loss among those that the measured losses allow; NaN without a finite loss or a prior."""
+    """LR of the least expected loss among those that the measured losses allow; NaN without a finite loss or a
+    prior."""
     lr_low: float
     """Lower end of the interval of the best LR; 0 where the losses leave it open."""
     lr_high: float
@@ -127,8 +126,8 @@ class OptimumFit:
         return 0.5 * math.log(high / low) if low > 0 and math.isfinite(high) else math.inf
 
     def moments(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of ln of the best LR (`center`), of ln of the curvature in the unit of the loss (`curvature`), and of
-        the skew (`skew`): what this cell says about others."""
+        """Mean and standard deviation of ln of the best LR (`center`), of ln of the curvature in the unit of the loss
+        (`curvature`), and of the skew (`skew`): what this cell says about others."""
         if self.curves is None:
             raise ValueError("a cell without a finite loss says nothing about others")
         log_c = np.log(np.maximum(self.curves.curvature, 1e-12) * self.losses.unit)
@@ -180,14 +179,16 @@ def fit_optimum(
     """Find the best LR from the losses of runs at a few LRs.
 
     Args:
-        lr: LRs, flat, in any order and unit, above zero. An LR may occur more than once: replicates say how noisy runs are.
-        loss: Loss of each run, smaller is better, any level and scale. NaN, masked and infinite ones are diverged runs.
-        stderr: Standard error of each loss, in its unit (a number or flat): of an extrapolated loss. The noise between runs
+        lr: LRs, flat, in any order and unit, above zero. An LR may occur more than once: replicates say how noisy runs
+        are. loss: Loss of each run, smaller is better, any level and scale. NaN, masked and infinite ones are diverged
+        runs. stderr: Standard error of each loss, in its unit (a number or flat): of an extrapolated loss. The noise
+        between runs
             is estimated in addition.
         lr_range: Lowest and highest LR that are searched; those of `lr` by default.
         prior: What other cells or a law say.
-        tolerance: Expected regret in the unit of the loss at which the optimum counts as known. By default 5 % of what a factor e of the
-            LR costs.
+        tolerance: Expected regret in the unit of the loss at which the optimum counts as known. By default 10 % of what
+        a factor e of
+            the LR costs.
         lr_factor: And the factor within which the interval must lie.
         level: Probability of the interval.
 
@@ -233,7 +234,7 @@ def fit_log(
     curves = draw(enumerate_hypotheses(losses, low, high, prior)) if losses.x.size else None
     verdict = _verdict.judge(losses, curves, low, high, prior, tolerance, lr_factor, level)
     unit = losses.unit
-    fit = OptimumFit(
+    return OptimumFit(
         status=verdict.status, message=verdict.message, lr=verdict.lr, lr_low=verdict.lr_low, lr_high=verdict.lr_high,
         loss=losses.lowest + unit * verdict.loss, loss_stderr=unit * verdict.loss_stderr, regret=unit * verdict.regret,
         relative_regret=verdict.regret / verdict.curvature if verdict.curvature > 0 else math.nan,
@@ -241,4 +242,3 @@ def fit_log(
         lr_range=(math.exp(low), math.exp(high)) if ends else (math.nan, math.nan), tolerance=tolerance,
         lr_factor=lr_factor, losses=losses, curves=curves, given=(x, y, s), prior=prior,
     )  # fmt: skip
-    return fit

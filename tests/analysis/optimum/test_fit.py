@@ -73,6 +73,8 @@ def test_scale_and_level_of_the_loss_and_units_of_the_lr_change_nothing(
 def test_the_answer_is_never_worse_than_the_best_lr_tried_and_its_loss_not_better_than_the_losses_allow(
     cell: dict[str, float],
 ) -> None:
+    if cell["kind"] == "two minima":  # few LRs cannot show the ridge between them
+        cell = cell | {"lrs": 14}
     lr, loss, best = measured(cell)
     fit = fit_optimum(lr, loss)
     if not np.isfinite(loss).any():

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylr.analysis.laws import LRLaw, fit_lr_law
-from raylr.analysis.power_law import PowerLawFit, fit_power_law
-from raylr.analysis.quadratic import QuadraticFit, fit_quadratic
-from raylr.analysis.surface import DRAWS, LossSurface, fit_surface
+from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
+from raylr.analysis.laws.lr_law import LRLaw, fit_lr_law
+from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
+from raylr.analysis.surface.surface import DRAWS, LossSurface, fit_surface
 
 LEVEL = 0.9
 """Coverage of every interval that a report shows."""

@@ -26,7 +26,8 @@ from laws_tables import Out, row
 from replay_data import DATA
 from scipy.optimize import curve_fit
 
-from raylr.analysis import fit_cooldown, fit_power_laws, fit_quadratic, presets
+from raylr.analysis import fit_cooldown, fit_power_laws, fit_quadratic
+from raylr.analysis.laws import presets
 
 ROUNDS = 5
 """Timings are medians over this many rounds, in each of which both are timed."""

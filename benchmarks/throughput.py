@@ -37,13 +37,15 @@ import psutil
 import torch
 
 from raylr.quickstart import quickstart_spec
-from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics, pretrain, train
-from raylr.trainables.data import build_corpus, python_stdlib_sources
-from raylr.trainables.engine import bring_up, running_engine
-from raylr.trainables.hf import HuggingFaceModel
-from raylr.trainables.kernels import product
-from raylr.trainables.model import build
-from raylr.trainables.pretrain import arguments
+from raylr.trainables import HFSpec, ModelSpec, TrainSpec, train
+from raylr.trainables.data.corpus import build_corpus, python_stdlib_sources
+from raylr.trainables.models.cpu_kernels import product
+from raylr.trainables.models.hf import HuggingFaceModel
+from raylr.trainables.models.qwen3_moe import build
+from raylr.trainables.training import loop as pretrain
+from raylr.trainables.training import metrics
+from raylr.trainables.training.engine import bring_up, running_engine
+from raylr.trainables.training.loop import arguments
 
 LARGE = ModelSpec(
     hidden_size=128,

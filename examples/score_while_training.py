@@ -9,13 +9,14 @@ from pathlib import Path
 import ray
 from ray import tune
 
-from raylr.analysis.score_figures import score_over_loss, scores_over_tokens
-from raylr.analysis.score_table import calibrated, fit_scores, join_scores
-from raylr.analysis.scores import questions_table, summarise_all
-from raylr.evaluation_spec import EvaluationSpec
-from raylr.evaluation_stage import EvaluationCallback, EvaluationStage
-from raylr.trainables import ModelSpec, TrainSpec, pretrain
-from raylr.trainables.data import build_corpus, python_stdlib_sources
+from raylr.analysis.figures.scores import score_over_loss, scores_over_tokens
+from raylr.analysis.scores.scores import questions_table, summarise_all
+from raylr.analysis.scores.table import calibrated, fit_scores, join_scores
+from raylr.evaluation.queue import EvaluationCallback, EvaluationStage
+from raylr.evaluation.spec import EvaluationSpec
+from raylr.trainables import ModelSpec, TrainSpec
+from raylr.trainables.data.corpus import build_corpus, python_stdlib_sources
+from raylr.trainables.training import loop as pretrain
 
 BATCH, STEPS = 2048, 300
 LRS = {"lr1e-3": 1e-3, "lr6e-3": 6e-3}

@@ -7,7 +7,7 @@ A study is a folder. Started again it goes on where it was, whatever stopped it;
     evaluations/    the run table: one row per evaluation   } append-only Parquet fragments; every result is
     trials/         one row per ended trial                 } made again from these two alone
     checkpoints/    of runs that have not ended, and of those that the spec keeps
-    waiting/        checkpoints to be evaluated; evals/, attempts/: what came of it (`raylr.evaluation_stage`)
+    waiting/        checkpoints to be evaluated; evals/, attempts/: what came of it (`raylr.evaluation.queue`)
     law.json        the law
     ending.json     what was said at the end, so that a finished study answers at once
     report.html     the report, figures/ beside it
@@ -27,15 +27,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.cost import Cost, cost_of
-from raylr.analysis.laws import LRPrediction
-from raylr.analysis.runtable import evaluations_table, trials_table
+from raylr.analysis.laws.lr_law import LRPrediction
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
-from raylr.evaluation_spec import WAITING, waiting
-from raylr.progress import Progress, Silent
+from raylr.evaluation.spec import WAITING, waiting
+from raylr.events import Progress, Silent
 from raylr.spec import StudySpec, dump_spec, load_spec
-from raylr.trainables.spec import ModelSpec
+from raylr.store.runtable import evaluations_table, trials_table
+from raylr.trainables.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from raylr.searchers import QuadraticSearch
@@ -129,8 +129,8 @@ class FittingStudy:
         """Return the search's ended runs with their curves, as `raylr.searchers.optuna.export` takes them.
 
         The loss of a run that was frozen on its way is that of its size's surface at the largest budget."""
+        from raylr.execution.tune import FROZEN
         from raylr.searchers.optuna import FinishedRun
-        from raylr.tuning import FROZEN
 
         curves: dict[str, list[tuple[float, float]]] = {}
         for row in self.evaluations.read(columns=["trial", "tokens", "loss"]).to_pylist():
@@ -216,7 +216,7 @@ class FittingStudy:
         return fit.law.predict(self.spec.target_model().params("total"), self.spec.target_tokens)
 
     def _check(self, prediction: LRPrediction) -> None:
-        from raylr.tuning import FixedSearch
+        from raylr.execution.tune import FixedSearch
 
         target = self.spec.target
         assert target is not None
@@ -229,10 +229,10 @@ class FittingStudy:
 
     def _train(self, stage: str, search: Any, scheduler: Any) -> None:
         """Run what `search` asks for and was not measured yet; a stage that is done starts no cluster."""
-        from raylr.evaluation_stage import stage_callbacks
-        from raylr.trackers import tracker_callbacks
-        from raylr.trainables.pretrain import trial_resources
-        from raylr.tuning import ReplaySearch, TableWriter, ray_session, run_trials
+        from raylr.evaluation.queue import stage_callbacks
+        from raylr.execution.trackers import tracker_callbacks
+        from raylr.execution.tune import ReplaySearch, TableWriter, ray_session, run_trials
+        from raylr.trainables.training.loop import trial_resources
 
         replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
         if not replay.needs_training():
@@ -263,7 +263,7 @@ class FittingStudy:
 
     def _evaluate(self) -> None:
         """Evaluate the checkpoints that still wait for it, and those kept of runs that no evaluation was asked of."""
-        from raylr.evaluation_stage import finish_evaluations
+        from raylr.evaluation.queue import finish_evaluations
 
         asked = self.spec.evaluation
         ended = self.trials.read(columns=["trial", "role", "status"]).to_pylist()
@@ -272,7 +272,7 @@ class FittingStudy:
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
-        from raylr.trainables.data import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables.data.corpus import Corpus, build_corpus, python_stdlib_sources
 
         wanted = self.spec.corpus
         folder = self._corpus_folder()
@@ -365,8 +365,8 @@ class FittingStudy:
 def train_trial(config: dict[str, Any]) -> None:
     """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder, and
     those that wait for an evaluation."""
-    from raylr.trainables.pretrain import pretrain
-    from raylr.tuning import trial_key
+    from raylr.execution.tune import trial_key
+    from raylr.trainables.training.loop import pretrain
 
     keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
     run = {key: config[key] for key in keys if key in config}

@@ -20,11 +20,11 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from raylr.searchers._cells import Cell
+from raylr.analysis.curves.curve import OWN, Curve
 from raylr.searchers._config import LRDomain, check_range
-from raylr.searchers._curves import OWN, Curve
-from raylr.searchers._policy import CellSearch, Recommendation, Run
-from raylr.searchers._priors import prior_for
+from raylr.searchers.policies.cell_search import CellSearch, Recommendation, Run
+from raylr.searchers.policies.cells import Cell
+from raylr.searchers.policies.priors import prior_for
 
 
 class QuadraticSampler(optuna.samplers.BaseSampler):

@@ -44,9 +44,7 @@ def test_the_cells_are_the_same_to_the_last_digit(fit: StudyFit, expected: dict[
             assert getattr(cell, name) == known[name], (cell.size, cell.tokens, name)
 
 
-def test_the_prediction_and_its_check_are_the_same(
-    table: pa.Table, fit: StudyFit, expected: dict[str, Any]
-) -> None:
+def test_the_prediction_and_its_check_are_the_same(table: pa.Table, fit: StudyFit, expected: dict[str, Any]) -> None:
     prediction = fit.law.predict(expected["target_params"], expected["target_tokens"])
     for name, value in expected["prediction"].items():
         assert getattr(prediction, name) == value, name

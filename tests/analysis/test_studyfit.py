@@ -3,8 +3,8 @@ import math
 import pytest
 import synthetic
 
-from raylr.analysis.runtable import evaluations_table
 from raylr.analysis.studyfit import Cell, check_prediction, fit_study
+from raylr.store.runtable import evaluations_table
 
 
 @pytest.fixture(scope="module")

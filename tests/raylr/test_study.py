@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raylr.analysis.laws import LRLaw
-from raylr.analysis.runtable import evaluations_table, trials_table
-from raylr.cli import main
+from raylr.analysis.laws.lr_law import LRLaw
+from raylr.cli.app import main
 from raylr.errors import InputError
-from raylr.report import write_report
+from raylr.report.html import write_report
 from raylr.spec import StudySpec
+from raylr.store.runtable import evaluations_table, trials_table
 from raylr.study import FittingStudy
 
 SPEC = """

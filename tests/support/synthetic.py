@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raylr.analysis.runtable import FragmentTable, evaluations_table
+from raylr.store.runtable import FragmentTable, evaluations_table
 
 C, ALPHA, BETA = 8e-3, 0.3, 0.35
 SIZES = {"S": 100_000, "M": 250_000, "L": 600_000}

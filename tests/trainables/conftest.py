@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from tiny_runs import MODEL, run
 
-from raylr.trainables.data import Corpus, build_corpus
-from raylr.trainables.eval_environment import Environment, set_up
-from raylr.trainables.export import export_checkpoint
+from raylr.evaluation.environment import Environment, set_up
+from raylr.trainables.data.corpus import Corpus, build_corpus
+from raylr.trainables.export.hf import export_checkpoint
 
 
 @pytest.fixture(scope="session")

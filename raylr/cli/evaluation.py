@@ -1,0 +1,309 @@
+"""`raylr eval`: score a checkpoint on MMLU and CMMLU; `raylr eval setup`: make OpenCompass's environment."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+from raylr.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raylr.analysis.scores.scores import Score
+    from raylr.analysis.scores.suites import Subject
+    from raylr.evaluation.run import Evaluation
+
+app = cyclopts.App(name="eval", help="Score a checkpoint on MMLU and CMMLU.")
+
+
+@app.command
+def setup(*, env: Path | None = None, engine: Literal["transformers", "turbomind"] = "transformers") -> None:
+    """Make OpenCompass's own environment (2 GB, a minute or two); a whole one is kept, a half-made one made again.
+
+    Parameters
+    ----------
+    env
+        Its folder; by default what RAYLR_EVAL_ENV names, else a folder in the user's cache.
+    engine
+        What shall compute: transformers, or turbomind (LMDeploy, NVIDIA GPUs).
+    """
+    from raylr.evaluation.environment import set_up
+
+    console = _console()
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{_clock(time.monotonic() - began)}[/] {text}", highlight=False, soft_wrap=True)
+
+    made = set_up(env, engine=engine, say=say)
+    shown = ", ".join(f"{name} {made.versions[name]}" for name in ("opencompass", "torch", "transformers"))
+    say(f"{made.folder}: Python {made.versions['python']}, {shown}")
+
+
+@app.default
+def evaluate(
+    checkpoint: Path,
+    *,
+    suite: str = "mmlu,cmmlu",
+    data: Path | None = None,
+    subjects: str | None = None,
+    limit: int | None = None,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    backend: Literal["opencompass", "lm-eval"] = "opencompass",
+    mode: Literal["ppl", "gen"] = "ppl",
+    engine: Literal["transformers", "turbomind"] = "transformers",
+    allow_fallback: bool = False,
+    gpus: int = 1,
+    device: Literal["cpu", "cuda", "auto"] = "cpu",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    batch_size: int = 8,
+    env: Path | None = None,
+) -> None:
+    """Score a checkpoint on MMLU and CMMLU and show it by subject, category and suite.
+
+    Every question is kept; the same command again scores only what is not scored yet.
+
+    Parameters
+    ----------
+    checkpoint
+        A training checkpoint or a run's folder (its latest checkpoint), or a Hugging Face folder.
+    suite
+        mmlu, cmmlu, or both with a comma between.
+    data
+        Folder that holds mmlu/ and cmmlu/ as OpenCompass lays them out; without it OpenCompass's own download.
+    subjects
+        Names with commas between; each must be there. Without it: all that the data folder has.
+    limit
+        Questions a subject, from its first.
+    json_file
+        Write the results there, a flat record a row.
+    out
+        Folder of the scored questions (evals.parquet); by default the study that the checkpoint is in, else runs/eval.
+    backend
+        opencompass (in its own environment: `raylr eval setup`) or lm-eval (in this one).
+    mode
+        ppl compares the likelihoods of the letters, gen lets the model write (opencompass only).
+    engine
+        Of opencompass: transformers, or turbomind (LMDeploy, NVIDIA GPUs).
+    allow_fallback
+        Where TurboMind cannot run the model take another engine; the results say which one ran.
+    gpus
+        That TurboMind spreads the model over.
+    device
+        Of transformers.
+    dtype
+        Of the weights in transformers.
+    batch_size
+        Prompts at once.
+    env
+        OpenCompass's environment; by default what RAYLR_EVAL_ENV names, else that of `raylr eval setup`.
+    """
+    from raylr.evaluation.environment import find
+    from raylr.evaluation.run import choose_subjects, study_of
+    from raylr.evaluation.run import evaluate as run
+
+    console = _console()
+    suites, names = _names(suite), None if subjects is None else _names(subjects)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if backend == "opencompass":
+        options |= {"engine": engine, "allow_fallback": allow_fallback, "gpus": gpus}
+        options["environment"] = find(env, engine)
+    elif engine != "transformers" or allow_fallback or env:
+        raise InputError("--engine, --allow-fallback and --env are of the backend opencompass")
+    root = data or _download(suites, options.get("environment"), console)
+    chosen, missing = choose_subjects(suites, names, root)
+    folder = out or study_of(checkpoint) or Path("runs/eval")
+    for line in _warnings(missing, chosen):
+        console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
+    with _Shown(console) as progress:
+        try:
+            found = run(
+                checkpoint,
+                chosen,
+                data=root,
+                out=folder,
+                backend=backend,
+                mode=mode,
+                limit=limit,
+                batch_size=batch_size,
+                progress=progress,
+                **options,
+            )
+        except KeyboardInterrupt:
+            console.print(f"Stopped. The subjects that were scored are kept in {folder}; the same command goes on.")
+            raise
+    show(found, console)
+    for line in _warnings(missing, chosen):
+        console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
+    if json_file:
+        json_file.write_text(json.dumps(record(found), indent=1))
+        console.print(f"[bold]JSON[/]        {json_file}", highlight=False, soft_wrap=True)
+
+
+def record(found: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as plain JSON values: facts of the run, and in "rows" a flat record for each row shown."""
+    info = found.info
+    return {
+        "checkpoint": found.model.checkpoint,
+        "validation_loss": found.model.loss,
+        "complete": all(row.complete for row in found.scores.rows),
+        "missing": {suite: list(names) for suite, names in found.scores.missing.items()},
+        "questions_known_before": found.known,
+        "questions_scored": info.questions if info else 0,
+        "startup_seconds": info.startup_seconds if info else None,
+        "scoring_seconds": info.scoring_seconds if info else None,
+        "questions_per_second": found.questions_per_second,
+        "seconds": found.seconds,
+        "versions": dict(info.versions) if info else {},
+        "notes": list(info.notes) if info else [],
+        "evals": str(found.evals),
+        "rows": found.scores.flat(),
+    }
+
+
+def show(found: Evaluation, console: Console) -> None:
+    """Print the scores of an evaluation, what they are worth, and what it took."""
+    from rich.table import Table
+
+    from raylr.analysis.scores.suites import SUITES
+    from raylr.analysis.units import format_count
+
+    scores, model = found.scores, found.model
+    facts = [f"run {scores.run}"] if scores.run else []
+    facts += [f"{format_count(scores.tokens)} tokens"] if scores.tokens is not None else []
+    facts += [scores.phase] if scores.phase else []
+    facts += [f"validation loss {model.loss:.4f}"] if model.loss is not None else []
+    console.print()
+    _line(console, "Model", ", ".join([scores.checkpoint, *facts]))
+    versions = ", ".join(f"{name} {version}" for name, version in found.info.versions.items()) if found.info else ""
+    _line(
+        console, "Scored by", f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" * bool(versions))
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("subject", "questions", "accuracy %", "", "ln p(right)", "", "guessing"):
+        table.add_column(name, justify="left" if name in ("subject", "guessing") else "right", no_wrap=True)
+    for suite in SUITES.values():
+        rows = [row for row in scores.rows if row.suite == suite.name]
+        for index, row in enumerate(rows):
+            if row.average != "weighted" and (index == 0 or row.level != rows[index - 1].level):
+                table.add_section()
+            name = row.name if row.level == "subject" else f"{row.name}, {row.average}"
+            name += f" ({row.subjects} of {row.subjects + len(row.missing)} subjects)" if row.missing else ""
+            table.add_row(f"{suite.title} {name}" if row.level != "suite" else name, *_cells(row))
+    console.print()
+    console.print(table)
+    console.print()
+    legend = "± one standard error; a guess is right in 25 %, with ln p = -1.386; tested at the 1 % level"
+    _line(console, "", legend)
+    for note in found.info.notes if found.info else ():
+        _line(console, "Note", note)
+    _line(console, "Time", _times(found))
+    _line(console, "Questions", str(found.evals))
+
+
+def _cells(row: Score) -> list[str]:
+    count = f"{row.questions} of {row.full_questions}" if row.questions != row.full_questions else str(row.questions)
+    log_prob = [f"{row.log_prob:.3f}", f"± {row.log_prob_stderr:.3f}"] if math.isfinite(row.log_prob) else ["–", ""]
+    if log_prob[1] and not math.isfinite(row.log_prob_stderr):
+        log_prob[1] = ""
+    accuracy = [f"{100 * row.accuracy:.1f}", f"± {100 * row.accuracy_stderr:.1f}"]
+    verdict = row.verdict if not row.unanswered else f"{row.verdict}, {row.unanswered} unanswered"
+    return [count, *accuracy, *log_prob, verdict]
+
+
+def _times(found: Evaluation) -> str:
+    if found.info is None:
+        return f"{found.seconds:.1f} s; all {found.known} questions were scored before"
+    info, speed = found.info, found.questions_per_second
+    known = f"; {found.known} questions were scored before" if found.known else ""
+    return (
+        f"{found.seconds:.1f} s: start-up {info.startup_seconds:.1f} s, then {info.questions} questions in "
+        f"{info.scoring_seconds:.1f} s, {speed:.1f} questions/s{known}"
+    )
+
+
+def _warnings(missing: dict[str, list[str]], chosen: Sequence[Subject]) -> list[str]:
+    from raylr.analysis.scores.suites import SUITES
+
+    return [
+        f"{SUITES[suite].title}: {len(names)} of its {len(SUITES[suite].test_questions)} subjects are not in the data; "
+        f"averages are over the {sum(subject.suite == suite for subject in chosen)} that are, not the whole suite"
+        for suite, names in missing.items()
+    ]
+
+
+def _download(suites: Sequence[str], environment: Any, console: Console) -> Path:
+    from raylr.evaluation.backends.opencompass import fetch
+
+    if environment is None:
+        raise InputError("the backend lm-eval downloads nothing: name the folder of the questions with --data")
+    with tempfile.TemporaryDirectory(prefix="raylr-eval-") as work, console.status("Downloading the questions"):
+        return fetch(environment, suites, Path(work))
+
+
+class _Shown:
+    """Shows the progress of an evaluation: a bar on a terminal, a line a subject in a log."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console, self._began = console, time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> _Shown:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        """Print a stage."""
+        self._print(text)
+        self._bar.update(self._task, description=text)
+
+    def planned(self, questions: int, known: int) -> None:
+        """Say how much there is to do."""
+        self._bar.update(self._task, total=questions, completed=known)
+        self._print(f"{questions} questions" + (f", {known} of them scored before" if known else ""))
+
+    def scored(self, subject: Subject, rows: Sequence[dict[str, Any]]) -> None:
+        """Count a subject's questions."""
+        self._bar.update(self._task, advance=len(rows), description=str(subject))
+        self._print(f"  {subject!s:<45} {sum(row['correct'] for row in rows)} of {len(rows)} right")
+
+    def _print(self, text: str) -> None:
+        clock = _clock(time.monotonic() - self._began)
+        self._console.print(f"[dim]{clock}[/] {text}", highlight=False, soft_wrap=True)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in (part.strip() for part in text.split(",")) if name]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:2d}:{rest:02d}"
+
+
+def _line(console: Console, name: str, text: str) -> None:
+    console.print(f"[bold]{name:<12}[/]{text}", highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=120)

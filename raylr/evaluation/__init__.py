@@ -1,0 +1,1 @@
+"""Scores of MMLU and CMMLU of checkpoints."""

@@ -1,0 +1,1 @@
+"""Storage of a study: append-only tables."""

@@ -1,0 +1,161 @@
+from pathlib import Path
+from typing import Any
+
+import letter_scorer
+import pytest
+from made_questions import write_questions
+from shared_data import DATA
+
+from raylr.analysis.scores.scores import SCORES
+from raylr.analysis.scores.suites import LETTERS, Subject, resolve
+from raylr.evaluation.backends import lm_eval as eval_lm
+from raylr.evaluation.backends import opencompass as eval_opencompass
+from raylr.evaluation.backends.lm_eval_driver import as_documents, definition
+from raylr.evaluation.environment import Environment
+from raylr.evaluation.questions import EvaluationError, Question, SubjectData, read_subject
+
+SUBJECTS = [Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")]
+LM_EVAL, OPENCOMPASS = "lm-eval", "opencompass"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up questions of `SUBJECTS`."""
+    folder = tmp_path_factory.mktemp("questions")
+    for subject in SUBJECTS:
+        write_questions(folder, subject.suite, subject.name, questions=8)
+    return folder
+
+
+def loaded(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def by_lm_eval(
+    model: Path, data: Path | None, work: Path, **options: Any
+) -> tuple[dict[Subject, list[dict[str, Any]]], Any]:
+    found: dict[Subject, list[dict[str, Any]]] = {}
+    options = {"subjects": SUBJECTS, "limit": None, "batch_size": 3} | options
+    info = eval_lm.score(model, data=data, work=work, on_subject=found.__setitem__, **options)
+    return found, info
+
+
+@pytest.mark.slow
+def test_likelihoods_are_those_of_an_independent_scorer(model: Path, made: Path, tmp_path: Path) -> None:
+    network, tokenizer = loaded(model)
+    found, info = by_lm_eval(model, made, tmp_path)
+    assert list(found) == SUBJECTS
+    answers = set()
+    for subject, rows in found.items():
+        want = letter_scorer.score(network, tokenizer, LM_EVAL, made, subject.suite, subject.name, 8)
+        assert [row["index"] for row in rows] == list(range(8))
+        assert [(row["gold"], row["prediction"]) for row in rows] == [(gold, answer) for gold, answer, _ in want]
+        assert all(row["correct"] == (row["gold"] == row["prediction"]) for row in rows)
+        for row, (_, _, scores) in zip(rows, want, strict=True):
+            assert [row[name] for name in SCORES] == pytest.approx(scores, abs=1e-4)
+        assert {row["engine"] for row in rows} == {info.engine} == set(eval_lm.engines())
+        assert rows[0]["prompt"].startswith(f"{subject.suite}_{subject.name} lm-eval ")
+        answers |= {row["prediction"] for row in rows}
+    assert len(answers) > 1
+    assert (info.backend, info.questions) == ("lm-eval", 16)
+    assert info.startup_seconds > 0 < info.scoring_seconds
+    assert "the model was made for 32" in info.notes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "mmlu").is_dir(), reason=f"no {DATA}/mmlu: set RAYLR_DATA")
+def test_real_questions_and_the_limit(model: Path, tmp_path: Path) -> None:
+    network, tokenizer = loaded(model)
+    subjects = resolve(["mmlu", "cmmlu"], ["mmlu/abstract_algebra", "cmmlu/anatomy"])
+    found, info = by_lm_eval(model, DATA, tmp_path, subjects=subjects, limit=4)
+    for subject, rows in found.items():
+        want = letter_scorer.score(network, tokenizer, LM_EVAL, DATA, subject.suite, subject.name, 4)
+        for row, (gold, _, scores) in zip(rows, want, strict=True):
+            assert row["gold"] == gold
+            assert [row[name] for name in SCORES] == pytest.approx(scores, abs=1e-4)
+    assert info.questions == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_both_backends_agree_up_to_their_prompts(
+    model: Path, made: Path, environment: Environment, tmp_path: Path
+) -> None:
+    """A question on which they differ is one on which the independent scorer differs between their two prompts."""
+    network, tokenizer = loaded(model)
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "oc").mkdir()
+    ours, _ = by_lm_eval(model, made, tmp_path / "lm")
+    theirs: dict[Subject, list[dict[str, Any]]] = {}
+    eval_opencompass.score(
+        model, SUBJECTS, data=made, limit=None, batch_size=4, work=tmp_path / "oc", on_subject=theirs.__setitem__,
+        environment=environment,
+    )  # fmt: skip
+    for subject in SUBJECTS:
+        for style, rows in ((LM_EVAL, ours[subject]), (OPENCOMPASS, theirs[subject])):
+            want = letter_scorer.score(network, tokenizer, style, made, subject.suite, subject.name, 8)
+            for row, (gold, answer, scores) in zip(rows, want, strict=True):
+                assert row["gold"] == gold
+                assert [row[name] - row["score_a"] for name in SCORES] == pytest.approx(
+                    [value - scores[0] for value in scores], abs=1e-4 if style == LM_EVAL else 5e-3
+                )
+                tie = sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
+                assert row["prediction"] == answer or tie, (style, subject, row)
+
+
+@pytest.mark.slow
+def test_failures_name_what_failed(model: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="downloads nothing"):
+        by_lm_eval(model, None, tmp_path)
+    with pytest.raises(ValueError, match=r"virology.* is missing"):
+        by_lm_eval(model, made, tmp_path, subjects=[Subject("mmlu", "virology")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationError, match="lm-eval failed loading the model"):
+        by_lm_eval(tmp_path / "empty", made, tmp_path)
+    monkeypatch.setattr(eval_lm, "NEEDED", ("lm_eval", "no_such_package"))
+    with pytest.raises(ValueError, match=r"needs no_such_package.* pip install raylr\[eval\]"):
+        eval_lm.check_installed()
+
+
+def question(index: int, **fields: Any) -> dict[str, Any]:
+    return {"index": index, "scores": [-1.0, -2.0, -3.0, -4.0], "gold": 0, "tokens": 9} | fields
+
+
+@pytest.mark.parametrize(
+    ("answered", "problem"),
+    [
+        ([question(0)], "scored 1 questions of 2"),
+        ([question(0), question(0)], "scored 2 questions of 2"),
+        ([question(0), question(1, gold=2)], "question 1 has the right answer C, in the data A"),
+        ([question(0, scores=[0.0, float("nan"), 0.0, 0.0]), question(1)], "question 0 is not finite"),
+        ([question(0), question(1, scores=[0.0, 0.0, 0.0])], "question 1 is not finite"),
+    ],
+)
+def test_results_that_do_not_fit_are_errors(answered: list[dict[str, Any]], problem: str) -> None:
+    asked = Question("?", ("a", "b", "c", "d"), "A")
+    data = SubjectData(subject=SUBJECTS[0], dev=(asked,) * 5, test=(asked,) * 3)
+    with pytest.raises(EvaluationError, match=problem):
+        eval_lm.rows_of(answered, data, engine="e", prompt="p", limit=2)
+    good = eval_lm.rows_of(
+        [question(0), question(1, scores=[-2.0, -1.0, -1.0, -9.0])], data, engine="e", prompt="p", limit=2
+    )
+    assert [(row["prediction"], row["correct"]) for row in good] == [("A", True), ("B", False)]
+
+
+def test_lm_evals_own_tasks_are_used(made: Path) -> None:
+    for subject in resolve(["mmlu", "cmmlu"]):
+        fields = definition(subject)
+        assert fields["task"] == f"{subject.suite}_{subject.name}"
+        assert fields["doc_to_choice"] == list(LETTERS)
+        assert "include" not in fields
+    read = read_subject(made, SUBJECTS[1])
+    (document,) = as_documents("cmmlu", read.test[:1])
+    assert (document["Question"], document["A"], document["Answer"]) == (
+        read.test[0].text,
+        read.test[0].choices[0],
+        read.test[0].gold,
+    )
+    with pytest.raises(ValueError, match="has no task for mmlu/nothing"):
+        definition(Subject("mmlu", "nothing"))

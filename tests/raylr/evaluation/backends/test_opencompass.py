@@ -1,0 +1,390 @@
+import inspect
+import json
+import math
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import letter_scorer
+import psutil
+import pytest
+from made_questions import write_questions
+
+from raylr.analysis.scores.scores import SCORES
+from raylr.analysis.scores.suites import LETTERS, SUITES, Subject
+from raylr.evaluation.backends import opencompass_driver
+from raylr.evaluation.backends.opencompass import UNEVEN, engines, fetch, rows_of, score
+from raylr.evaluation.environment import Environment
+from raylr.evaluation.questions import EvaluationError, SubjectData, read_subject
+
+ANATOMY, GENETICS = Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")
+PLAIN = "transformers-cpu-float32"
+READ: dict[str, Any] = {"mode": "ppl", "engine": PLAIN, "version": "0.5.4", "limit": None}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("questions")
+    for subject in (ANATOMY, GENETICS):
+        write_questions(folder, subject.suite, subject.name)
+    return folder
+
+
+# -- OpenCompass's files --
+
+
+def written(folder: Path, data: SubjectData, **changes: Any) -> dict[str, Any]:
+    """The driver's event of a subject, and the files that it names, as OpenCompass writes them in mode "ppl"."""
+    shown = data.dev[4].text
+    predictions = {
+        str(index): {"prediction": "B", "gold": question.gold}
+        | {f"label: {letter}": {"PPL": 2.0 - (letter == "B"), "prompt": shown} for letter in LETTERS}
+        for index, question in enumerate(data.test)
+    }
+    right = sum(question.gold == "B" for question in data.test)
+    files = {"predictions": predictions, "results": {"accuracy": 100 * right / len(data.test)}}
+    event: dict[str, Any] = {"divisors": [10] * 4 * len(data.test), "tokens": 10}
+    for name, content in files.items():
+        path = folder / f"{name}.json"
+        changes.get(name, lambda content: None)(content)
+        path.write_text(json.dumps(content))
+        event[name] = str(path)
+    return event
+
+
+def test_scores_are_log_likelihoods(tmp_path: Path, data: Path) -> None:
+    questions = read_subject(data, ANATOMY)
+    rows, short = rows_of(written(tmp_path, questions), questions, **READ)
+    assert short == 0
+    assert [row["index"] for row in rows] == list(range(6))
+    assert [row["gold"] for row in rows] == [question.gold for question in questions.test]
+    assert {row["prediction"] for row in rows} == {"B"}
+    assert all(row["correct"] == (row["gold"] == "B") for row in rows)
+    assert [rows[0][name] for name in SCORES] == [-20.0, -10.0, -20.0, -20.0]
+    assert {(row["engine"], row["prompt"]) for row in rows} == {(PLAIN, "mmlu_ppl_ac766d opencompass 0.5.4")}
+
+
+def drop(key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content.pop(key) and None
+
+
+def change(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
+    def act(content: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            content = content[key]
+        content[path[-1]] = value
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("name", "act", "said"),
+    [
+        ("predictions", drop("5"), "mmlu/anatomy: OpenCompass scored 5 questions of 6"),
+        ("predictions", change({}, "6"), "scored 7 questions of 6"),
+        ("predictions", change("E", "3", "gold"), "question 3 has the right answer E, in the data "),
+        ("predictions", change(math.nan, "2", "label: C", "PPL"), "question 2 is not finite"),
+        ("results", change("CUDA error", "error"), None),
+        (
+            "results",
+            lambda content: content.update(accuracy=content["accuracy"] + 100 / 6),
+            "by OpenCompass.s accuracy",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_errors(tmp_path: Path, data: Path, name: str, act: Any, said: str | None) -> None:
+    questions = read_subject(data, ANATOMY)
+    event = written(tmp_path, questions, **{name: act})
+    if said is None:
+        rows_of(event, questions, **READ)
+    else:
+        with pytest.raises(EvaluationError, match=said):
+            rows_of(event, questions, **READ)
+
+
+def test_a_failed_task_is_an_error_with_its_reason(tmp_path: Path, data: Path) -> None:
+    questions = read_subject(data, ANATOMY)
+    event = written(tmp_path, questions, results=lambda content: (content.clear(), content.update(error="no GPU")))
+    with pytest.raises(EvaluationError, match=r'no accuracy but .*"error": "no GPU"'):
+        rows_of(event, questions, **READ)
+    Path(event["results"]).unlink()
+    with pytest.raises(EvaluationError, match="mmlu/anatomy: OpenCompass's results cannot be read"):
+        rows_of(event, questions, **READ)
+
+
+def test_prompts_that_lost_examples_are_counted(tmp_path: Path, data: Path) -> None:
+    questions = read_subject(data, ANATOMY)
+    event = written(tmp_path, questions, predictions=change("Question 0 alone", "0", "label: A", "prompt"))
+    assert rows_of(event, questions, **READ)[1] == 1
+
+
+# -- the driver's configurations and its choice of the engine --
+
+REQUEST = {
+    "model": "/model",
+    "work": "/work",
+    "engine": "turbomind",
+    "device": "cpu",
+    "dtype": "float32",
+    "gpus": 2,
+    "allow_fallback": False,
+    "batch_size": 8,
+    "max_seq_len": 4096,
+    "max_out_len": 4,
+}
+
+
+def test_the_configuration_for_turbomind() -> None:
+    config = opencompass_driver.model_config(REQUEST)
+    assert config["type"] == "opencompass.models.TurboMindModel"
+    assert config["engine_config"] == {
+        "session_len": 4096,
+        "max_batch_size": 64,
+        "tp": 2,
+        "enable_prefix_caching": False,
+    }
+    assert config["run_cfg"] == {"num_gpus": 2}
+    plain = opencompass_driver.model_config(REQUEST | {"engine": "transformers"})
+    assert plain["type"] == "StrictBaseModel"
+    assert plain["model_kwargs"] == {"device_map": "cpu", "torch_dtype": "torch.float32"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "allowed", "outcome"),
+    [
+        ("turbomind", False, "turbomind"),
+        ("turbomind", True, "turbomind"),
+        ("pytorch", True, "lmdeploy-pytorch"),
+        ("pytorch", False, "in its pytorch engine, not in TurboMind"),
+        (None, True, PLAIN),
+        (None, False, "No module named 'lmdeploy'"),
+    ],
+)
+def test_another_engine_runs_only_if_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, runs: str | None, allowed: bool, outcome: str
+) -> None:
+    """`runs`: the engine that LMDeploy takes, None without LMDeploy."""
+
+    def build(config: dict[str, Any]) -> Any:
+        if config["type"] == "StrictBaseModel":
+            return object()
+        if runs is None:
+            raise ModuleNotFoundError("No module named 'lmdeploy'")
+        return types.SimpleNamespace(pipe=types.SimpleNamespace(async_engine=types.SimpleNamespace(backend=runs)))
+
+    monkeypatch.setitem(sys.modules, "opencompass.utils", types.SimpleNamespace(build_model_from_cfg=build))
+    monkeypatch.setattr(opencompass_driver, "register_strict_model", lambda: None)
+    monkeypatch.setattr(opencompass_driver, "as_config", lambda fields, request: fields)
+    request = REQUEST | {"allow_fallback": allowed}
+    if " " in outcome:
+        with pytest.raises((RuntimeError, ImportError), match=outcome):
+            opencompass_driver.build_model(request)
+    else:
+        engine = opencompass_driver.build_model(request)[2]
+        assert engine == outcome
+        assert engine in engines(engine="turbomind", allow_fallback=allowed)
+
+
+def test_the_names_of_engines() -> None:
+    assert engines() == (PLAIN,) == engines(allow_fallback=True)
+    assert engines(device="cuda", dtype="bfloat16") == ("transformers-cuda-bfloat16",)
+    assert engines(engine="turbomind") == ("turbomind",)
+
+
+def test_what_losses_were_divided_by() -> None:
+    def tokenizer(prompt: str) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in prompt]}
+
+    tokenizer.pad_token_id = ord("_")  # type: ignore[attr-defined]
+    model = types.SimpleNamespace(tokenizer=tokenizer, max_seq_len=4)
+    assert opencompass_driver.divisors(model, PLAIN, ["abc", "a_b", "abcdef"]) == ([3, 2, 4], 6)
+    assert opencompass_driver.divisors(model, "turbomind", ["abc"]) == ([2], 3)
+
+
+# -- OpenCompass itself --
+
+
+def scored(
+    model: Path, environment: Environment, data: Path | None, work: Path, **options: Any
+) -> tuple[dict[Subject, list[dict[str, Any]]], Any]:
+    found: dict[Subject, list[dict[str, Any]]] = {}
+    options = {"subjects": [ANATOMY, GENETICS], "limit": None, "batch_size": 4} | options
+    info = score(model, data=data, work=work, on_subject=found.__setitem__, environment=environment, **options)
+    return found, info
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_answers_are_those_of_an_independent_scorer(
+    model: Path, environment: Environment, data: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    network, tokenizer = AutoModelForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
+    found, info = scored(model, environment, data, tmp_path)
+    assert list(found) == [ANATOMY, GENETICS]
+    answers = set()
+    for subject, rows in found.items():
+        want = letter_scorer.score(network, tokenizer, "opencompass", data, subject.suite, subject.name, 6)
+        assert len(rows) == 6
+        for row, (gold, answer, scores) in zip(rows, want, strict=True):
+            assert row["gold"] == gold
+            assert [row[name] - row["score_a"] for name in SCORES] == pytest.approx(
+                [value - scores[0] for value in scores], abs=5e-3
+            )
+            assert row["prediction"] == answer or sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
+        answers |= {row["prediction"] for row in rows}
+    assert len(answers) > 1
+    assert (info.backend, info.engine, info.questions) == ("opencompass", PLAIN, 12)
+    assert info.versions["opencompass"] == "0.5.4"
+    assert info.startup_seconds > 0
+    assert info.scoring_seconds > 0
+    assert any("the model was made for 32" in note for note in info.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_tokenizer_with_letters_of_several_tokens_is_told_of(
+    model: Path, environment: Environment, data: Path, tmp_path: Path
+) -> None:
+    """The scores are still likelihoods of the text where " A" is one token and " B" two."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    shutil.copytree(model, tmp_path / "model")
+    fields = json.loads((model / "tokenizer.json").read_text())
+    vocabulary, merges = fields["model"]["vocab"], fields["model"]["merges"]
+    vocabulary["ĠA"] = vocabulary.pop("".join(merges.pop()))
+    merges.append(["Ġ", "A"])
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(fields))
+    (tmp_path / "work").mkdir()
+    found, info = scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], limit=2)
+    assert UNEVEN in info.notes
+    network = AutoModelForCausalLM.from_pretrained(model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    text = letter_scorer.prompt("opencompass", data, "mmlu", "anatomy", 1)
+    likelihoods = [likelihood(network, tokenizer, f"{text} {letter}") for letter in LETTERS]
+    row = found[ANATOMY][1]
+    assert [row[name] for name in SCORES] == pytest.approx(likelihoods, rel=1e-5)
+
+
+def likelihood(network: Any, tokenizer: Any, text: str) -> float:
+    import torch
+
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        log_probs = network(ids).logits[0, :-1].double().log_softmax(-1)
+    return float(log_probs.gather(1, ids[0, 1:, None]).sum())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_generated_answers(model: Path, environment: Environment, data: Path, tmp_path: Path) -> None:
+    found, info = scored(model, environment, data, tmp_path, mode="gen", limit=3, max_out_len=2)
+    for subject, rows in found.items():
+        assert [row["gold"] for row in rows] == [question.gold for question in read_subject(data, subject).test[:3]]
+        assert all(row["prediction"] in (*LETTERS, None) for row in rows)
+        assert all(row[name] is None for row in rows for name in SCORES)
+        assert rows[0]["prompt"] == f"{opencompass_driver.CONFIGS[subject.suite, 'gen']} opencompass 0.5.4"
+    assert info.questions == 6
+
+
+def lose_a_weight(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def shrink_the_vocabulary(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = weights[name][:300].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lose_a_weight, r"failed loading the model: .* 1 weights .* are missing, as model\.norm\.weight"),
+        (shrink_the_vocabulary, r"failed loading the model: .*the tokenizer .* has \d+ tokens .* vocabulary 300"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(
+    model: Path, environment: Environment, data: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    damage(tmp_path / "model")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(EvaluationError, match=said):
+        scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], limit=1)
+    assert "Traceback" in (tmp_path / "work" / "opencompass.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_opencompass_own_data_is_found_in_its_cache(
+    environment: Environment, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download itself needs a network; what it leaves in the cache is the same."""
+    shutil.copytree(data, tmp_path / "cache" / "data")
+    monkeypatch.setenv("COMPASS_DATA_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    found = fetch(environment, ["mmlu", "cmmlu"], tmp_path / "work")
+    assert read_subject(found, ANATOMY) == read_subject(data, ANATOMY)
+    assert read_subject(found, GENETICS) == read_subject(data, GENETICS)
+
+
+FACTS = """
+import importlib, inspect, json, sys
+sys.path.insert(0, sys.argv[1])
+import opencompass_driver as driver
+from opencompass.models.turbomind import TurboMindModel
+names = {}
+for (suite, mode), name in driver.CONFIGS.items():
+    module = importlib.import_module(f"opencompass.configs.datasets.{suite}.{name}")
+    names[f"{suite} {mode}"] = [config["name"] for config in getattr(module, f"{suite}_datasets")]
+print(json.dumps([names, list(inspect.signature(TurboMindModel.__init__).parameters)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_opencompass_has_what_is_asked_of_it(environment: Environment) -> None:
+    """Its subjects are ours; and its TurboMind model, which needs a GPU to run, takes the arguments it is given."""
+    folder = Path(inspect.getfile(opencompass_driver)).parent
+    done = subprocess.run([environment.python, "-I", "-c", FACTS, folder], capture_output=True, text=True, check=True)
+    names, parameters = json.loads(done.stdout.splitlines()[-1])
+    for suite, mode in opencompass_driver.CONFIGS:
+        assert set(names[f"{suite} {mode}"]) == set(SUITES[suite].test_questions)
+    of_opencompass = {"type", "abbr", "run_cfg", "batch_size", "max_out_len"}
+    assert set(opencompass_driver.model_config(REQUEST)) - of_opencompass <= set(parameters)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_no_process_is_left_when_the_reader_stops(
+    model: Path, environment: Environment, data: Path, tmp_path: Path
+) -> None:
+    driver = Path(opencompass_driver.__file__).name
+
+    def stop(subject: Subject, rows: list[dict[str, Any]]) -> None:
+        assert any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(
+            model, [ANATOMY, GENETICS], data=data, limit=1, batch_size=4, work=tmp_path, on_subject=stop,
+            environment=environment,
+        )  # fmt: skip
+    assert not any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())

@@ -1,0 +1,329 @@
+"""What to train: `ModelSpec` (the model's shape) and `TrainSpec` (everything else about one run). No torch here.
+
+Notation: h hidden size, L layers, H query heads, K key/value heads, d head size, E experts, k experts a token, f expert
+size, V vocabulary, T sequence length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ParamKind = Literal["total", "active", "non_embedding"]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(_Spec):
+    """The shape of a Qwen3-MoE decoder. Raises ValueError (pydantic's) with one sentence for each thing that cannot
+    be."""
+
+    hidden_size: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    """Query heads."""
+    kv_heads: int = Field(gt=0)
+    """Key/value heads; each serves heads / kv_heads query heads."""
+    head_dim: int = Field(gt=0)
+    experts: int = Field(gt=0)
+    top_k: int = Field(gt=0)
+    """Experts that a token uses."""
+    expert_size: int = Field(gt=0)
+    """Inner size of one expert."""
+    vocab_size: int = Field(gt=1)
+    tied_embeddings: bool = False
+    """Whether lm_head shares the embedding's weights."""
+    qk_norm: bool = True
+    """RMSNorm over each query and key head before RoPE (as Qwen3 has it)."""
+    shared_expert_size: int = Field(default=0, ge=0)
+    """Inner size of an expert that every token uses, gated by a sigmoid (as in Qwen2-MoE); 0: none."""
+    dense_layers: int = Field(default=0, ge=0)
+    """How many of the first layers have a dense MLP in place of experts."""
+    dense_size: int = Field(default=0, ge=0)
+    """Inner size of those dense MLPs."""
+    rope_theta: float = Field(default=1e6, gt=0)
+    rms_norm_eps: float = Field(default=1e-6, gt=0)
+    init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of all initial weights but the norms' (which start at 1)."""
+    balance: Literal["loss", "bias"] = "loss"
+    """How the router is kept balanced: by an auxiliary loss, or by a bias on the selection of experts
+    (auxiliary-loss-free, arXiv 2408.15664), which no gradient touches."""
+    aux_loss: float = Field(default=1e-3, ge=0)
+    """Coefficient of the load-balancing loss (Hugging Face's: counts pooled over layers); unused with
+    `balance="bias"`."""
+    bias_rate: float = Field(default=1e-3, ge=0)
+    """With `balance="bias"`: how much a step moves the bias of an expert with too many or too few tokens."""
+    residual_multiplier: float = Field(default=1.0, gt=0)
+    """Factor on what each attention and MLP/MoE block adds to the residual stream (1 is Qwen3)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key/value head serves equally "
+                "many"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd: RoPE turns pairs of coordinates, so it must be even")
+        if self.top_k > self.experts:
+            raise ValueError(
+                f"top_k={self.top_k} is above experts={self.experts}: a token cannot use more experts than there are"
+            )
+        if self.dense_layers > self.layers:
+            raise ValueError(f"dense_layers={self.dense_layers} is above layers={self.layers}")
+        if bool(self.dense_layers) != bool(self.dense_size):
+            raise ValueError(
+                f"dense_layers={self.dense_layers} and dense_size={self.dense_size}: give both (dense first "
+                "layers) or neither"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """All fields, for fingerprints."""
+        return self.model_dump(mode="json")
+
+    @property
+    def moe_layers(self) -> int:
+        """Layers that have experts."""
+        return self.layers - self.dense_layers
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Number of parameters.
+
+        "total" counts all; "active" those that one token uses (top_k experts of E, embeddings included);
+        "non_embedding" all but the embedding and lm_head. Raises ValueError for another kind.
+        """
+        h = self.hidden_size
+        embeddings = self.vocab_size * h * (1 if self.tied_embeddings else 2)
+        attention = 2 * h * self.head_dim * (self.heads + self.kv_heads) + (2 * self.head_dim if self.qk_norm else 0)
+        shared = 3 * h * self.shared_expert_size + (h if self.shared_expert_size else 0)
+        used = {"total": self.experts, "non_embedding": self.experts, "active": self.top_k}.get(kind)
+        if used is None:
+            raise ValueError(f"kind={kind!r}: a count of parameters is 'total', 'active' or 'non_embedding'")
+        moe = self.experts * h + used * 3 * h * self.expert_size + shared
+        body = (
+            self.layers * (attention + 2 * h) + self.moe_layers * moe + self.dense_layers * 3 * h * self.dense_size + h
+        )
+        return body if kind == "non_embedding" else body + embeddings
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """FLOPs of training on one token, forward and backward, in sequences of `seq_len`.
+
+        Forward: 2 for each weight of a matrix product that the token passes (lm_head and router included, the embedding
+        is a look-up) and 2·(T+1)·H·d a layer for causal attention (scores and values, half of the square). Backward is
+        twice that.
+        """
+        h = self.hidden_size
+        attention = 2 * h * self.head_dim * (self.heads + self.kv_heads)
+        shared = 3 * h * self.shared_expert_size + (h if self.shared_expert_size else 0)
+        moe = self.experts * h + self.top_k * 3 * h * self.expert_size + shared
+        weights = (
+            self.layers * attention
+            + self.moe_layers * moe
+            + self.dense_layers * 3 * h * self.dense_size
+            + self.vocab_size * h
+        )
+        scores = self.layers * 2 * (seq_len + 1) * self.heads * self.head_dim
+        return 3.0 * (2 * weights + scores)
+
+
+class HFSpec(_Spec):
+    """A causal language model of Hugging Face's transformers, trained from scratch: the search works on it as on our
+    own.
+
+    Its numbers come from its configuration; counting them imports transformers. Raises ValueError for a configuration
+    that transformers does not know.
+    """
+
+    hf: str | dict[str, Any]
+    """A model's folder or hub name (its configuration is read, not its weights), or a configuration with
+    `model_type`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the vocabulary."""
+        from raylr.trainables.models.hf import configuration
+
+        return int(configuration(self.hf).vocab_size)
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Number of parameters, as `ModelSpec.params`."""
+        from raylr.trainables.models.hf import count_params
+
+        return count_params(self.hf)[kind]
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """FLOPs of training on one token, as `ModelSpec.flops_per_token`."""
+        from raylr.trainables.models.hf import flops_per_token
+
+        return flops_per_token(self.hf, seq_len)
+
+    def check_tokenizer(self, corpus_tokenizer: Path) -> None:
+        """Raises ValueError if `hf` is a folder with a tokenizer.json whose vocabulary is not the corpus' one."""
+        own = Path(self.hf) / "tokenizer.json" if isinstance(self.hf, str) else None
+        if own is None or not own.is_file():
+            return
+        from tokenizers import Tokenizer
+
+        one, other = (Tokenizer.from_file(str(file)).get_vocab() for file in (own, corpus_tokenizer))
+        if one != other:
+            raise ValueError(
+                f"the corpus was tokenised by another tokenizer ({len(other)} tokens) than the one in {self.hf} "
+                f"({len(one)} tokens): build the corpus with that one, or give hf as a configuration without a folder"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """The whole configuration, wherever it was read from."""
+        from raylr.trainables.models.hf import configuration
+
+        return {"hf": configuration(self.hf).to_dict()}
+
+
+def model_spec(fields: dict[str, Any]) -> ModelSpec | HFSpec:
+    """The model that a plain dict describes: `HFSpec` if it has the key `hf`, else `ModelSpec`."""
+    return HFSpec.model_validate(fields) if "hf" in fields else ModelSpec.model_validate(fields)
+
+
+class TrainSpec(_Spec):
+    """One training run but for its LR, its model, its corpus and its budget. Raises ValueError as `ModelSpec` does."""
+
+    seq_len: int = Field(gt=0)
+    batch_tokens: int = Field(gt=0)
+    """Tokens of one optimizer step, over all workers."""
+    micro_batch: int | None = Field(default=None, gt=0)
+    """Sequences of one forward and backward on one worker; the rest of the batch is accumulated. None: the whole
+    batch."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    """Length of the linear warmup from 0: in steps or in tokens, not both; neither: no warmup."""
+    schedule: Literal["constant", "wsd", "cosine"] = "constant"
+    """After the warmup: constant LR, constant with a decay at the end (warmup-stable-decay), or a cosine to the end."""
+    decay_fraction: float = Field(default=0.2, gt=0, le=1)
+    """Share of the whole budget that the decay of "wsd" takes."""
+    decay_shape: Literal["linear", "cosine", "sqrt"] = "linear"
+    """Shape of that decay; "sqrt" is 1 − √x."""
+    final_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """LR at the end of "wsd" or "cosine", as a share of the peak."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's decoupled weight decay, on matrices only (not on norms and biases)."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    grad_clip: float = Field(default=1.0, ge=0)
+    """Largest global gradient norm; 0: no clipping."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Coefficient of the mean squared log-partition of the output softmax; 0: none."""
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """bf16 keeps fp32 master weights in the optimizer."""
+    zero_stage: int | None = Field(default=None, ge=0, le=3)
+    """DeepSpeed's ZeRO stage. None: 0 in fp32 on one worker, 1 otherwise."""
+    activation_checkpointing: bool = False
+    seed: int = 0
+    """Seed of the initial weights."""
+    data_seed: int = 0
+    """Seed of the order of the training sequences; runs that share it see the same tokens in the same order."""
+    repeat_data: bool = False
+    """Whether a budget above the corpus' size may read the corpus again (in another order)."""
+    cross_document_attention: bool = True
+    """Whether a token may attend to earlier documents packed into its sequence."""
+    validation_tokens: int = Field(default=32768, gt=0)
+    """Tokens of the fixed validation batches (rounded up to whole sequences)."""
+    divergence_nats: float = Field(default=1.0, gt=0)
+    """A run has diverged when the running mean of its training loss is this far above that of a uniform guess."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    """With a run folder: least time between two checkpoints."""
+    workers: int = Field(default=1, gt=0)
+    """Data-parallel processes of one run."""
+    expert_parallel: int = Field(default=1, gt=0)
+    """Processes over which the experts are spread (DeepSpeed's AutoEP)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_to_tuples(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("betas"), list):
+            return {**data, "betas": tuple(data["betas"])}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_tokens % (self.seq_len * self.workers):
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is not a whole number of sequences of {self.seq_len} tokens on "
+                f"each of {self.workers} worker(s): make it a multiple of {self.seq_len * self.workers}"
+            )
+        if self.micro_batch is not None and self.sequences_per_worker % self.micro_batch:
+            raise ValueError(
+                f"micro_batch={self.micro_batch} does not divide the {self.sequences_per_worker} sequences of a "
+                "worker's batch"
+            )
+        if self.warmup_steps is not None and self.warmup_tokens is not None:
+            raise ValueError("warmup_steps and warmup_tokens are both given: give one")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas}: both must be at least 0 and below 1")
+        if self.dtype == "bf16" and self.zero_stage == 0:
+            raise ValueError(
+                "dtype='bf16' with zero_stage=0: DeepSpeed makes a phantom AdamW step there when the engine is "
+                "built, which corrupts the first update; use zero_stage=1 (or leave it out)"
+            )
+        if self.workers % self.expert_parallel:
+            raise ValueError(
+                f"expert_parallel={self.expert_parallel} does not divide workers={self.workers}: each worker "
+                "holds an equal share"
+            )
+        if self.expert_parallel > 1 and self.zero_stage == 0:
+            raise ValueError(
+                f"expert_parallel={self.expert_parallel} with zero_stage=0: gradient clipping would average the "
+                "workers' norms; use zero_stage=1, 2 or 3 (or leave it out)"
+            )
+        return self
+
+    def check_experts(self, model: ModelSpec | HFSpec) -> None:
+        """Raises ValueError if the experts of `model` cannot be spread over `expert_parallel` processes."""
+        size = self.expert_parallel
+        if size == 1:
+            return
+        if isinstance(model, HFSpec):
+            raise ValueError(f"expert_parallel={size} works with a ModelSpec, not with hf")
+        if model.shared_expert_size or model.balance == "bias" or model.moe_layers == 0:
+            raise ValueError(
+                f"expert_parallel={size} takes a model with experts, without a shared expert and with balance='loss'"
+            )
+        if model.experts % size:
+            raise ValueError(f"experts={model.experts} is not a multiple of expert_parallel={size}")
+
+    @property
+    def sequences_per_worker(self) -> int:
+        """Sequences of one optimizer step on one worker."""
+        return self.batch_tokens // (self.seq_len * self.workers)
+
+    @property
+    def stage(self) -> int:
+        """The ZeRO stage in force."""
+        if self.zero_stage is not None:
+            return self.zero_stage
+        return 0 if self.dtype == "fp32" and self.workers == 1 else 1
+
+    @property
+    def warmup(self) -> int:
+        """Length of the warmup in tokens."""
+        return self.warmup_tokens if self.warmup_tokens is not None else (self.warmup_steps or 0) * self.batch_tokens
+
+    def round_tokens(self, tokens: float) -> int:
+        """The whole number of batches nearest to `tokens`, in tokens, at least one batch."""
+        return max(1, round(tokens / self.batch_tokens)) * self.batch_tokens
+
+    def check_budget(self, tokens: int, eval_at: list[int]) -> None:
+        """Raises ValueError unless the budget and all evaluation points are whole numbers of batches in rising
+        order."""
+        if not eval_at or eval_at[-1] != tokens or sorted(set(eval_at)) != list(eval_at) or eval_at[0] <= 0:
+            raise ValueError(f"eval_at={eval_at} must rise from above 0 to end at the budget, tokens={tokens}")
+        for point in eval_at:
+            if point % self.batch_tokens:
+                below = point // self.batch_tokens * self.batch_tokens
+                raise ValueError(
+                    f"{point} tokens is not a whole number of batches of {self.batch_tokens} tokens; the nearest "
+                    f"are {below} and {below + self.batch_tokens}"
+                )

@@ -1,0 +1,157 @@
+"""Bringing DeepSpeed up and down without a launcher, a port or a compilation; one engine at a time in a process.
+
+A reused process keeps its process group: only the engine is made and destroyed for each run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from raylr.trainables.models.spec import TrainSpec
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt (malloc.h)."""
+
+
+def _libc() -> Any:
+    """The C library, for the malloc functions that glibc has and others may not."""
+    return ctypes.CDLL(None)
+
+
+OUT_OF_MEMORY = (
+    "this run does not fit in memory: lower micro_batch (the batch stays as it is), set activation_checkpointing=True, "
+    "raise zero_stage over more workers, use a shorter seq_len or a smaller model, or run fewer trials at a time"
+)
+
+
+@contextmanager
+def out_of_memory_advice() -> Iterator[None]:
+    """Turn the many ways of finding no memory (Python's and NumPy's, torch's on the CPU, CUDA's) into one MemoryError
+    that says what to change."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(OUT_OF_MEMORY) from error
+        raise
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep silent about what DeepSpeed calls that torch deprecates: nobody who runs a trial can change it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", module="deepspeed")
+        yield
+
+
+def bring_up(threads: int | None = None) -> None:
+    """Import DeepSpeed quietly, let malloc keep its memory between steps (fewer page faults: 1 to 10 % of a step) and
+    make a process group of one, unless there is a group already (Ray Train makes one) or a launcher has set WORLD_SIZE
+    and the rest.
+
+    `threads`: torch's threads in this process (None: as they are). DeepSpeed's shared-memory operator is switched off
+    first: it would be compiled (28 s), and crash where no compiler is.
+    """
+    import torch
+    from torch._C._distributed_c10d import HashStore
+
+    if threads is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    with quiet():
+        import deepspeed
+        import deepspeed.ops
+
+    libc = _libc()
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**30)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if not torch.distributed.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            torch.distributed.init_process_group(backend)
+        else:
+            torch.distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+
+def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any]:
+    """The DeepSpeed configuration of a run. At stage 0 clipping is left to the loop (the engine keeps no norm there).
+
+    `universal`: the engine is going to load a checkpoint that `raylr.trainables.training.universal` converted.
+    """
+    micro = train.micro_batch or train.sequences_per_worker
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": train.sequences_per_worker // micro,
+        "gradient_clipping": train.grad_clip if train.stage else 0.0,
+        "zero_optimization": {"stage": train.stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+    }
+    if train.expert_parallel > 1:
+        size = train.expert_parallel
+        config["expert_parallel"] = {"enabled": True, "autoep_size": size, "preset_model": "qwen3_moe"}
+    if universal:
+        config["checkpoint"] = {"load_universal": True}
+    if train.dtype == "bf16":
+        config["bf16"] = {"enabled": True}
+    return config
+
+
+@contextmanager
+def running_engine(
+    model: torch.nn.Module, train: TrainSpec, multipliers: dict[str, Any], *, universal: bool = False
+) -> Iterator[Any]:
+    """A DeepSpeed engine over `model` with torch's AdamW in the groups of `groups.parameter_groups`, destroyed at the
+    end; `universal` as in `engine_config`.
+
+    Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
+    """
+    import deepspeed
+    import torch
+
+    from raylr.trainables.training.groups import parameter_groups
+
+    def adamw(_: Any) -> torch.optim.Optimizer:
+        groups = parameter_groups(model, train, **multipliers)
+        return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
+
+    with quiet():
+        config = engine_config(train, universal=universal)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=config)
+        if train.stage == 0 and train.workers == 1:
+            engine.enable_backward_allreduce = False  # of one process with itself: 1 ms a step
+        if train.expert_parallel > 1:
+            engine.module.watch_routers()
+        try:
+            yield engine
+        finally:
+            engine.optimizer.zero_grad(set_to_none=True)
+            engine.destroy()
+            engine.module = None
+            engine.optimizer = None
+            gc.collect()
+            libc = _libc()
+            if hasattr(libc, "malloc_trim"):
+                libc.malloc_trim(0)

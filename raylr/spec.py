@@ -196,7 +196,7 @@ class StudySpec(_Spec):
 
     @property
     def grid_tokens(self) -> int:
-        """Tokens of the full grid over sizes and LRs with every run at the largest budget; the report compares with it."""
+        """Tokens of the full grid over sizes and LRs at the largest budget, which the report compares the cost with."""
         return len(self.sizes) * self.lr.grid * max(self.token_budgets)
 
     @property

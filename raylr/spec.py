@@ -19,7 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from raylr.analysis.units import format_count, parse_count
 from raylr.errors import InputError, nearest
 from raylr.evaluation.spec import EvaluationSpec
-from raylr.trainables.models.spec import ModelSpec, TrainSpec
+from raylr.trainables.models.spec import ModelSpec
+from raylr.trainables.training.spec import TrainSpec
 
 Tokens = Annotated[int, BeforeValidator(lambda value: round(parse_count(value)))]
 

@@ -234,7 +234,7 @@ class FittingStudy:
         from raylr.evaluation.queue import stage_callbacks
         from raylr.execution.trackers import tracker_callbacks
         from raylr.execution.tune import ReplaySearch, TableWriter, ray_session, run_trials
-        from raylr.trainables.training.loop import trial_resources
+        from raylr.trainables import trial_resources
 
         replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
         if not replay.needs_training():
@@ -274,7 +274,7 @@ class FittingStudy:
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
-        from raylr.trainables.data.corpus import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
 
         wanted = self.spec.corpus
         folder = self._corpus_folder()
@@ -375,7 +375,7 @@ def train_trial(config: dict[str, Any]) -> None:
     """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder, and
     those that wait for an evaluation."""
     from raylr.execution.tune import trial_key
-    from raylr.trainables.training.loop import pretrain
+    from raylr.trainables import pretrain
 
     keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
     run = {key: config[key] for key in keys if key in config}

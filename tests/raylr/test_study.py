@@ -139,7 +139,7 @@ def kill_and_finish(folder, text, changes, total, shares, log):
         with said.open("w") as sink:
             process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
         deadline = time.monotonic() + 120
-        while len(list((folder / "evaluations").glob("*.parquet"))) < share * total:
+        while len(evaluations_table(folder)) < share * total:
             assert process.poll() is None, said.read_text()
             assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.05)

@@ -7,7 +7,6 @@ numbers beyond 64 bits, NaN and infinity, `yes` as the number 1, keys that are n
 from __future__ import annotations
 
 import math
-import os
 import stat
 import types
 import typing
@@ -53,11 +52,11 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
 
 
 def absolute(path: Path, info: ValidationInfo) -> Path:
-    """Return a path without `~` and `..`, relative to the spec's folder (or to the working directory)."""
+    """Return a path without `~`, `..` and symbolic links, from the spec's folder (or from the working directory)."""
     folder = Path((info.context or {}).get(FOLDER, "."))
     try:
-        return Path(os.path.abspath(folder / path.expanduser()))
-    except RuntimeError as error:  # ~name of a user who does not exist
+        return (folder / path.expanduser()).resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # ~name of no user, links in a circle, a null character
         raise ValueError(f"{str(path)!r} is no path: {error}") from None
 
 

@@ -19,7 +19,7 @@ class CorpusSpec(Section):
     """The text to train on: a folder made by `raylr data`, or files to tokenise first."""
 
     path: FilePath | None = None
-    """A corpus folder made by `raylr data`. It brings its own tokenizer and vocabulary, so no other key goes with it."""
+    """A corpus folder made by `raylr data`. It brings its tokenizer and vocabulary; no other key goes with it."""
     files: tuple[FilePath, ...] = ()
     """Text, JSONL or Parquet files or folders. Without these and `path`: the Python standard library's sources."""
     vocab_size: int | None = Field(default=None, ge=257, le=2**31)

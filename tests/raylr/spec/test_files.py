@@ -171,7 +171,7 @@ def test_files_that_are_no_specs(tmp_path: Path, text: str, sentence: str) -> No
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"there is no spec at .*missing\.yaml"):
         load_spec(tmp_path / "missing.yaml")
-    with pytest.raises(SpecError, match="cannot read .*: Is a directory"):
+    with pytest.raises(SpecError, match=r"cannot read .*: Is a directory"):
         load_spec(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("name: Müller".encode("latin-1"))
     with pytest.raises(SpecError, match="is not text in UTF-8"):
@@ -235,8 +235,9 @@ def test_the_vocabulary_is_that_of_the_tokenizer(write: Write, tmp_path: Path) -
 
 ODD = [
     None, True, False, 0, 1, -1, 2.5, -0.0, 1e-320, 1e308, 10**18, 2**63, 10**400, float("nan"), float("inf"), "", " ",
-    "nan", "inf", "1e400", "1_0", "٣", "0x10", "yes", "a/b", "[/x]", "$x", "学习率", "a\nb", "\0", "~nobody/x", "x" * 300,
-    [], [[]], [1], ["a", None], [float("nan")], {}, {"a": 1}, {"hf": "nowhere"}, {"hf": {}}, {"hf": 3}, {1: 2}, {"": {}},
+    "nan", "inf", "1e400", "1_0", "٣", "0x10", "yes", "a/b", "[/x]", "$x", "学习率", "a\nb", "\0", "x" * 300,
+    "~nobody/x", [], [[]], [1], ["a", None], [float("nan")], {}, {"a": 1}, {"hf": "nowhere"}, {"hf": {}}, {"hf": 3}, {1: 2},
+    {"": {}},
     {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": {"k": {"l": {}}}}}}}}}}}}},
 ]  # fmt: skip
 """Values of every kind that a key of a spec may be given by accident."""
@@ -256,12 +257,15 @@ def with_all_keys() -> dict[str, Any]:
 
 
 def check_loads_or_says_why(file: Path) -> None:
+    said = ""
     try:
         spec = load_spec(file)
     except SpecError as error:
-        assert len(str(error).splitlines()) == 1, repr(str(error))
-        assert str(file) in str(error)
-        assert len(str(error)) < 1000
+        said = str(error)
+    if said:
+        assert len(said.splitlines()) == 1, repr(said)
+        assert str(file) in said
+        assert len(said) < 1000
         return
     assert summary(spec)
     assert spec.token_budgets
@@ -301,8 +305,8 @@ def test_mutated_text_loads_or_says_why(tmp_path_factory: pytest.TempPathFactory
         at = data.draw(st.integers(0, len(text)))
         cut = data.draw(st.integers(0, 3))
         put = data.draw(
-            st.sampled_from(["", ":", "{", "}", "[", "]", "&a ", "*a", "!!", "|", ">", "\t", "#", "'", '"', "? ", "<<: ",
-                             "\n", "- ", "\0", "9" * 30, ".nan", "%", "@", "`", "---\n", "é", "\x85", "e", "_"])
+            st.sampled_from(["", ":", "{", "}", "[", "]", "&a ", "*a", "!!", "|", ">", "\t", "#", "'", '"', "? ",
+                             "<<: ", "\n", "- ", "\0", "9" * 30, ".nan", "%", "@", "`", "---\n", "é", "\x85", "e", "_"])
         )  # fmt: skip
         text = text[:at] + put + text[at + cut :]
     file = tmp_path_factory.getbasetemp() / "mutated.yaml"

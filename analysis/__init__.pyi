@@ -1,13 +1,14 @@
-from .curves.cooldown import CooldownShift as CooldownShift
-from .curves.cooldown import fit_cooldown as fit_cooldown
 from .curves.power_law import PowerLawFit as PowerLawFit
 from .curves.power_law import PowerLawFits as PowerLawFits
 from .curves.power_law import fit_power_law as fit_power_law
 from .curves.power_law import fit_power_laws as fit_power_laws
 from .laws import presets as presets
+from .laws.conditions import Conditions as Conditions
+from .laws.decay import DecayShift as DecayShift
+from .laws.decay import fit_decay_shift as fit_decay_shift
+from .laws.lr_fit import fit_lr_law as fit_lr_law
 from .laws.lr_law import LRLaw as LRLaw
 from .laws.lr_law import LRPrediction as LRPrediction
-from .laws.lr_law import fit_lr_law as fit_lr_law
 from .optimum.quadratic import QuadraticFit as QuadraticFit
 from .optimum.quadratic import QuadraticPrior as QuadraticPrior
 from .optimum.quadratic import fit_quadratic as fit_quadratic
@@ -15,4 +16,5 @@ from .surface.families import FamilyScore as FamilyScore
 from .surface.families import compare_families as compare_families
 from .surface.pooling import pooled_priors as pooled_priors
 from .surface.surface import LossSurface as LossSurface
+from .status import Status as Status
 from .surface.surface import fit_surface as fit_surface

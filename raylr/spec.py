@@ -195,6 +195,11 @@ class StudySpec(_Spec):
         return sorted({self.train.round_tokens(budget) for budget in self.budgets})
 
     @property
+    def grid_tokens(self) -> int:
+        """Tokens of the full grid over sizes and LRs at the largest budget, which the report compares the cost with."""
+        return len(self.sizes) * self.lr.grid * max(self.token_budgets)
+
+    @property
     def target_tokens(self) -> int:
         """The target's tokens, the nearest whole number of batches. Raises InputError if the spec has no target."""
         if self.target is None:

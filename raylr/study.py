@@ -33,7 +33,7 @@ from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
 from raylr.evaluation.spec import WAITING, waiting
-from raylr.events import Progress, Silent
+from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.runtable import evaluations_table, trials_table
 from raylr.trainables.models.spec import ModelSpec
@@ -73,15 +73,15 @@ class FittingStudy:
     Raises InputError if the folder holds a study of another spec.
     """
 
-    def __init__(self, spec: StudySpec, directory: Path | str, *, progress: Progress | None = None) -> None:
+    def __init__(self, spec: StudySpec, directory: Path | str, *, progress: Listener | None = None) -> None:
         self.spec, self.directory = spec, Path(directory).resolve()
-        self.progress = progress or Silent()
+        self.progress = progress or Listener()
         self._claim()
         self.evaluations = evaluations_table(self.directory)
         self.trials = trials_table(self.directory)
 
     @classmethod
-    def open(cls, directory: Path | str, *, progress: Progress | None = None) -> FittingStudy:
+    def open(cls, directory: Path | str, *, progress: Listener | None = None) -> FittingStudy:
         """Open an existing study. Raises InputError if there is none in `directory`."""
         path = Path(directory)
         if not (path / SPEC_FILE).is_file():
@@ -177,7 +177,9 @@ class FittingStudy:
             tolerance=asked.loss_tolerance,
             rewrite=False,
         )
-        self.progress.plan(self.spec, search)
+        self.progress.study_planned(
+            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(search, size))
+        )
         self._train("Searching the learning rate", search, scheduler)
         if all(row["status"] == "diverged" for row in self.trials.read().to_pylist() if row["role"] == "search"):
             lrs = self.trials.read().column("lr").to_pylist()
@@ -254,7 +256,7 @@ class FittingStudy:
         if not replay.needs_training():
             return
         asked = self.spec.resources
-        beside = stage_callbacks(self.spec.evaluation, self.directory, self.progress.stage)
+        beside = stage_callbacks(self.spec.evaluation, self.directory, self.progress.message)
         callbacks = [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
         self._corpus()
         self.progress.stage(stage)
@@ -284,7 +286,7 @@ class FittingStudy:
         asked = self.spec.evaluation
         ended = self.trials.read(columns=["trial", "role", "status"]).to_pylist()
         runs = [row["trial"] for row in ended if asked and asked.concerns(row["role"]) and row["status"] == "completed"]
-        finish_evaluations(asked, self.directory, runs, self.progress.stage)
+        finish_evaluations(asked, self.directory, runs, self.progress.message)
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
@@ -376,6 +378,13 @@ class FittingStudy:
         for row in self.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or (keep == "target" and row["role"] != "check"):
                 shutil.rmtree(self.directory / "checkpoints" / row["trial"], ignore_errors=True)
+
+
+def _optimum(search: QuadraticSearch, size: str) -> Optimum | None:
+    found = search.recommend(size)
+    if found.lr is None or found.lr_low is None or found.lr_high is None:
+        return None
+    return Optimum(lr=found.lr, lr_low=found.lr_low, lr_high=found.lr_high)
 
 
 def train_trial(config: dict[str, Any]) -> None:

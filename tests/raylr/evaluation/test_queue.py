@@ -317,7 +317,7 @@ def test_a_study_evaluates_its_check_runs(
     evaluation = {"data": str(questions), "suites": ["mmlu"], "every": 8192, "cpus": 0, "in_flight": 2}
     asked = StudySpec.model_validate(fields | {"evaluation": evaluation})
     told: list[str] = []
-    monkeypatch.setattr("raylr.events.Silent.stage", lambda _, text: told.append(text))
+    monkeypatch.setattr("raylr.events.Listener.message", lambda _, text: told.append(text))
     study = FittingStudy(asked, tmp_path / "study")
     result = study.run()
     runs = {row["trial"] for row in study.trials.read().to_pylist() if row["role"] == "check"}

@@ -12,9 +12,9 @@ from .laws.lr_law import LRPrediction as LRPrediction
 from .optimum.quadratic import QuadraticFit as QuadraticFit
 from .optimum.quadratic import QuadraticPrior as QuadraticPrior
 from .optimum.quadratic import fit_quadratic as fit_quadratic
+from .status import Status as Status
 from .surface.families import FamilyScore as FamilyScore
 from .surface.families import compare_families as compare_families
 from .surface.pooling import pooled_priors as pooled_priors
 from .surface.surface import LossSurface as LossSurface
-from .status import Status as Status
 from .surface.surface import fit_surface as fit_surface

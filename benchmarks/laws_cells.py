@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 from laws_tables import Out, covered, four, grid_cells, regret, row
 
-from raylr.analysis import Conditions, QuadraticFit, QuadraticPrior, compare_families, fit_lr_law, fit_quadratic, pooled_priors
+from raylr.analysis import (
+    Conditions,
+    QuadraticFit,
+    QuadraticPrior,
+    compare_families,
+    fit_lr_law,
+    fit_quadratic,
+    pooled_priors,
+)
 from raylr.analysis.status import Status
 
 SKEWS = np.linspace(-1.0, 2.5, 15)
@@ -163,7 +171,7 @@ def law(data: Path, plots: Path | None) -> Out:
 
 
 def _law_of(cells: pd.DataFrame) -> Any:
-    return fit_lr_law(cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"], 
+    return fit_lr_law(cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"],
                       conditions=Conditions(schedule="cosine", objective="decayed"))  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.units import format_count, parse_count
 from raylr.errors import InputError, nearest
 from raylr.evaluation.spec import EvaluationSpec
@@ -205,6 +206,16 @@ class StudySpec(_Spec):
         if self.target is None:
             raise InputError("the spec names no target; add target: {model: {…}, tokens: …}")
         return self.train.round_tokens(self.target.tokens)
+
+    @property
+    def conditions(self) -> Conditions:
+        """What all runs of the study have in common; its law stores it."""
+        train = self.train
+        return Conditions(
+            batch_tokens=train.batch_tokens, schedule=train.schedule, warmup_tokens=train.warmup,
+            weight_decay=train.weight_decay, optimizer="adamw", beta1=train.betas[0], beta2=train.betas[1],
+            seq_len=train.seq_len, objective=self.objective,
+        )  # fmt: skip
 
     def eval_at(self, tokens: int) -> list[int]:
         """Return the token counts of a run of `tokens` at which it is evaluated: even steps, and every budget."""

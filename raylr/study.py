@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.cost import Cost, cost_of
-from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRPrediction
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.analysis.units import format_count
@@ -107,7 +106,7 @@ class FittingStudy:
     def fit(self) -> StudyFit:
         """Fit the law to the run table as it is, and write law.json."""
         self.progress.stage("Fitting the law")
-        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self._conditions())
+        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions)
         _write(self.directory / LAW_FILE, fit.law.to_json())
         return fit
 
@@ -212,21 +211,6 @@ class FittingStudy:
         points = self.spec.eval_at(budget)
         stops = sorted({min(point for point in points if point >= share * budget) for share in asked.rungs})
         return SegmentSearch(rungs=[stop / budget for stop in stops], budget=asked.budget, **options)
-
-    def _conditions(self) -> Conditions:
-        """What the runs of the study have in common; a law stores it."""
-        train = self.spec.train
-        return Conditions(
-            batch_tokens=train.batch_tokens,
-            schedule=train.schedule,
-            warmup_tokens=train.warmup,
-            weight_decay=train.weight_decay,
-            optimizer="adamw",
-            beta1=train.betas[0],
-            beta2=train.betas[1],
-            seq_len=train.seq_len,
-            objective=self.spec.objective,
-        )
 
     def _predict(self, fit: StudyFit) -> LRPrediction | None:
         if self.spec.target is None:

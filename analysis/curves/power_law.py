@@ -292,7 +292,9 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
     """Curves whose early part is discounted instead of cut."""
     tokens, at = np.unique(t, return_inverse=True)
     if tokens.size < MIN_POINTS:
-        return _nothing(Status.TOO_SHORT, f"{tokens.size} token counts with a finite loss, {MIN_POINTS} needed", t, len(y))
+        return _nothing(
+            Status.TOO_SHORT, f"{tokens.size} token counts with a finite loss, {MIN_POINTS} needed", t, len(y)
+        )
     count = np.bincount(at).astype(np.float64)
     if tokens.size < t.size:
         y = y @ (np.where(at[:, None] == np.arange(tokens.size), 1.0, 0.0) / count)

@@ -218,7 +218,9 @@ def _draw_prediction(
     ax.plot(x, prediction.lr, "*", ms=13, color=ACCENT, mec="black", mew=0.6, zorder=5, label="predicted")
 
 
-def _draw_plane(figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None) -> None:
+def _draw_plane(
+    figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None
+) -> None:
     ends_n = [cell.params for cell in cells] + ([prediction.params] if prediction else [])
     ends_d = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     n = np.geomspace(min(ends_n) / 1.4, max(ends_n) * 1.4, 60)

@@ -7,9 +7,8 @@ conditions are given names each one that differs.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from raylr.analysis._checks import one_of
 from raylr.analysis.units import format_count
-from raylr.errors import InputError
+from raylr.errors import InputError, nearest
 
 OBJECTIVES = ("stable", "decayed")
 """Losses that an optimum may refer to."""
@@ -74,8 +73,8 @@ class Conditions:
                 raise InputError(f"conditions: {field.name} must be a number from 0 on, got {value!r}")
             else:
                 object.__setattr__(self, field.name, float(value))  # so that a file gives back an equal object
-        if self.objective is not None:
-            one_of(self.objective, OBJECTIVES, "objective")
+        if self.objective is not None and self.objective not in OBJECTIVES:
+            raise InputError(f"conditions: unknown objective {self.objective!r}{nearest(self.objective, OBJECTIVES)}")
 
     def differences(self, target: "Conditions") -> list[str]:
         """Return one phrase for each condition that both have and in which `target` differs from these runs."""

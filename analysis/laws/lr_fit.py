@@ -120,7 +120,12 @@ def _range(values: Array) -> tuple[float, float] | None:
 def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -> LRLaw:
     if z.size == 0:
         return LRLaw(
-            c=math.nan, alpha=math.nan, beta=math.nan, status=Status.TOO_FEW, message="no cell has an optimum", fitted=()
+            c=math.nan,
+            alpha=math.nan,
+            beta=math.nan,
+            status=Status.TOO_FEW,
+            message="no cell has an optimum",
+            fitted=(),
         )
     full = np.stack([np.ones_like(z), -np.log(n), -np.log(d)], 1)
     columns, status, message = _design(full)
@@ -147,7 +152,8 @@ def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -
         c=math.exp(values[0]), alpha=float(values[1]), beta=float(values[2]), status=status, message=message,
         fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - float(w @ residual**2) / total if total > 0 else math.nan,
         rmse=float(np.sqrt(np.mean(residual**2))), scatter=scatter, drift=DRIFT, cells=z.size,
-        dof=z.size - len(columns) + SCATTER_DOF, covariance=tuple(map(tuple, covariance.tolist())), draws_covariance=each,
+        dof=z.size - len(columns) + SCATTER_DOF, covariance=tuple(map(tuple, covariance.tolist())),
+        draws_covariance=each,
     )  # fmt: skip
 
 
@@ -198,5 +204,9 @@ def _design(full: Array) -> tuple[list[int], Status, str]:
         return [0, 1], Status.ONE_BUDGET, "one token budget: the exponent of the tokens is not determined"
     centred = full[:, 1:] - full[:, 1:].mean(0)
     if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:
-        return [0, 2], Status.COLLINEAR, "tokens grow in a fixed ratio to parameters: the two exponents cannot be told apart"
+        return (
+            [0, 2],
+            Status.COLLINEAR,
+            "tokens grow in a fixed ratio to parameters: the two exponents cannot be told apart",
+        )
     return [0, 1, 2], Status.OK, ""

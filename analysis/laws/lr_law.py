@@ -24,6 +24,14 @@ from raylr.analysis.units import format_count
 from raylr.errors import InputError
 
 PARAMETERS = ("c", "alpha", "beta")
+_FITTED = {
+    Status.OK: PARAMETERS,
+    Status.ONE_SIZE: ("c", "beta"),
+    Status.ONE_BUDGET: ("c", "alpha"),
+    Status.ONE_CELL: ("c",),
+    Status.COLLINEAR: ("c", "beta"),
+}
+"""Which parameters the cells determine, by the status of the law."""
 Matrix = tuple[tuple[float, ...], ...]
 EXTRAPOLATION_LIMIT = 10.0
 """How many times outside the fitted range of parameters, or of tokens, a prediction may lie before its status is
@@ -139,8 +147,9 @@ class LRLaw:
                 raise InputError(f"{name} must be a number from 0 on, got {getattr(self, name)!r}")
         if not self.dof > 0:
             raise InputError(f"dof must be above zero, got {self.dof!r}")
-        if not set(self.fitted) <= set(PARAMETERS) or len(set(self.fitted)) < len(self.fitted):
-            raise InputError(f"fitted must be some of {', '.join(PARAMETERS)}, got {self.fitted!r}")
+        known = _FITTED.get(self.status, ())
+        if self.fitted != known:
+            raise InputError(f"a law of status {self.status} has fitted {known!r}, got {self.fitted!r}")
         for name in ("covariance", "draws_covariance"):
             if getattr(self, name) is not None:
                 _check_covariance(getattr(self, name), len(PARAMETERS), name)
@@ -302,7 +311,7 @@ def _beyond(value: float, span: tuple[float, float] | None) -> float:
 
 
 def _check_covariance(matrix: Matrix, size: int, name: str) -> None:
-    """Raise InputError unless `matrix` is a covariance of `size` parameters: finite, symmetric, no negative variance."""
+    """Raise InputError unless `matrix` is a covariance of `size` parameters: finite and positive semidefinite."""
     if len(matrix) != size or any(len(row) != size for row in matrix):
         raise InputError(f"{name} must be {size} rows of {size} numbers")
     array = np.array(matrix, dtype=np.float64)

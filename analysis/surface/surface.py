@@ -46,8 +46,8 @@ class LossSurface:
     """First and last token count used."""
     status: Status
     """`ok`, `not_converging` (the optimum at the last tokens is known, but the first part of the runs did not predict
-    the rest, so that predictions beyond the last tokens are guesses), `edge_low`, `edge_high` (optimum at the last tokens outside the measured
-    LRs), `flat`, `too_few`, `too_short`, `not_falling` or `diverged`."""
+    the rest, so that predictions beyond the last tokens are guesses), `edge_low`, `edge_high` (the optimum at the last
+    tokens lies outside the measured LRs), `flat`, `too_few`, `too_short`, `not_falling` or `diverged`."""
     message: str
     """One sentence: why this status."""
     upper_bound: float = math.inf
@@ -282,7 +282,9 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
         posterior=_progress.posterior(points) if points.slope > 0 else None, miss=_backtest.size(missed, foreseen),
     )  # fmt: skip
     if surface.posterior is None or not surface.posterior.weight.size:
-        return replace(surface, posterior=None, status=Status.NOT_FALLING, message="the loss of the best run does not fall")
+        return replace(
+            surface, posterior=None, status=Status.NOT_FALLING, message="the loss of the best run does not fall"
+        )
     status, message = _status(surface, missed)
     return replace(surface, status=status, message=message)
 
@@ -300,10 +302,10 @@ def _status(surface: LossSurface, missed: Array) -> tuple[Status, str]:
     if not missed.size:
         return Status.NOT_CONVERGING, f"{inside}; the runs are too short to try a prediction beyond them on themselves"
     if math.sqrt(float(np.mean(missed**2))) > MISSED:
-        side = "too high" if missed.mean() < 0 else "too low"
+        wrong = "too high" if missed.mean() < 0 else "too low"
         return (
             Status.NOT_CONVERGING,
-            f"{inside}; losses predicted from the first part of the runs were {side}: beyond, a guess",
+            f"{inside}; losses predicted from the first part of the runs were {wrong}: beyond, a guess",
         )
     return Status.OK, inside
 

@@ -66,7 +66,10 @@ def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> N
     _say(console, f"[bold]Prediction[/]  {place}: [bold]LR {format_lr(prediction.lr)}[/]")
     if math.isfinite(prediction.lr_low):
         span = interval(prediction.lr_low, prediction.lr_high)
-        _say(console, f"            {prediction.level:.0%} interval {span}; optimum of the {law.conditions.objective} loss")
+        _say(
+            console,
+            f"            {prediction.level:.0%} interval {span}; optimum of the {law.conditions.objective} loss",
+        )
     if prediction.message:
         _say(console, f"            {prediction.message}")
 

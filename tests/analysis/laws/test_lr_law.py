@@ -158,7 +158,14 @@ def test_bootstrap_draws_widen_the_interval():
 
 @pytest.mark.parametrize("draws", [None, np.log(optima())[None] + np.linspace(-0.1, 0.1, 5)[:, None]])
 def test_json_goes_both_ways(draws):
-    law = fit_lr_law(N, D, optima(noise=0.05), conditions=Conditions(objective="decayed", batch_tokens=4e6), source="test", draws=draws)
+    law = fit_lr_law(
+        N,
+        D,
+        optima(noise=0.05),
+        conditions=Conditions(objective="decayed", batch_tokens=4e6),
+        source="test",
+        draws=draws,
+    )
     text = law.to_json()
     assert json.loads(text)["conditions"]["objective"] == "decayed"
     assert LRLaw.from_json(text) == law
@@ -183,7 +190,23 @@ def written() -> str:
     return fit_lr_law(N, D, optima(noise=0.05), stderr=0.05, draws=draws, conditions=conditions).to_json()
 
 
-BROKEN = [None, True, -1, 0.5, "x", "ok", [], {}, [[1.0]], "nan", "inf", int("1" + "0" * 400), math.nan, math.inf, 1e300]
+BROKEN = [
+    None,
+    True,
+    -1,
+    0.5,
+    "x",
+    "ok",
+    [],
+    {},
+    [[1.0]],
+    "nan",
+    "inf",
+    int("1" + "0" * 400),
+    math.nan,
+    math.inf,
+    1e300,
+]
 
 
 def places(value, path=()):
@@ -217,11 +240,14 @@ def test_a_changed_file_is_refused_in_one_sentence_or_is_a_law(data):
     elif isinstance(holder, list):
         holder.append(before)
     text = json.dumps(whole)
+    law, refused = None, ""
     try:
         law = LRLaw.from_json(text)
     except LawError as error:
-        assert "\n" not in str(error)
-        assert 10 < len(str(error)) < 500
+        refused = str(error)
+    if law is None:
+        assert "\n" not in refused
+        assert 10 < len(refused) < 500
         return
     # What is accepted is another law that could have been written: no structure was changed.
     assert kind == "replace" or json.loads(text) == json.loads(written())
@@ -247,8 +273,15 @@ def test_torn_and_strange_files_are_refused(change):
         LRLaw.from_json(change(written()))
 
 
-@pytest.mark.parametrize("matrix", [((1.0, 0.0), (0.0, 1.0)), ((1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-                                    ((1.0, 0.5, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), ((-1.0, 0, 0), (0, 1, 0), (0, 0, 1))])  # fmt: skip
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        ((1.0, 0.0), (0.0, 1.0)),
+        ((1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+        ((1.0, 0.5, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+        ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    ],
+)
 def test_a_covariance_is_symmetric_and_positive_semidefinite(matrix):
     with pytest.raises(InputError, match="covariance"):
         replace(fit_lr_law(N, D, optima()), covariance=matrix)

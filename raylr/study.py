@@ -106,7 +106,7 @@ class FittingStudy:
     def fit(self) -> StudyFit:
         """Fit the law to the run table as it is, and write law.json."""
         self.progress.stage("Fitting the law")
-        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, objective=self.spec.objective)
+        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
         _write(self.directory / LAW_FILE, fit.law.to_json())
         return fit
 

@@ -36,7 +36,7 @@ CORPUS, CHECKPOINTS = "corpus", "checkpoints"
 
 def spec_identity(spec: StudySpec) -> str:
     """Return the hash of everything in a spec that changes what is measured; defaults and unused keys do not count."""
-    from raylr.spec import NOT_MEASURED
+    from raylr.spec.study import NOT_MEASURED
 
     return identity_of(spec.model_dump(mode="json", exclude=set(NOT_MEASURED), exclude_defaults=True))
 

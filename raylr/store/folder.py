@@ -76,7 +76,7 @@ class StudyFolder:
     @property
     def measured(self) -> bool:
         """Whether anything was measured."""
-        return any(self.path.glob(f"{name}/*.parquet") for name in (EVALUATIONS, TRIALS))
+        return any(next(self.path.glob(f"{name}/*.parquet"), None) for name in (EVALUATIONS, TRIALS))
 
     # -- reading --
 

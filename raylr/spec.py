@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from raylr.analysis.units import format_count, parse_count
 from raylr.errors import InputError, nearest
-from raylr.evaluation.spec import EvaluationSpec
+from raylr.evaluation.spec import ScoresSpec
 from raylr.trainables.models.spec import ModelSpec, TrainSpec
 
 Tokens = Annotated[int, BeforeValidator(lambda value: round(parse_count(value)))]
@@ -148,7 +148,7 @@ class StudySpec(_Spec):
     keep_checkpoints: Literal["none", "target", "all"] = "target"
     """Which runs' last checkpoints stay once they have ended; "target": those of the check at the target."""
     resources: ResourceSpec = ResourceSpec()
-    evaluation: EvaluationSpec | None = None
+    evaluation: ScoresSpec | None = None
     """Scores of MMLU and CMMLU along training; None: none."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Where else to log every evaluation, beside the run table."""

@@ -16,8 +16,7 @@ from raylr.evaluation.evaluator import EvaluationCallback, Evaluator
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import QuestionTable
 from raylr.events import Listener
-from raylr.trainables import ModelSpec, TrainSpec, pretrain
-from raylr.trainables.data.corpus import build_corpus, python_stdlib_sources
+from raylr.trainables import ModelSpec, TrainSpec, build_corpus, pretrain, python_stdlib_sources
 
 BATCH, STEPS = 2048, 300
 LRS = {"lr1e-3": 1e-3, "lr6e-3": 6e-3}

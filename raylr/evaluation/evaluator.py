@@ -54,7 +54,7 @@ class Evaluator:
     def __init__(self, spec: ScoresSpec, folder: Path | str, *, listener: Listener | None = None) -> None:
         open_backend(spec)
         choose_subjects(spec.suites, spec.subjects, spec.data)
-        self.spec = spec.resolved()  # tasks run in other working directories
+        self.spec = spec
         self.folder = Path(folder).resolve()
         self.queue = EvaluationQueue(self.folder)
         self._listener = listener or Listener()

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raylr.analysis.scores.suites import resolve
-from raylr.analysis.units import parse_count
 from raylr.errors import SpecError, nearest
 from raylr.evaluation.backends import BACKENDS
+from raylr.spec.fields import FilePath, Section, Tokens
 
 if TYPE_CHECKING:
-    from raylr.trainables.models.spec import TrainSpec
-
-Tokens = Annotated[int, BeforeValidator(lambda value: value if value is None else round(parse_count(value)))]
+    from raylr.trainables.training.spec import TrainSpec
 
 
-class ScoresSpec(BaseModel):
+class ScoresSpec(Section):
     """Scores of MMLU and CMMLU: what is scored, with what, and along a training run also when.
 
     One object of this class goes through all layers, from the spec of a study or the command line to the backend.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Path
+    data: FilePath
     """Folder of the questions: mmlu/ and cmmlu/ as OpenCompass lays them out."""
     suites: tuple[str, ...] = ("mmlu", "cmmlu")
     """Names of suites: mmlu, cmmlu."""
@@ -46,7 +41,7 @@ class ScoresSpec(BaseModel):
     """What computes in opencompass: transformers, or LMDeploy's TurboMind (NVIDIA GPUs)."""
     allow_fallback: bool = False
     """Whether another engine may compute where TurboMind cannot run the model. Every answer records its engine."""
-    env: Path | None = None
+    env: FilePath | None = None
     """OpenCompass's environment. None: what RAYLR_EVAL_ENV names, otherwise the one of `raylr eval setup`."""
     batch_size: int = Field(default=8, ge=1)
     """Prompts in one forward pass."""
@@ -59,7 +54,7 @@ class ScoresSpec(BaseModel):
     max_out_len: int = Field(default=4, ge=1)
     """Tokens generated for an answer in mode gen."""
 
-    every: Tokens | None = Field(default=None, gt=0)
+    every: Tokens | None = None
     """Tokens between two evaluations of a run; each takes place at the nearest point at which the run measures its
     loss. None: at the end only. A run is evaluated where its decay begins, too."""
     runs: Literal["check", "all"] = "check"
@@ -118,13 +113,8 @@ class ScoresSpec(BaseModel):
             *("data", "suites", "subjects", "limit", "backend", "mode", "engine", "device", "dtype"),
             *("max_seq_len", "max_out_len"),
         }
-        fields = self.resolved().model_dump_json(include=names)
+        fields = self.model_dump_json(include=names)
         return hashlib.blake2b(fields.encode(), digest_size=8).hexdigest()
-
-    def resolved(self) -> Self:
-        """Return the spec with absolute paths, for a process in another working directory."""
-        env = None if self.env is None else self.env.expanduser().absolute()
-        return self.model_copy(update={"data": self.data.resolve(), "env": env})
 
     def task_resources(self) -> dict[str, Any]:
         """Return the options of the Ray task that makes one evaluation."""

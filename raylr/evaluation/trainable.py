@@ -36,8 +36,8 @@ def scored_pretrain(config: dict[str, Any]) -> None:
     """
     from ray import tune
 
+    from raylr.trainables import arguments, train, trial_threads
     from raylr.trainables.training import metrics
-    from raylr.trainables.training.loop import arguments, train, trial_threads
 
     spec = ScoresSpec.model_validate(config["scores"])
     open_backend(spec)

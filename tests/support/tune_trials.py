@@ -5,7 +5,7 @@ from typing import Any
 
 from tiny_runs import BATCH, MODEL, train_spec
 
-from raylr.trainables.data.corpus import Corpus
+from raylr.trainables import Corpus
 
 STEPS = 8
 

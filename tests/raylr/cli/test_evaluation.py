@@ -23,7 +23,7 @@ from raylr.analysis.scores.suites import SUITES
 from raylr.cli.app import main
 from raylr.evaluation.backends import opencompass_driver
 from raylr.evaluation.environment import Environment, set_up
-from raylr.trainables.data.corpus import build_corpus
+from raylr.trainables import build_corpus
 from raylr.trainables.export.hf import export_checkpoint
 
 DRIVER = Path(opencompass_driver.__file__).name
@@ -172,7 +172,7 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes] | None = No
     [
         ({"checkpoint": "nowhere"}, "there is no model or checkpoint in nowhere"),
         ({"suite": "mmul"}, "unknown suite 'mmul'; did you mean 'mmlu'"),
-        ({"data": "nowhere"}, "there is no data folder nowhere"),
+        ({"data": "nowhere"}, "there is no data folder "),
         ({"subjects": "anatmy"}, "no subject 'anatmy' in MMLU; nearest: anatomy"),
         ({"subjects": "anatomy,nutrition"}, "has no questions of mmlu/nutrition"),
         ({"env": "nowhere"}, "there is no environment for OpenCompass in"),
@@ -180,7 +180,7 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes] | None = No
             {"backend": "lm-eval", "engine": "turbomind"},
             "engine, allow_fallback and env are options of the backend opencompass",
         ),
-        ({"limit": "0"}, "limit: input should be greater than or equal to 1, got 0"),
+        ({"limit": "0"}, "limit: must be greater than or equal to 1, got 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(

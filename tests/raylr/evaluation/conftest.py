@@ -6,7 +6,7 @@ import pytest
 from made_questions import write_questions
 from tiny_runs import BATCH, run
 
-from raylr.trainables.data.corpus import Corpus
+from raylr.trainables import Corpus
 
 STEPS = 8
 

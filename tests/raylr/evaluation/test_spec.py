@@ -29,7 +29,7 @@ def test_points_lie_where_the_loss_is_measured() -> None:
         ({"backend": "opencomapss"}, "no backend 'opencomapss'; did you mean 'opencompass'"),
         ({"limit": 0}, "greater than or equal to 1"),
         ({"batch_size": 0}, "greater than or equal to 1"),
-        ({"gpu": 1}, "Extra inputs"),
+        ({"gpu": 1}, "gpu"),
     ],
 )
 def test_bad_specs_are_refused(fields: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tune_trials import fit, trial
 
 from raylr.evaluation.trainable import scored_pretrain
-from raylr.trainables.data.corpus import Corpus
+from raylr.trainables import Corpus
 
 
 @pytest.mark.slow

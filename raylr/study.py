@@ -313,7 +313,7 @@ class FittingStudy:
             "corpus": str(self._corpus_folder()),
             "tokens": tokens,
             "eval_at": eval_at,
-            "aside_at": aside,
+            "queue_at": aside,
             "study": str(self.directory),
         }
 
@@ -377,10 +377,10 @@ def train_trial(config: dict[str, Any]) -> None:
     from raylr.execution.tune import trial_key
     from raylr.trainables import pretrain
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
     run = {key: config[key] for key in keys if key in config}
     study, name = Path(config["study"]), trial_key(config)
-    pretrain({**run, "run_dir": str(study / "checkpoints" / name), "aside_dir": str(study / WAITING / name)})
+    pretrain({**run, "run_dir": str(study / "checkpoints" / name), "queue_dir": str(study / WAITING / name)})
 
 
 def _write(path: Path, text: str) -> None:

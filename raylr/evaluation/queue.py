@@ -5,7 +5,7 @@
       attempts/                a row for each evaluation, also for those that failed   } append-only
       evals/, evals.parquet    the scored questions (`raylr.evaluation.run`)               } Parquet
 
-The queue is the folder: whoever puts a whole checkpoint there (a run with `aside_dir`, `EvaluationStage.submit`, or a
+The queue is the folder: whoever puts a whole checkpoint there (a run with `queue_dir`, `EvaluationStage.submit`, or a
 Tune callback) has done with it, and after a kill the next stage finds what is left. An evaluation that fails is a row
 that says why; its checkpoint stays, and the next stage (the next run of a study) tries it once more.
 """
@@ -88,7 +88,7 @@ class EvaluationStage:
         return EvaluationStage, (self.spec, self.folder)
 
     def aside(self, run: str) -> Path:
-        """Return the folder into which a run puts its checkpoints (`aside_dir` of `raylr.trainables.train`)."""
+        """Return the folder into which a run puts its checkpoints (`queue_dir` of `raylr.trainables.train`)."""
         return self.folder / WAITING / run
 
     def submit(self, checkpoint: Path | str, run: str) -> Path:
@@ -319,7 +319,7 @@ def scored_pretrain(config: dict[str, Any]) -> None:
     def report(row: dict[str, Any], checkpoint: Path | None) -> None:
         told: dict[str, Any] = dict(missing)
         model = checkpoint or given.get("run_dir")  # a finished run that was started again reports without checkpoints
-        if model is not None and row[metrics.TOKENS] == given["tokens"] and not row[metrics.DIVERGED]:
+        if model is not None and row[metrics.TOKENS] == given["tokens"] and not metrics.diverged(row):
             name = tune.get_context().get_trial_id()
             attempt = evaluate_one(Path(model), name, name, folder, options)
             if attempt.ok:

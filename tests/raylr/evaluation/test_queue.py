@@ -51,7 +51,7 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """What a run of eight steps with a decay put aside after four and eight."""
     folder = tmp_path_factory.mktemp("made")
     aside = [4 * BATCH, STEPS * BATCH]
-    run(corpus.path, steps=STEPS, aside_dir=folder / "aside", aside_at=aside, schedule="wsd", decay_fraction=0.4)
+    run(corpus.path, steps=STEPS, queue_dir=folder / "aside", queue_at=aside, schedule="wsd", decay_fraction=0.4)
     yield folder / "aside"
     import deepspeed
 
@@ -143,7 +143,7 @@ def test_a_killed_evaluation_is_a_failure_with_a_reason(
 
 
 def trial(corpus: Corpus, folder: Path, stage: EvaluationStage | None, **fields: Any) -> dict[str, Any]:
-    aside = {"aside_dir": str(stage.aside("run")), "aside_at": [4 * BATCH, STEPS * BATCH]} if stage else {}
+    aside = {"queue_dir": str(stage.aside("run")), "queue_at": [4 * BATCH, STEPS * BATCH]} if stage else {}
     return {
         "lr": 1e-3,
         "model": MODEL.model_dump(),

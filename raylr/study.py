@@ -35,7 +35,7 @@ from raylr.evaluation.spec import WAITING, waiting
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.runtable import evaluations_table, trials_table
-from raylr.trainables.models.spec import ModelSpec
+from raylr.trainables.models.spec import HFSpec, ModelSpec
 
 if TYPE_CHECKING:
     from raylr.searchers import QuadraticSearch
@@ -106,7 +106,7 @@ class FittingStudy:
     def fit(self) -> StudyFit:
         """Fit the law to the run table as it is, and write law.json."""
         self.progress.stage("Fitting the law")
-        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, objective=self.spec.objective)
+        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
         _write(self.directory / LAW_FILE, fit.law.to_json())
         return fit
 
@@ -155,7 +155,7 @@ class FittingStudy:
     def ending(self) -> str | None:
         """Return what was said at the study's end, if it has ended and nothing was measured since; None otherwise."""
         path = self.directory / ENDING_FILE
-        if not path.exists() or (self.spec.evaluation and waiting(self.directory)):
+        if not path.exists() or (self.spec.scores and waiting(self.directory)):
             return None
         ending = json.loads(path.read_text())
         return str(ending["text"]) if ending["state"] == self._state() else None
@@ -240,7 +240,7 @@ class FittingStudy:
         if not replay.needs_training():
             return
         asked = self.spec.resources
-        beside = stage_callbacks(self.spec.evaluation, self.directory, self.progress.message)
+        beside = stage_callbacks(self.spec.scores, self.directory, self.progress.message)
         callbacks = [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
         self._corpus()
         self.progress.stage(stage)
@@ -267,7 +267,7 @@ class FittingStudy:
         """Evaluate the checkpoints that still wait for it, and those kept of runs that no evaluation was asked of."""
         from raylr.evaluation.queue import finish_evaluations
 
-        asked = self.spec.evaluation
+        asked = self.spec.scores
         ended = self.trials.read(columns=["trial", "role", "status"]).to_pylist()
         runs = [row["trial"] for row in ended if asked and asked.concerns(row["role"]) and row["status"] == "completed"]
         finish_evaluations(asked, self.directory, runs, self.progress.message)
@@ -302,8 +302,8 @@ class FittingStudy:
     def _corpus_folder(self) -> Path:
         return (self.spec.corpus.path or self.directory / "corpus").resolve()
 
-    def _config(self, role: str, size: str, model: ModelSpec, tokens: int) -> dict[str, Any]:
-        eval_at, scored = self.spec.eval_at(tokens), self.spec.evaluation
+    def _config(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int) -> dict[str, Any]:
+        eval_at, scored = self.spec.eval_at(tokens), self.spec.scores
         aside = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
         return {
             "role": role,

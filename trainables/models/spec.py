@@ -19,7 +19,7 @@ ParamKind = Literal["total", "active", "non_embedding"]
 class FrozenSpec(BaseModel):
     """Base of the specs: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSpec(FrozenSpec):

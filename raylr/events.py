@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from raylr.searchers import QuadraticSearch, Recommendation
+    from raylr.searchers import Recommendation
+    from raylr.searchers.tune.searcher import PolicySearch
     from raylr.spec import StudySpec
 
 
@@ -23,7 +24,7 @@ class Progress(Protocol):
     def stage(self, text: str) -> None:
         """Hear that a stage began."""
 
-    def plan(self, spec: StudySpec, search: QuadraticSearch) -> None:
+    def plan(self, spec: StudySpec, search: PolicySearch) -> None:
         """Hear what is to be done, and whom to ask for the optima as known so far."""
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:
@@ -42,7 +43,7 @@ class Silent:
     def stage(self, text: str) -> None:
         """Show nothing."""
 
-    def plan(self, spec: StudySpec, search: QuadraticSearch) -> None:
+    def plan(self, spec: StudySpec, search: PolicySearch) -> None:
         """Show nothing."""
 
     def started(self, trial: str, config: Mapping[str, Any]) -> None:
@@ -64,7 +65,7 @@ class ConsoleProgress:
         self.console = console
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._spec: StudySpec | None = None
-        self._search: QuadraticSearch | None = None
+        self._search: PolicySearch | None = None
         self._running: dict[str, dict[str, Any]] = {}
         self._tokens: dict[str, int] = {}
         self._optima: dict[str, Recommendation] = {}
@@ -87,7 +88,7 @@ class ConsoleProgress:
         """Print the stage with the time since the start."""
         self._print(f"[bold]{text}[/]")
 
-    def plan(self, spec: StudySpec, search: QuadraticSearch) -> None:
+    def plan(self, spec: StudySpec, search: PolicySearch) -> None:
         """Take what the live table is made of."""
         self._spec, self._search = spec, search
 

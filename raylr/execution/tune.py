@@ -25,7 +25,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raylr.events import Progress
-from raylr.searchers.tune.quadratic_search import DECISION, LOSS, LOSS_STDERR
+from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR
 from raylr.store.runtable import FragmentTable
 
 Config = dict[str, Any]

@@ -74,7 +74,9 @@ def later_cells(table: str, cells: list[Cell], seeds: int) -> dict[str, Any]:
             continue
         for seed in range(seeds):
             low, high = min(c.low for c in group), max(c.high for c in group)
-            search = QuadraticSearch("loss", "min", settings=[c.setting for c in group], lr_range=(low, high), seed=seed)
+            search = QuadraticSearch(
+                "loss", "min", settings=[c.setting for c in group], lr_range=(low, high), seed=seed
+            )
             by_name = {c.setting.name: c for c in group}
             for i in range(10000):
                 config = search.suggest(str(i))

@@ -68,9 +68,7 @@ def surface(curves: Curves, seed: int) -> Trace:
 
 def pausing(curves: Any, seed: int, **options: Any) -> Iterator[tuple[float, Recommendation]]:
     """A `SurfacePolicy` on replayed curves: full-length runs spent and what it recommends, whenever a run stops."""
-    policy = SurfacePolicy(
-        [Setting(tokens=curves.target)], lr_range=(curves.low, curves.high), seed=seed, **options
-    )
+    policy = SurfacePolicy([Setting(tokens=curves.target)], lr_range=(curves.low, curves.high), seed=seed, **options)
     left: dict[RunId, list[tuple[float, float]]] = {}
     seen: dict[RunId, float] = {}
     spent = 0.0

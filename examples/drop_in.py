@@ -71,7 +71,9 @@ def main() -> None:
     print(f"\n{len(rows)} trials for the tokens of {spent:.1f} full ones.")
     for setting in settings:
         got, true = search.recommend(setting), best_lr(float(setting.params or 0), BUDGET)
-        print(f"{setting.name}: lr {got.lr:.3e} in [{got.lr_low:.3e}, {got.lr_high:.3e}]; true {true:.3e}; {got.reason}")
+        print(
+            f"{setting.name}: lr {got.lr:.3e} in [{got.lr_low:.3e}, {got.lr_high:.3e}]; true {true:.3e}; {got.reason}"
+        )
     ray.shutdown()
 
 

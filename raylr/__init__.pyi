@@ -5,3 +5,5 @@ from .spec import StudySpec as StudySpec
 from .spec import load_spec as load_spec
 from .study import FittingStudy as FittingStudy
 from .study import StudyResult as StudyResult
+
+__version__: str

@@ -1,176 +1,145 @@
-"""What a study shows while it works: a live table on a terminal, a line per event in a log."""
+"""Progress of everything that takes long: one listener for studies, evaluations and the building of corpora.
+
+Code that works calls the methods of a `Listener`; a `Listener` that shows something overrides them. The base class
+itself shows nothing, so code that works never asks whether anyone listens. The command line
+uses `raylr.cli.console.ConsoleListener`.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from raylr.analysis.units import format_count, format_lr
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from raylr.searchers import Recommendation
-    from raylr.searchers.tune.searcher import PolicySearch
-    from raylr.spec import StudySpec
+from raylr.analysis.runs import RunEnd
 
 
-class Progress(Protocol):
-    """Hears what a study does."""
+@dataclass(frozen=True, kw_only=True)
+class Optimum:
+    """The optimal learning rate of a size as it is known so far."""
+
+    lr: float
+    lr_low: float
+    """Lower end of its 90 % interval; 0 if open."""
+    lr_high: float
+    """Upper end of its 90 % interval; inf if open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlanned:
+    """A study is about to search."""
+
+    grid_tokens: int
+    """Tokens of the full grid that the cost is compared with."""
+    optimum: Callable[[str], Optimum | None]
+    """Size -> its optimum as known now; None as long as there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """A run began to train, or was resumed."""
+
+    run: str
+    """Identity of the run; never shown and never parsed."""
+    role: str
+    """"search", or "check" for a run at the target."""
+    size: str
+    lr: float
+    tokens: int
+    """Training tokens of the whole run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossMeasured:
+    """A run measured its validation loss."""
+
+    run: str
+    tokens: int
+    loss: float
+    """Nats per token; NaN if the run diverged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded:
+    """A run ended or was paused. Runs whose end is in the run table already are reported too."""
+
+    run: str
+    role: str
+    size: str
+    lr: float
+    end: RunEnd
+    tokens: int
+    """Tokens trained."""
+    loss: float
+    """Validation loss last measured, nats per token."""
+    target_tokens: int
+    """Tokens of the whole run."""
+    target_loss: float | None = None
+    """Loss at `target_tokens` as predicted when the run was truncated; None if nothing was predicted."""
+    target_loss_stderr: float | None = None
+    known: bool = False
+    """Whether the run was measured before this process started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPlanned:
+    """An evaluation on MMLU or CMMLU is about to score its questions."""
+
+    questions: int
+    known: int
+    """How many of them were scored before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectScored:
+    """All questions of a subject were scored."""
+
+    subject: str
+    questions: int
+    correct: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Something that is counted went on, such as the documents of a corpus."""
+
+    what: str
+    """A noun, such as "documents" or "bytes"."""
+    done: int
+    total: int | None = None
+    """None if it is not known."""
+
+
+class Listener:
+    """Receives the events of a study, an evaluation or the building of a corpus, and shows nothing.
+
+    Override the methods of the events that are to be shown. A method must return at once and must not raise: it is
+    called between training steps. A listener that holds what cannot be pickled (a terminal) defines `__reduce__` to
+    return a plain `Listener`, because Ray Tune writes its callbacks to disk.
+    """
 
     def stage(self, text: str) -> None:
-        """Hear that a stage began."""
+        """Receive that a stage of the work began; `text` is a plain sentence without markup."""
 
-    def plan(self, spec: StudySpec, search: PolicySearch) -> None:
-        """Hear what is to be done, and whom to ask for the optima as known so far."""
+    def message(self, text: str) -> None:
+        """Receive something that the user should read, such as why an evaluation has no score."""
 
-    def started(self, trial: str, config: Mapping[str, Any]) -> None:
-        """Hear that a trial began to run."""
+    def study_planned(self, event: StudyPlanned) -> None:
+        """Receive what a study will do."""
 
-    def evaluated(self, row: Mapping[str, Any]) -> None:
-        """Hear of one evaluation, as written to the run table."""
+    def run_started(self, event: RunStarted) -> None:
+        """Receive that a run began."""
 
-    def ended(self, row: Mapping[str, Any]) -> None:
-        """Hear of a trial's end, as written to the table of trials; also of trials that were known already."""
+    def loss_measured(self, event: LossMeasured) -> None:
+        """Receive a validation loss."""
 
+    def run_ended(self, event: RunEnded) -> None:
+        """Receive the end of a run."""
 
-class Silent:
-    """Shows nothing."""
+    def evaluation_planned(self, event: EvaluationPlanned) -> None:
+        """Receive how many questions an evaluation has."""
 
-    def stage(self, text: str) -> None:
-        """Show nothing."""
+    def subject_scored(self, event: SubjectScored) -> None:
+        """Receive the score of a subject."""
 
-    def plan(self, spec: StudySpec, search: PolicySearch) -> None:
-        """Show nothing."""
-
-    def started(self, trial: str, config: Mapping[str, Any]) -> None:
-        """Show nothing."""
-
-    def evaluated(self, row: Mapping[str, Any]) -> None:
-        """Show nothing."""
-
-    def ended(self, row: Mapping[str, Any]) -> None:
-        """Show nothing."""
-
-
-class ConsoleProgress:
-    """Shows a study on a rich console; use as a context manager, so that the live table is put away at the end."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.live import Live
-
-        self.console = console
-        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
-        self._spec: StudySpec | None = None
-        self._search: PolicySearch | None = None
-        self._running: dict[str, dict[str, Any]] = {}
-        self._tokens: dict[str, int] = {}
-        self._optima: dict[str, Recommendation] = {}
-        self._start = time.monotonic()
-
-    def __reduce__(self) -> tuple[type[Silent], tuple[()]]:
-        """Stay here: Tune writes its callbacks to disk, and what is read back there shows nothing."""
-        return Silent, ()
-
-    def __enter__(self) -> ConsoleProgress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def stage(self, text: str) -> None:
-        """Print the stage with the time since the start."""
-        self._print(f"[bold]{text}[/]")
-
-    def plan(self, spec: StudySpec, search: PolicySearch) -> None:
-        """Take what the live table is made of."""
-        self._spec, self._search = spec, search
-
-    def started(self, trial: str, config: Mapping[str, Any]) -> None:
-        """Put a trial into the live table."""
-        self._running[trial] = {
-            "size": config["size"],
-            "lr": config["lr"],
-            "target": config["tokens"],
-            "loss": math.nan,
-        }
-        self._show()
-
-    def evaluated(self, row: Mapping[str, Any]) -> None:
-        """Update the live table."""
-        trial = row["trial"]
-        self._tokens[trial] = max(row["tokens"], self._tokens.get(trial, 0))
-        if trial in self._running:
-            self._running[trial] |= {"loss": row["loss"], "tokens": row["tokens"]}
-        self._show()
-
-    def ended(self, row: Mapping[str, Any]) -> None:
-        """Print a line for the trial and update the optimum of its size."""
-        self._running.pop(row["trial"], None)
-        self._tokens[row["trial"]] = row["tokens"]
-        if row["role"] == "search" and self._search is not None:
-            self._optima[row["size"]] = self._search.recommend(row["size"])
-        self._print(f"  {row['size']:<8} lr {format_lr(row['lr'])}  {_outcome(row)}{self._optimum_of(row)}")
-        self._show()
-
-    def _optimum_of(self, row: Mapping[str, Any]) -> str:
-        found = self._optima.get(row["size"]) if row["role"] == "search" else None
-        if found is None or found.lr is None or found.lr_low is None or found.lr_high is None:
-            return ""
-        return f"  [dim]→ optimum {format_lr(found.lr)} ({format_lr(found.lr_low)} to {format_lr(found.lr_high)})[/]"
-
-    def _print(self, text: str) -> None:
-        minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
-        self.console.print(f"[dim]{minutes:2d}:{seconds:02d}[/] {text}", highlight=False, soft_wrap=True)
-
-    def _show(self) -> None:
-        if self._live:
-            self._live.update(self._table())
-
-    def _table(self) -> Table:
-        from rich.table import Table
-
-        spec = self._spec
-        table = Table(title=None, caption=self._spent(), caption_justify="left", box=None, padding=(0, 2))
-        for name in ("running", "LR", "tokens", "loss"):
-            table.add_column(name, justify="left" if name == "running" else "right")
-        for run in self._running.values():
-            done = run.get("tokens", 0)
-            table.add_row(
-                run["size"],
-                format_lr(run["lr"]),
-                f"{format_count(done)} of {format_count(run['target'])}" if spec else format_count(done),
-                f"{run['loss']:.4f}" if math.isfinite(run["loss"]) else "–",
-            )
-        return table
-
-    def _spent(self) -> str:
-        spent = sum(count for trial, count in self._tokens.items() if trial.startswith("search"))
-        if self._spec is None:
-            return ""
-        grid = len(self._spec.sizes) * self._spec.lr.grid * max(self._spec.token_budgets)
-        return f"search: {format_count(spent)} tokens, {spent / grid:.0%} of the full grid's {format_count(grid)}"
-
-
-def _outcome(row: Mapping[str, Any]) -> str:
-    """Say how a trial ended."""
-    tokens = format_count(row["tokens"])
-    match row["status"]:
-        case "completed":
-            return f"loss {row['loss']:.4f} at {tokens}"
-        case "frozen":
-            return f"loss {row['loss']:.4f} at {tokens}, may go on"
-        case "truncated":
-            stderr = row["target_loss_stderr"]
-            expected = f"{row['target_loss']:.4f} ± {stderr:.4f} at {format_count(row['target_tokens'])}"
-            return f"stopped at {tokens}, expect {expected}"
-        case "diverged":
-            return f"diverged at {tokens}"
-        case status:
-            return f"{status} at {tokens}"
+    def counted(self, event: Counted) -> None:
+        """Receive how far something that is counted has come."""

@@ -88,9 +88,9 @@ def flatten(space: Any, prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in space.items() if isinstance(space, Mapping) else enumerate(space):
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and "grid_search" not in value:
-            out.update(flatten(value, f"{name}/"))
-        elif isinstance(value, list | tuple) and not all(_plain(v) for v in value):
+        if (isinstance(value, Mapping) and "grid_search" not in value) or (
+            isinstance(value, list | tuple) and not all(_plain(v) for v in value)
+        ):
             out.update(flatten(value, f"{name}/"))
         else:
             out[name] = value

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import cyclopts
 from cyclopts import Parameter
 
+from raylr.cli.console import ConsoleListener, make_console
 from raylr.cli.evaluation import app as eval_app
 from raylr.errors import EXIT_BAD_INPUT, InputError, nearest
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from raylr.analysis.laws.lr_law import LRLaw
 
 EXIT_INTERRUPTED = 130
@@ -50,17 +49,16 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
     """
     from rich.console import Console
 
-    from raylr.events import ConsoleProgress
     from raylr.quickstart import quickstart_spec
     from raylr.report.html import write_report
     from raylr.report.text import show_result
     from raylr.spec import load_spec, summary
     from raylr.study import FittingStudy
 
-    console = _console()
+    console = make_console()
     asked = load_spec(spec) if spec else quickstart_spec()
     folder = out or Path("runs") / (spec.stem if spec else asked.name)
-    with ConsoleProgress(console) as progress:
+    with ConsoleListener(console) as progress:
         study = FittingStudy(asked, folder, progress=progress)
         said = study.ending()
         if said is not None:
@@ -96,7 +94,7 @@ def fit(study: Path) -> None:
     from raylr.report.text import show_result
     from raylr.study import FittingStudy
 
-    show_result(FittingStudy.open(study).result(), None, _console())
+    show_result(FittingStudy.open(study).result(), None, make_console())
 
 
 @app.command
@@ -141,7 +139,7 @@ def predict(
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
         print(json.dumps(plain, indent=2))
     else:
-        show_prediction(fitted, prediction, _console())
+        show_prediction(fitted, prediction, make_console())
 
 
 @app.command
@@ -157,7 +155,7 @@ def report(study: Path) -> None:
     from raylr.study import FittingStudy
 
     path = write_report(FittingStudy.open(study).result())
-    _console().print(f"Report: {path}", highlight=False, soft_wrap=True)
+    make_console().print(f"Report: {path}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -187,12 +185,12 @@ def data(
         Seed of the split.
     """
     from raylr.analysis.units import format_count
-    from raylr.trainables.data.corpus import build_corpus, python_stdlib_sources
+    from raylr.trainables import build_corpus, python_stdlib_sources
 
     for file in (*files, *([tokenizer] if tokenizer else [])):
         if not file.exists():
             raise InputError(f"there is no {file}")
-    console = _console()
+    console = make_console()
     with console.status("Tokenising"):
         corpus = build_corpus(
             list(files) or python_stdlib_sources(),
@@ -238,7 +236,7 @@ def export(
         from raylr.trainables.export.hf import export_checkpoint
 
         made = export_checkpoint(path, hf, dtype=dtype, tokenizer=tokenizer)
-        _console().print(f"{made}: a Hugging Face model", highlight=False, soft_wrap=True)
+        make_console().print(f"{made}: a Hugging Face model", highlight=False, soft_wrap=True)
         return
     if optuna is None or hf is not None:
         raise InputError("give --hf DIR (a checkpoint to Hugging Face) or --optuna URL (a study's runs to Optuna)")
@@ -254,7 +252,7 @@ def export(
     spec = opened.spec
     set_verbosity(WARNING)
     names = export_runs(opened.finished_runs(), optuna, name=spec.name, lr_range=(spec.lr.low, spec.lr.high))
-    _console().print(f"{optuna}: {len(names)} studies, {', '.join(names)}", highlight=False, soft_wrap=True)
+    make_console().print(f"{optuna}: {len(names)} studies, {', '.join(names)}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -271,7 +269,7 @@ def init(path: Path = Path("study.yaml")) -> None:
     if path.exists():
         raise InputError(f"{path} exists already; name another file")
     path.write_text(QUICKSTART_YAML)
-    _console().print(f"Wrote {path}; edit it, then run `raylr search {path}`.", highlight=False)
+    make_console().print(f"Wrote {path}; edit it, then run `raylr search {path}`.", highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -316,12 +314,6 @@ def _law(name: str) -> LRLaw:
     if name not in presets.names():
         raise InputError(f"{name!r} is neither a study's folder nor a published law{nearest(name, presets.names())}")
     return presets.get(name)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
+from raylr.cli.console import ConsoleListener, make_console
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def setup(*, env: Path | None = None, engine: Literal["transformers", "turbomind
     """
     from raylr.evaluation.environment import set_up
 
-    console = _console()
+    console = make_console()
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -112,7 +113,7 @@ def evaluate(
     from raylr.evaluation.run import choose_subjects, study_of
     from raylr.evaluation.run import evaluate as run
 
-    console = _console()
+    console = make_console()
     suites, names = _names(suite), None if subjects is None else _names(subjects)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if backend == "opencompass":
@@ -125,7 +126,7 @@ def evaluate(
     folder = out or study_of(checkpoint) or Path("runs/eval")
     for line in _warnings(missing, chosen):
         console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
-    with _Shown(console) as progress:
+    with ConsoleListener(console) as progress:
         try:
             found = run(
                 checkpoint,
@@ -251,44 +252,6 @@ def _download(suites: Sequence[str], environment: Any, console: Console) -> Path
         return fetch(environment, suites, Path(work))
 
 
-class _Shown:
-    """Shows the progress of an evaluation: a bar on a terminal, a line a subject in a log."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._console, self._began = console, time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> _Shown:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def stage(self, text: str) -> None:
-        """Print a stage."""
-        self._print(text)
-        self._bar.update(self._task, description=text)
-
-    def planned(self, questions: int, known: int) -> None:
-        """Say how much there is to do."""
-        self._bar.update(self._task, total=questions, completed=known)
-        self._print(f"{questions} questions" + (f", {known} of them scored before" if known else ""))
-
-    def scored(self, subject: Subject, rows: Sequence[dict[str, Any]]) -> None:
-        """Count a subject's questions."""
-        self._bar.update(self._task, advance=len(rows), description=str(subject))
-        self._print(f"  {subject!s:<45} {sum(row['correct'] for row in rows)} of {len(rows)} right")
-
-    def _print(self, text: str) -> None:
-        clock = _clock(time.monotonic() - self._began)
-        self._console.print(f"[dim]{clock}[/] {text}", highlight=False, soft_wrap=True)
-
-
 def _names(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
 
@@ -300,10 +263,3 @@ def _clock(seconds: float) -> str:
 
 def _line(console: Console, name: str, text: str) -> None:
     console.print(f"[bold]{name:<12}[/]{text}", highlight=False, soft_wrap=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=120)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,34 +31,9 @@ from raylr.evaluation.backends import opencompass as eval_opencompass
 from raylr.evaluation.environment import Environment, find
 from raylr.evaluation.model import EvaluatedModel, open_model
 from raylr.evaluation.questions import EvaluationError, Row, RunInfo, SubjectData, present, read_subject, suite_folder
+from raylr.events import EvaluationPlanned, Listener, SubjectScored
 
 BACKENDS = ("opencompass", "lm-eval")
-
-
-class EvaluationProgress(Protocol):
-    """Hears what an evaluation does."""
-
-    def stage(self, text: str) -> None:
-        """Hear that a stage began."""
-
-    def planned(self, questions: int, known: int) -> None:
-        """Hear how many questions there are, and how many of them were scored before."""
-
-    def scored(self, subject: Subject, rows: Sequence[Row]) -> None:
-        """Hear that a subject was scored."""
-
-
-class SilentEvaluation:
-    """Shows nothing."""
-
-    def stage(self, text: str) -> None:
-        """Show nothing."""
-
-    def planned(self, questions: int, known: int) -> None:
-        """Show nothing."""
-
-    def scored(self, subject: Subject, rows: Sequence[Row]) -> None:
-        """Show nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +74,7 @@ def evaluate(
     tokens: int | None = None,
     phase: str | None = None,
     label: str | None = None,
-    progress: EvaluationProgress | None = None,
+    progress: Listener | None = None,
     **options: Any,
 ) -> Evaluation:
     """Score a model on subjects of MMLU and CMMLU.
@@ -123,7 +98,7 @@ def evaluate(
     failed; the subjects that were scored until then are kept, and the same call goes on with the others.
     """
     began = time.monotonic()
-    heard = progress or SilentEvaluation()
+    heard = progress or Listener()
     if backend not in BACKENDS:
         raise InputError(f"there is no backend {backend!r}; there are {' and '.join(BACKENDS)}")
     if not subjects:
@@ -156,7 +131,7 @@ def evaluate(
         engine, left = wanted.left(questions_table(out).read(shared), _engines(backend, options))
         total = sum(item.expected(limit) for item in questions.values())
         known = total - sum(questions[subject].expected(limit) for subject in left)
-        heard.planned(total, known)
+        heard.evaluation_planned(EvaluationPlanned(questions=total, known=known))
         info = None
         if left:
             heard.stage(f"Starting {backend}")
@@ -245,7 +220,7 @@ class _Wanted:
 
 
 def _score_left(
-    wanted: _Wanted, left: Sequence[Subject], model: Path, out: Path, heard: EvaluationProgress, given: dict[str, Any]
+    wanted: _Wanted, left: Sequence[Subject], model: Path, out: Path, heard: Listener, given: dict[str, Any]
 ) -> RunInfo:
     """Run the backend on the subjects that are left, and keep each as it comes."""
     kept = len(wanted.questions) - len(left)
@@ -256,7 +231,8 @@ def _score_left(
         with _lock(out):
             questions_table(out).append([row | wanted.shared | named for row in rows])
         kept += 1
-        heard.scored(subject, rows)
+        correct = sum(row["correct"] for row in rows)
+        heard.subject_scored(SubjectScored(subject=str(subject), questions=len(rows), correct=correct))
 
     try:
         return cast(RunInfo, _backend(wanted.shared["backend"])(model, left, on_subject=keep, **given))

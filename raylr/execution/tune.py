@@ -24,9 +24,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from raylr.events import Progress
+from raylr.analysis.runs import RunEnd
+from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR
-from raylr.store.runtable import FragmentTable
+from raylr.store.table import Table
 
 Config = dict[str, Any]
 Row = dict[str, Any]
@@ -70,7 +71,7 @@ class ReplaySearch(Searcher):
     would have heard, from Tune: every evaluation, then the last result with what the scheduler added to it.
     """
 
-    def __init__(self, inner: Searcher, evaluations: FragmentTable, trials: FragmentTable, progress: Progress) -> None:
+    def __init__(self, inner: Searcher, evaluations: Table, trials: Table, progress: Listener) -> None:
         super().__init__(metric=inner.metric, mode=inner.mode)
         self.inner, self._progress = inner, progress
         self._ended: dict[str, list[Row]] = {}
@@ -137,7 +138,7 @@ class ReplaySearch(Searcher):
                 continue
             self.inner.on_trial_result(inner_id, {**row, "config": config})
         self.inner.on_trial_complete(inner_id, result={**json.loads(known["result"]), "config": config}, error=False)
-        self._progress.ended(known)
+        self._progress.run_ended(_ended(known, known=True))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a result on."""
@@ -152,22 +153,31 @@ class ReplaySearch(Searcher):
 class TableWriter(Callback):
     """Writes every evaluation and every trial's end to the run table, the moment Tune hears of it."""
 
-    def __init__(self, evaluations: FragmentTable, trials: FragmentTable, progress: Progress) -> None:
+    def __init__(self, evaluations: Table, trials: Table, progress: Listener) -> None:
         self._evaluations, self._trials, self._progress = evaluations, trials, progress
         self.errors: list[str] = []
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell the listener."""
-        self._progress.started(trial_key(trial.config), trial.config)
+        config = trial.config
+        self._progress.run_started(
+            RunStarted(
+                run=trial_key(config),
+                role=config["role"],
+                size=config["size"],
+                lr=config["lr"],
+                tokens=config["tokens"],
+            )
+        )
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Row, **info: Any) -> None:
         """Write one evaluation."""
         config = trial.config
-        row = {name: result.get(name) for name in self._evaluations.schema.names}
+        row: Row = {name: result.get(name) for name in self._evaluations.schema.names}
         row |= {"trial": trial_key(config), "role": config["role"], "size": config["size"], "lr": config["lr"]}
         row["seed"] = config["train"]["seed"]
         self._evaluations.append([row])
-        self._progress.evaluated(row)
+        self._progress.loss_measured(LossMeasured(run=row["trial"], tokens=row["tokens"], loss=row["loss"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Write a trial's end. A trial that just ended before its end, undiverged, is an error and not written."""
@@ -202,12 +212,19 @@ class TableWriter(Callback):
             "result": json.dumps({key: value for key, value in result.items() if isinstance(value, int | float | str)}),
         }
         self._trials.append([row])
-        self._progress.ended(row)
+        self._progress.run_ended(_ended(row))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Note the error; the trial is not in the table, so the next run of the study tries it again."""
         text = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
         self.errors.append(f"{trial_key(trial.config)}: {text} (in full: {trial.local_path}/error.txt)")
+
+
+def _ended(row: Row, *, known: bool = False) -> RunEnded:
+    """Return the event of a row of the table of trials."""
+    names = ("role", "size", "lr", "tokens", "loss", "target_tokens", "target_loss", "target_loss_stderr")
+    end = RunEnd.PAUSED if row["status"] == FROZEN else RunEnd(row["status"])
+    return RunEnded(run=row["trial"], end=end, known=known, **{name: row[name] for name in names})
 
 
 def run_trials(

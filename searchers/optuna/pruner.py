@@ -20,8 +20,8 @@ class PowerLawPruner(optuna.pruners.BasePruner):
 
     Optuna's `study.best_trial` is the best of those that ran to their end, so a trial that could still be the best is
     not pruned: one whose extrapolated loss lies above the best loss so far by less than three standard errors, the
-    noise of a single report included. `keep_best=False` prunes it too, which saves steps, and `QuadraticSampler.recommend`
-    loses nothing by it.
+    noise of a single report included. `keep_best=False` prunes it too, which saves steps, and
+    `QuadraticSampler.recommend` loses nothing by it.
 
     Report the loss with the tokens (or steps) seen as its step: `trial.report(loss, tokens)`; steps may start at 0.
     `QuadraticSampler(target=...)` reads the extrapolated loss of a pruned trial; other samplers see the last reported

@@ -56,7 +56,9 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
         >>> import math
         >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
         >>> study = optuna.create_study(sampler=QuadraticSampler(stop=True))
-        >>> study.optimize(lambda t: math.log(t.suggest_float("lr", 1e-4, 1e-1, log=True) / 2e-3) ** 2 + 50, n_trials=20)
+        >>> def objective(trial):
+        ...     return 50 + math.log(trial.suggest_float("lr", 1e-4, 1e-1, log=True) / 2e-3) ** 2
+        >>> study.optimize(objective, n_trials=20)
         >>> abs(math.log(study.sampler.recommend(study).lr / 2e-3)) < 0.1
         True
     """

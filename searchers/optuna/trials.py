@@ -12,7 +12,7 @@ from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, as_float, check_range
-from raylr.searchers.policies.types import Run
+from raylr.searchers.policies.types import RunState
 
 
 def curve_of(trial: FrozenTrial, sign: float) -> Curve:
@@ -23,7 +23,7 @@ def curve_of(trial: FrozenTrial, sign: float) -> Curve:
     return curve
 
 
-def run_of(trial: FrozenTrial, lr: float, sign: float, target: float | None, objective: int) -> Run:
+def run_of(trial: FrozenTrial, lr: float, sign: float, target: float | None, objective: int) -> RunState:
     """Return a trial as a run.
 
     A failed trial counts as failed: Optuna fails trials whose value is NaN as well as those that raised.
@@ -35,7 +35,7 @@ def run_of(trial: FrozenTrial, lr: float, sign: float, target: float | None, obj
         target: Step at which the loss of a pruned trial counts.
         objective: Index of the objective.
     """
-    run = Run(math.log(lr), curve=curve_of(trial, sign))
+    run = RunState(math.log(lr), curve=curve_of(trial, sign))
     if trial.state is TrialState.COMPLETE and trial.values is not None:
         value = sign * trial.values[objective]
         run.end, run.loss = (RunEnd.COMPLETED, value) if math.isfinite(value) else (RunEnd.DIVERGED, math.nan)

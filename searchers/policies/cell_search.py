@@ -1,5 +1,5 @@
-"""Which learning rate to try next in one setting, when to stop, and what to recommend. No Ray: plain state and plain
-decisions.
+"""Which learning rate to try next in one setting, when to stop, and what to recommend. No Ray: plain state and
+plain decisions.
 
 A setting goes on in rounds. All trials of a round are chosen at once, and the next round is chosen when all of them have
 ended, from their results in the order in which they were chosen: so the sequence of a setting depends on its results
@@ -14,7 +14,7 @@ import numpy as np
 
 from raylr.analysis.optimum.posterior import Posterior, ShapePrior, posterior
 from raylr.analysis.status import Status
-from raylr.searchers.policies.types import Recommendation, Run
+from raylr.searchers.policies.types import Recommendation, RunState
 
 FIRST = 0.577
 """The first two lrs lie this many standard deviations of the prior on either side of its mean (thirds of a plain
@@ -58,7 +58,7 @@ class CellSearch:
     extend: bool
     batch: int
     jitter: float = 0.0
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunState] = field(default_factory=list)
     queue: list[float] = field(default_factory=list)
     """ln lr chosen for this round and not yet handed out."""
     given: int = 0
@@ -82,9 +82,9 @@ class CellSearch:
         """Begin with this lr."""
         self.queue.append(log_lr)
 
-    def start(self) -> Run:
+    def start(self) -> RunState:
         """Hand out the next trial (call `next` before)."""
-        run = Run(self.queue.pop(0))
+        run = RunState(self.queue.pop(0))
         self.runs.append(run)
         return run
 

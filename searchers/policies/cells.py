@@ -79,9 +79,7 @@ def covariates(settings: Sequence[Setting]) -> dict[str, Array]:
     return out
 
 
-def prior_from(
-    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: ShapePrior
-) -> ShapePrior:
+def prior_from(setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: ShapePrior) -> ShapePrior:
     """Prior of `setting` from the `known` ones: `base` where nothing is known. `settings` are all of the search."""
     if not known:
         return base

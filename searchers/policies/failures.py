@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from raylr.analysis.runs import RunEnd
-from raylr.searchers.policies.types import Run
+from raylr.searchers.policies.types import RunState
 
 SAME = 1e-6
 """Learning rates whose logarithms differ by less are the same."""
@@ -20,7 +20,7 @@ SAME = 1e-6
 class Rounds(Protocol):
     """What is needed of the search in one setting."""
 
-    runs: list[Run]
+    runs: list[RunState]
     queue: list[float]
     max_trials: int
     finished: bool
@@ -35,7 +35,7 @@ class Rounds(Protocol):
         """Add a run to this round."""
 
 
-def contradicted(run: Run, runs: Sequence[Run]) -> bool:
+def contradicted(run: RunState, runs: Sequence[RunState]) -> bool:
     """Return whether a run at the same lr or a higher one trained, so that `run` failed for another reason."""
     return any(other.log_lr >= run.log_lr - SAME and _trained(other) for other in runs)
 
@@ -58,13 +58,13 @@ def repeat_failed(search: Rounds) -> None:
             search.put(run.log_lr)
 
 
-def without_repeats(runs: Sequence[Run]) -> None:
+def without_repeats(runs: Sequence[RunState]) -> None:
     """For searches that cannot repeat runs: count failures above all that trained as divergence, in place."""
     for run in runs:
         if run.end is RunEnd.FAILED and not contradicted(run, runs):
             run.end = RunEnd.DIVERGED
 
 
-def _trained(run: Run) -> bool:
+def _trained(run: RunState) -> bool:
     stopped = run.end in (RunEnd.PAUSED, RunEnd.COMPLETED, RunEnd.TRUNCATED, RunEnd.PRUNED)
     return run.measured or (stopped and bool(run.curve.tokens))

@@ -4,11 +4,12 @@ Optuna, no state."""
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import APART, CellSearch
 from raylr.searchers.policies.failures import SAME
-from raylr.searchers.policies.types import Run
+from raylr.searchers.policies.types import RunState
 
 MOST_UNKNOWN = 64
 """Most workers whose learning rates are worked out because they have not been written down yet."""
@@ -27,7 +28,7 @@ def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0) -> float | i
         An allowed value of the domain.
     """
     for _ in range(min(unknown, MOST_UNKNOWN)):
-        search.runs.append(Run(math.log(_next(search, domain))))
+        search.runs.append(RunState(math.log(_next(search, domain))))
     return _next(search, domain)
 
 
@@ -43,7 +44,7 @@ def _next(search: CellSearch, domain: LRDomain) -> float | int:
     # More workers than the model has places for: halve the widest gap between all lrs tried.
     low, high = math.log(domain.low), math.log(domain.high)
     taken = sorted({low, high, *(x for r in search.runs if low < (x := r.log_lr) < high)})
-    width, left = max((b - a, -a) for a, b in zip(taken, taken[1:], strict=False))
+    width, left = max((b - a, -a) for a, b in pairwise(taken))
     return domain.within(-left + width / 2)
 
 

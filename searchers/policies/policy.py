@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError
 from raylr.searchers._config import number
-from raylr.searchers.policies.types import Decision, Recommendation, Run, RunId, Suggestion
+from raylr.searchers.policies.types import Decision, Recommendation, RunId, RunState, Suggestion
 
 
 class Policy(Protocol):
@@ -50,7 +50,7 @@ class Policy(Protocol):
 class SettingSearch(Protocol):
     """The search in one setting (`CellSearch`, `SurfaceCell`): rounds of runs, planned when all before have stopped."""
 
-    runs: list[Run]
+    runs: list[RunState]
     queue: list[float]
     given: int
     planned: int
@@ -69,7 +69,7 @@ class SettingSearch(Protocol):
     def put(self, log_lr: float) -> None:
         """Add a run to this round."""
 
-    def start(self) -> Run:
+    def start(self) -> RunState:
         """Begin the next run."""
 
     def known(self) -> bool:

@@ -21,7 +21,7 @@ from raylr.searchers.policies.failures import SAME, repeat_failed
 from raylr.searchers.policies.history import History
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count
 from raylr.searchers.policies.priors import prior_for
-from raylr.searchers.policies.types import Decision, Recommendation, Run, RunId, Suggestion
+from raylr.searchers.policies.types import Decision, Recommendation, RunId, RunState, Suggestion
 
 
 class SettingsPolicy(ABC):
@@ -214,7 +214,7 @@ class SettingsPolicy(ABC):
         low, high = min(found.lr_low or lr, lr), max(found.lr_high or lr, lr)
         return replace(found, lr=lr, lr_low=low, lr_high=high)
 
-    def run(self, run: RunId) -> Run:
+    def run(self, run: RunId) -> RunState:
         """Return what is known of a run."""
         return self._searches[run.setting].runs[run.number]
 
@@ -342,7 +342,7 @@ class SettingsPolicy(ABC):
             if self._seed != 0:
                 jitter = float(np.random.default_rng([self._seed, index]).uniform(-0.3, 0.3))
             prior = prior_from(setting, known, self._settings, self._base[index])
-            search = self._searches[setting.name] = self._new_search(setting, prior, jitter)
+            self._searches[setting.name] = self._new_search(setting, prior, jitter)
             for point in self._points:
                 if point.setting == setting.name and point.loss is not None:
                     self._add(point)
@@ -355,7 +355,7 @@ class SettingsPolicy(ABC):
 
     def _add(self, point: Point) -> None:
         search = self._searches[str(point.setting)]
-        run = Run(math.log(point.lr))
+        run = RunState(math.log(point.lr))
         good = point.loss is not None and abs(point.loss) < HUGE
         run.end, run.loss = (RunEnd.COMPLETED, float(point.loss or 0.0)) if good else (RunEnd.DIVERGED, math.nan)
         search.runs.append(run)

@@ -22,7 +22,7 @@ from raylr.analysis.runs import RunEnd
 from raylr.analysis.status import Status
 from raylr.analysis.surface.foresight import expected_variance
 from raylr.searchers.policies.cell_search import APART, EXTEND_MOST, EXTEND_STEP, LEVEL, readable
-from raylr.searchers.policies.types import Decision, Recommendation, Run
+from raylr.searchers.policies.types import Decision, Recommendation, RunState
 
 FIRST_RUNS = 4
 """Lrs of the first round: three determine a parabola, one more lets the surface see its own misfit."""
@@ -83,7 +83,7 @@ class SurfaceCell:
     max_trials: int
     extend: bool
     jitter: float = 0.0
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunState] = field(default_factory=list)
     queue: list[float] = field(default_factory=list)
     """ln lr of new runs of this round that were not handed out yet."""
     rung: int = 0
@@ -118,9 +118,9 @@ class SurfaceCell:
         """Begin with this lr."""
         self.queue.append(log_lr)
 
-    def start(self) -> Run:
+    def start(self) -> RunState:
         """Begin the next new run."""
-        run = Run(self.queue.pop(0), rung=self.rung)
+        run = RunState(self.queue.pop(0), rung=self.rung)
         self.runs.append(run)
         return run
 

@@ -15,7 +15,7 @@ from raylr.analysis.curves.curve import Curve
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.analysis.status import Status
 
-__all__ = ["Decision", "Recommendation", "Run", "RunEnd", "RunId", "Setting", "Status", "Suggestion"]
+__all__ = ["Decision", "Recommendation", "RunEnd", "RunId", "RunState", "Setting", "Status", "Suggestion"]
 
 Decision: TypeAlias = RunEnd | None
 """What a policy decides after a report: None lets the run continue, `PAUSED` ends its segment, and `COMPLETED`,
@@ -79,9 +79,7 @@ class Recommendation:
     """Ended runs behind it."""
 
     @classmethod
-    def nothing(
-        cls, status: Status, reason: str, trials: int = 0, *, lr_high: float | None = None
-    ) -> Recommendation:
+    def nothing(cls, status: Status, reason: str, trials: int = 0, *, lr_high: float | None = None) -> Recommendation:
         """Return the recommendation of a search that cannot name an lr yet."""
         return cls(None, None, lr_high, None, None, status, reason, trials)
 
@@ -91,8 +89,8 @@ class Recommendation:
 
 
 @dataclass
-class Run:
-    """One run of a search, in the order of suggestion.
+class RunState:
+    """What a search knows of one of its runs.
 
     Args:
         log_lr: ln of the learning rate.

@@ -77,7 +77,9 @@ class PowerLawScheduler(TrialScheduler):
     ) -> None:
         super().__init__()
         if mode is not None and mode not in ("min", "max"):
-            raise InputError(f'mode must be "min" or "max", not {mode!r}; a SurfaceSearch needs no mode to pause trials')
+            raise InputError(
+                f'mode must be "min" or "max", not {mode!r}; a SurfaceSearch needs no mode to pause trials'
+            )
         if not isinstance(target, str) and not (number(target) and target > 0):
             raise InputError(f"target must be a positive number or a key of the config, not {target!r}")
         self.rule = StoppingRule(min_fraction=min_fraction, tolerance=tolerance)

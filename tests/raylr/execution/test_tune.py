@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.search import Searcher
 
-from raylr.events import Silent
+from raylr.events import Listener
 from raylr.execution.tune import FixedSearch, ReplaySearch, TableWriter, trial_key
 from raylr.store.runtable import evaluations_table, trials_table
 
@@ -41,7 +41,7 @@ def tables(tmp_path):
 
 def test_what_was_measured_is_answered_from_the_tables(tables):
     inner = Recorder([config(0.1), config(0.2)])
-    search = ReplaySearch(inner, *tables, Silent())
+    search = ReplaySearch(inner, *tables, Listener())
     assert search.suggest("t1") == config(0.2)
     assert inner.heard == [("00000", 10, 3.0), ("00000", 20, 2.0), ("00000", "end", 2.0, False)]
     search.on_trial_result("t1", {"tokens": 10, "loss": 4.0})
@@ -60,7 +60,7 @@ def test_parts_of_a_run_are_known_one_by_one(tmp_path):
     assert len(trials) == 2
     parts = [config(0.1) | {"stop_at": stop} for stop in (5, 10, 15, 20)]
     inner = Recorder(parts)
-    assert ReplaySearch(inner, evaluations, trials, Silent()).suggest("t1") == parts[3]  # all but the last are known
+    assert ReplaySearch(inner, evaluations, trials, Listener()).suggest("t1") == parts[3]  # all but the last are known
     assert inner.heard == [
         ("00000", 5, 4.5), ("00000", 10, 4.0), ("00000", "end", 4.0, False),
         ("00001", 5, 4.5), ("00001", 10, 4.0), ("00001", "end", 4.0, False),
@@ -72,16 +72,16 @@ def test_a_run_that_diverged_on_its_way_has_no_later_part(tmp_path):
     evaluations, trials = evaluations_table(tmp_path), trials_table(tmp_path)
     row = {"trial": trial_key(config(0.1)), "role": "search", "size": "S", "lr": 0.1, "target_tokens": 20}
     trials.append([row | {"tokens": 10, "status": "diverged", "result": json.dumps({"loss": math.nan, "tokens": 10})}])
-    search = ReplaySearch(Recorder([config(0.1) | {"stop_at": 15}]), evaluations, trials, Silent())
+    search = ReplaySearch(Recorder([config(0.1) | {"stop_at": 15}]), evaluations, trials, Listener())
     assert not search.needs_training()
 
 
 def test_a_finished_search_needs_no_training(tables):
-    assert not ReplaySearch(Recorder([config(0.1)]), *tables, Silent()).needs_training()
+    assert not ReplaySearch(Recorder([config(0.1)]), *tables, Listener()).needs_training()
 
 
 def test_looking_ahead_loses_no_suggestion(tables):
-    search = ReplaySearch(Recorder([config(0.1), config(0.2), config(0.3)]), *tables, Silent())
+    search = ReplaySearch(Recorder([config(0.1), config(0.2), config(0.3)]), *tables, Listener())
     assert search.needs_training()
     assert search.needs_training()
     assert [search.suggest(f"t{i}") for i in range(3)] == [config(0.2), config(0.3), Searcher.FINISHED]
@@ -94,7 +94,7 @@ def test_a_trial_is_named_by_what_it_measures():
 
 
 def test_tunes_own_snapshot_is_not_a_way_to_resume(tables, tmp_path):
-    search = ReplaySearch(Recorder([]), *tables, Silent())
+    search = ReplaySearch(Recorder([]), *tables, Listener())
     search.save(str(tmp_path / "snapshot"))
     with pytest.raises(RuntimeError, match="raylr search"):
         search.restore(str(tmp_path / "snapshot"))
@@ -102,7 +102,7 @@ def test_tunes_own_snapshot_is_not_a_way_to_resume(tables, tmp_path):
 
 @pytest.fixture
 def writer(tmp_path):
-    return TableWriter(evaluations_table(tmp_path), trials_table(tmp_path), Silent())
+    return TableWriter(evaluations_table(tmp_path), trials_table(tmp_path), Listener())
 
 
 def trial(**last_result):

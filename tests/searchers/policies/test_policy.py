@@ -186,7 +186,8 @@ def test_policies_need_neither_ray_nor_optuna():
         "import sys\n"
         "for name in ('ray', 'optuna', 'torch', 'pandas', 'pyarrow'):\n    sys.modules[name] = None\n"
         "from raylr.searchers import Point, QuadraticPolicy, RunEnd, Setting, StoppingRule, SurfacePolicy\n"
-        "for policy in (QuadraticPolicy(lr_range=(1e-4, 1e-1)), SurfacePolicy([Setting(tokens=1e6)], lr_range=(1e-4, 1))):\n"
+        "final, curves = QuadraticPolicy(lr_range=(1e-4, 1)), SurfacePolicy([Setting(tokens=1e6)], lr_range=(1e-4, 1))\n"
+        "for policy in (final, curves):\n"
         "    policy.tell(policy.ask().run, RunEnd.COMPLETED, 2.0)\n"
         "    policy.recommend()\n"
     )

@@ -16,7 +16,7 @@ def loss(config):
 
 
 def run(slots, seed, *, inner=None, settings=None, bad=()):
-    """All configs of a search whose trials end in random order, by setting and lr; trials in `bad` end with that value."""
+    """All configs of a search whose trials end in random order, by setting and lr; values in `bad` end some trials."""
     search = QuadraticSearch(
         settings=settings, batch=2, max_trials=8, tolerance=1e-12, inner=inner, settings_at_once=2, seed=3
     )

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_count, format_lr
 from raylr.errors import InputError, TrainingError
-from raylr.evaluation.spec import WAITING
+from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.spec import StudySpec
 from raylr.store.files import inside, remove_inside
-from raylr.store.folder import CORPUS, StudyFolder
+from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
 from raylr.store.runs import RunStore, run_end
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Stages:
 
     def evaluate(self) -> None:
         """Score the checkpoints that wait for it, and the kept ones of completed runs that have no score."""
-        from raylr.evaluation.queue import finish_evaluations
+        from raylr.evaluation.evaluator import finish_evaluations
 
         scores = self.spec.scores
         if scores is None:
@@ -113,7 +113,7 @@ class Stages:
         ]
         for run in runs:
             inside(self.folder.checkpoints, run)
-        finish_evaluations(scores, self.folder.path, runs, self.listener.message)
+        finish_evaluations(scores, self.folder.path, runs, self.listener)
 
     # -- training --
 
@@ -139,10 +139,10 @@ class Stages:
         self._drop_checkpoints()
 
     def _callbacks(self) -> list[Any]:
-        from raylr.evaluation.queue import stage_callbacks
+        from raylr.evaluation.evaluator import evaluation_callbacks
         from raylr.execution.trackers import tracker_callbacks
 
-        beside = stage_callbacks(self.spec.scores, self.folder.path, self.listener.message)
+        beside = evaluation_callbacks(self.spec.scores, self.folder.path, self.listener)
         return [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
 
     def _tune(self, callbacks: list[Any]) -> Executor:
@@ -174,7 +174,7 @@ class Stages:
             "corpus": str(self._corpus_path()),
             "tokens": tokens,
             "eval_at": eval_at,
-            "aside_at": queued,
+            "queue_at": queued,
         }
         if stop_at is not None:
             config["stop_at"] = stop_at
@@ -285,11 +285,11 @@ def train_trial(config: dict[str, Any]) -> None:
     """
     from raylr.trainables import pretrain
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
     arguments = {key: config[key] for key in keys if key in config}
     study = Path(config["study"])
-    run_dir, queue = inside(study / "checkpoints", config["run"]), inside(study / WAITING, config["run"])
-    pretrain({**arguments, "run_dir": str(run_dir), "aside_dir": str(queue)})
+    run_dir, queue = inside(study / CHECKPOINTS, config["run"]), EvaluationQueue(study).folder_of(config["run"])
+    pretrain({**arguments, "run_dir": str(run_dir), "queue_dir": str(queue)})
 
 
 def _optimum(policy: Any, size: str) -> Optimum | None:

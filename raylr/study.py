@@ -19,7 +19,7 @@ from raylr.analysis.laws.lr_law import LRPrediction
 from raylr.analysis.runs import RunEnd, identity_of
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError
-from raylr.evaluation.spec import waiting
+from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
 from raylr.spec import StudySpec
 from raylr.stages import Stages
@@ -135,7 +135,7 @@ class FittingStudy:
             DamagedError: If a file of the tables is damaged.
         """
         path = self.directory / ENDING_FILE
-        if not path.exists() or (self.spec.scores and waiting(self.directory)):
+        if not path.exists() or (self.spec.scores and EvaluationQueue(self.directory).waiting()):
             return None
         try:
             ending = read_json(path)
@@ -198,7 +198,7 @@ class FittingStudy:
                 final, stderr = (float(value) for value in surfaces[row["size"]].loss(row["lr"], max(budgets)))
             shown = {"status": end.value, "target_loss_stderr": stderr}
             runs.append(
-                FinishedRun(cell=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
+                FinishedRun(setting=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
             )
         return runs
 

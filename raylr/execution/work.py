@@ -211,8 +211,7 @@ def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     row: Row = dict(values)
     if "lr" in row:
         row["current_lr"] = row.pop("lr")
-    ended = str(row.get("run_end") or "")
-    row["diverged"] = bool(row.get("diverged")) or ended == RunEnd.DIVERGED or not math.isfinite(row["loss"])
+    row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
     return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
 
 

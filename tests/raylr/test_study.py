@@ -95,7 +95,7 @@ def finished(whole, tmp_path):
 
 def test_a_study_ends_with_a_law_a_prediction_and_its_check(whole):
     study, result = whole
-    assert {cell.size for cell in result.fit.optima} == {"S", "M"}
+    assert {optimum.setting.name for optimum in result.fit.optima} == {"S", "M"}
     assert result.prediction.params == result.spec.target_model().params("total")
     assert [run.lr / result.prediction.lr for run in result.check.runs] == pytest.approx([0.333, 1, 3], rel=1e-4)
     assert 0 < result.cost.token_share < 1

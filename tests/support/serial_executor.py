@@ -29,7 +29,7 @@ def report_of(job: Job, tokens: int) -> dict[str, Any]:
         "params": params,
         "params_active": params // 2,
         "flops": 6.0 * params * tokens,
-        "diverged": diverged,
+        "run_end": "diverged" if diverged else None,
         "made_up": tokens / 7,
     }
 
@@ -66,6 +66,6 @@ class SerialExecutor:
                     break
                 self.trained.append((job.run.name, tokens))
                 report = report_of(job, tokens)
-                if work.report(job, report) is not None or report["diverged"]:
+                if work.report(job, report) is not None or report["run_end"]:
                     break
             work.end(job, error=error, seconds=1.0)

@@ -1,8 +1,8 @@
 """The stages of a study: search, check, evaluate. Each starts from the tables and trains only what is not in them.
 
-    search ──▶ fit ──▶ check at the target ──▶ evaluate
-       │                  │
-       └── Work ◀─────────┘   asks a policy, answers from the tables, hands the rest to an executor
+search ──▶ fit ──▶ check at the target ──▶ evaluate
+   │                  │
+   └── Work ◀─────────┘   asks a policy, answers from the tables, hands the rest to an executor
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ class Stages:
         if scores is None:
             return
         rows = self.folder.trials.read(columns=["trial", "role", "end"]).to_pylist()
-        runs = [
-            row["trial"] for row in rows if scores.concerns(row["role"]) and run_end(row) is RunEnd.COMPLETED
-        ]
+        runs = [row["trial"] for row in rows if scores.concerns(row["role"]) and run_end(row) is RunEnd.COMPLETED]
         for run in runs:
             inside(self.folder.checkpoints, run)
         finish_evaluations(scores, self.folder.path, runs, self.listener)

@@ -75,10 +75,9 @@ class TuneExecutor:
             )
             try:
                 tuner.fit()
-            except Exception:
-                if jobs.failure is not None:  # Tune wraps what is raised under it in an error of its own
-                    raise jobs.failure from None
-                raise
+            finally:
+                if jobs.failure is not None:  # Tune logs some of what is raised under it, and wraps the rest
+                    raise jobs.failure
 
 
 class _Jobs:
@@ -88,11 +87,12 @@ class _Jobs:
     def __init__(self, work: Work | None = None) -> None:
         self._work = work
         self.of: dict[str, Job] = {}
+        self.errors: dict[str, str] = {}
         self.failure: Exception | None = None
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Keep an exception of the block."""
+        """Keep an exception of the block; everything ends then."""
         try:
             yield
         except Exception as error:
@@ -118,6 +118,8 @@ class _JobSearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Config | str | None:
+        if self._jobs.failure is not None:
+            return str(Searcher.FINISHED)
         with self._jobs.noted():
             job = self._jobs.work.next()
             if job is None:
@@ -126,7 +128,9 @@ class _JobSearcher(Searcher):
             return dict(job.config)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        pass  # the scheduler has passed it on
+        if error:  # the last of its failures; other ends are passed on by the scheduler
+            with self._jobs.noted():
+                self._jobs.work.end(self._jobs.of[trial_id], error=self._jobs.errors.get(trial_id, "unknown error"))
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).write_text("the state of this search is the study's run table\n")
@@ -141,11 +145,15 @@ class _ReportScheduler(FIFOScheduler):
         self._jobs = jobs
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if self._jobs.failure is not None:
+            return str(self.STOP)
         with self._jobs.noted():
             decision = self._jobs.work.report(self._jobs.of[trial.trial_id], reported(result))
         return str(self.CONTINUE if decision is None else self.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        if self._jobs.failure is not None:
+            return
         seconds = (trial.last_result or {}).get("time_total_s")
         with self._jobs.noted():
             self._jobs.work.end(self._jobs.of[trial.trial_id], seconds=seconds)
@@ -153,8 +161,7 @@ class _ReportScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         text = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
-        with self._jobs.noted():
-            self._jobs.work.end(self._jobs.of[trial.trial_id], error=f"{text}{where}")
+        self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it once more
 
 
 class _Events(Callback):

@@ -8,7 +8,6 @@ trained twice.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -161,7 +160,6 @@ class Work:
                 "target_loss": loss,
                 "target_loss_stderr": stderr,
                 "seconds": seconds,
-                "result": json.dumps({name: value for name, value in last.items() if value is not None}),
                 "config": job.run.config,
             }
         )
@@ -215,9 +213,7 @@ def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
 
 
-def _end_of(
-    job: Job, last: Mapping[str, Any] | None, decision: RunEnd | None, error: str | None
-) -> tuple[RunEnd, str]:
+def _end_of(job: Job, last: Mapping[str, Any] | None, decision: RunEnd | None, error: str | None) -> tuple[RunEnd, str]:
     """Return how a job ended, and what went wrong ("" if nothing did)."""
     if last and last["diverged"]:
         return RunEnd.DIVERGED, ""

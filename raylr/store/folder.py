@@ -1,14 +1,14 @@
 """`StudyFolder`: the folder of one study: whose it is, its files, its lock.
 
-    spec.yaml       what the study is to do
-    study.json      version of the format, identity of the spec, fingerprint of the corpus that the runs were trained on
-    corpus/         the tokenised text, if the spec does not name another folder
-    evaluations/    the run table: one row per evaluation      } append-only Parquet fragments with checksums that
-    trials/         one row per end of a segment of a run      } carry the identity of the spec
-    checkpoints/    of runs that have not ended, and of those that the spec keeps
-    law.json        the law
-    ending.json     what was printed at the end, so that a finished study answers at once
-    report.html     the report, figures/ beside it
+spec.yaml       what the study is to do
+study.json      version of the format, identity of the spec, fingerprint of the corpus that the runs were trained on
+corpus/         the tokenised text, if the spec does not name another folder
+evaluations/    the run table: one row per evaluation      } append-only Parquet fragments with checksums that
+trials/         one row per end of a segment of a run      } carry the identity of the spec
+checkpoints/    of runs that have not ended, and of those that the spec keeps
+law.json        the law
+ending.json     what was printed at the end, so that a finished study answers at once
+report.html     the report, figures/ beside it
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ class StudyFolder:
             self._write_about(fingerprint)
         elif known != fingerprint:
             raise StudyError(
-                f"the corpus of the study in {self.path} has changed since its first runs were trained; put the old one "
-                "back, or start a study in another folder"
+                f"the corpus of the study in {self.path} has changed since its first runs were trained; put it back, "
+                "or start a study in another folder"
             )
 
     def _claim(self) -> None:

@@ -123,4 +123,6 @@ def run_end(row: Mapping[str, Any]) -> RunEnd:
     try:
         return RunEnd(row["end"])
     except ValueError:
-        raise DamagedError(f"the table of trials has the end {row['end']!r} for {row['trial']}, which is none") from None
+        raise DamagedError(
+            f"the table of trials has the end {row['end']!r} for {row['trial']}, which is none"
+        ) from None

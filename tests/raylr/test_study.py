@@ -19,8 +19,8 @@ from raylr.cli.app import main
 from raylr.errors import DamagedError, InputError, StorageError, StudyError, StudyLockedError, TrainingError
 from raylr.report.html import write_report
 from raylr.spec import StudySpec
-from raylr.store.check import check_study, set_aside
 from raylr.stages import Stages
+from raylr.store.check import check_study, set_aside
 from raylr.study import FittingStudy
 
 SPEC = """
@@ -95,7 +95,7 @@ def finished(whole, tmp_path):
 
 def test_a_study_ends_with_a_law_a_prediction_and_its_check(whole):
     study, result = whole
-    assert {optimum.setting.name for optimum in result.fit.optima} == {"S", "M"}
+    assert set(result.fit.surfaces) == {"S", "M"}
     assert result.prediction.params == result.spec.target_model().params("total")
     assert [run.lr / result.prediction.lr for run in result.check.runs] == pytest.approx([0.333, 1, 3], rel=1e-4)
     assert 0 < result.cost.token_share < 1
@@ -215,7 +215,7 @@ def test_runs_are_paused_and_resumed(texts, tmp_path):
     budget = max(study.spec.token_budgets)
     for run in study.finished_runs():
         if run.attributes["status"] == RunEnd.PAUSED:
-            assert run.final == pytest.approx(float(result.fit.surfaces[run.cell].loss(run.lr, budget)[0]))
+            assert run.final == pytest.approx(float(result.fit.surfaces[run.setting].loss(run.lr, budget)[0]))
 
 
 def test_a_run_that_failed_is_trained_again(texts, tmp_path):
@@ -382,7 +382,7 @@ def test_the_corpus_may_not_change_on_the_way(texts, tmp_path):
     shutil.rmtree(tmp_path / "corpus")
     (tmp_path / "more.py").write_text("x = 1\n" * 1000)
     build_corpus([texts, tmp_path / "more.py"], tmp_path / "corpus", vocab_size=300)
-    with pytest.raises(StudyError, match="corpus of the study .* has changed"):
+    with pytest.raises(StudyError, match=r"corpus of the study .* has changed"):
         study_of(spec, tmp_path / "study").run()
 
 

@@ -25,7 +25,7 @@ LRS = {"lr1e-3": 1e-3, "lr6e-3": 6e-3}
 def train(config: dict) -> None:
     """Train one of the two, with checkpoints put into the evaluation queue."""
     name = next(name for name, lr in LRS.items() if lr == config["lr"])
-    pretrain(config | {"run_dir": f"{config['run_dir']}/{name}", "aside_dir": f"{config['aside_dir']}/{name}"})
+    pretrain(config | {"run_dir": f"{config['run_dir']}/{name}", "queue_dir": f"{config['queue_dir']}/{name}"})
 
 
 class Printed(Listener):
@@ -53,8 +53,8 @@ def main(questions: Path, out: Path) -> None:
         "tokens": eval_at[-1],
         "eval_at": eval_at,
         "run_dir": str((out / "runs").resolve()),
-        "aside_dir": str(evaluator.queue.folder),
-        "aside_at": spec.points(run, eval_at[-1], eval_at),
+        "queue_dir": str(evaluator.queue.folder),
+        "queue_at": spec.points(run, eval_at[-1], eval_at),
     }
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     tuner = tune.Tuner(

@@ -304,7 +304,7 @@ class FittingStudy:
 
     def _config(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int) -> dict[str, Any]:
         eval_at, scored = self.spec.eval_at(tokens), self.spec.scores
-        aside = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
+        queued = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
         return {
             "role": role,
             "size": size,
@@ -313,7 +313,7 @@ class FittingStudy:
             "corpus": str(self._corpus_folder()),
             "tokens": tokens,
             "eval_at": eval_at,
-            "aside_at": aside,
+            "queue_at": queued,
             "study": str(self.directory),
         }
 
@@ -377,11 +377,11 @@ def train_trial(config: dict[str, Any]) -> None:
     from raylr.execution.tune import trial_key
     from raylr.trainables import pretrain
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
     run = {key: config[key] for key in keys if key in config}
     study, name = Path(config["study"]), trial_key(config)
     pretrain(
-        {**run, "run_dir": str(study / "checkpoints" / name), "aside_dir": str(EvaluationQueue(study).folder_of(name))}
+        {**run, "run_dir": str(study / "checkpoints" / name), "queue_dir": str(EvaluationQueue(study).folder_of(name))}
     )
 
 

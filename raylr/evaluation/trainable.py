@@ -52,7 +52,7 @@ def scored_pretrain(config: dict[str, Any]) -> None:
     def report(row: dict[str, Any], checkpoint: Path | None) -> None:
         scores: dict[str, Any] = dict(missing)
         model = checkpoint or given.get("run_dir")  # a finished run that was started again reports without checkpoints
-        if model is not None and row[metrics.TOKENS] == given["tokens"] and not row[metrics.DIVERGED]:
+        if model is not None and row[metrics.TOKENS] == given["tokens"] and not metrics.diverged(row):
             name = tune.get_context().get_trial_id()
             attempt = evaluate_one(Path(model), spec, folder, name, name)
             if attempt.scored:

@@ -35,7 +35,7 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """What a run of eight steps with a decay put into an evaluation queue after four and eight."""
     folder = tmp_path_factory.mktemp("made")
     points = [4 * BATCH, STEPS * BATCH]
-    run(corpus.path, steps=STEPS, aside_dir=folder / "queue", aside_at=points, schedule="wsd", decay_fraction=0.4)
+    run(corpus.path, steps=STEPS, queue_dir=folder / "queue", queue_at=points, schedule="wsd", decay_fraction=0.4)
     yield folder / "queue"
     import deepspeed
 

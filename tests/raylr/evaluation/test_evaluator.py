@@ -108,7 +108,7 @@ def test_a_killed_evaluation_is_a_failure_with_a_reason(
 
 def queued(evaluator: Evaluator) -> dict[str, Any]:
     """Config keys of a trial that writes its checkpoints into the queue."""
-    return {"aside_dir": str(evaluator.queue.folder_of("run")), "aside_at": [4 * BATCH, STEPS * BATCH]}
+    return {"queue_dir": str(evaluator.queue.folder_of("run")), "queue_at": [4 * BATCH, STEPS * BATCH]}
 
 
 @pytest.mark.slow

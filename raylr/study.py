@@ -35,7 +35,7 @@ from raylr.evaluation.spec import WAITING, waiting
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.runtable import evaluations_table, trials_table
-from raylr.trainables.models.spec import ModelSpec
+from raylr.trainables.models.spec import HFSpec, ModelSpec
 
 if TYPE_CHECKING:
     from raylr.searchers import QuadraticSearch
@@ -106,7 +106,7 @@ class FittingStudy:
     def fit(self) -> StudyFit:
         """Fit the law to the run table as it is, and write law.json."""
         self.progress.stage("Fitting the law")
-        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions)
+        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
         _write(self.directory / LAW_FILE, fit.law.to_json())
         return fit
 
@@ -155,7 +155,7 @@ class FittingStudy:
     def ending(self) -> str | None:
         """Return what was said at the study's end, if it has ended and nothing was measured since; None otherwise."""
         path = self.directory / ENDING_FILE
-        if not path.exists() or (self.spec.evaluation and waiting(self.directory)):
+        if not path.exists() or (self.spec.scores and waiting(self.directory)):
             return None
         ending = json.loads(path.read_text())
         return str(ending["text"]) if ending["state"] == self._state() else None
@@ -234,13 +234,13 @@ class FittingStudy:
         from raylr.evaluation.queue import stage_callbacks
         from raylr.execution.trackers import tracker_callbacks
         from raylr.execution.tune import ReplaySearch, TableWriter, ray_session, run_trials
-        from raylr.trainables.training.loop import trial_resources
+        from raylr.trainables import trial_resources
 
         replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
         if not replay.needs_training():
             return
         asked = self.spec.resources
-        beside = stage_callbacks(self.spec.evaluation, self.directory, self.progress.message)
+        beside = stage_callbacks(self.spec.scores, self.directory, self.progress.message)
         callbacks = [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
         self._corpus()
         self.progress.stage(stage)
@@ -267,14 +267,14 @@ class FittingStudy:
         """Evaluate the checkpoints that still wait for it, and those kept of runs that no evaluation was asked of."""
         from raylr.evaluation.queue import finish_evaluations
 
-        asked = self.spec.evaluation
+        asked = self.spec.scores
         ended = self.trials.read(columns=["trial", "role", "status"]).to_pylist()
         runs = [row["trial"] for row in ended if asked and asked.concerns(row["role"]) and row["status"] == "completed"]
         finish_evaluations(asked, self.directory, runs, self.progress.message)
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
-        from raylr.trainables.data.corpus import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
 
         wanted = self.spec.corpus
         folder = self._corpus_folder()
@@ -302,8 +302,8 @@ class FittingStudy:
     def _corpus_folder(self) -> Path:
         return (self.spec.corpus.path or self.directory / "corpus").resolve()
 
-    def _config(self, role: str, size: str, model: ModelSpec, tokens: int) -> dict[str, Any]:
-        eval_at, scored = self.spec.eval_at(tokens), self.spec.evaluation
+    def _config(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int) -> dict[str, Any]:
+        eval_at, scored = self.spec.eval_at(tokens), self.spec.scores
         aside = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
         return {
             "role": role,
@@ -375,7 +375,7 @@ def train_trial(config: dict[str, Any]) -> None:
     """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder, and
     those that wait for an evaluation."""
     from raylr.execution.tune import trial_key
-    from raylr.trainables.training.loop import pretrain
+    from raylr.trainables import pretrain
 
     keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
     run = {key: config[key] for key in keys if key in config}

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 
 from raylr.analysis._checks import one_of
 from raylr.analysis.scores.suites import CHANCE, LETTERS, SUITES
-from raylr.store.runtable import FragmentTable
+from raylr.store.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ _FOLDER = ("run", "checkpoint", "backend", "mode", "model_hash")
 
 
 class QuestionTable:
-    """The scored questions of a study, or of any folder: a `FragmentTable` for each evaluation, in `<folder>/evals`."""
+    """The scored questions of a study, or of any folder: a `Table` for each evaluation, in `<folder>/evals`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder) / EVALS
@@ -101,7 +101,7 @@ class QuestionTable:
         parts: dict[Path, list[Mapping[str, Any]]] = {}
         for row in rows:
             parts.setdefault(self._part(row), []).append(row)
-        return sum(FragmentTable(path, QUESTION_SCHEMA, QUESTION_KEY).append(part) for path, part in parts.items())
+        return sum(Table(path, QUESTION_SCHEMA, QUESTION_KEY).append(part) for path, part in parts.items())
 
     def read(self, evaluation: Mapping[str, Any] | None = None) -> pa.Table:
         """Read all questions, or those of the evaluations with this run, checkpoint, backend, mode and model_hash.
@@ -109,7 +109,7 @@ class QuestionTable:
         Raises ValueError naming a fragment that cannot be read.
         """
         folders = sorted(self.folder.glob("*/")) if evaluation is None else [self._part(evaluation)]
-        tables = [FragmentTable(path, QUESTION_SCHEMA, QUESTION_KEY).read() for path in folders if path.is_dir()]
+        tables = [Table(path, QUESTION_SCHEMA, QUESTION_KEY).read() for path in folders if path.is_dir()]
         return pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables], promote_options="permissive")
 
     def _part(self, row: Mapping[str, Any]) -> Path:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from raylr.analysis._checks import one_of
 from raylr.analysis.scores.scores import EVALUATION, SCORES, Scores, summarise_all
 from raylr.analysis.scores.suites import SUITES
-from raylr.store.runtable import FragmentTable
+from raylr.store.table import Table
 
 QUANTITIES = ("accuracy", "log_prob")
 """What can be drawn over tokens: share of right answers, and mean log-probability of the right answer."""
@@ -53,9 +53,9 @@ ATTEMPT_SCHEMA = pa.schema(
 ATTEMPT_KEY = ("run", "checkpoint", "asked", "attempt")
 
 
-def attempts_table(folder: Path) -> FragmentTable:
+def attempts_table(folder: Path) -> Table:
     """Open the table of evaluations, successful or not, of the study in `folder`."""
-    return FragmentTable(Path(folder) / ATTEMPTS, ATTEMPT_SCHEMA, ATTEMPT_KEY)
+    return Table(Path(folder) / ATTEMPTS, ATTEMPT_SCHEMA, ATTEMPT_KEY)
 
 
 def failures(folder: Path) -> dict[str, str]:

@@ -185,7 +185,7 @@ def data(
         Seed of the split.
     """
     from raylr.analysis.units import format_count
-    from raylr.trainables.data.corpus import build_corpus, python_stdlib_sources
+    from raylr.trainables import build_corpus, python_stdlib_sources
 
     for file in (*files, *([tokenizer] if tokenizer else [])):
         if not file.exists():

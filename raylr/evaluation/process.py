@@ -20,6 +20,9 @@ from raylr.evaluation.questions import EvaluationError
 
 _DROPPED = ("RAY_", "DATASET_SOURCE")
 """Environment variables (by prefix) that would change where a program takes its data from, or what it connects to."""
+_SAFE_PATH = "-P"
+"""Python's option that keeps the driver's own folder out of `sys.path` (`-I` includes it): `backends/lm_eval.py` would
+be imported in place of the package lm_eval."""
 
 
 def log_file(work: Path, program: str) -> Path:
@@ -49,7 +52,7 @@ def driver_events(
     with os.fdopen(read, encoding="utf-8") as stream, log.open("ab") as sink:
         try:
             process = subprocess.Popen(
-                [str(python), *(["-I"] if isolated else []), str(driver), str(path.resolve()), str(write)],
+                [str(python), "-I" if isolated else _SAFE_PATH, str(driver), str(path.resolve()), str(write)],
                 cwd=work,
                 env=_variables(Path(work), isolated),
                 stdin=subprocess.PIPE,

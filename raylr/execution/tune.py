@@ -27,7 +27,7 @@ from ray.tune.search import Searcher
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.searchers.tune.quadratic_search import DECISION, LOSS, LOSS_STDERR
-from raylr.store.runtable import FragmentTable
+from raylr.store.table import Table
 
 Config = dict[str, Any]
 Row = dict[str, Any]
@@ -71,7 +71,7 @@ class ReplaySearch(Searcher):
     would have heard, from Tune: every evaluation, then the last result with what the scheduler added to it.
     """
 
-    def __init__(self, inner: Searcher, evaluations: FragmentTable, trials: FragmentTable, progress: Listener) -> None:
+    def __init__(self, inner: Searcher, evaluations: Table, trials: Table, progress: Listener) -> None:
         super().__init__(metric=inner.metric, mode=inner.mode)
         self.inner, self._progress = inner, progress
         self._ended: dict[str, list[Row]] = {}
@@ -153,7 +153,7 @@ class ReplaySearch(Searcher):
 class TableWriter(Callback):
     """Writes every evaluation and every trial's end to the run table, the moment Tune hears of it."""
 
-    def __init__(self, evaluations: FragmentTable, trials: FragmentTable, progress: Listener) -> None:
+    def __init__(self, evaluations: Table, trials: Table, progress: Listener) -> None:
         self._evaluations, self._trials, self._progress = evaluations, trials, progress
         self.errors: list[str] = []
 

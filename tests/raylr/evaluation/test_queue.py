@@ -23,8 +23,7 @@ from raylr.evaluation.queue import (
     scored_pretrain,
 )
 from raylr.evaluation.spec import EvaluationSpec
-from raylr.trainables.data.corpus import Corpus, build_corpus
-from raylr.trainables.training import loop as pretrain
+from raylr.trainables import Corpus, build_corpus, pretrain
 from raylr.trainables.training import metrics
 
 STEPS = 8
@@ -295,7 +294,7 @@ sizes:
   M: {hidden_size: 16, expert_size: 16}
 train: {seq_len: 32, batch_tokens: 512, warmup_tokens: 2048, validation_tokens: 1024, repeat_data: true}
 budgets: [8k]
-evaluations: 8
+validations: 8
 lr: {low: 3e-3, high: 2e-1}
 search: {max_trials: 3, extend: false}
 target: {name: XL, model: {hidden_size: 24, expert_size: 24}, tokens: 12288, check: [1, 3]}
@@ -315,7 +314,7 @@ def test_a_study_evaluates_its_check_runs(
 
     fields = yaml.safe_load(STUDY) | {"corpus": {"path": str(corpus.path)}}
     evaluation = {"data": str(questions), "suites": ["mmlu"], "every": 8192, "cpus": 0, "in_flight": 2}
-    asked = StudySpec.model_validate(fields | {"evaluation": evaluation})
+    asked = StudySpec.model_validate(fields | {"scores": evaluation})
     told: list[str] = []
     monkeypatch.setattr("raylr.events.Listener.message", lambda _, text: told.append(text))
     study = FittingStudy(asked, tmp_path / "study")
@@ -323,7 +322,7 @@ def test_a_study_evaluates_its_check_runs(
     runs = {row["trial"] for row in study.trials.read().to_pylist() if row["role"] == "check"}
     scores = summarise_all(questions_table(study.directory).read())
     assert {one.run for one in scores} == runs
-    expected = asked.evaluation.points(asked.train, 12288, asked.eval_at(12288)) if asked.evaluation else []
+    expected = asked.scores.points(asked.train, 12288, asked.eval_at(12288)) if asked.scores else []
     assert sorted(one.tokens or 0 for one in scores) == sorted(expected * 2)
     assert len(expected) == 2
     joined = join_scores(study.evaluations.read(), questions_table(study.directory).read())
@@ -336,7 +335,7 @@ def test_a_study_evaluates_its_check_runs(
     # asked for more later: the kept last checkpoints of the check are scored, nothing is trained
     study.end("the end")
     assert study.ending() == "the end"
-    more = StudySpec.model_validate(fields | {"evaluation": evaluation | {"suites": ["cmmlu"]}})
+    more = StudySpec.model_validate(fields | {"scores": evaluation | {"suites": ["cmmlu"]}})
     again = FittingStudy(more, tmp_path / "study")
     assert again.ending() is None
     trials = again.trials.read().num_rows

@@ -31,11 +31,14 @@ VARIABLE = "RAYLR_EVAL_ENV"
 """Environment variable with the folder of the environment to use."""
 
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
-    "transformers": ("opencompass==0.5.4", "torch==2.13.0", "transformers==4.57.6", "pyarrow==25.0.1"),
-    "turbomind": ("opencompass==0.5.4", "torch==2.12.1", "lmdeploy==0.18.0", "transformers==4.57.6", "pyarrow==25.0.1"),
+    "transformers": ("opencompass==0.5.4", "torch==2.13.0", "transformers==5.23.0", "pyarrow==25.0.1"),
+    "turbomind": (
+        *("opencompass==0.5.4", "torch==2.12.1", "lmdeploy==0.18.0", "pyarrow==25.0.1"),
+        *("transformers==4.57.6", "tokenizers==0.22.2", "huggingface_hub==0.36.2"),
+    ),
 }
 """Engine -> what is installed for it. opencompass 0.5.4 breaks with pyarrow 26 without saying so; lmdeploy 0.18 needs
-torch <= 2.12.1."""
+torch <= 2.12.1. transformers 5 reads the models of version 4 and its own; version 4 misreads those of version 5."""
 
 PYTHONS = ((3, 11), (3, 12))
 """Python versions for which everything pinned has wheels; 3.12 was not run."""

@@ -81,7 +81,7 @@ class Evaluator:
             source, target = self.queue.place(checkpoint, run)
             if name_of(target) not in self._scored:
                 self.queue.add(source, run)
-        except (RaylrError, ValueError, OSError) as error:
+        except (RaylrError, OSError) as error:
             return self.refuse(run, f"{run}/{Path(checkpoint).name}", str(error))
         return None
 

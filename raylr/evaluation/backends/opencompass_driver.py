@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,8 @@ def register_strict_model() -> None:
 
     class StrictBaseModel(base):
         def _load_tokenizer(self, path: str, kwargs: dict[str, Any], pad_token_id: int | None = None) -> None:
-            super()._load_tokenizer(path, kwargs, pad_token_id)
+            # OpenCompass's default is to run Python code that a model's folder brings
+            super()._load_tokenizer(path, kwargs | {"trust_remote_code": False}, pad_token_id)
             self.tokenizer.model_input_names = ["input_ids", "attention_mask"]  # generation refuses token types
             if not hasattr(self.tokenizer, "batch_encode_plus"):
                 self.tokenizer.batch_encode_plus = self.tokenizer.__call__
@@ -119,7 +120,12 @@ def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
     torch = importlib.import_module("torch")
     placed = {} if device == "cpu" else {"device_map": device}
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        path, output_loading_info=True, torch_dtype=getattr(torch, dtype), **placed
+        path,
+        output_loading_info=True,
+        torch_dtype=getattr(torch, dtype),
+        weights_only=True,  # a pickle's code is not run
+        trust_remote_code=False,
+        **placed,
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
@@ -135,12 +141,36 @@ def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
     return model
 
 
+def check_folder(path: str, engine: str) -> None:
+    """Check that the programs here read a model's folder as it is meant, and run no code that it brings.
+
+    transformers 4 reads the RoPE base of a model that version 5 saved as 10,000, without a message, and does not know
+    its tokenizer. LMDeploy runs Python code that a folder brings, with no option against it.
+
+    Raises ValueError.
+    """
+    fields: dict[str, Any] = {}
+    for name in ("config.json", "tokenizer_config.json"):
+        file = Path(path) / name
+        fields[name] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    here = version("transformers")
+    newer = (
+        "rope_parameters" in fields["config.json"] and "rope_theta" not in fields["config.json"],
+        fields["tokenizer_config.json"].get("tokenizer_class") == "TokenizersBackend",
+    )
+    if int(here.partition(".")[0]) < 5 and any(newer):
+        raise ValueError(f"{path} was saved by transformers 5, and this environment has {here}, which misreads it")
+    if engine != "transformers" and any("auto_map" in found for found in fields.values()):
+        raise ValueError(f"{path} brings Python code of its own (auto_map), which LMDeploy would run")
+
+
 def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
     """Load the model; return it, its configuration and the engine that computes.
 
     LMDeploy takes another engine than TurboMind without a word where TurboMind cannot run the model. That, and
     transformers where LMDeploy cannot be used at all, is an error unless the request allows it.
     """
+    check_folder(request["model"], request["engine"])
     build = importlib.import_module("opencompass.utils").build_model_from_cfg
     register_strict_model()
     config = as_config({"models": [model_config(request)]}, request)["models"][0]

@@ -76,7 +76,7 @@ def test_half_a_hugging_face_folder_is_refused(folder: Path, name: str, text: st
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no model or checkpoint in .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"no model or checkpoint in .*nowhere"):
         open_model(tmp_path / "nowhere", tmp_path / "work")
-    with pytest.raises(ValueError, match="holds no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="holds no whole checkpoint"):
         open_model(tmp_path, tmp_path / "work")

@@ -27,7 +27,7 @@ def test_what_was_added_may_vanish(tmp_path: Path) -> None:
     shutil.rmtree(made)
     assert queue.waiting() == [queued]
     assert json.loads((queued / "state.json").read_text())["step"] == 4
-    with pytest.raises(ValueError, match="there is no checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
         queue.add(made, "trial")
     queue.remove(queued)
     queue.remove(queued)

@@ -185,6 +185,7 @@ def test_another_engine_runs_only_if_that_is_allowed(
     monkeypatch.setitem(sys.modules, "opencompass.utils", types.SimpleNamespace(build_model_from_cfg=build))
     monkeypatch.setattr(opencompass_driver, "register_strict_model", lambda: None)
     monkeypatch.setattr(opencompass_driver, "as_config", lambda fields, request: fields)
+    monkeypatch.setattr(opencompass_driver, "check_folder", lambda path, engine: None)
     request = REQUEST | {"allow_fallback": allowed}
     if " " in outcome:
         with pytest.raises((RuntimeError, ImportError), match=outcome):
@@ -198,6 +199,48 @@ def test_another_engine_runs_only_if_that_is_allowed(
 def engines(**fields: Any) -> tuple[str, ...]:
     spec = ScoresSpec(data=Path("questions"), backend="opencompass", **fields)
     return OpenCompass(spec=spec, environment=Environment(folder=Path("nowhere"), versions={})).engines
+
+
+MADE_BY_4 = {
+    "config.json": {"rope_theta": 1e6},
+    "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
+}
+MADE_BY_5 = {"config.json": {"rope_parameters": {}}, "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}
+MADE_BY_BOTH = {"config.json": {"rope_parameters": {}, "rope_theta": 1e6}}
+WITH_CODE = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization.Own", None]}}}
+
+
+@pytest.mark.parametrize(
+    ("files", "here", "engine", "message"),
+    [
+        (MADE_BY_4, "4.57.6", "transformers", None),
+        (MADE_BY_4, "5.23.0", "transformers", None),
+        (MADE_BY_5, "5.23.0", "transformers", None),
+        (MADE_BY_BOTH, "4.57.6", "turbomind", None),
+        (MADE_BY_5, "4.57.6", "transformers", "was saved by transformers 5, and this environment has 4.57.6"),
+        ({"config.json": MADE_BY_5["config.json"]}, "4.57.6", "turbomind", "was saved by transformers 5"),
+        ({"tokenizer_config.json": MADE_BY_5["tokenizer_config.json"]}, "4.57.6", "transformers", "by transformers 5"),
+        (WITH_CODE, "4.57.6", "turbomind", "brings Python code of its own"),
+        (WITH_CODE, "5.23.0", "transformers", None),
+        ({}, "4.57.6", "transformers", None),
+    ],
+)
+def test_folders_that_would_be_misread_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    files: dict[str, Any],
+    here: str,
+    engine: str,
+    message: str | None,
+) -> None:
+    monkeypatch.setattr(opencompass_driver, "version", lambda name: here)
+    for name, fields in files.items():
+        (tmp_path / name).write_text(json.dumps(fields))
+    if message is None:
+        opencompass_driver.check_folder(str(tmp_path), engine)
+    else:
+        with pytest.raises(ValueError, match=message):
+            opencompass_driver.check_folder(str(tmp_path), engine)
 
 
 def test_the_names_of_engines() -> None:
@@ -304,8 +347,11 @@ def likelihood(network: Any, tokenizer: Any, text: str) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_generated_answers(model: Path, environment: Environment, data: Path, tmp_path: Path) -> None:
-    """Of a portion that does not begin with the first question."""
-    found, info = scored(model, environment, data, tmp_path, mode="gen", start=2, stop=5, max_out_len=2)
+    """Of a portion that does not begin with the first question, and by a model as transformers 5 saves it."""
+    saved = shutil.copytree(model, tmp_path / "model")
+    as_transformers_5_saves_it(saved)
+    (tmp_path / "work").mkdir()
+    found, info = scored(saved, environment, data, tmp_path / "work", mode="gen", start=2, stop=5, max_out_len=2)
     for subject, rows in found.items():
         assert [(row.index, row.gold) for row in rows] == [
             (index, question.gold) for index, question in enumerate(read_subject(data, subject).test) if 2 <= index < 5
@@ -314,6 +360,23 @@ def test_generated_answers(model: Path, environment: Environment, data: Path, tm
         assert all(row.scores is None for row in rows)
         assert rows[0].prompt == f"{opencompass_driver.CONFIGS[subject.suite, 'gen']} opencompass 0.5.4"
     assert info.questions == 6
+
+
+def as_transformers_5_saves_it(folder: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    AutoConfig.from_pretrained(folder).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    assert "rope_theta" not in json.loads((folder / "config.json").read_text())
+    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "TokenizersBackend"
+
+
+def run_code_of_its_own(folder: Path) -> None:
+    """Bring a tokenizer in Python, as folders from elsewhere can; importing it leaves a file behind."""
+    (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nOwn = None\n")
+    fields = json.loads((folder / "tokenizer_config.json").read_text())
+    auto_map = {"AutoTokenizer": ["own.Own", "own.Own"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields | {"tokenizer_class": "Own", "auto_map": auto_map}))
 
 
 def lose_a_weight(folder: Path) -> None:
@@ -341,6 +404,7 @@ def shrink_the_vocabulary(folder: Path) -> None:
     ("damage", "message"),
     [
         (lose_a_weight, r"failed loading the model: .* 1 weights .* are missing, as model\.norm\.weight"),
+        (run_code_of_its_own, r"failed loading the model: .*contains custom code"),
         (shrink_the_vocabulary, r"failed loading the model: .*the tokenizer .* has \d+ tokens .* vocabulary 300"),
     ],
 )
@@ -353,6 +417,7 @@ def test_a_model_that_does_not_fit_is_refused(
     with pytest.raises(EvaluationError, match=message):
         scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], stop=1)
     assert "Traceback" in (tmp_path / "work" / "opencompass.log").read_text()
+    assert not (tmp_path / "model" / "ran").exists()
 
 
 @pytest.mark.slow

@@ -38,8 +38,8 @@ from raylr.store.runtable import evaluations_table, trials_table
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 
 if TYPE_CHECKING:
-    from raylr.searchers import QuadraticSearch
     from raylr.searchers.optuna import FinishedRun
+    from raylr.searchers.tune.searcher import PolicySearch
 
 SPEC_FILE = "spec.yaml"
 LAW_FILE = "law.json"
@@ -148,7 +148,7 @@ class FittingStudy:
                 final, stderr = (float(value) for value in surfaces[row["size"]].loss(row["lr"], max(budgets)))
             shown = {"status": row["status"], "target_loss_stderr": stderr}
             runs.append(
-                FinishedRun(cell=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
+                FinishedRun(setting=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
             )
         return runs
 
@@ -187,19 +187,24 @@ class FittingStudy:
                 "look at the data"
             )
 
-    def _searcher(self) -> QuadraticSearch:
-        """The searcher that the spec asks for, with a cell for each size at the largest budget."""
-        from raylr.searchers import Cell, QuadraticSearch, SegmentSearch
+    def _searcher(self) -> PolicySearch:
+        """The searcher that the spec asks for, with a setting for each size at the largest budget."""
+        from raylr.searchers import QuadraticSearch, SegmentSearch, Setting
 
         budget, asked = max(self.spec.token_budgets), self.spec.search
-        cells = [
-            Cell(name, self._config("search", name, model, budget), params=model.params("total"), tokens=budget)
+        settings = [
+            Setting(
+                name=name,
+                config=self._config("search", name, model, budget),
+                params=model.params("total"),
+                tokens=budget,
+            )
             for name, model in self.spec.models().items()
         ]
         options: dict[str, Any] = {
             "metric": "loss",
             "mode": "min",
-            "cells": cells,
+            "settings": settings,
             "lr_range": (self.spec.lr.low, self.spec.lr.high),
             "tolerance": asked.tolerance,
             "max_trials": asked.max_trials,
@@ -364,7 +369,7 @@ class FittingStudy:
                 shutil.rmtree(self.directory / "checkpoints" / row["trial"], ignore_errors=True)
 
 
-def _optimum(search: QuadraticSearch, size: str) -> Optimum | None:
+def _optimum(search: PolicySearch, size: str) -> Optimum | None:
     found = search.recommend(size)
     if found.lr is None or found.lr_low is None or found.lr_high is None:
         return None

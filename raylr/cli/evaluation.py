@@ -110,6 +110,7 @@ def evaluate(
     from raylr.evaluation.questions import choose_subjects
     from raylr.evaluation.run import evaluate as run
     from raylr.evaluation.run import study_of
+    from raylr.store.files import write_atomic
 
     console = make_console()
     suites, names = _names(suite), None if subjects is None else _names(subjects)
@@ -142,7 +143,7 @@ def evaluate(
     for line in _warnings(missing, chosen):
         say(console, line, style="bold yellow")
     if json_file:
-        json_file.write_text(json.dumps(record(found), indent=1))
+        write_atomic(json_file, json.dumps(record(found), indent=1))
         say(console, str(json_file), heading="JSON")
 
 

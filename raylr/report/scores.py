@@ -1,4 +1,4 @@
-"""What a report says of scores: a section for each backend that scored checkpoints of the study."""
+"""The scores in a report: a section for each backend that scored checkpoints of the study."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def score_sections(study: Path, evaluations: pa.Table) -> list[ScoreSection]:
         study: its folder.
         evaluations: its run table.
 
-    Raises ValueError as `raylr.analysis.scores.scores.summarise_all` for questions that cannot be.
+    Raises:
+        DataError: As `raylr.analysis.scores.scores.summarise_all`.
     """
     if not (study / EVALS).is_dir():
         return []

@@ -54,11 +54,15 @@ _PREFIX_HF = "network."
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that `path` means: a checkpoint's own folder, or the latest whole one below (a run's folder, a Ray
-    Tune trial's).
+    """Find a checkpoint.
 
-    Raises CheckpointError if there is none, if the folder holds several runs, and if a checkpoint that was named is
-    damaged.
+    Args:
+        path: A checkpoint's own folder, or a folder above it (a run's, a Ray Tune trial's): the latest whole one is
+            taken.
+
+    Raises:
+        CheckpointError: If there is none, if the folder holds several runs, and if a checkpoint that was named is
+            damaged.
     """
     root = Path(path)
     if not root.is_dir():
@@ -175,14 +179,21 @@ def export_checkpoint(
 
 
 def _system_error(error: SafetensorError, target: Path) -> Exception:
-    """What the system said, which safetensors hides in a text: such as "… (os error 28)" for a full disk."""
+    """Return the system's error, which safetensors hides in a text such as "… (os error 28)" for a full disk."""
     found = re.search(r"os error (\d+)", str(error))
     return OSError(int(found[1]), os.strerror(int(found[1])), str(target)) if found else error
 
 
 def position(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Where in its run a checkpoint is, from its `state.json`: step, tokens, phase ("stable" or "decay"; None where no
-    such phases are), validation loss (nats; None if it was not measured there), peak LR, length of the sequences."""
+    """Return where in its run a checkpoint is.
+
+    Args:
+        state: Its `state.json`.
+
+    Returns:
+        `step`, `tokens`, `phase` ("stable" or "decay"; None where there are no such phases), `loss` (validation, nats
+        per token; None if it was not measured there), `lr` (peak) and `seq_len`.
+    """
     step, run = int(state["step"]), state.get("run")
     rows = [row for row in state["history"] if row[metrics.STEP] == step and not metrics.diverged(row)]
     where = {"step": step, "loss": rows[-1][metrics.LOSS] if rows else None}
@@ -226,7 +237,7 @@ def check_expressible(spec: ModelSpec) -> None:
 
 
 def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None) -> dict[str, Any]:
-    """config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
+    """Return the config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
     return both_spellings(
         {
             "architectures": ["Qwen3MoeForCausalLM"],
@@ -267,7 +278,7 @@ def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_i
 
 
 def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json with the keys that transformers 5 renamed under both names."""
+    """Return a config.json with the keys that transformers 5 renamed under both names."""
     out = dict(config)
     experts = out.get("num_experts", out.get("num_local_experts"))
     if experts is not None:

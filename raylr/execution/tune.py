@@ -26,7 +26,7 @@ from ray.tune.search import Searcher
 
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
-from raylr.searchers.tune.quadratic_search import DECISION, LOSS, LOSS_STDERR
+from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR
 from raylr.store.table import Table
 
 Config = dict[str, Any]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from raylr.analysis.figures import scores as score_figures
-from raylr.analysis.scores.scores import EVALS, Scores, questions_table, summarise_all
+from raylr.analysis.scores.scores import Scores, summarise_all
 from raylr.analysis.scores.suites import SUITES
-from raylr.analysis.scores.table import at_chance, calibrated, failures, fit_scores, join_scores, labels_of
+from raylr.analysis.scores.table import at_chance, calibrated, fit_scores, join_scores, labels_of
 from raylr.analysis.units import format_count
+from raylr.evaluation.tables import EVALS, QuestionTable, failures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def score_sections(study: Path, evaluations: pa.Table) -> list[ScoreSection]:
     """
     if not (study / EVALS).is_dir():
         return []
-    questions = calibrated(questions_table(study).read())
+    questions = calibrated(QuestionTable(study).read())
     found: dict[str, list[Scores]] = {}
     for scores in summarise_all(questions) if questions.num_rows else ():
         if scores.tokens is not None:
@@ -62,8 +63,8 @@ def _section(
     }
     labels = labels_of(evaluations)
     remarks = [
-        f"{SUITES[suite].title} is at chance in every evaluation: its accuracies tell no run from another. The "
-        "log-probability of the right answer has no threshold to pass."
+        f"{SUITES[suite].title} is at chance in every evaluation: its accuracies cannot rank runs. Use the "
+        "log-probability of the right answer, which moves earlier."
         for suite, chance in at_chance(scores).items()
         if chance
     ]
@@ -71,7 +72,7 @@ def _section(
     captions = {
         f"scores-{backend}": "Figures 3, 4 and 11 of the paper for this study: bars are ±1 standard error of the "
         "questions, the dashed line is what a guess scores; a decay phase is shaded, its points are triangles. "
-        "Log-probabilities are without each letter's own appeal (`raylr.analysis.scores.table.calibrated`)."
+        "Log-probabilities are calibrated: the answer bias is removed (`raylr.analysis.scores.table.calibrated`)."
     }
     clash = _several(scores)
     joined = None if clash else join_scores(evaluations, questions, backend=backend)
@@ -80,7 +81,7 @@ def _section(
     for suite in suites if joined is not None else ():
         fit = fit_scores(joined, suite)
         remarks.append(f"{SUITES[suite].title} over the loss: {fit.message}.")
-        if fit.status != "undetermined":
+        if fit.has_line:
             name = f"scores-{backend}-{suite}-over-loss"
             pictures[name] = score_figures.score_over_loss(joined, suite, fit, labels=labels)
             captions[name] = "Every scored checkpoint, with the line through them and its ±1 standard error."

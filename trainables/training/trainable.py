@@ -20,11 +20,12 @@ A trial that does not end in time fails, and Tune 2.60 does not notify the searc
 class Trainable(Protocol):
     """What can be searched: any function trainable of Ray Tune that keeps this contract. `pretrain` is one.
 
-    Its config holds `lr` (the peak LR) and `tokens` (the training tokens of the whole run), and may hold `eval_at` (token
-    counts at which the loss is wanted, the last is `tokens`), `stop_at` (one of them, at which this trial is to stop) and
-    further keys of its own. It reports rows, at least `loss` and `tokens`, under the names of
-    `raylr.trainables.training.metrics`; a row may have further columns, which the run table keeps. A loss that is NaN or
-    infinite, or a row with `run_end` = `diverged`, says that the LR is too high. An exception says nothing about the LR.
+    Its config holds `lr` (the peak LR) and `tokens` (training tokens of the whole run). It may hold `eval_at` (token
+    counts at which the loss is wanted, the last is `tokens`), `stop_at` (one of them, at which this trial is to stop),
+    and further keys of its own. The trainable reports rows with at least `loss` and `tokens`, under the names of
+    `raylr.trainables.training.metrics`; a row may have further columns, which the run table keeps. A loss that is NaN
+    or infinite, or a row with `run_end` = `diverged`, says that the LR is too high. An exception says nothing about
+    the LR.
     """
 
     def __call__(self, config: dict[str, Any]) -> None:

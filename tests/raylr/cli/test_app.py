@@ -46,6 +46,7 @@ def test_predict_says_what_it_does_not_know(capsys):
         (["export", "no-such-study"], "give --hf DIR"),
         (["export", "x", "--hf", "y", "--optuna", "sqlite:///z"], "give --hf DIR"),
         (["export", "x", "--optuna", "sqlite:///z", "--dtype", "bf16"], "go with --hf"),
+        (["export", "x", "--optuna", "sqlite:///z", "--trust-checkpoint"], "go with --hf"),
         (["export", "no-such-checkpoint", "--hf", "model"], "there is no checkpoint at no-such-checkpoint"),
         (["export", "no-such-study", "--optuna", "sqlite:///z"], "no-such-study holds no study"),
         (["predict", "zhou2026", "--params", "1"], "--tokens"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from raylr.cli.console import ConsoleListener, make_console
+from raylr.cli.console import ConsoleListener, make_console, say
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,15 +38,10 @@ def setup(*, env: Path | None = None, engine: Literal["transformers", "turbomind
     """
     from raylr.evaluation.environment import set_up
 
-    console = make_console()
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"[dim]{_clock(time.monotonic() - began)}[/] {text}", highlight=False, soft_wrap=True)
-
-    made = set_up(env, engine=engine, say=say)
-    shown = ", ".join(f"{name} {made.versions[name]}" for name in ("opencompass", "torch", "transformers"))
-    say(f"{made.folder}: Python {made.versions['python']}, {shown}")
+    with ConsoleListener(make_console()) as listener:
+        made = set_up(env, engine=engine, say=listener.message)
+        shown = ", ".join(f"{name} {made.versions[name]}" for name in ("opencompass", "torch", "transformers"))
+        listener.message(f"{made.folder}: Python {made.versions['python']}, {shown}")
 
 
 @app.default
@@ -112,6 +106,7 @@ def evaluate(
     from raylr.evaluation.environment import find
     from raylr.evaluation.run import choose_subjects, study_of
     from raylr.evaluation.run import evaluate as run
+    from raylr.store.files import write_atomic
 
     console = make_console()
     suites, names = _names(suite), None if subjects is None else _names(subjects)
@@ -125,7 +120,7 @@ def evaluate(
     chosen, missing = choose_subjects(suites, names, root)
     folder = out or study_of(checkpoint) or Path("runs/eval")
     for line in _warnings(missing, chosen):
-        console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
+        say(console, line, style="bold yellow")
     with ConsoleListener(console) as progress:
         try:
             found = run(
@@ -141,14 +136,14 @@ def evaluate(
                 **options,
             )
         except KeyboardInterrupt:
-            console.print(f"Stopped. The subjects that were scored are kept in {folder}; the same command goes on.")
+            say(console, f"Stopped. The subjects that were scored are kept in {folder}; the same command continues.")
             raise
     show(found, console)
     for line in _warnings(missing, chosen):
-        console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
+        say(console, line, style="bold yellow")
     if json_file:
-        json_file.write_text(json.dumps(record(found), indent=1))
-        console.print(f"[bold]JSON[/]        {json_file}", highlight=False, soft_wrap=True)
+        write_atomic(json_file, json.dumps(record(found), indent=1))
+        say(console, str(json_file), heading="JSON")
 
 
 def record(found: Evaluation) -> dict[str, Any]:
@@ -175,6 +170,7 @@ def record(found: Evaluation) -> dict[str, Any]:
 def show(found: Evaluation, console: Console) -> None:
     """Print the scores of an evaluation, what they are worth, and what it took."""
     from rich.table import Table
+    from rich.text import Text
 
     from raylr.analysis.scores.suites import SUITES
     from raylr.analysis.units import format_count
@@ -185,11 +181,10 @@ def show(found: Evaluation, console: Console) -> None:
     facts += [scores.phase] if scores.phase else []
     facts += [f"validation loss {model.loss:.4f}"] if model.loss is not None else []
     console.print()
-    _line(console, "Model", ", ".join([scores.checkpoint, *facts]))
+    say(console, ", ".join([scores.checkpoint, *facts]), heading="Model")
     versions = ", ".join(f"{name} {version}" for name, version in found.info.versions.items()) if found.info else ""
-    _line(
-        console, "Scored by", f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" * bool(versions))
-    )
+    scored_by = f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" if versions else "")
+    say(console, scored_by, heading="Scored by")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("subject", "questions", "accuracy %", "", "ln p(right)", "", "guessing"):
         table.add_column(name, justify="left" if name in ("subject", "guessing") else "right", no_wrap=True)
@@ -200,16 +195,16 @@ def show(found: Evaluation, console: Console) -> None:
                 table.add_section()
             name = row.name if row.level == "subject" else f"{row.name}, {row.average}"
             name += f" ({row.subjects} of {row.subjects + len(row.missing)} subjects)" if row.missing else ""
-            table.add_row(f"{suite.title} {name}" if row.level != "suite" else name, *_cells(row))
+            table.add_row(Text(f"{suite.title} {name}" if row.level != "suite" else name), *_cells(row))
     console.print()
     console.print(table)
     console.print()
     legend = "± one standard error; a guess is right in 25 %, with ln p = -1.386; tested at the 1 % level"
-    _line(console, "", legend)
+    say(console, f"{'':12}{legend}")
     for note in found.info.notes if found.info else ():
-        _line(console, "Note", note)
-    _line(console, "Time", _times(found))
-    _line(console, "Questions", str(found.evals))
+        say(console, note, heading="Note")
+    say(console, _times(found), heading="Time")
+    say(console, str(found.evals), heading="Questions")
 
 
 def _cells(row: Score) -> list[str]:
@@ -254,12 +249,3 @@ def _download(suites: Sequence[str], environment: Any, console: Console) -> Path
 
 def _names(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:2d}:{rest:02d}"
-
-
-def _line(console: Console, name: str, text: str) -> None:
-    console.print(f"[bold]{name:<12}[/]{text}", highlight=False, soft_wrap=True)

@@ -39,7 +39,9 @@ class Status(StrEnum):
     NO_LAW = "no_law"
     """The optima follow no law of this form."""
     NOT_DETERMINED = "not_determined"
-    """The measurements do not decide between the candidates."""
+    """The measurements do not decide between the candidates, or too little is published for a number."""
+    EXTRAPOLATED = "extrapolated"
+    """The prediction lies further outside the fitted range than laws of this kind were tested."""
 
     @property
     def ok(self) -> bool:

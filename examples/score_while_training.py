@@ -14,9 +14,7 @@ from raylr.analysis.scores.scores import questions_table, summarise_all
 from raylr.analysis.scores.table import calibrated, fit_scores, join_scores
 from raylr.evaluation.queue import EvaluationCallback, EvaluationStage
 from raylr.evaluation.spec import EvaluationSpec
-from raylr.trainables import ModelSpec, TrainSpec
-from raylr.trainables.data.corpus import build_corpus, python_stdlib_sources
-from raylr.trainables.training import loop as pretrain
+from raylr.trainables import ModelSpec, TrainSpec, build_corpus, pretrain, python_stdlib_sources
 
 BATCH, STEPS = 2048, 300
 LRS = {"lr1e-3": 1e-3, "lr6e-3": 6e-3}

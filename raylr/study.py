@@ -35,7 +35,7 @@ from raylr.evaluation.spec import WAITING, waiting
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.runtable import evaluations_table, trials_table
-from raylr.trainables.models.spec import ModelSpec
+from raylr.trainables.models.spec import HFSpec, ModelSpec
 
 if TYPE_CHECKING:
     from raylr.searchers import QuadraticSearch
@@ -106,7 +106,7 @@ class FittingStudy:
     def fit(self) -> StudyFit:
         """Fit the law to the run table as it is, and write law.json."""
         self.progress.stage("Fitting the law")
-        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, objective=self.spec.objective)
+        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
         _write(self.directory / LAW_FILE, fit.law.to_json())
         return fit
 
@@ -234,7 +234,7 @@ class FittingStudy:
         from raylr.evaluation.queue import stage_callbacks
         from raylr.execution.trackers import tracker_callbacks
         from raylr.execution.tune import ReplaySearch, TableWriter, ray_session, run_trials
-        from raylr.trainables.training.loop import trial_resources
+        from raylr.trainables import trial_resources
 
         replay = ReplaySearch(search, self.evaluations, self.trials, self.progress)
         if not replay.needs_training():
@@ -274,7 +274,7 @@ class FittingStudy:
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
-        from raylr.trainables.data.corpus import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
 
         wanted = self.spec.corpus
         folder = self._corpus_folder()
@@ -302,8 +302,8 @@ class FittingStudy:
     def _corpus_folder(self) -> Path:
         return (self.spec.corpus.path or self.directory / "corpus").resolve()
 
-    def _config(self, role: str, size: str, model: ModelSpec, tokens: int) -> dict[str, Any]:
-        eval_at, scored = self.spec.eval_at(tokens), self.spec.evaluation
+    def _config(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int) -> dict[str, Any]:
+        eval_at, scored = self.spec.eval_at(tokens), self.spec.scores
         aside = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
         return {
             "role": role,
@@ -375,7 +375,7 @@ def train_trial(config: dict[str, Any]) -> None:
     """Train one trial of a study: Ray Tune's function trainable. Its own checkpoints lie in the study's folder, and
     those that wait for an evaluation."""
     from raylr.execution.tune import trial_key
-    from raylr.trainables.training.loop import pretrain
+    from raylr.trainables import pretrain
 
     keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
     run = {key: config[key] for key in keys if key in config}

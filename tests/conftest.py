@@ -5,7 +5,7 @@ import pytest
 from tiny_runs import MODEL, run
 
 from raylr.evaluation.environment import Environment, set_up
-from raylr.trainables.data.corpus import Corpus, build_corpus
+from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
 
 

@@ -32,6 +32,8 @@ from numpy.typing import ArrayLike, NDArray
 from raylr.analysis._checks import Array, losses_of, positive, same_length, standard_errors
 from raylr.analysis.curves import _discount, _progress
 from raylr.analysis.curves._varpro import GAMMA_MAX, GAMMA_MIN, least_squares
+from raylr.analysis.status import Status
+from raylr.errors import InputError
 
 GRID = 61
 """Exponents of the posterior of a least-squares fit."""
@@ -61,7 +63,7 @@ class PowerLawFit:
     """Tokens before which the curve was left out (given) or weighs little ("auto")."""
     rmse: float
     """Root mean square residual after the burn-in, nats."""
-    status: str
+    status: Status
     """`ok`, `too_short`, `not_converging` (the power law has not begun, or its exponent is at a bound: predictions are
     guesses), `not_falling` or `diverged`."""
     message: str
@@ -76,7 +78,7 @@ class PowerLawFit:
     @property
     def ok(self) -> bool:
         """Whether the curve determined its power law."""
-        return self.status == "ok"
+        return self.status.ok
 
     @cached_property
     def posterior(self) -> Array:
@@ -87,7 +89,17 @@ class PowerLawFit:
         return np.empty((0, 7)) if self.spread is None else self.spread()
 
     def predict(self, tokens: ArrayLike) -> tuple[Array | float, Array | float]:
-        """Loss at `tokens` and its standard error, nats, both of the shape of `tokens`; NaN and inf without a fit."""
+        """Return the loss at `tokens` and its posterior standard deviation.
+
+        Args:
+            tokens: Token counts of any shape, in the unit of the fit, above zero.
+
+        Returns:
+            Two arrays of the shape of `tokens`, nats (floats for a number); NaN and inf without a fit.
+
+        Raises:
+            InputError: tokens are not above zero.
+        """
         t = positive(np.ravel(tokens), "tokens")
         if not self.posterior.size:
             loss, stderr = np.full(t.size, math.nan), np.full(t.size, math.inf)
@@ -112,7 +124,7 @@ class PowerLawFits(Sequence[PowerLawFit]):
     gamma: Array
     rmse: Array
     status: NDArray[np.str_]
-    """(R,)."""
+    """Values of `Status` (R,)."""
     rows: Callable[[int], PowerLawFit] = field(repr=False, compare=False)
     """Gives the fit of a row."""
 
@@ -132,12 +144,31 @@ class PowerLawFits(Sequence[PowerLawFit]):
 def fit_power_law(
     tokens: ArrayLike, loss: ArrayLike, *, burn_in: float | str = "auto", loss_stderr: ArrayLike | None = None
 ) -> PowerLawFit:
-    """Fit Eq. 4 to one curve.
+    """Fit Eq. 4 to the loss curve of one run at a constant LR.
 
-    `tokens` and `loss`: flat arrays of one length, in any order. `burn_in`: tokens before which points are left out, or
-    "auto" (see the module). `loss_stderr`: noise of a point, nats, scalar or flat; it is estimated without. A curve
-    whose last loss is NaN or inf has `diverged`; other non-finite losses are left out. Raises ValueError for tokens
-    that are not positive, unequal lengths and other values of `burn_in`.
+    Args:
+        tokens: Token counts of the measurements (n,), in any order and unit, all above zero.
+        loss: Losses in nats (n,). A curve whose last loss is NaN or infinite has `diverged`; other NaN and infinite
+            losses are left out.
+        burn_in: Token count before which points are left out (plain least squares of the rest), or "auto": no point
+            is left out, early ones weigh less (see the module).
+        loss_stderr: Standard deviation of the noise of a measurement in nats, scalar or (n,). Estimated if missing.
+
+    Returns:
+        The fit; `status` says whether the curve determined it.
+
+    Raises:
+        InputError: tokens are not above zero, lengths differ, or `burn_in` is something else.
+
+    Example:
+        >>> import numpy as np
+        >>> tokens = np.linspace(1e9, 1e10, 40)
+        >>> fit = fit_power_law(tokens, 2.0 + 300 * tokens**-0.3)
+        >>> round(float(fit.predict(2e10)[0]), 3)
+        2.244
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eq. 4.
     """
     t, y = positive(tokens, "tokens"), losses_of(loss, "loss")
     same_length(tokens=t, loss=y)
@@ -147,17 +178,31 @@ def fit_power_law(
 def fit_power_laws(
     tokens: ArrayLike, losses: ArrayLike, *, burn_in: float | str = "auto", loss_stderr: ArrayLike | None = None
 ) -> PowerLawFits:
-    """`fit_power_law` of many curves at the same tokens: `tokens` (n,), `losses` (R, n), one result a row.
+    """Fit Eq. 4 to many curves that were measured at the same token counts.
 
-    Curves that miss the same losses (none, as a rule) are fitted in one go. `loss_stderr` as for one curve, the same
-    for all. Raises what `fit_power_law` raises, and ValueError for another shape of `losses`.
+    Curves with the same losses missing (as a rule none) are fitted together, a hundred times faster than one by one.
+
+    Args:
+        tokens: Token counts (n,), as for `fit_power_law`.
+        losses: Losses in nats (R, n), one row a curve; NaN and infinite losses as for `fit_power_law`.
+        burn_in: As for `fit_power_law`, the same for all curves.
+        loss_stderr: As for `fit_power_law`, the same for all curves.
+
+    Returns:
+        The optima of all curves as arrays; indexing gives the `PowerLawFit` of one.
+
+    Raises:
+        InputError: as `fit_power_law`, or `losses` has another shape.
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eq. 4.
     """
     t, y = positive(tokens, "tokens"), losses_of(losses, "losses", axes=2)
     if y.shape[1] != t.size:
-        raise ValueError(f"losses must have shape (curves, {t.size}), one column a token count, got {y.shape}")
+        raise InputError(f"losses must have shape (curves, {t.size}), one column a token count, got {y.shape}")
     s = standard_errors(loss_stderr, t.size, "loss_stderr")
     if burn_in != "auto" and not (isinstance(burn_in, Real) and math.isfinite(burn_in) and burn_in >= 0):
-        raise ValueError(f'burn_in must be "auto" or a number of tokens from 0 on, got {burn_in!r}')
+        raise InputError(f'burn_in must be "auto" or a number of tokens from 0 on, got {burn_in!r}')
     if (np.diff(t) < 0).any():
         order = np.argsort(t, kind="stable")
         t, y, s = t[order], y[:, order], None if s is None else s[order]
@@ -167,7 +212,7 @@ def fit_power_laws(
     patterns, at = np.unique(finite, axis=0, return_inverse=True)
     rows = [np.flatnonzero(at.ravel() == i) for i in range(len(patterns))]
     parts = [_together(t[ok], y[np.ix_(some, ok)], burn_in, None if s is None else s[ok]) if ok[-1] else
-             _nothing("diverged", "the curve ends in NaN or inf: the run diverged", t, some.size)
+             _nothing(Status.DIVERGED, "the curve ends in NaN or inf: the run diverged", t, some.size)
              for ok, some in zip(patterns, rows, strict=True)]  # fmt: skip
     back = np.argsort(np.concatenate(rows))
     part = np.repeat(np.arange(len(parts)), [some.size for some in rows])[back]
@@ -192,12 +237,12 @@ def _given(t: Array, y: Array, burn_in: float, s: Array | None) -> PowerLawFits:
         t, y, s = t[keep], y[:, keep], None if s is None else s[keep]
     if np.unique(t).size < MIN_POINTS:
         message = f"{t.size} points after the burn-in of {burn_in:.3g} tokens, {MIN_POINTS} needed"
-        return _nothing("too_short", message, t, y.shape[0])
+        return _nothing(Status.TOO_SHORT, message, t, y.shape[0])
     w = np.full(t.size, 1.0 / t.size) if s is None else (s / s.min()) ** -2 / np.sum((s / s.min()) ** -2)
     noise = 0.0 if s is None else float(s.min() ** 2 / np.sum((s / s.min()) ** -2))
     fit = least_squares(np.log(t / t[-1]), y, w)
     falls = fit.b * np.expm1(fit.gamma * math.log(t[-1] / t[0])) > 1e-9 * np.abs(y[:, -1])
-    status = np.where(falls, np.where(fit.at_bound, "not_converging", "ok"), "not_falling")
+    status = np.where(falls, np.where(fit.at_bound, Status.NOT_CONVERGING, Status.OK), Status.NOT_FALLING)
     l0, b, gamma = (np.where(falls, value, math.nan) for value in (fit.l0, fit.b, fit.gamma))
     a, last = b * t[-1] ** fit.gamma, float(t[-1])
     rmse = np.where(falls, np.sqrt(fit.misfit), math.nan)
@@ -205,10 +250,10 @@ def _given(t: Array, y: Array, burn_in: float, s: Array | None) -> PowerLawFits:
 
     def row(i: int) -> PowerLawFit:
         if not falls[i]:
-            return _failed("not_falling", "the loss does not fall after the burn-in", t)
+            return _failed(Status.NOT_FALLING, "the loss does not fall after the burn-in", t)
         return PowerLawFit(
             l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=burn_in, rmse=float(rmse[i]),
-            status=str(status[i]), tokens_last=last,
+            status=Status(status[i]), tokens_last=last,
             message=f"the exponent is at its bound {gamma[i]:.3g}" if fit.at_bound[i] else span,
             spread=partial(_least_squares_posterior, t, y[i], w, noise, (float(l0[i]), float(b[i]), float(gamma[i]))),
         )  # fmt: skip
@@ -247,14 +292,16 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
     """Curves whose early part is discounted instead of cut."""
     tokens, at = np.unique(t, return_inverse=True)
     if tokens.size < MIN_POINTS:
-        return _nothing("too_short", f"{tokens.size} token counts with a finite loss, {MIN_POINTS} needed", t, len(y))
+        return _nothing(
+            Status.TOO_SHORT, f"{tokens.size} token counts with a finite loss, {MIN_POINTS} needed", t, len(y)
+        )
     count = np.bincount(at).astype(np.float64)
     if tokens.size < t.size:
         y = y @ (np.where(at[:, None] == np.arange(tokens.size), 1.0, 0.0) / count)
     x, v, noise = _progress.binned(np.log(tokens / tokens[-1]), y, count)
     if x.size < MIN_POINTS:
         return _nothing(
-            "too_short", f"the curve spans {t[-1] / t[0]:.2g} times its first tokens: too little", t, len(y)
+            Status.TOO_SHORT, f"the curve spans {t[-1] / t[0]:.2g} times its first tokens: too little", t, len(y)
         )
     if s is not None:
         noise = np.maximum(noise, float(np.median(s)) ** 2)
@@ -272,14 +319,14 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
     before = (x >= -2 * _progress.END) & (x <= -_progress.END)
     earlier = -_progress.slopes(x[before], v[:, before]) if before.sum() >= 3 else np.full(slope.size, math.nan)
     converging = slope < STEADY * earlier
-    status = np.where(fits, np.where(converging, "ok", "not_converging"), "not_falling")
+    status = np.where(fits, np.where(converging, Status.OK, Status.NOT_CONVERGING), Status.NOT_FALLING)
     a = b * tokens[-1] ** fit.gamma
 
     def row(i: int) -> PowerLawFit:
         if not falls[i]:
-            return _failed("not_falling", "the loss does not fall at the end of the curve", t)
+            return _failed(Status.NOT_FALLING, "the loss does not fall at the end of the curve", t)
         if not fits[i]:
-            return _failed("not_falling", "no falling power law fits the curve", t)
+            return _failed(Status.NOT_FALLING, "no falling power law fits the curve", t)
         if converging[i]:
             message = f"the slope in ln tokens fell from {earlier[i]:.3g} to {slope[i]:.3g} nats"
         elif np.isnan(earlier[i]):
@@ -288,7 +335,7 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
             message = "the loss still falls as fast in ln tokens as before: the power law has not begun"
         return PowerLawFit(
             l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=float(tokens[-1] * math.exp(x[first[i]])),
-            rmse=float(rmse[i]), status=str(status[i]), message=message, tokens_last=float(tokens[-1]),
+            rmse=float(rmse[i]), status=Status(status[i]), message=message, tokens_last=float(tokens[-1]),
             discrepancy=math.sqrt(fit.scale[i]) * KAPPA * float(slope[i]),
             spread=partial(np.column_stack, (fit.nodes, fit.table[i])),
         )  # fmt: skip
@@ -296,7 +343,7 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
     return PowerLawFits(l0=l0, a=a, gamma=gamma, rmse=rmse, status=status, rows=row)
 
 
-def _failed(status: str, message: str, t: Array) -> PowerLawFit:
+def _failed(status: Status, message: str, t: Array) -> PowerLawFit:
     nan = math.nan
     last = float(t[-1]) if t.size else nan
     return PowerLawFit(
@@ -304,7 +351,7 @@ def _failed(status: str, message: str, t: Array) -> PowerLawFit:
     )
 
 
-def _nothing(status: str, message: str, t: Array, count: int) -> PowerLawFits:
+def _nothing(status: Status, message: str, t: Array, count: int) -> PowerLawFits:
     """The same failure for `count` curves."""
     nan, one = np.full(count, math.nan), _failed(status, message, t)
-    return PowerLawFits(l0=nan, a=nan, gamma=nan, rmse=nan, status=np.full(count, status), rows=lambda _: one)
+    return PowerLawFits(l0=nan, a=nan, gamma=nan, rmse=nan, status=np.full(count, str(status)), rows=lambda _: one)

@@ -14,7 +14,7 @@ import numpy as np
 
 from raylr.analysis.figures._drawing import ACCENT, GREY, Colour, mark_ticks, new_figure, size_colours, styled
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
-from raylr.analysis.studyfit import LEVEL, Cell, Check, Run, StudyFit
+from raylr.analysis.studyfit import LEVEL, Check, Run, SettingOptimum, StudyFit
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
             loss = float(run.loss[-1]) if measured else float(run.power_law.predict(budget)[0])
             losses.append(loss)
             ax.plot(run.lr, loss, "o", ms=5, color=colour, mfc=colour if measured else "white", zorder=3)
-        cell = next((c for c in fit.cells if c.size == size and c.tokens == budget), None)
+        cell = next((c for c in fit.optima if c.size == size and c.tokens == budget), None)
         lrs = (
             np.geomspace(min(r.lr for r in runs) / 1.3, max(r.lr for r in runs) * 1.3, _CURVE) if runs else np.empty(0)
         )
@@ -94,7 +94,7 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
 def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     """Draw the optima and the law over tokens, over both, and over parameters (paper, Figure 2)."""
     figure, axes = new_figure(1, 3, width=4.1, height=3.7)
-    known = [cell for cell in fit.cells if math.isfinite(cell.lr_opt)]
+    known = [cell for cell in fit.optima if math.isfinite(cell.lr_opt)]
     _draw_over_tokens(axes[0], fit.law, known, prediction)
     _draw_plane(figure, axes[1], fit.law, known, prediction)
     _draw_over_params(axes[2], fit.law, known, prediction)
@@ -162,14 +162,14 @@ def _draw_curves(ax: Axes, runs: Sequence[Run], budget: int, *, power_laws: bool
     ax.legend(title="LR", loc="upper right", ncols=2 if len(runs) > 4 else 1)
 
 
-def _draw_optimum(ax: Axes, cell: Cell, colour: Colour) -> None:
+def _draw_optimum(ax: Axes, cell: SettingOptimum, colour: Colour) -> None:
     left = max(cell.lr_low, cell.lr_opt / 30)
     right = min(cell.lr_high, cell.lr_opt * 30)
     ax.plot([left, right], [cell.loss, cell.loss], "-", color=colour, lw=3, alpha=0.35, solid_capstyle="butt")
     ax.plot(cell.lr_opt, cell.loss, "^", ms=9, color=colour, mec="black", mew=0.6, zorder=4)
 
 
-def _draw_over_tokens(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: LRPrediction | None) -> None:
+def _draw_over_tokens(ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None) -> None:
     ends = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
     sizes = list(dict.fromkeys(cell.size for cell in cells))
@@ -184,7 +184,7 @@ def _draw_over_tokens(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: L
     _finish_log(ax, "tokens", "optimal learning rate", "Over tokens, each size")
 
 
-def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: LRPrediction | None) -> None:
+def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None) -> None:
     ends = [cell.params for cell in cells] + ([prediction.params] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
     budgets = sorted({cell.tokens for cell in cells})
@@ -199,7 +199,7 @@ def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: L
     _finish_log(ax, "parameters", "optimal learning rate", "Over parameters, each budget")
 
 
-def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[Cell], colour: Colour, label: str) -> None:
+def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str) -> None:
     optima = np.array([cell.lr_opt for cell in cells])
     low = optima - np.array([max(cell.lr_low, cell.lr_opt / 10) for cell in cells])
     high = np.array([min(cell.lr_high, cell.lr_opt * 10) for cell in cells]) - optima
@@ -218,7 +218,9 @@ def _draw_prediction(
     ax.plot(x, prediction.lr, "*", ms=13, color=ACCENT, mec="black", mew=0.6, zorder=5, label="predicted")
 
 
-def _draw_plane(figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[Cell], prediction: LRPrediction | None) -> None:
+def _draw_plane(
+    figure: Figure, ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None
+) -> None:
     ends_n = [cell.params for cell in cells] + ([prediction.params] if prediction else [])
     ends_d = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     n = np.geomspace(min(ends_n) / 1.4, max(ends_n) * 1.4, 60)

@@ -1,76 +1,87 @@
-"""Eq. 8 of Zhou et al. 2026: the LR law over cells, lr_opt(N, D) = c * N^-alpha * D^-beta.
+"""Eq. 8 of Zhou et al. 2026: the law of the optimal learning rate, lr_opt(N, D) = c * N^-alpha * D^-beta.
+
+This module holds the law, its predictions and its file format; `lr_fit` fits it to measured optima, `presets` has
+published ones.
 
 Notation
-    N, D     parameters and tokens of a cell, in the law's units (`params_unit`, `tokens_unit`)    (n,)
-    z        ln lr_opt in the law's unit (`lr_unit`), weights 1 / stderr(z)^2                       (n,)
-    theta    (ln c, alpha, beta): z = ln c - alpha ln N - beta ln D                                (3,)
-
-Least squares in log space is linear in theta: no start values, no local optimum. Cells scatter around the law by more
-than their own errors say (`scatter`), so weights are 1 / (stderr^2 + scatter^2); the scatter solves the equation of
-Paule and Mandel 1982, with a prior worth `SCATTER_DOF` cells, and is what Student's t is scaled by. What the design
-does not determine (one size: alpha; one budget: beta) is set to 0 and listed as not fitted; a prediction that needs it
-has an open interval. Tokens in a fixed ratio to parameters tell what happens along that line, and little off it. Beyond
-the fitted range the exponents themselves are taken to change (`drift`).
+    N, D     parameters and tokens, in the law's units (`params_unit`, `tokens_unit`)
+    theta    (ln c, alpha, beta): ln(lr_opt / lr_unit) = ln c - alpha ln N - beta ln D
+    row      (1, -ln N, -ln D): the prediction is row @ theta, its variance row @ covariance @ row
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis._checks import Array, level_of, losses_of, one_of, optima_of, positive, same_length, vector
+from raylr.analysis._checks import Array, level_of, positive, positive_number
+from raylr.analysis.laws import _json
+from raylr.analysis.laws.conditions import Conditions
+from raylr.analysis.status import Status
 from raylr.analysis.units import format_count
+from raylr.errors import InputError
 
-OBJECTIVES = ("stable", "decayed")
 PARAMETERS = ("c", "alpha", "beta")
-SAME = 0.05
-"""Sizes or budgets within this in ln are one: their optima cannot tell an exponent."""
-SCATTER = 0.2
-"""Scatter of ln lr_opt before any cell is seen: what the optimum of one size and budget differs by between seeds."""
-SCATTER_DOF = 2.0
-"""How many cells that is worth."""
-DRIFT = 0.2
-"""Standard deviation by which an exponent beyond the fitted range differs from that inside: on public tables of LRs the
-exponents between neighbouring sizes and budgets differ by that much."""
-STEEP = 5.0
-"""An exponent beyond this is none: cells that hardly differ in size have optima far apart."""
-EXPONENT_SD = 1.0
-"""Standard deviation of an exponent that the design does not tell; published ones lie between -0.4 and 0.7."""
+_FITTED = {
+    Status.OK: PARAMETERS,
+    Status.ONE_SIZE: ("c", "beta"),
+    Status.ONE_BUDGET: ("c", "alpha"),
+    Status.ONE_CELL: ("c",),
+    Status.COLLINEAR: ("c", "beta"),
+}
+"""Which parameters the cells determine, by the status of the law."""
+Matrix = tuple[tuple[float, ...], ...]
+EXTRAPOLATION_LIMIT = 10.0
+"""How many times outside the fitted range of parameters, or of tokens, a prediction may lie before its status is
+`EXTRAPOLATED`. Laws were tried on optima up to 7 times beyond their cells in parameters times tokens
+(`benchmarks/laws.py --only law`: 90 % intervals hold 84 % of the optima from 2.2 times beyond on); the paper's own test
+is 4 times beyond in parameters and 2.3 times in tokens. Ten times in each is a target that costs a hundred times the
+largest cell; nothing here was measured further out than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LRPrediction:
-    """The LR that a law gives for one cell."""
+    """The LR that a law gives for one setting, with its prediction interval."""
 
     lr: float
-    """Predicted LR; NaN from a failed law."""
+    """Predicted LR; NaN from a law without one."""
     lr_low: float
-    """Lower end of the interval; NaN where the law has no known uncertainty."""
+    """Lower end of the prediction interval; NaN where the law has no known uncertainty."""
     lr_high: float
-    """Upper end of the interval; NaN where the law has no known uncertainty."""
+    """Upper end of the prediction interval; NaN where the law has no known uncertainty."""
     level: float
     """Confidence level of the interval."""
     params: float
-    """Parameters asked for."""
+    """Parameters of the setting."""
     tokens: float
-    """Tokens asked for."""
+    """Training tokens of the setting."""
     params_beyond: float
     """1.0 inside the fitted range, k when k times outside of it (below or above)."""
     tokens_beyond: float
     """The same for tokens."""
+    status: Status
+    """`ok`; `extrapolated` if parameters or tokens lie further outside the fitted range than the limit; the status of
+    the law if it gives no LR, or if it lacks the exponent that this prediction needs."""
     message: str
-    """What the reader must know: extrapolation, a missing interval, what the law was fitted on."""
+    """What the reader must know: extrapolation, a missing interval, conditions of the target that differ."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the LR may be used with its interval."""
+        return self.status.ok
 
 
 @dataclass(frozen=True, kw_only=True)
 class LRLaw:
-    """An LR law with its units, range, source and uncertainty.
+    """A law of the optimal learning rate with its units, range, conditions, source and uncertainty.
 
     lr = lr_unit * c * (params / params_unit)^-alpha * (tokens / tokens_unit)^-beta
     """
+
+    KIND: ClassVar[str] = "lr_law"
+    SCHEMA: ClassVar[int] = 1
 
     c: float
     """Factor, in the law's units."""
@@ -88,13 +99,13 @@ class LRLaw:
     """Smallest and largest model fitted, parameters; None if not known."""
     tokens_range: tuple[float, float] | None = None
     """Smallest and largest budget fitted, tokens; None if not known."""
-    objective: str = "stable"
-    """`stable` (loss at a constant LR) or `decayed` (loss after a cooldown)."""
-    schedule: str = ""
-    """LR schedule of the runs behind the law."""
+    conditions: Conditions = field(default_factory=Conditions)
+    """What the runs behind the law had in common."""
+    notes: str = ""
+    """What else a reader must know about the runs behind the law."""
     source: str = ""
     """Where the law comes from."""
-    status: str = "ok"
+    status: Status = Status.OK
     """`ok`, `one_size`, `one_budget`, `one_cell`, `collinear`, `no_law` or `too_few`."""
     message: str = ""
     """One sentence: why this status."""
@@ -113,37 +124,105 @@ class LRLaw:
     """Cells fitted."""
     dof: float = math.inf
     """Degrees of freedom of the intervals."""
-    covariance: tuple[tuple[float, ...], ...] | None = None
+    covariance: Matrix | None = None
     """Of (ln c, alpha, beta); None where unknown, as for most published laws."""
-    draws: tuple[tuple[float, ...], ...] | None = None
-    """Bootstrap draws of (ln c, alpha, beta), if the optima came with any."""
+    draws_covariance: Matrix | None = None
+    """The same from a bootstrap of the optima, if they came with one; intervals are the wider of both."""
     verified: bool = True
     """For a published law: whether its source's text was seen."""
 
     def __post_init__(self) -> None:
-        one_of(self.objective, OBJECTIVES, "objective")
         for name in ("params_unit", "tokens_unit", "lr_unit"):
             positive([getattr(self, name)], name)
+        has_numbers = self.usable
+        for name in PARAMETERS:
+            value = getattr(self, name)
+            if has_numbers and not (math.isfinite(value) and (name != "c" or value > 0)):
+                raise InputError(f"a law of status {self.status} needs a finite {name}, c above zero; got {value!r}")
+        for name in ("params_range", "tokens_range"):
+            if (span := getattr(self, name)) is not None and not (0 < span[0] <= span[1] < math.inf):
+                raise InputError(f"{name} must be two counts above zero, the smaller first; got {span!r}")
+        for name in ("scatter", "drift"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a number from 0 on, got {getattr(self, name)!r}")
+        if not self.dof > 0:
+            raise InputError(f"dof must be above zero, got {self.dof!r}")
+        known = _FITTED.get(self.status, ())
+        if self.fitted != known:
+            raise InputError(f"a law of status {self.status} has fitted {known!r}, got {self.fitted!r}")
+        for name in ("covariance", "draws_covariance"):
+            if getattr(self, name) is not None:
+                _check_covariance(getattr(self, name), len(PARAMETERS), name)
 
     @property
     def ok(self) -> bool:
-        """Whether all three parameters were determined."""
-        return self.status == "ok"
+        """Whether the cells determined all parameters of the law."""
+        return self.status.ok
+
+    @property
+    def usable(self) -> bool:
+        """Whether the law gives an LR. A law from one model size is usable though not `ok`: it predicts for that size,
+        and for others with an open interval."""
+        return self.status not in (Status.NO_LAW, Status.TOO_FEW, Status.NOT_DETERMINED)
 
     def lr(self, params: ArrayLike, tokens: ArrayLike) -> Array | float:
-        """Predicted LR at (`params`, `tokens`), broadcast together. ValueError unless both are above zero."""
+        """Return the predicted LR.
+
+        Args:
+            params: Parameters, of any shape.
+            tokens: Training tokens, of a shape that broadcasts with that of `params`.
+
+        Returns:
+            LRs of the common shape; a float if both are numbers.
+
+        Raises:
+            InputError: a value is not above zero.
+        """
         n, d = (positive(np.ravel(v), k).reshape(np.shape(v)) for v, k in ((params, "params"), (tokens, "tokens")))
         size, length = np.log(n / self.params_unit), np.log(d / self.tokens_unit)
-        out = np.exp(np.clip(math.log(self.lr_unit * self.c) - self.alpha * size - self.beta * length, -700, 700))
+        level = math.log(self.lr_unit * self.c) if self.usable else math.nan
+        out = np.exp(np.clip(level - self.alpha * size - self.beta * length, -700, 700))
         return float(out) if out.ndim == 0 else np.asarray(out)
 
-    def predict(self, params: float, tokens: float, level: float = 0.9) -> LRPrediction:
-        """The LR at one cell, an interval for its optimum and how far beyond the fitted range it is.
+    def predict(
+        self,
+        params: float,
+        tokens: float,
+        level: float = 0.9,
+        *,
+        conditions: Conditions | None = None,
+        extrapolation_limit: float = EXTRAPOLATION_LIMIT,
+    ) -> LRPrediction:
+        """Return the LR for one setting with a prediction interval for its optimum.
 
         The interval holds the law's error, the scatter of cells around it and, beyond the fitted range, a change of its
-        exponents. `params` and `tokens` are counts, not in the law's units. ValueError unless both are above zero.
+        exponents.
+
+        Args:
+            params: Parameters of the model: a count, not in the law's units.
+            tokens: Training tokens.
+            level: Confidence level of the interval.
+            conditions: How the target will be trained; the message names what differs from the law's runs.
+            extrapolation_limit: Times outside the fitted range from which the status is `extrapolated`; inf for never.
+
+        Returns:
+            The prediction with its status and how far beyond the fitted range it is.
+
+        Raises:
+            InputError: a count is not above zero, the level is not between 0 and 1, or the limit is below 1.
+
+        Example:
+            >>> from raylr.analysis.laws import presets
+            >>> prediction = presets.get("zhou2026").predict(4e9, 120e9)
+            >>> round(prediction.lr, 6)
+            0.000527
+
+        References:
+            Zhou et al. 2026, arXiv 2601.05049, Eq. 8.
         """
-        n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
+        n, d = positive_number(params, "params"), positive_number(tokens, "tokens")
+        if not extrapolation_limit >= 1:
+            raise InputError(f"extrapolation_limit must be a factor from 1 on, got {extrapolation_limit!r}")
         beyond_n, beyond_d = _beyond(n, self.params_range), _beyond(d, self.tokens_range)
         low, high, why = self._interval_at(n, d, level_of(level))
         notes = [self.message] if not self.ok and self.message else []
@@ -153,9 +232,16 @@ class LRLaw:
                 notes.append(f"extrapolated: {k:.3g} times beyond the fitted {name} ({fitted})")
             elif span is None:
                 notes.append(f"the law's range of {name} is not known")
+        if conditions is not None:
+            notes += [f"the target differs in {one}" for one in self.conditions.differences(conditions)]
+        status = Status.OK
+        if not self.usable or (low == 0 and high == math.inf):
+            status = self.status
+        elif max(beyond_n, beyond_d) > extrapolation_limit:
+            status = Status.EXTRAPOLATED
         return LRPrediction(
             lr=float(self.lr(n, d)), lr_low=low, lr_high=high, level=level, params=n, tokens=d, params_beyond=beyond_n,
-            tokens_beyond=beyond_d, message="; ".join([*notes, *why]) or "inside the fitted range",
+            tokens_beyond=beyond_d, status=status, message="; ".join([*notes, *why]) or "inside the fitted range",
         )  # fmt: skip
 
     def _interval_at(self, n: float, d: float, level: float) -> tuple[float, float, list[str]]:
@@ -166,13 +252,13 @@ class LRLaw:
             return math.nan, math.nan, ["interval unknown: the law's covariance is not known"]
         row = np.array([1.0, -math.log(n / self.params_unit), -math.log(d / self.tokens_unit)])
         for name, k, span in (("alpha", n, self.params_range), ("beta", d, self.tokens_range)):
-            if name not in self.fitted and self.status != "collinear" and _beyond(k, span) > 1 + 1e-9:
+            if name not in self.fitted and self.status != Status.COLLINEAR and _beyond(k, span) > 1 + 1e-9:
                 return 0.0, math.inf, [f"interval open: the data do not determine {name}"]
         from scipy import stats
 
         variance = float(row @ np.array(self.covariance) @ row)
-        if self.draws is not None:
-            variance = max(variance, float(np.var(np.array(self.draws) @ row)))
+        if self.draws_covariance is not None:
+            variance = max(variance, float(row @ np.array(self.draws_covariance) @ row))
         beyond = math.hypot(
             *(math.log(_beyond(k, span)) for k, span in ((n, self.params_range), (d, self.tokens_range)))
         )
@@ -181,7 +267,17 @@ class LRLaw:
         return centre * math.exp(-half), centre * math.exp(half), []
 
     def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
-        """Intervals of c, alpha and beta; (nan, nan) without a covariance, open for what was not determined."""
+        """Return confidence intervals of the parameters.
+
+        Args:
+            level: Confidence level.
+
+        Returns:
+            Intervals of c, alpha and beta: (nan, nan) without a covariance, open for what was not determined.
+
+        Raises:
+            InputError: the level is not between 0 and 1.
+        """
         level_of(level)
         if self.covariance is None:
             return dict.fromkeys(PARAMETERS, (math.nan, math.nan))
@@ -194,181 +290,37 @@ class LRLaw:
         return out
 
     def to_json(self) -> str:
-        """The law as JSON text; `from_json` gives an equal law (NaN and inf as null and strings)."""
-        return json.dumps(_plain(asdict(self)), indent=2, allow_nan=False)
+        """Return the law as JSON text; `from_json` gives an equal law."""
+        return _json.dump(self, self.KIND, self.SCHEMA)
 
     @classmethod
     def from_json(cls, text: str) -> "LRLaw":
-        """The law of `to_json`'s text. ValueError for other text and for unknown or missing fields."""
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"not an LR law: the text is not JSON ({error})") from error
-        known = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or not {"c", "alpha", "beta"} <= set(data):
-            raise ValueError("not an LR law: an object with c, alpha and beta is needed")
-        if set(data) - known:
-            one_of(sorted(set(data) - known)[0], known, "field of an LR law")
-        return cls(**{name: _restored(value) for name, value in data.items()})
+        """Return the law of `to_json`'s text.
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_restored(v) for v in value)
-    return float(value) if value in ("nan", "inf", "-inf") else value
+        Raises:
+            LawError: the text is anything else; the message is one sentence that names the field.
+        """
+        return _json.load(cls, text, cls.KIND, cls.SCHEMA)
 
 
 def _beyond(value: float, span: tuple[float, float] | None) -> float:
-    """1.0 inside `span` (or where it is not known), else the factor outside."""
+    """Return 1.0 inside `span` (or where it is not known), else the factor outside."""
     if span is None:
         return 1.0
     return max(span[0] / value, value / span[1], 1.0)
 
 
-def fit_lr_law(
-    params: ArrayLike,
-    tokens: ArrayLike,
-    lr_opt: ArrayLike,
-    *,
-    stderr: ArrayLike | None = None,
-    draws: ArrayLike | None = None,
-    params_unit: float = 1e9,
-    tokens_unit: float = 1e9,
-    lr_unit: float = 1e-4,
-    objective: str = "stable",
-    schedule: str = "constant",
-    source: str = "",
-) -> LRLaw:
-    """Fit Eq. 8 to the optima of cells.
-
-    `params`, `tokens`, `lr_opt`: flat arrays, one entry a cell; cells whose `lr_opt` is NaN are left out. `stderr`:
-    standard error of ln lr_opt (inf leaves a cell out); without, all of it is counted as scatter of the cells.
-    `draws`: ln lr_opt of a bootstrap over trials, (B, cells); each gives a law, and intervals are the wider of both.
-    Raises ValueError for sizes, tokens or LRs that are not positive and for unequal lengths.
-    """
-    n, d = positive(params, "params"), positive(tokens, "tokens")
-    for name, unit in (("params_unit", params_unit), ("tokens_unit", tokens_unit), ("lr_unit", lr_unit)):
-        positive([unit], name)
-    z = optima_of(lr_opt, "lr_opt")
-    same_length(params=n, tokens=d, lr_opt=z)
-    s = None if stderr is None else vector(np.atleast_1d(np.asarray(stderr)), "stderr")
-    if s is not None:
-        s = np.full(z.size, s[0]) if s.size == 1 else s
-        same_length(lr_opt=z, stderr=s)
-        if np.isnan(s).any() or (s <= 0).any():
-            raise ValueError("stderr must be above zero (inf for a cell that tells nothing)")
-    keep = np.isfinite(z) & (True if s is None else np.isfinite(s))
-    samples = None
-    if draws is not None:
-        samples = losses_of(draws, "draws", axes=2)
-        if samples.shape[1] != z.size:
-            raise ValueError(f"draws must have shape (draws, {z.size}), got {samples.shape}")
-        samples = samples[:, keep] - math.log(lr_unit)
-        if not np.isfinite(samples).all():
-            raise ValueError("draws must be finite for every cell that has an optimum")
-    law = _fit(
-        n[keep] / params_unit, d[keep] / tokens_unit, np.log(z[keep] / lr_unit), None if s is None else s[keep], samples
-    )
-    return replace(
-        law, params_unit=params_unit, tokens_unit=tokens_unit, lr_unit=lr_unit, objective=objective, schedule=schedule,
-        source=source, params_range=_range(n[keep]), tokens_range=_range(d[keep]),
-    )  # fmt: skip
-
-
-def _range(values: Array) -> tuple[float, float] | None:
-    return (float(values.min()), float(values.max())) if values.size else None
-
-
-def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -> LRLaw:
-    if z.size == 0:
-        return LRLaw(
-            c=math.nan, alpha=math.nan, beta=math.nan, status="too_few", message="no cell has an optimum", fitted=()
-        )
-    full = np.stack([np.ones_like(z), -np.log(n), -np.log(d)], 1)
-    columns, status, message = _design(full)
-    x, error = full[:, columns], np.zeros_like(z) if s is None else np.minimum(s, 1e30)
-    scatter = _scatter(x, z, error)
-    theta, unit, w = _solve(x, z, error, scatter)
-    if np.abs(theta[1:]).max(initial=0.0) > STEEP:
-        nan, message = math.nan, f"exponents of {', '.join(f'{v:.3g}' for v in theta[1:])}: these optima follow no law"
-        return LRLaw(c=nan, alpha=nan, beta=nan, status="no_law", message=message, fitted=(), cells=z.size)
-    residual = z - x @ theta
-    covariance = np.zeros((3, 3))
-    covariance[np.ix_(columns, columns)] = unit
-    if status == "collinear":
-        covariance += _unknown(full)
-    total = float(w @ (z - w @ z / w.sum()) ** 2)
-    each = None
-    if samples is not None:
-        root, table = np.sqrt(w)[:, None], np.zeros((samples.shape[0], 3))
-        table[:, columns] = np.linalg.lstsq(x * root, samples.T * root, rcond=None)[0].T
-        each = tuple(map(tuple, table.tolist()))
-    values = np.zeros(3)
-    values[columns] = theta
-    return LRLaw(
-        c=math.exp(values[0]), alpha=float(values[1]), beta=float(values[2]), status=status, message=message,
-        fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - float(w @ residual**2) / total if total > 0 else math.nan,
-        rmse=float(np.sqrt(np.mean(residual**2))), scatter=scatter, drift=DRIFT, cells=z.size,
-        dof=z.size - len(columns) + SCATTER_DOF, covariance=tuple(map(tuple, covariance.tolist())), draws=each,
-    )  # fmt: skip
-
-
-def _solve(x: Array, z: Array, error: Array, scatter: float) -> tuple[Array, Array, Array]:
-    """Least squares with weights 1 / (error^2 + scatter^2): theta, its covariance and the weights."""
-    w = 1 / (error**2 + scatter**2)
-    root = np.sqrt(w)[:, None]
-    q, triangle = np.linalg.qr(x * root)
-    half = np.linalg.inv(triangle)
-    return half @ (q.T @ (root[:, 0] * z)), half @ half.T, w
-
-
-def _scatter(x: Array, z: Array, error: Array) -> float:
-    """The standard deviation, beside `error`, that makes the weighted residuals as large as they should be."""
-    from scipy import optimize
-
-    dof = z.size - x.shape[1] + SCATTER_DOF
-
-    def excess(log_scatter: float) -> float:
-        scatter = math.exp(log_scatter)
-        theta, _, w = _solve(x, z, error, scatter)
-        return float(SCATTER_DOF * (SCATTER / scatter) ** 2 + w @ (z - x @ theta) ** 2 - dof)
-
-    plain = z - x @ np.linalg.lstsq(x, z, rcond=None)[0]
-    low, high = SCATTER_DOF * SCATTER**2, SCATTER_DOF * SCATTER**2 + float(plain @ plain)
-    log_low, log_high = 0.5 * math.log(low / dof) - 1e-6, 0.5 * math.log(high / dof) + 1e-6
-    while excess(log_high) > 0:  # rounding
-        log_high += 0.5
-    return math.exp(float(optimize.brentq(excess, log_low, log_high, xtol=1e-10)))
-
-
-def _unknown(full: Array) -> Array:
-    """Covariance of the exponents in the direction that a collinear design does not tell; 0 along the cells."""
-    centre = full[:, 1:].mean(0)
-    across = np.linalg.svd(full[:, 1:] - centre)[2][-1]
-    row = np.concatenate([[-float(across @ centre)], across])
-    return np.asarray(EXPONENT_SD**2 * np.outer(row, row))
-
-
-def _design(full: Array) -> tuple[list[int], str, str]:
-    """Columns of the design that the cells determine, the status and why."""
-    one_size, one_budget = np.ptp(full[:, 1:], axis=0) < SAME
-    if one_size and one_budget:
-        return [0], "one_cell", "one model size at one token budget: neither exponent is determined"
-    if one_size:
-        return [0, 2], "one_size", "one model size: the exponent of the parameters is not determined"
-    if one_budget:
-        return [0, 1], "one_budget", "one token budget: the exponent of the tokens is not determined"
-    centred = full[:, 1:] - full[:, 1:].mean(0)
-    if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:
-        return [0, 2], "collinear", "tokens grow in a fixed ratio to parameters: the two exponents cannot be told apart"
-    return [0, 1, 2], "ok", ""
+def _check_covariance(matrix: Matrix, size: int, name: str) -> None:
+    """Raise InputError unless `matrix` is a covariance of `size` parameters: finite and positive semidefinite."""
+    if len(matrix) != size or any(len(row) != size for row in matrix):
+        raise InputError(f"{name} must be {size} rows of {size} numbers")
+    array = np.array(matrix, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite")
+    scale = np.sqrt(np.maximum(np.abs(np.diag(array)), 1e-100))
+    with np.errstate(over="ignore"):
+        unit = array / scale[:, None] / scale[None, :]
+    if (np.diag(array) < 0).any() or not np.allclose(unit, unit.T, rtol=0, atol=1e-6) or np.isinf(unit).any():
+        raise InputError(f"{name} must be symmetric with variances from 0 on")
+    if np.linalg.eigvalsh((unit + unit.T) / 2).min() < -1e-6:
+        raise InputError(f"{name} must be positive semidefinite")

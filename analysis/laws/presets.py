@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raylr.analysis._checks import one_of, positive
+from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw
+from raylr.errors import LawError
 
 _LAWS = {
     # Zhou et al. 2026, Eq. 6. The text does not give the units; with N and D in 1e9 and the LR in 1e-4 the formula
@@ -25,8 +27,18 @@ _LAWS = {
         lr_unit=1e-4,
         params_range=(0.5e9, 3e9),
         tokens_range=(80e9, 220e9),
-        objective="stable",
-        schedule="1,000 steps of warmup, then constant; batches of 4M tokens",
+        conditions=Conditions(
+            batch_tokens=4e6,
+            schedule="constant",
+            warmup_tokens=4e9,
+            weight_decay=0.1,
+            optimizer="adamw",
+            beta1=0.9,
+            beta2=0.95,
+            seq_len=4096,
+            objective="stable",
+        ),
+        notes="1,000 steps of warmup",
         source="Zhou et al. 2026, arXiv 2601.05049, Eq. 6 (N: all parameters of an MoE)",
     ),
     # Li et al. 2025 (Step Law). Its exponent of D holds along the best batch for each D; at one batch it is near 0.05.
@@ -38,8 +50,8 @@ _LAWS = {
         params_unit=1.0,
         tokens_unit=1.0,
         lr_unit=1.0,
-        objective="decayed",
-        schedule="2,000 steps of warmup, then cosine to 1e-5; batch 0.58 * D^0.571 tokens",
+        conditions=Conditions(schedule="cosine", objective="decayed"),
+        notes="2,000 steps of warmup, then cosine to 1e-5; batch 0.58 * D^0.571 tokens",
         source="Li et al. 2025, Step Law, arXiv 2503.04715 (N: non-embedding parameters)",
     ),
     # Porian et al. 2024; the text was not seen.
@@ -50,8 +62,8 @@ _LAWS = {
         params_unit=1.0,
         tokens_unit=1.0,
         lr_unit=1.0,
-        objective="decayed",
-        schedule="constant or cosine at about 20 tokens a parameter; batch 0.7576 * N^0.703 sequences",
+        conditions=Conditions(objective="decayed"),
+        notes="constant or cosine at about 20 tokens a parameter; batch 0.7576 * N^0.703 sequences",
         source="Porian et al. 2024, arXiv 2406.19146 (N: parameters), from a secondary source",
         verified=False,
     ),
@@ -63,8 +75,8 @@ _LAWS = {
         params_unit=108e6,
         tokens_unit=1.0,
         lr_unit=1.0,
-        objective="decayed",
-        schedule="warmup and decay; batch 2048 * 160 * (N / 108e6)^(2/3) tokens",
+        conditions=Conditions(objective="decayed"),
+        notes="warmup and decay; batch 2048 * 160 * (N / 108e6)^(2/3) tokens",
         source="OLMo-core, model ladder (N: non-embedding parameters)",
     ),
 }
@@ -77,7 +89,6 @@ class OtherLaw:
 
     name: str
     formula: str
-    units: str
     schedule: str
     source: str
     verified: bool = False
@@ -89,16 +100,16 @@ class OtherLaw:
         """LR at `params` (non-embedding) and `tokens`.
 
         `flops_per_token`: DeepSeek LLM's M, training FLOPs of a token without the embedding; 6 * params without. Raises
-        ValueError for values that are not above zero, where the formula gives no positive LR, and for a law of which
+        LawError for values that are not above zero, where the formula gives no positive LR, and for a law of which
         only the form is known.
         """
         n, d = float(positive([params], "params")[0]), float(positive([tokens], "tokens")[0])
         m = 6 * n if flops_per_token is None else float(positive([flops_per_token], "flops_per_token")[0])
         if self.name not in _FORMULAS:
-            raise ValueError(f"{self.name} gives no LR: {self.why_not}")
+            raise LawError(f"{self.name} gives no LR: {self.why_not}")
         lr = _FORMULAS[self.name](n, d, m)
         if lr <= 0:
-            raise ValueError(f"{self.formula} is not positive at {n:.3g} parameters: it holds below 1.2e10")
+            raise LawError(f"{self.formula} is not positive at {n:.3g} parameters: it holds below 1.2e10")
         return lr
 
 
@@ -114,21 +125,18 @@ _OTHERS = {
         OtherLaw(
             name="kaplan2020",
             formula="0.003239 - 0.0001395 ln N",
-            units="N: non-embedding parameters",
-            schedule="warmup of 3,000 steps, then cosine to 0",
+            schedule="warmup of 3,000 steps, then cosine to 0; N: non-embedding parameters",
             source="Kaplan et al. 2020, arXiv 2001.08361, Eq. D.1, from a secondary source",
         ),
         OtherLaw(
             name="deepseek2024",
             formula="0.3118 C^-0.1250, C = M D",
-            units="M: non-embedding FLOPs a token; C in FLOPs; batch 0.2920 C^0.3271 tokens",
-            schedule="multi-step",
+            schedule="multi-step; M: non-embedding FLOPs a token; batch 0.2920 C^0.3271 tokens",
             source="DeepSeek LLM 2024, arXiv 2401.02954, Eq. 1, from a secondary source",
         ),
         OtherLaw(
             name="bjorck2024",
             formula="c N^-0.23 D^-0.32",
-            units="not known",
             schedule="not known",
             source="Björck et al. 2024, arXiv 2409.19913, from a secondary source",
             why_not="its factor c and its units were not seen; take the exponents from `formula`",
@@ -136,8 +144,7 @@ _OTHERS = {
         OtherLaw(
             name="minicpm2024",
             formula="0.01 at every N and D",
-            units="batch 1.21e9 / L^6.24 tokens, L: the loss in nats",
-            schedule="warmup, constant, decay",
+            schedule="warmup, constant, decay; batch 1.21e9 / L^6.24 tokens, L: the loss in nats",
             source="MiniCPM 2024, arXiv 2404.06395, from a secondary source",
             why_not="its 0.01 is a base LR under its own muP, not the LR of any weight",
         ),
@@ -151,10 +158,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> LRLaw:
-    """The published law called `name`; ValueError with the nearest name for an unknown one."""
+    """Return the published law called `name`; LawError with the nearest name for an unknown one."""
     if name in _OTHERS:
         law = _OTHERS[name]
-        raise ValueError(
+        raise LawError(
             f"{name} is not of the form c N^-alpha D^-beta but {law.formula}: presets.other({name!r}) has it"
         )
     return _LAWS[one_of(name, _LAWS, "preset")]
@@ -166,5 +173,5 @@ def other_names() -> tuple[str, ...]:
 
 
 def other(name: str) -> OtherLaw:
-    """The published law of another form called `name`; ValueError with the nearest name for an unknown one."""
+    """Return the published law of another form called `name`; LawError for an unknown one."""
     return _OTHERS[one_of(name, _OTHERS, "law of another form")]

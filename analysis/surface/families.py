@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, one_of, optima_of, positive, same_length, vector
-from raylr.analysis.laws.lr_law import SAME
+from raylr.analysis.laws.lr_fit import SAME
+from raylr.analysis.status import Status
+from raylr.errors import InputError
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "constant": (),
@@ -41,15 +43,16 @@ class FamilyScore:
     """Root mean square residual of ln lr on all cells."""
     cv_rmse: float
     """Root mean square error of ln lr on cells left out; NaN where some group cannot be predicted from the rest."""
-    status: str
-    """`ok`, `fit_only` (some group holds what the exponents rest on: no cross-validated error) or `not_determined`."""
+    status: Status
+    """`ok`, `uncertain` (without some group the others do not determine the exponents: there is a fit but no
+    cross-validated error) or `not_determined`."""
     message: str
     """One sentence: why this status."""
 
     @property
     def ok(self) -> bool:
         """Whether the family was fitted and cross-validated."""
-        return self.status == "ok"
+        return self.status.ok
 
 
 def compare_families(
@@ -63,12 +66,30 @@ def compare_families(
     stderr: ArrayLike | None = None,
     families: tuple[str, ...] | None = None,
 ) -> list[FamilyScore]:
-    """Score the families whose features are given, best first.
+    """Score the families whose features are given by their error on cells that were left out.
 
-    All arrays are flat, one entry a cell; NaN in `lr_opt` leaves a cell out. `active`: active parameters of a sparse
-    model. `batch`: tokens a step. `groups`: cells of one group are left out together (each cell by itself without).
-    `stderr`: standard error of ln lr_opt, for the weights; inf leaves a cell out. Raises ValueError for unknown
-    families, unequal lengths and values that are not positive.
+    Args:
+        lr_opt: Optimal LRs (n,), one entry a cell; NaN leaves a cell out. So for all arrays.
+        params: Parameters (n,).
+        tokens: Training tokens (n,).
+        active: Active parameters of a sparse model (n,).
+        batch: Tokens of one optimizer step (n,).
+        groups: Labels (n,); cells with one label are left out together. Without, each cell is left out by itself.
+        stderr: Standard error of ln lr_opt (n,), for the weights; inf leaves a cell out.
+        families: Names from `FAMILIES`; all without.
+
+    Returns:
+        One score a family whose features are given, best first.
+
+    Raises:
+        InputError: unknown families, unequal lengths, or values that are not above zero.
+
+    Example:
+        >>> scores = compare_families(
+        ...     [1e-3, 8e-4, 7e-4, 6e-4], params=[1e8, 1e8, 2e8, 2e8], tokens=[1e9, 2e9, 1e9, 2e9], families=("tokens",)
+        ... )
+        >>> scores[0].family
+        'tokens'
     """
     z = optima_of(lr_opt, "lr_opt")
     n, d = positive(params, "params"), positive(tokens, "tokens")
@@ -81,7 +102,7 @@ def compare_families(
     weight = np.ones(z.size) if stderr is None else vector(stderr, "stderr") ** -2.0
     same_length(lr_opt=z, weight=weight, groups=group.astype(np.float64), **columns)
     if not (weight >= 0).all() or np.isinf(weight).any():
-        raise ValueError("stderr must be above zero (inf for a cell that tells nothing)")
+        raise InputError("stderr must be above zero (inf for a cell that tells nothing)")
     keep = np.isfinite(z) & (weight > 0)
     names = tuple(FAMILIES) if families is None else tuple(one_of(name, FAMILIES, "family") for name in families)
     scores = []
@@ -98,7 +119,7 @@ def _score(name: str, features: tuple[str, ...], x: Array, z: Array, w: Array, g
     if theta is None:
         nan = math.nan
         return FamilyScore(
-            family=name, exponents=dict.fromkeys(features, nan), rmse=nan, cv_rmse=nan, status="not_determined",
+            family=name, exponents=dict.fromkeys(features, nan), rmse=nan, cv_rmse=nan, status=Status.NOT_DETERMINED,
             message=_undetermined(features, x),
         )  # fmt: skip
     share, errors = w / w.sum(), np.full(z.size, math.nan)
@@ -113,7 +134,7 @@ def _score(name: str, features: tuple[str, ...], x: Array, z: Array, w: Array, g
         exponents=dict(zip(features, theta[1:].tolist(), strict=True)),
         rmse=math.sqrt(float(share @ (z - x @ theta) ** 2)),
         cv_rmse=math.sqrt(float(share @ errors**2)),
-        status="ok" if whole else "fit_only",
+        status=Status.OK if whole else Status.UNCERTAIN,
         message=f"{np.unique(group).size} groups left out in turn" if whole else
         "without one of the groups the others do not determine the exponents",
     )  # fmt: skip

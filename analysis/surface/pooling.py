@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, floats
 from raylr.analysis.optimum.quadratic import NOISE_DOF, SKEW_SD, QuadraticFit, QuadraticPrior
+from raylr.errors import InputError
 
 MIN_CELLS = 3
 """Fewest other cells for a prior, beside one a feature."""
@@ -26,14 +27,21 @@ RIDGE = 0.1
 
 
 def pooled_priors(fits: Sequence[QuadraticFit], features: ArrayLike) -> list[QuadraticPrior | None]:
-    """A prior for each cell from all others, None where these are too few.
+    """Return a prior for each cell's quadratic from all other cells.
 
-    `fits`: one a cell. `features`: (cells, k), as logarithms; k may be 0. Raises ValueError for another shape and for
-    features that are not finite.
+    Args:
+        fits: One fit a cell.
+        features: Logarithms of what the cells differ in (cells, k), such as ln params and ln tokens; k may be 0.
+
+    Returns:
+        One prior a cell, None where the other cells are too few.
+
+    Raises:
+        InputError: `features` has another shape or values that are not finite.
     """
     x = floats(features, "features")
     if x.ndim != 2 or x.shape[0] != len(fits) or not np.isfinite(x).all():
-        raise ValueError(f"features must be finite and of shape ({len(fits)}, k), got {x.shape}")
+        raise InputError(f"features must be finite and of shape ({len(fits)}, k), got {x.shape}")
     ok = np.array([fit.ok and fit.curvature > 0 for fit in fits], dtype=bool)
     z = np.array([math.log(fit.lr_opt) if good else math.nan for fit, good in zip(fits, ok, strict=True)])
     c = np.array([math.log(fit.curvature) if good else math.nan for fit, good in zip(fits, ok, strict=True)])

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from raylr.analysis._checks import Array, level_of, losses_of, positive, same_length
 from raylr.analysis.curves import _backtest, _progress
 from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic, weights
+from raylr.analysis.status import Status
 
 MIN_LRS = 3
 """Fewest LRs with a usable run."""
@@ -43,10 +44,10 @@ class LossSurface:
     """LRs of the runs that are used (R,)."""
     tokens_range: tuple[float, float]
     """First and last token count used."""
-    status: str
-    """`ok`, `not_converging` (the optimum at the last tokens is told, but the first part of the runs did not predict
-    the rest: what lies beyond is a guess), `edge_low`, `edge_high` (optimum at the last tokens outside the measured
-    LRs), `flat`, `too_few`, `too_short`, `not_falling` or `diverged`."""
+    status: Status
+    """`ok`, `not_converging` (the optimum at the last tokens is known, but the first part of the runs did not predict
+    the rest, so that predictions beyond the last tokens are guesses), `edge_low`, `edge_high` (the optimum at the last
+    tokens lies outside the measured LRs), `flat`, `too_few`, `too_short`, `not_falling` or `diverged`."""
     message: str
     """One sentence: why this status."""
     upper_bound: float = math.inf
@@ -61,11 +62,27 @@ class LossSurface:
 
     @property
     def ok(self) -> bool:
-        """Whether the optimum at the last tokens lies inside the measured LRs."""
-        return self.status in ("ok", "not_converging")
+        """Whether the optimum may be used with its interval, at the last tokens and beyond them."""
+        return self.status.ok
+
+    @property
+    def usable(self) -> bool:
+        """Whether the optimum at the last tokens may be used: it lies inside the measured LRs (`ok`, or
+        `not_converging`, where predictions beyond the last tokens are guesses)."""
+        return self.status in (Status.OK, Status.NOT_CONVERGING)
 
     def lr_opt(self, tokens: ArrayLike) -> Array | float:
-        """Best LR at `tokens`, same shape; NaN where there is none. ValueError for tokens that are not above zero."""
+        """Return the best LR at `tokens`.
+
+        Args:
+            tokens: Token counts of any shape, in the unit of the fit, above zero.
+
+        Returns:
+            LRs of the shape of `tokens`; NaN without a model.
+
+        Raises:
+            InputError: tokens are not above zero.
+        """
         t = positive(np.ravel(tokens), "tokens")
         out = np.array([self._optimum(float(d)) for d in t])
         return float(out[0]) if np.ndim(tokens) == 0 else out.reshape(np.shape(tokens))
@@ -92,13 +109,24 @@ class LossSurface:
         """Eq. 2 at `tokens`, the losses of the runs there and their standard errors in it (R,)."""
         runs = self._curve(np.log(self.lrs) - self.centre, tokens)
         if self.posterior is None:
-            raise ValueError("a surface without a model has no curve")
+            raise RuntimeError("internal error: a surface without a model has no curve")
         error = _progress.contrast(self.posterior, runs, int(np.argmin(runs.mean))) / math.sqrt(2)
         error = np.maximum(error, CONTRAST * self.posterior.points.slope)
         return fit_quadratic(self.lrs, runs.mean, loss_stderr=error), runs, error
 
     def lr_interval(self, tokens: float, level: float = 0.9) -> tuple[float, float]:
-        """Interval of the best LR at one token count; 0 or inf on a side that the runs leave open."""
+        """Return the posterior (credible) interval of the best LR at one token count.
+
+        Args:
+            tokens: Token count in the unit of the fit.
+            level: Posterior probability of the interval.
+
+        Returns:
+            Its two ends; 0 or inf on a side that the runs leave open.
+
+        Raises:
+            InputError: tokens are not above zero, or the level is not between 0 and 1.
+        """
         tail = 0.5 * (1 - level_of(level))
         if self.posterior is None:
             return 0.0, self.upper_bound
@@ -173,7 +201,7 @@ class LossSurface:
 
     def _curve(self, z: Array, tokens: float) -> _progress.Curve:
         if self.posterior is None:
-            raise ValueError("a surface without a model has no curve")
+            raise RuntimeError("internal error: a surface without a model has no curve")
         x = math.log(tokens / self.tokens_range[1])
         return _progress.curve(self.posterior, z, x, _progress.amplitude(self.posterior.points, z, x))
 
@@ -201,16 +229,33 @@ def _lowest(axis: Array, curves: Array) -> Array:
 
 
 def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurface:
-    """Fit the runs of one model size: flat arrays, one entry an evaluation, in any order.
+    """Fit the loss over LR and tokens to all runs of one model size.
 
-    Runs may be of unequal length; evaluations of one LR at one token count (seeds) are averaged. Tokens in any unit. A
-    run whose last loss is NaN or inf has diverged: it bounds the optimum from above and nothing more; other NaN and inf
-    losses are left out. Raises ValueError for LRs or tokens that are not positive and for unequal lengths.
+    Args:
+        lr: LR of each measurement (n,), in any order. Runs may be of unequal length.
+        tokens: Token count of each measurement (n,), in any unit.
+        loss: Loss of each measurement in nats (n,). Losses of one LR at one token count (seeds) are averaged. A run
+            whose last loss is NaN or infinite has diverged: it bounds the optimum from above and nothing more. Other
+            NaN and infinite losses are left out.
+
+    Returns:
+        The surface; `status` says whether it has an optimum.
+
+    Raises:
+        InputError: LRs or tokens are not above zero, or lengths differ.
+
+    Example:
+        >>> import numpy as np
+        >>> lr, tokens = (v.ravel() for v in np.meshgrid([5e-4, 1e-3, 2e-3, 4e-3], np.linspace(1e9, 1e10, 20)))
+        >>> loss = 2 + 200 * tokens**-0.3 * (1 + 0.1 * np.log(lr / 1.5e-3) ** 2)
+        >>> surface = fit_surface(lr, tokens, loss)
+        >>> surface.usable
+        True
     """
     x, t, y = np.log(positive(lr, "lr")), positive(tokens, "tokens"), losses_of(loss, "loss")
     same_length(lr=x, tokens=t, loss=y)
     if not t.size:
-        return _failed("too_few", "no evaluations")
+        return _failed(Status.TOO_FEW, "no evaluations")
     last = float(t.max())
     curves = {float(one): _average(t[x == one], y[x == one]) for one in np.unique(x)}
     diverged = [one for one, (_, v, _) in curves.items() if not np.isfinite(v[-1])]
@@ -223,8 +268,8 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
     if len(runs) < MIN_LRS:
         if not runs and diverged:
             lowest = math.exp(min(diverged))
-            return _failed("diverged", f"all {len(diverged)} runs diverged: the optimum is below LR {lowest:.3g}")
-        status = "too_few" if len(curves) < MIN_LRS or diverged else "too_short"
+            return _failed(Status.DIVERGED, f"all {len(diverged)} runs diverged: the optimum is below LR {lowest:.3g}")
+        status = Status.TOO_FEW if len(curves) < MIN_LRS or diverged else Status.TOO_SHORT
         return _failed(status, f"{len(runs)} LRs with {MIN_POINTS} evaluations spread over tokens, {MIN_LRS} needed")
     best = min(runs, key=lambda one: float(runs[one][1][-1]))
     points = _progress.assemble({one - best: run for one, run in runs.items()})
@@ -233,34 +278,36 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
     surface = LossSurface(
         lrs=np.exp(np.array(list(runs))),
         tokens_range=(last * math.exp(min(run[0][0] for run in runs.values())), last),
-        status="ok", message="", upper_bound=math.exp(min(above)) if above else math.inf, centre=best,
+        status=Status.OK, message="", upper_bound=math.exp(min(above)) if above else math.inf, centre=best,
         posterior=_progress.posterior(points) if points.slope > 0 else None, miss=_backtest.size(missed, foreseen),
     )  # fmt: skip
     if surface.posterior is None or not surface.posterior.weight.size:
-        return replace(surface, posterior=None, status="not_falling", message="the loss of the best run does not fall")
+        return replace(
+            surface, posterior=None, status=Status.NOT_FALLING, message="the loss of the best run does not fall"
+        )
     status, message = _status(surface, missed)
     return replace(surface, status=status, message=message)
 
 
-def _status(surface: LossSurface, missed: Array) -> tuple[str, str]:
+def _status(surface: LossSurface, missed: Array) -> tuple[Status, str]:
     low, high = float(surface.lrs[0]), float(surface.lrs[-1])
     at, (left, right) = float(surface.lr_opt(surface.tokens_range[1])), surface.lr_interval(surface.tokens_range[1])
     measured = f"the measured LRs {low:.3g} to {high:.3g}"
     if left <= low and right >= high:
-        return "flat", f"any of {measured} may be the best: the runs differ too little"
+        return Status.FLAT, f"any of {measured} may be the best: the runs differ too little"
     if at < low or at > high:
-        side, where = ("low", "below") if at < low else ("high", "above")
-        return f"edge_{side}", f"the best LR at the last tokens, {at:.3g}, lies {where} {measured}"
+        side, where = (Status.EDGE_LOW, "below") if at < low else (Status.EDGE_HIGH, "above")
+        return side, f"the best LR at the last tokens, {at:.3g}, lies {where} {measured}"
     inside = f"the best LR at the last tokens, {at:.3g}, lies inside {measured}"
     if not missed.size:
-        return "not_converging", f"{inside}; the runs are too short to try a prediction beyond them on themselves"
+        return Status.NOT_CONVERGING, f"{inside}; the runs are too short to try a prediction beyond them on themselves"
     if math.sqrt(float(np.mean(missed**2))) > MISSED:
-        side = "too high" if missed.mean() < 0 else "too low"
+        wrong = "too high" if missed.mean() < 0 else "too low"
         return (
-            "not_converging",
-            f"{inside}; losses predicted from the first part of the runs were {side}: beyond, a guess",
+            Status.NOT_CONVERGING,
+            f"{inside}; losses predicted from the first part of the runs were {wrong}: beyond, a guess",
         )
-    return "ok", inside
+    return Status.OK, inside
 
 
 def _average(t: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -271,5 +318,5 @@ def _average(t: Array, y: Array) -> tuple[Array, Array, Array]:
         return tokens, np.asarray(np.bincount(at, y) / count), count.astype(np.float64)
 
 
-def _failed(status: str, message: str) -> LossSurface:
+def _failed(status: Status, message: str) -> LossSurface:
     return LossSurface(lrs=np.empty(0), tokens_range=(math.nan, math.nan), status=status, message=message)

@@ -304,8 +304,8 @@ def scored_pretrain(config: dict[str, Any]) -> None:
 
     from raylr.analysis.scores.scores import questions_table, summarise
     from raylr.analysis.scores.table import calibrated, suite_columns
+    from raylr.trainables import arguments, train, trial_threads
     from raylr.trainables.training import metrics
-    from raylr.trainables.training.loop import arguments, train, trial_threads
 
     spec = EvaluationSpec.model_validate(config["evaluation"])
     given = arguments(

@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from raylr.analysis.scores.suites import Subject, resolve
 from raylr.analysis.units import parse_count
-from raylr.trainables.models.spec import TrainSpec
 from raylr.trainables.training.checkpoint import COMPLETE, PREFIX
+from raylr.trainables.training.spec import TrainSpec
 
 WAITING = "waiting"
 """Folder of a study in which checkpoints wait for their evaluation, a folder for each run."""

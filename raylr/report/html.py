@@ -33,7 +33,7 @@ def write_report(result: StudyResult) -> Path:
     folder = result.directory / "figures"
     folder.mkdir(exist_ok=True)
     budget = max(result.spec.token_budgets)
-    largest = max(result.fit.cells, key=lambda cell: cell.params).size
+    largest = max(result.fit.optima, key=lambda cell: cell.params).size
     pictures = {
         "figure-1a-loss-curves": figures.loss_curves(result.fit, largest, budget),
         "figure-1b-loss-over-lr": figures.loss_over_lr(result.fit, budget),
@@ -71,7 +71,7 @@ def _answer(result: StudyResult) -> str:
     return (
         f'<div class="answer">At {place}: <b>LR {format_lr(prediction.lr)}</b><br>'
         f"{prediction.level:.0%} interval {interval(prediction.lr_low, prediction.lr_high)}, optimum of the "
-        f"{html.escape(result.fit.law.objective)} loss.<br>"
+        f"{html.escape(str(result.fit.law.conditions.objective))} loss.<br>"
         f'<span class="dim">{html.escape(prediction.message)}</span></div>'
     )
 
@@ -85,7 +85,7 @@ def _sections(result: StudyResult, images: dict[str, str], scores: Sequence[Scor
             [cell.size, format_count(cell.params), format_count(cell.tokens), format_lr(cell.lr_opt),
              interval(cell.lr_low, cell.lr_high), f"{cell.loss:.4f} ± {cell.loss_stderr:.4f}", str(cell.lrs),
              format_count(cell.measured_tokens), "" if cell.status == "ok" else cell.message]
-            for cell in fit.cells
+            for cell in fit.optima
         ],
     )  # fmt: skip
     yield _picture(

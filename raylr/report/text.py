@@ -21,7 +21,7 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("size", "params", "tokens", "optimal LR", "90 % interval", "loss"):
         table.add_column(name, justify="left" if name == "size" else "right", no_wrap=True)
-    for cell in result.fit.cells:
+    for cell in result.fit.optima:
         table.add_row(
             cell.size,
             format_count(cell.params),
@@ -32,7 +32,7 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
         )
     console.print()
     console.print(table)
-    for cell in result.fit.cells:
+    for cell in result.fit.optima:
         if cell.status != "ok":
             _say(console, f"[dim]{cell.size} at {format_count(cell.tokens)}: {cell.message}[/]")
     console.print()
@@ -66,7 +66,10 @@ def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> N
     _say(console, f"[bold]Prediction[/]  {place}: [bold]LR {format_lr(prediction.lr)}[/]")
     if math.isfinite(prediction.lr_low):
         span = interval(prediction.lr_low, prediction.lr_high)
-        _say(console, f"            {prediction.level:.0%} interval {span}; optimum of the {law.objective} loss")
+        _say(
+            console,
+            f"            {prediction.level:.0%} interval {span}; optimum of the {law.conditions.objective} loss",
+        )
     if prediction.message:
         _say(console, f"            {prediction.message}")
 

@@ -29,7 +29,8 @@ from raylr.spec.fields import (
 )
 from raylr.spec.messages import explain
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
-from raylr.trainables.models.spec import HFSpec, ModelSpec, TrainSpec, model_spec
+from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
+from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions

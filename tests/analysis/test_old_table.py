@@ -38,8 +38,8 @@ def test_the_law_is_the_same_to_the_last_digit(fit: StudyFit, expected: dict[str
 
 
 def test_the_cells_are_the_same_to_the_last_digit(fit: StudyFit, expected: dict[str, Any]) -> None:
-    assert len(fit.cells) == len(expected["cells"])
-    for cell, known in zip(fit.cells, expected["cells"], strict=True):
+    assert len(fit.optima) == len(expected["cells"])
+    for cell, known in zip(fit.optima, expected["cells"], strict=True):
         for name in ("size", "params", "tokens", "lr_opt", "lr_low", "lr_high", "loss", "loss_stderr", "status"):
             assert getattr(cell, name) == known[name], (cell.size, cell.tokens, name)
 

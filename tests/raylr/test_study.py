@@ -138,14 +138,14 @@ def kill_and_finish(folder, text, changes, total, shares, log):
         said = log / f"killed-at-{share:.2f}.log"
         with said.open("w") as sink:
             process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while len(evaluations_table(folder)) < share * total:
             assert process.poll() is None, said.read_text()
             assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    end = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    end = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert end.returncode == 0, end.stdout + end.stderr
     return command, end
 

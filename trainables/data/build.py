@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from raylr.errors import DataError
+from raylr.trainables.data.corpus import MANIFEST, Corpus, file_hash
 from raylr.trainables.data.texts import documents, source_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from raylr.trainables.data.corpus import Corpus
-
-MANIFEST = "manifest.json"
 EOS = "<|endoftext|>"
 KNOWN_EOS = (EOS, "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "[SEP]")
 SAMPLE_BYTES = 4_000_000
@@ -63,7 +62,7 @@ def _train_tokenizer(sample: list[str], vocab_size: int) -> Tokenizer:
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if vocab_size <= len(alphabet):
-        raise ValueError(f"vocab_size={vocab_size} is too small: 256 bytes and the end-of-document token need 257")
+        raise DataError(f"vocab_size={vocab_size} is too small: 256 bytes and the end-of-document token need 257")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,7 +71,7 @@ def _train_tokenizer(sample: list[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(sample, trainer)
     if tokenizer.get_vocab_size() < vocab_size:
-        raise ValueError(
+        raise DataError(
             f"the text yields a vocabulary of {tokenizer.get_vocab_size()} at most, not vocab_size={vocab_size}: "
             "use more text or a smaller vocabulary"
         )
@@ -87,7 +86,7 @@ def _load_tokenizer(file: Path, vocab_size: int | None) -> Tokenizer:
     tokenizer.no_padding()
     size = tokenizer.get_vocab_size()
     if vocab_size is not None and vocab_size < size:
-        raise ValueError(f"vocab_size={vocab_size} is below the {size} tokens of {file}")
+        raise DataError(f"vocab_size={vocab_size} is below the {size} tokens of {file}")
     return tokenizer
 
 
@@ -96,7 +95,7 @@ def _eos_id(tokenizer: Tokenizer, eos_token: str | None) -> int:
         found = tokenizer.token_to_id(token)
         if found is not None:
             return int(found)
-    raise ValueError(
+    raise DataError(
         f"the tokenizer has no end-of-document token ({eos_token or ', '.join(KNOWN_EOS)}): name one as eos_token"
     )
 
@@ -180,18 +179,16 @@ def build_corpus(
     `validation_fraction` of the documents, or the last part of each where whole documents cannot give it. Without
     `tokenizer` (a tokenizer.json) a byte-level BPE of `vocab_size` tokens is trained on a sample of the training text.
     The folder appears whole or not at all; an `out_dir` that already is this corpus (same arguments, same texts) is
-    kept. Raises ValueError for a missing or unreadable source, a vocabulary that cannot be, too little text to split,
+    kept. Raises DataError for a missing or unreadable source, a vocabulary that cannot be, too little text to split,
     or an `out_dir` that holds something else.
     """
-    from raylr.trainables.data.corpus import Corpus
-
     out = Path(out_dir)
     if not 0 < validation_fraction < 1:
-        raise ValueError(f"validation_fraction={validation_fraction} must be above 0 and below 1")
+        raise DataError(f"validation_fraction={validation_fraction} must be above 0 and below 1")
     if tokenizer is None and vocab_size is None:
-        raise ValueError("give vocab_size (a tokenizer is trained) or tokenizer (a tokenizer.json)")
+        raise DataError("give vocab_size (a tokenizer is trained) or tokenizer (a tokenizer.json)")
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise ValueError(f"{out} exists and is not a tokenised corpus: give another folder")
+        raise DataError(f"{out} exists and is not a tokenised corpus: give another folder")
     files, tell = source_files(paths), progress or (lambda phase, done, total: None)
 
     def texts(phase: str) -> Iterator[str]:
@@ -206,7 +203,7 @@ def build_corpus(
         split = _at_the_end
         survey = _Survey(texts("read"), split, seed, validation_fraction, wanted)
     if not all(survey.characters.values()):
-        raise ValueError(
+        raise DataError(
             f"{len(survey.keys)} different document(s) with {sum(survey.characters.values())} characters are too "
             f"little text for training and validation (validation_fraction={validation_fraction}): give more text"
         )
@@ -225,7 +222,7 @@ def build_corpus(
         existing = Corpus.open(out)
         if existing.manifest["built_from"] == given:
             return existing
-        raise ValueError(f"{out} is a corpus built from other text or settings: delete it or give another folder")
+        raise DataError(f"{out} is a corpus built from other text or settings: delete it or give another folder")
     bpe = (
         _train_tokenizer(survey.sample, int(vocab_size or 0))
         if tokenizer is None
@@ -266,7 +263,7 @@ def _tokenizer_file(tokenizer: str | Path) -> Path:
     path = Path(tokenizer)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(
+        raise DataError(
             f"tokenizer {path}: no such file (a tokenizer.json of Hugging Face's tokenizers, or its folder)"
         )
     return file
@@ -327,9 +324,3 @@ def _gather(path: Path, ids: npt.NDArray[Any], start: npt.NDArray[np.uint64], le
             out.write(ids[first : first + count].tobytes())
         out.flush()
         os.fsync(out.fileno())
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

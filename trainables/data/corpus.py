@@ -11,6 +11,7 @@ fewer than T at the end).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +21,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raylr.trainables.data.build import MANIFEST, build_corpus, file_hash
-from raylr.trainables.data.texts import python_stdlib_sources
+from raylr.errors import DataError
 
-__all__ = ["Corpus", "Windows", "build_corpus", "python_stdlib_sources", "shuffled"]
+MANIFEST = "manifest.json"
+"""The file of a corpus that is written last and says what the others hold."""
 
 Ids = npt.NDArray[Any]
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _mix(x: npt.NDArray[np.uint64], key: int) -> npt.NDArray[np.uint64]:
@@ -61,14 +68,14 @@ def shuffled(positions: npt.ArrayLike, n: int, seed: int) -> npt.NDArray[np.int6
 class Windows:
     """Sequences of a stream of ids in an order fixed by a seed: batch after batch from a position alone.
 
-    Args: `ids` [n], `seq_len` T, `seed` (None: the stream's own order). Raises ValueError if there is not one window.
+    Args: `ids` [n], `seq_len` T, `seed` (None: the stream's own order). Raises DataError if there is not one window.
     """
 
     def __init__(self, ids: Ids, seq_len: int, seed: int | None = None) -> None:
         self.ids, self.seq_len, self.seed = ids, seq_len, seed
         self.count = max(0, (len(ids) - 1) // seq_len)
         if not self.count:
-            raise ValueError(
+            raise DataError(
                 f"{len(ids)} token ids do not fill one sequence of {seq_len}: use more text or a smaller seq_len"
             )
 
@@ -95,21 +102,21 @@ class Corpus:
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
-        """The corpus in folder `path`. Raises ValueError if there is none, if a file is not as long as the manifest
+        """The corpus in folder `path`. Raises DataError if there is none, if a file is not as long as the manifest
         says, or if its tokenizer is not the one that made its ids."""
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
-            raise ValueError(f"{folder} is not a tokenised corpus (it has no {MANIFEST}): make one with `raylr data`")
+            raise DataError(f"{folder} is not a tokenised corpus (it has no {MANIFEST}): make one with `raylr data`")
         corpus = cls(path=folder, manifest=json.loads((folder / MANIFEST).read_text()))
         for split in ("train", "validation"):
             size, want = corpus._file(split).stat().st_size, corpus.manifest["tokens"][split] * corpus.dtype.itemsize
             if size != want:
-                raise ValueError(
+                raise DataError(
                     f"{corpus._file(split)} has {size} bytes where the manifest says {want}: build the corpus again"
                 )
         made_by = corpus.manifest["sha256"][corpus.tokenizer_path.name]
         if not corpus.tokenizer_path.is_file() or file_hash(corpus.tokenizer_path) != made_by:
-            raise ValueError(f"{corpus.tokenizer_path} is not the tokenizer that made this corpus: build it again")
+            raise DataError(f"{corpus.tokenizer_path} is not the tokenizer that made this corpus: build it again")
         return corpus
 
     def _file(self, split: str) -> Path:

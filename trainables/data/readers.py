@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raylr.trainables.data.build import MANIFEST, file_hash
-from raylr.trainables.data.corpus import Corpus
+from raylr.errors import DataError
+from raylr.trainables.data.corpus import MANIFEST, Corpus, file_hash
 
 Ids = npt.NDArray[np.int64]
 MEGATRON_MAGIC = b"MMIDIDX\x00\x00"
@@ -30,25 +30,23 @@ MEGATRON_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f8", 7:
 
 
 def megatron_documents(prefix: Path) -> Iterator[Ids]:
-    """Documents of `prefix`.bin and `prefix`.idx (version 1). Raises ValueError for another format or a length that is
+    """Documents of `prefix`.bin and `prefix`.idx (version 1). Raises DataError for another format or a length that is
     off."""
     index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
     if not index.is_file() or not data.is_file():
-        raise ValueError(f"{prefix}: Megatron data are two files, {index.name} and {data.name}")
+        raise DataError(f"{prefix}: Megatron data are two files, {index.name} and {data.name}")
     raw = index.read_bytes()
     if raw[:9] != MEGATRON_MAGIC:
-        raise ValueError(f"{index} is not a Megatron index (it does not begin with MMIDIDX)")
+        raise DataError(f"{index} is not a Megatron index (it does not begin with MMIDIDX)")
     version, code, sequences, documents = struct.unpack_from("<QBQQ", raw, 9)
     dtype = np.dtype(MEGATRON_TYPES.get(code, "<f4"))
     if version != 1 or dtype.kind not in "iu":
-        raise ValueError(f"{index}: version {version} with type code {code}; version 1 with integer ids is read")
+        raise DataError(f"{index}: version {version} with type code {code}; version 1 with integer ids is read")
     at = 9 + struct.calcsize("<QBQQ")
     lengths = np.frombuffer(raw, "<i4", sequences, at).astype(np.int64)
     bounds = np.frombuffer(raw, "<i8", documents, at + 12 * sequences)
     if data.stat().st_size != int(lengths.sum()) * dtype.itemsize:
-        raise ValueError(
-            f"{data} has {data.stat().st_size} bytes, its index says {int(lengths.sum()) * dtype.itemsize}"
-        )
+        raise DataError(f"{data} has {data.stat().st_size} bytes, its index says {int(lengths.sum()) * dtype.itemsize}")
     ids = np.memmap(data, dtype=dtype, mode="r")
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -58,7 +56,7 @@ def megatron_documents(prefix: Path) -> Iterator[Ids]:
 def table_documents(path: Path, column: str) -> Iterator[Ids]:
     """Documents of a Parquet file, an Arrow file or stream, or a folder saved by Hugging Face's `datasets`: one a row.
 
-    Raises ValueError if there is no such file, or no column of lists of integers called `column`.
+    Raises DataError if there is no such file, or no column of lists of integers called `column`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -69,12 +67,12 @@ def table_documents(path: Path, column: str) -> Iterator[Ids]:
         if state.is_file():
             names = [path / entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
         if not names:
-            raise ValueError(f"{path} has no .arrow or .parquet files")
+            raise DataError(f"{path} has no .arrow or .parquet files")
         for name in names:
             yield from table_documents(name, column)
         return
     if not path.is_file():
-        raise ValueError(f"{path}: no such file or folder")
+        raise DataError(f"{path}: no such file or folder")
     if path.suffix == ".parquet":
         file = pq.ParquetFile(path)
         _check_column(path, file.schema_arrow, column)
@@ -99,11 +97,11 @@ def _check_column(path: Path, schema: Any, column: str) -> None:
     import pyarrow as pa
 
     if column not in schema.names:
-        raise ValueError(f"{path} has no column {column!r}; its columns are {', '.join(schema.names)}")
+        raise DataError(f"{path} has no column {column!r}; its columns are {', '.join(schema.names)}")
     kind = schema.field(column).type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not pa.types.is_integer(kind.value_type):
-        raise ValueError(f"{path}: column {column!r} is {kind}, not lists of token ids")
+        raise DataError(f"{path}: column {column!r} is {kind}, not lists of token ids")
 
 
 def documents(source: Path, column: str) -> Iterator[Ids]:
@@ -126,7 +124,7 @@ def import_corpus(
 ) -> Corpus:
     """Copy documents of token ids into the corpus `out_dir`; each ends with `eos_id`, added where it is missing.
 
-    `tokenizer` is the tokenizer.json that made the ids. The folder appears whole or not at all. Raises ValueError for a
+    `tokenizer` is the tokenizer.json that made the ids. The folder appears whole or not at all. Raises DataError for a
     source that cannot be read, an id that the tokenizer does not have, a split without documents, or an `out_dir` that
     exists.
     """
@@ -134,9 +132,9 @@ def import_corpus(
 
     out, vocabulary = Path(out_dir), Path(tokenizer)
     if out.exists():
-        raise ValueError(f"{out} exists: delete it or give another folder")
+        raise DataError(f"{out} exists: delete it or give another folder")
     if not vocabulary.is_file():
-        raise ValueError(f"tokenizer {vocabulary}: no such file")
+        raise DataError(f"tokenizer {vocabulary}: no such file")
     vocab_size = Tokenizer.from_file(str(vocabulary)).get_vocab_size()
     dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
     counts = {side: {"documents": 0, "tokens": 0} for side in ("train", "validation")}
@@ -150,7 +148,7 @@ def import_corpus(
                 if ids.size == 0:
                     continue
                 if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
-                    raise ValueError(
+                    raise DataError(
                         f"{source}: document {number} has the id {int(ids.max())}, the tokenizer has {vocab_size} "
                         "tokens: give the tokenizer that made these ids"
                     )
@@ -161,7 +159,7 @@ def import_corpus(
                 counts[side]["documents"] += 1
                 counts[side]["tokens"] += len(stored) // dtype.itemsize
         if not all(side["documents"] for side in counts.values()):
-            raise ValueError(
+            raise DataError(
                 f"{source}: {counts} with validation_fraction={validation_fraction}: no documents on one side"
             )
         shutil.copyfile(vocabulary, work / "tokenizer.json")

@@ -11,6 +11,8 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from raylr.errors import DataError
+
 SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 
 
@@ -18,12 +20,12 @@ def python_stdlib_sources() -> list[Path]:
     """The .py files of the running Python's standard library, sorted: real text that is always there (about 12 MB).
 
     Test suites are left out: many distributions do not install them, and the corpus should differ little between
-    machines. Raises ValueError where the library is not installed as files.
+    machines. Raises DataError where the library is not installed as files.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = sorted(p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts))
     if not found:
-        raise ValueError(
+        raise DataError(
             f"no .py files under {root}: this Python keeps its library elsewhere; give text files of your own"
         )
     return found
@@ -43,9 +45,9 @@ def source_files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
         elif path.is_file():
             out.append((path, True))
         else:
-            raise ValueError(f"{path}: no such file or folder")
+            raise DataError(f"{path}: no such file or folder")
     if not out:
-        raise ValueError(f"no files in {', '.join(map(str, paths)) or 'an empty list of paths'}")
+        raise DataError(f"no files in {', '.join(map(str, paths)) or 'an empty list of paths'}")
     return out
 
 
@@ -57,7 +59,7 @@ def documents(path: Path, named: bool, text_field: str) -> Iterator[str]:
 
         file = pq.ParquetFile(path)
         if text_field not in file.schema_arrow.names:
-            raise ValueError(
+            raise DataError(
                 f"{path} has no column {text_field!r}; its columns are {', '.join(file.schema_arrow.names)}"
             )
         for batch in file.iter_batches(batch_size=1024, columns=[text_field]):
@@ -74,7 +76,7 @@ def documents(path: Path, named: bool, text_field: str) -> Iterator[str]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         if named:
-            raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+            raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
         return
     if text:
         yield text
@@ -84,7 +86,7 @@ def _json_text(line: bytes, text_field: str, where: str) -> str:
     try:
         text = json.loads(line)[text_field]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: not a JSON object with a field {text_field!r}") from error
+        raise DataError(f"{where}: not a JSON object with a field {text_field!r}") from error
     if not isinstance(text, str):
-        raise ValueError(f"{where}: field {text_field!r} is {type(text).__name__}, not text")
+        raise DataError(f"{where}: field {text_field!r} is {type(text).__name__}, not text")
     return text

@@ -26,10 +26,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.trainables.export.weights import read_weights
-from raylr.trainables.models.spec import HFSpec, ModelSpec, TrainSpec, model_spec
+from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, STATE, TOKENIZER, verify
 from raylr.trainables.training.schedule import lr_factor
+from raylr.trainables.training.spec import TrainSpec
 
 ORIGIN = "raylr.json"
 CONFIG = "config.json"

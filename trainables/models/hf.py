@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raylr.trainables.models.qwen3_moe import Losses
-from raylr.trainables.training.groups import part_of
+from raylr.trainables.models.interface import Losses
+from raylr.trainables.models.roles import role_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -54,8 +54,8 @@ def _counts(fields: str) -> dict[str, int]:
         network = _network(config)
     sizes: dict[str, int] = {}
     for name, param in network.named_parameters():
-        part = part_of(name, param.dim())
-        sizes[part] = sizes.get(part, 0) + param.numel()
+        role = role_of(name, param.dim())
+        sizes[role] = sizes.get(role, 0) + param.numel()
     total = sum(sizes.values())
     experts = sizes.get("experts_in", 0) + sizes.get("experts_out", 0)
     return {
@@ -101,7 +101,7 @@ class HuggingFaceModel(nn.Module):
         seed: int,
         z_loss: float = 0.0,
         activation_checkpointing: bool = False,
-        packed: bool = False,
+        within_documents: bool = False,
     ) -> None:
         super().__init__()
         self.z_loss = z_loss
@@ -114,7 +114,7 @@ class HuggingFaceModel(nn.Module):
             enable({"use_reentrant": False})
         self.aux_coefficient = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0)
         self.routed = hasattr(config, "output_router_logits")
-        if packed and self.routed:
+        if within_documents and self.routed:
             raise ValueError(
                 "cross_document_attention=False: transformers' load-balancing loss does not take the mask that this "
                 "needs; describe the mixture by a ModelSpec instead of hf, or leave the attention across documents on"

@@ -9,7 +9,6 @@ transformers' `qwen3_moe`.
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,16 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from raylr.trainables.models.attention import causal_attention, rope_tables
 from raylr.trainables.models.cpu_kernels import RMSNormalise, cross_entropy, linear
 from raylr.trainables.models.experts import mixture
-from raylr.trainables.models.spec import HFSpec, ModelSpec, TrainSpec
-
-
-class Losses(NamedTuple):
-    """Scalars of one forward pass; `total` is what is differentiated, `cross_entropy` (nats a token) what is
-    reported."""
-
-    total: Tensor
-    cross_entropy: Tensor
-    aux_loss: Tensor
+from raylr.trainables.models.interface import Losses
+from raylr.trainables.models.spec import ModelSpec
 
 
 class RMSNorm(nn.Module):
@@ -289,17 +280,3 @@ def balance_loss(loads: list[Tensor], probs: list[Tensor], tokens: int) -> Tenso
     rows = tokens * len(loads)
     load_E, probs_E = torch.stack(loads).sum(0) / rows, torch.stack(probs).sum(0) / rows
     return load_E.shape[0] * (load_E * probs_E).sum()
-
-
-def build(spec: ModelSpec | HFSpec, train: TrainSpec) -> nn.Module:
-    """The initialised network of a run."""
-    checkpointing, packed = train.activation_checkpointing, not train.cross_document_attention
-    if isinstance(spec, HFSpec):
-        from raylr.trainables.models.hf import HuggingFaceModel
-
-        return HuggingFaceModel(
-            spec.hf, seed=train.seed, z_loss=train.z_loss, activation_checkpointing=checkpointing, packed=packed
-        )
-    model = Qwen3MoE(spec, z_loss=train.z_loss, activation_checkpointing=checkpointing)
-    model.initialise(train.seed)
-    return model

@@ -10,14 +10,14 @@ import gc
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-    from raylr.trainables.models.spec import TrainSpec
+    from raylr.trainables.training.spec import TrainSpec
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -121,7 +121,7 @@ def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any
 
 @contextmanager
 def running_engine(
-    model: torch.nn.Module, train: TrainSpec, multipliers: dict[str, Any], *, universal: bool = False
+    model: torch.nn.Module, train: TrainSpec, multipliers: Mapping[str, Mapping[str, float]], *, universal: bool = False
 ) -> Iterator[Any]:
     """A DeepSpeed engine over `model` with torch's AdamW in the groups of `groups.parameter_groups`, destroyed at the
     end; `universal` as in `engine_config`.
@@ -131,10 +131,10 @@ def running_engine(
     import deepspeed
     import torch
 
-    from raylr.trainables.training.groups import parameter_groups
+    from raylr.trainables.training.groups import multipliers_by_role, parameter_groups, roles_of
 
     def adamw(_: Any) -> torch.optim.Optimizer:
-        groups = parameter_groups(model, train, **multipliers)
+        groups = parameter_groups(model, train, multipliers_by_role(roles_of(model), multipliers))
         return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
 
     with quiet():

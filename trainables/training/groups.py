@@ -1,118 +1,127 @@
-"""Parameter groups: which module a weight belongs to, and the LR, weight decay and ε that it gets.
+"""Parameter groups of the optimizer: what each role of tensor (`raylr.trainables.models.roles`) gets.
 
-A weight has a part (fine) and a module (coarse). Multipliers are looked up by part, then by module, then 1:
-
-| module | parts |
-|---|---|
-| embedding | embedding |
-| hidden | attention, dense (dense MLPs and the shared expert with its gate) |
-| router | router |
-| experts | experts_in (gate and up), experts_out (down) |
-| lm_head | lm_head |
-| norms | hidden_norms, qk_norms, final_norm (also all biases) |
+Whatever scales the optimizer by role (tables of multipliers that a user gives, a parametrization) becomes one table,
+role → `Multipliers`; `parameter_groups` alone turns it into groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from raylr.errors import SpecError
+from raylr.trainables.models.roles import MODULE_OF, MODULES, NORMS, role_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from raylr.trainables.models.spec import TrainSpec
+    from raylr.trainables.training.spec import TrainSpec
 
-MODULES: dict[str, tuple[str, ...]] = {
-    "embedding": ("embedding",),
-    "hidden": ("attention", "dense"),
-    "router": ("router",),
-    "experts": ("experts_in", "experts_out"),
-    "lm_head": ("lm_head",),
-    "norms": ("hidden_norms", "qk_norms", "final_norm"),
-}
-MODULE_OF = {part: module for module, parts in MODULES.items() for part in parts}
-NORMS = frozenset(MODULES["norms"])
+Tables = Mapping[str, Mapping[str, float]]
+"""`lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, each a table from module or role to a factor."""
 
 
-def part_of(name: str, dims: int) -> str:
-    """The part that the parameter called `name` (Hugging Face's names, also AutoEP's w1, w2, w3) with `dims`
-    dimensions is."""
-    if "q_norm" in name or "k_norm" in name:
-        return "qk_norms"
-    if dims < 2:
-        return "hidden_norms" if any(piece.isdigit() for piece in name.split(".")) else "final_norm"
-    if "embed" in name or "wte" in name or "wpe" in name:
-        return "embedding"
-    if "lm_head" in name:
-        return "lm_head"
-    if ".mlp.gate." in name or ".router." in name:
-        return "router"
-    if ".experts." in name:
-        return "experts_out" if name.endswith(("down_proj", "down_proj.weight", ".w2")) else "experts_in"
-    return "attention" if "attn" in name or "attention" in name else "dense"
+@dataclass(frozen=True, kw_only=True)
+class Multipliers:
+    """Factors on the optimizer's settings for the tensors of one role."""
+
+    lr: float = 1.0
+    weight_decay: float = 1.0
+    eps: float = 1.0
 
 
-def check_multipliers(parts: Iterable[str], **multipliers: Mapping[str, float]) -> None:
-    """Raises ValueError for a key that is no module or part, or that matches no weight of this model, or a negative
-    factor."""
-    present = set(parts) | {MODULE_OF[part] for part in parts}
-    for what, table in multipliers.items():
+def roles_of(model: nn.Module) -> set[str]:
+    """Return the roles that tensors of `model` have."""
+    return {role_of(name, _dims(param)) for name, param in model.named_parameters()}
+
+
+def _dims(param: nn.Parameter) -> int:
+    """Dimensions of a parameter; ZeRO stage 3 keeps the true shape in an attribute of its own."""
+    return len(getattr(param, "ds_shape", param.shape))
+
+
+def multipliers_by_role(roles: Iterable[str], tables: Tables) -> dict[str, Multipliers]:
+    """Resolve tables of multipliers: a factor is looked up by role, then by module, and is 1 where neither is given.
+
+    Args:
+        roles: Roles that the model has.
+        tables: At most `lr_multipliers`, `weight_decay_multipliers` and `eps_multipliers`.
+
+    Returns:
+        The multipliers of every role in `roles`.
+
+    Raises:
+        SpecError: For a key that is no module or role, or that matches no tensor of this model, and for a factor that
+            is not a number of at least 0.
+
+    Example:
+        >>> table = multipliers_by_role(["router", "dense"], {"lr_multipliers": {"hidden": 2.0}})
+        >>> table["dense"].lr, table["router"].lr
+        (2.0, 1.0)
+    """
+    roles = sorted(roles)
+    present = {*roles, *(MODULE_OF[role] for role in roles)}
+    for what, table in tables.items():
         for key, factor in table.items():
             if key not in MODULES and key not in MODULE_OF:
-                raise ValueError(
+                raise SpecError(
                     f"{what}: {key!r} is no module; there are {', '.join(MODULES)}, and their parts "
                     f"{', '.join(MODULE_OF)}"
                 )
             if key not in present:
-                raise ValueError(
+                raise SpecError(
                     f"{what}: {key!r} matches no weight of this model, which has {', '.join(sorted(present))}"
                 )
             if not factor >= 0:
-                raise ValueError(f"{what}: {key}={factor} must be a number of at least 0")
+                raise SpecError(f"{what}: {key}={factor} must be a number of at least 0")
 
+    def factor_of(what: str, role: str) -> float:
+        table = tables.get(what, {})
+        return float(table.get(role, table.get(MODULE_OF[role], 1.0)))
 
-def _factor(table: Mapping[str, float], part: str) -> float:
-    return float(table.get(part, table.get(MODULE_OF[part], 1.0)))
+    return {
+        role: Multipliers(
+            lr=factor_of("lr_multipliers", role),
+            weight_decay=factor_of("weight_decay_multipliers", role),
+            eps=factor_of("eps_multipliers", role),
+        )
+        for role in roles
+    }
 
 
 def parameter_groups(
-    model: nn.Module,
-    train: TrainSpec,
-    *,
-    lr_multipliers: Mapping[str, float] | None = None,
-    weight_decay_multipliers: Mapping[str, float] | None = None,
-    eps_multipliers: Mapping[str, float] | None = None,
+    model: nn.Module, train: TrainSpec, by_role: Mapping[str, Multipliers] | None = None
 ) -> list[dict[str, Any]]:
-    """AdamW groups, one a part (and one a set of expert-parallel processes), for `torch.optim.AdamW`.
+    """Build the groups for `torch.optim.AdamW`: one for each role, and one for each set of expert-parallel processes.
 
-    Beside `params`, `weight_decay` and `eps` each carries `part`, `module` and `lr_multiplier`, which DeepSpeed leaves
-    alone. Norms and biases have no weight decay. Raises ValueError as `check_multipliers` does.
+    Args:
+        model: The network, after DeepSpeed has replaced its expert layers, if it does.
+        train: `weight_decay` and `eps` before multipliers. Norms and biases have no weight decay.
+        by_role: Multipliers of each role; a role that is not in it has factors of 1.
+
+    Returns:
+        Groups with `params`, `weight_decay` and `eps`, and, for the loop and for readers, `role`, `module` and
+        `lr_multiplier`, which DeepSpeed leaves alone.
     """
-    tables = {
-        "lr_multipliers": lr_multipliers or {},
-        "weight_decay_multipliers": weight_decay_multipliers or {},
-        "eps_multipliers": eps_multipliers or {},
-    }
     found: dict[tuple[str, str | None], list[nn.Parameter]] = {}
     for name, param in model.named_parameters():
         owners = None if getattr(param, "allreduce", True) else vars(param)["group_name"]
-        dims = len(getattr(param, "ds_shape", param.shape))
-        found.setdefault((part_of(name, dims), owners), []).append(param)
-    check_multipliers({part for part, _ in found}, **tables)
+        found.setdefault((role_of(name, _dims(param)), owners), []).append(param)
     groups = []
-    for part in MODULE_OF:
+    for role in MODULE_OF:  # always the same order: a checkpoint holds the state of groups by their number
         for (its, expert_group), params in found.items():
-            if its != part:
+            if its != role:
                 continue
-            decay = 0.0 if part in NORMS else train.weight_decay * _factor(tables["weight_decay_multipliers"], part)
+            factors = (by_role or {}).get(role, Multipliers())
             group = {
                 "params": params,
-                "part": part,
-                "module": MODULE_OF[part],
-                "lr_multiplier": _factor(tables["lr_multipliers"], part),
-                "weight_decay": decay,
-                "eps": train.eps * _factor(tables["eps_multipliers"], part),
-                "name": expert_group or part,
+                "role": role,
+                "module": MODULE_OF[role],
+                "lr_multiplier": factors.lr,
+                "weight_decay": 0.0 if role in NORMS else train.weight_decay * factors.weight_decay,
+                "eps": train.eps * factors.eps,
+                "name": expert_group or role,
             }
             groups.append(group | {"moe": True} if expert_group else group)
     return groups

@@ -1,4 +1,4 @@
-"""One pre-training run: `train` is the loop, to be read from top to bottom; `pretrain` makes it a Ray Tune trainable.
+"""One pre-training run: `train` is the loop, to be read from top to bottom.
 
 Nothing heavy is imported with this module: torch and DeepSpeed come with the first run.
 """
@@ -6,54 +6,22 @@ Nothing heavy is imported with this module: torch and DeepSpeed come with the fi
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from raylr.trainables.models.spec import HFSpec, ModelSpec, TrainSpec, model_spec
+from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.training import metrics
+from raylr.trainables.training.arguments import check_run
+from raylr.trainables.training.metrics import Report, Row
 from raylr.trainables.training.schedule import lr_factor
+from raylr.trainables.training.spec import TrainSpec
+from raylr.trainables.training.validation import model_inputs, validate, validation_batches
 
-if TYPE_CHECKING:
-    from raylr.trainables.data.corpus import Corpus
-
-Row = dict[str, Any]
-"""One report: names of `raylr.trainables.training.metrics` to numbers."""
-Report = Callable[[Row, Path | None], None]
-"""Takes a row and, with `checkpoint_reports`, a folder with a checkpoint (gone when the call returns)."""
 SMOOTHING = 0.9
 """Memory of the running mean of the training loss that divergence is judged by (about ten steps)."""
-END_SECONDS = "600"
-"""How long Tune, which waits 2 s by itself, is to wait for a stopped trial to free its engine before the process is
-used again. A trial that does not end in time fails, and Tune (2.60) does not tell the searcher, which then waits."""
-
-
-def check_run(model: ModelSpec | HFSpec, train: TrainSpec, corpus: Corpus, tokens: int, eval_at: Sequence[int]) -> None:
-    """Raises ValueError, before anything is built, if this run cannot be: budget, corpus, vocabulary, tokenizer or
-    expert parallelism do not fit."""
-    train.check_budget(tokens, list(eval_at))
-    train.check_experts(model)
-    if isinstance(model, HFSpec):
-        model.check_tokenizer(corpus.tokenizer_path)
-    if model.vocab_size < corpus.vocab_size:
-        raise ValueError(
-            f"the model's vocab_size={model.vocab_size} is below the corpus' tokenizer's {corpus.vocab_size}"
-        )
-    there = (corpus.train_tokens - 1) // train.seq_len * train.seq_len
-    if tokens > there and not train.repeat_data:
-        raise ValueError(
-            f"the budget of {tokens} tokens is above the corpus' {there} (in sequences of {train.seq_len}): use a "
-            "larger corpus, a smaller budget, or repeat_data=True to read it more than once"
-        )
-    if train.validation_tokens > corpus.validation_tokens - 1:
-        raise ValueError(
-            f"validation_tokens={train.validation_tokens} is above the corpus' {corpus.validation_tokens} tokens "
-            "of validation text"
-        )
 
 
 def train(
@@ -172,14 +140,28 @@ def train(
     import torch
     import torch.distributed as dist
 
-    from raylr.trainables.models.qwen3_moe import build
+    from raylr.trainables.models.build import build
     from raylr.trainables.training.engine import bring_up, out_of_memory_advice, running_engine
 
     bring_up(threads)
     rank, world = dist.get_rank(), dist.get_world_size()
     if world != train.workers:
         raise ValueError(f"the spec has workers={train.workers}, but {world} process(es) run it")
-    with out_of_memory_advice(), running_engine(build(model, train), train, multipliers, universal=universal) as engine:
+    with (
+        out_of_memory_advice(),
+        running_engine(
+            build(
+                model,
+                seed=train.seed,
+                z_loss=train.z_loss,
+                activation_checkpointing=train.activation_checkpointing,
+                within_documents=not train.cross_document_attention,
+            ),
+            train,
+            multipliers,
+            universal=universal,
+        ) as engine,
+    ):
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank, engine.device)
         if start is not None:
@@ -273,111 +255,3 @@ def train(
                 folder.save(engine, state)
                 saved_at = time.monotonic()
         return history
-
-
-def model_inputs(windows: Any, corpus: Corpus, train: TrainSpec, device: Any) -> tuple[Any, Any, Any]:
-    """Ids [B, T], next tokens [B, T] and, if attention stays within documents, document numbers [B, T] (else None)."""
-    import torch
-
-    rows = torch.from_numpy(windows).to(device)
-    ids, labels = rows[:, :-1], rows[:, 1:]
-    if train.cross_document_attention:
-        return ids, labels, None
-    ends = (ids == corpus.eos_id).long()
-    return ids, labels, ends.cumsum(1) - ends
-
-
-def validation_batches(corpus: Corpus, train: TrainSpec, rank: int, device: Any) -> list[tuple[Any, Any, Any]]:
-    """This worker's share of the fixed validation sequences: the first of the validation stream, the same in every
-    run."""
-    from raylr.trainables.data.corpus import Windows
-
-    stream = Windows(corpus.validation, train.seq_len)
-    each = math.ceil(train.validation_tokens / (train.seq_len * train.workers))
-    micro = 2 * (train.micro_batch or train.sequences_per_worker)  # nothing is kept for a backward pass
-    mine = stream.batch(rank * each, each)
-    return [model_inputs(mine[first : first + micro], corpus, train, device) for first in range(0, each, micro)]
-
-
-def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> float:
-    """Mean cross-entropy over the validation sequences of all workers, in nats a token."""
-    import torch
-    import torch.distributed as dist
-
-    total = torch.zeros(2, dtype=torch.float64, device=engine.device)
-    engine.eval()
-    with torch.no_grad():
-        for ids, labels, documents in batches:
-            losses = engine(ids, labels, documents)
-            total += torch.stack((losses.cross_entropy.double() * len(ids), total.new_tensor(len(ids))))
-    engine.train()
-    if world > 1:
-        dist.all_reduce(total)
-    return float(total[0] / total[1])
-
-
-MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
-KEYS = frozenset(
-    (
-        *("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "aside_dir", "aside_at"),
-        *("checkpoint_reports", *MULTIPLIERS),
-    )
-)
-"""What the config of `pretrain` may hold."""
-
-
-def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `train` that a trial's config describes. Raises ValueError for an unknown key or a bad spec."""
-    if unknown := sorted(set(config) - KEYS):
-        raise ValueError(f"config of pretrain: unknown {', '.join(unknown)}; known are {', '.join(sorted(KEYS))}")
-    return {
-        **config,
-        "lr": float(config["lr"]),
-        "model": model_spec(config["model"]),
-        "train": TrainSpec.model_validate(config["train"]),
-        "tokens": int(config["tokens"]),
-        "checkpoint_reports": bool(config.get("checkpoint_reports", config.get("run_dir") is None)),
-    }
-
-
-def pretrain(config: dict[str, Any]) -> None:
-    """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
-
-    Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
-    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
-    run's own checkpoints, which survive a kill), `aside_dir` and `aside_at` (checkpoints for others, see `train`),
-    `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`: whether each report
-    carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
-    With more than one worker the trial is a driver of Ray Train (see `workers`). Raises ValueError for
-    an unknown key.
-    """
-    from ray import tune
-
-    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", END_SECONDS)
-    given = arguments(config)
-    if given["train"].workers > 1:
-        from raylr.trainables.training.workers import drive
-
-        drive(config, given)
-        return
-
-    def report(row: Row, checkpoint: Path | None) -> None:
-        tune.report(row, checkpoint=tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
-
-    checkpoint = tune.get_checkpoint()
-    with checkpoint.as_directory() if checkpoint is not None else nullcontext() as folder:
-        train(**given, report=report, resume_from=folder, threads=trial_threads())
-
-
-def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> dict[str, float]:
-    """What one trial asks of Ray Tune: a process of `cpus` threads and `gpus`; with several workers the driver alone,
-    as Ray Train asks for theirs (cap the concurrency of the search accordingly)."""
-    return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
-
-
-def trial_threads() -> int:
-    """CPU threads of this trial: what Ray gave it, at least one."""
-    from ray import tune
-
-    resources = tune.get_context().get_trial_resources()
-    return max(1, int(resources.bundles[0].get("CPU", 1))) if resources is not None else 1

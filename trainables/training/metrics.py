@@ -5,7 +5,14 @@ ends with one last row in which `DIVERGED` is True and `LOSS` is NaN: it says "t
 loss".
 """
 
-from typing import Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+Row = dict[str, Any]
+"""One report: names of `raylr.trainables.training.metrics` to numbers."""
+Report = Callable[[Row, Path | None], None]
+"""Takes a row and, with `checkpoint_reports`, a folder with a checkpoint (gone when the call returns)."""
 
 LOSS: Final = "loss"
 """Validation cross-entropy in nats a token on fixed batches, without auxiliary losses; NaN in the last row of a

@@ -6,7 +6,7 @@ little, as x is taken in the middle of the step there.
 
 import math
 
-from raylr.trainables.models.spec import TrainSpec
+from raylr.trainables.training.spec import TrainSpec
 
 
 def lr_factor(spec: TrainSpec, step: int, tokens: int) -> float:

@@ -2,7 +2,7 @@
 `train`.
 
 Workers take resources outside the trial, which itself asks for half a CPU
-(`loop.trial_resources`). Train keeps its checkpoints in `run_dir/train-<trial>`, restores from
+(`trainable.trial_resources`). Train keeps its checkpoints in `run_dir/train-<trial>`, restores from
 them by that name after a pause, and starts dead workers again. Keep Ray's dashboard on, and with several Ray clusters
 on one machine put RAY_ADDRESS into the job's environment: without either Ray 2.60 does not find the state of a paused
 trial, and never frees its workers' resources.
@@ -56,7 +56,9 @@ def work(config: dict[str, Any]) -> None:
     """What each worker does: the loop, reported to Ray Train with a checkpoint at every point."""
     import ray.train
 
-    from raylr.trainables.training.loop import Row, arguments, train
+    from raylr.trainables.training.arguments import arguments
+    from raylr.trainables.training.loop import train
+    from raylr.trainables.training.metrics import Row
 
     def report(row: Row, checkpoint: Path | None) -> None:
         ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)

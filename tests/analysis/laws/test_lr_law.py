@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 from dataclasses import replace
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylr.analysis import LRLaw, fit_lr_law
-from raylr.analysis.laws.lr_law import DRIFT, SCATTER, SCATTER_DOF
+from raylr.analysis import Conditions, LRLaw, fit_lr_law
+from raylr.analysis.laws.lr_fit import DRIFT, SCATTER, SCATTER_DOF
+from raylr.errors import InputError, LawError
 
 N = np.repeat([1e8, 2e8, 4e8], 3)
 D = np.tile([1e9, 2e9, 4e9], 3)
@@ -156,9 +158,16 @@ def test_bootstrap_draws_widen_the_interval():
 
 @pytest.mark.parametrize("draws", [None, np.log(optima())[None] + np.linspace(-0.1, 0.1, 5)[:, None]])
 def test_json_goes_both_ways(draws):
-    law = fit_lr_law(N, D, optima(noise=0.05), objective="decayed", source="test", draws=draws)
+    law = fit_lr_law(
+        N,
+        D,
+        optima(noise=0.05),
+        conditions=Conditions(objective="decayed", batch_tokens=4e6),
+        source="test",
+        draws=draws,
+    )
     text = law.to_json()
-    assert json.loads(text)["objective"] == "decayed"
+    assert json.loads(text)["conditions"]["objective"] == "decayed"
     assert LRLaw.from_json(text) == law
     empty = LRLaw.from_json(fit_lr_law([], [], []).to_json())
     assert math.isnan(empty.c)
@@ -167,11 +176,141 @@ def test_json_goes_both_ways(draws):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[]", "not an LR law"), ("{}", "not an LR law"), ('{"c":1,"alpha":1,"beta":1,"aplha":2}', "'alpha'")],
+    [("[]", "a JSON object"), ("{}", "a JSON object"), ("", "not JSON"), ('{"kind": "loss_law"}', "another kind")],
 )
 def test_other_json_is_refused(text, words):
     with pytest.raises(ValueError, match=words):
         LRLaw.from_json(text)
+
+
+@functools.cache
+def written() -> str:
+    draws = np.log(optima())[None] + np.random.default_rng(0).normal(0, 0.1, (20, 9))
+    conditions = Conditions(objective="decayed", batch_tokens=4e6, optimizer="adamw")
+    return fit_lr_law(N, D, optima(noise=0.05), stderr=0.05, draws=draws, conditions=conditions).to_json()
+
+
+BROKEN = [
+    None,
+    True,
+    -1,
+    0.5,
+    "x",
+    "ok",
+    [],
+    {},
+    [[1.0]],
+    "nan",
+    "inf",
+    int("1" + "0" * 400),
+    math.nan,
+    math.inf,
+    1e300,
+]
+
+
+def places(value, path=()):
+    """Every place in a law's JSON: of objects, lists and numbers."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+@settings(deadline=None, max_examples=400)
+@given(data=st.data())
+def test_a_changed_file_is_refused_in_one_sentence_or_is_a_law(data):
+    whole = json.loads(written())
+    path = data.draw(st.sampled_from(list(places(whole))[1:]))
+    holder = whole
+    for key in path[:-1]:
+        holder = holder[key]
+    kind = data.draw(st.sampled_from(["replace", "drop", "add", "double", "deep"]))
+    before = holder[path[-1]]
+    if kind == "replace":
+        holder[path[-1]] = data.draw(st.sampled_from(BROKEN))
+    elif kind == "drop":
+        del holder[path[-1]]
+    elif kind == "add" and isinstance(holder, dict):
+        holder["extra"] = 1
+    elif kind == "deep":
+        for _ in range(200):
+            before = [before]
+        holder[path[-1]] = before
+    elif isinstance(holder, list):
+        holder.append(before)
+    text = json.dumps(whole)
+    law, refused = None, ""
+    try:
+        law = LRLaw.from_json(text)
+    except LawError as error:
+        refused = str(error)
+    if law is None:
+        assert "\n" not in refused
+        assert 10 < len(refused) < 500
+        return
+    # What is accepted is another law that could have been written: no structure was changed.
+    assert kind == "replace" or json.loads(text) == json.loads(written())
+    assert LRLaw.from_json(law.to_json()).to_json() == law.to_json()
+    law.predict(1e9, 1e10)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t[: len(t) // 2],
+        lambda t: "[" * 100_000,
+        lambda t: '{"kind": "lr_law", "schema": 1, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
+        lambda t: t.replace('"schema": 1', '"schema": 99'),
+        lambda t: t.replace('"alpha": ', '"alpha": 1' + "0" * 400 + ", " + '"x": '),
+        lambda t: t.replace('"status": "ok"', '"status": "okay"'),
+        lambda t: t.replace('"batch_tokens"', '"batch"'),
+        lambda t: t * 1_000,
+    ],
+)
+def test_torn_and_strange_files_are_refused(change):
+    with pytest.raises(LawError):
+        LRLaw.from_json(change(written()))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        ((1.0, 0.0), (0.0, 1.0)),
+        ((1.0, 2.0, 0.0), (2.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+        ((1.0, 0.5, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+        ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    ],
+)
+def test_a_covariance_is_symmetric_and_positive_semidefinite(matrix):
+    with pytest.raises(InputError, match="covariance"):
+        replace(fit_lr_law(N, D, optima()), covariance=matrix)
+
+
+def test_far_predictions_have_a_status_of_their_own():
+    law = fit_lr_law(N, D, optima(noise=0.05))
+    assert law.predict(4e9, 4e10).status == "ok"
+    assert law.predict(4.1e9, 4e9).status == "extrapolated"
+    assert law.predict(4e8, 4.1e10).status == "extrapolated"
+    assert law.predict(4.1e12, 4e9, extrapolation_limit=math.inf).ok
+    assert law.predict(9e8, 4e9, extrapolation_limit=2).status == "extrapolated"
+    with pytest.raises(InputError, match="extrapolation_limit"):
+        law.predict(1e9, 1e10, extrapolation_limit=0.5)
+    one = fit_lr_law(N[:3], D[:3], optima()[:3])
+    assert (one.predict(1e8, 2e9).status, one.predict(2e9, 2e9).status) == ("ok", "one_size")
+    assert not one.ok
+    assert one.usable
+
+
+def test_a_prediction_names_the_conditions_that_differ():
+    conditions = Conditions(batch_tokens=4e6, schedule="constant", optimizer="adamw", beta2=0.95)
+    law = fit_lr_law(N, D, optima(), conditions=conditions)
+    same = law.predict(2e8, 2e9, conditions=replace(conditions, seq_len=4096))
+    assert same.message == "inside the fitted range"
+    said = law.predict(2e8, 2e9, conditions=Conditions(batch_tokens=8e6, schedule="cosine", beta2=0.99)).message
+    for words in ("batch 8M tokens (runs of the law: 4M", "schedule cosine (runs of the law: constant)", "β₂ 0.99"):
+        assert words in said
+    assert "optimizer" not in said
 
 
 @pytest.mark.parametrize(
@@ -182,7 +321,6 @@ def test_other_json_is_refused(text, words):
         ({"stderr": [0.0]}, "stderr"),
         ({"draws": np.zeros((3, 4))}, "draws"),
         ({"tokens": [1.0, 2.0]}, "one entry a measurement"),
-        ({"objective": "cooled"}, "objective"),
     ],
 )
 def test_bad_input_is_refused(kwargs, words):

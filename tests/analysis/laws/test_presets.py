@@ -33,7 +33,7 @@ def test_presets_are_their_formulas(name, formula):
     law = presets.get(name)
     for n, d in ((1e8, 2e9), (1e9, 1e11), (7e10, 2e12)):
         assert law.lr(n, d) == pytest.approx(formula(n, d))
-    assert law.objective == ("stable" if name == "zhou2026" else "decayed")
+    assert law.conditions.objective == ("stable" if name == "zhou2026" else "decayed")
 
 
 def test_every_law_of_the_survey_is_there():
@@ -60,7 +60,7 @@ def test_a_law_of_which_only_the_form_is_known_refuses(name):
 def test_a_preset_says_what_it_does_not_know(name):
     law = presets.get(name)
     assert law.source
-    assert law.schedule
+    assert law.notes
     said = law.predict(1e9, 1e11)
     assert 1e-5 < said.lr < 0.05
     assert math.isnan(said.lr_low)

@@ -50,7 +50,7 @@ def test_what_the_cells_cannot_tell_is_nan():
     one_group = compare_families(optimum(), params=N, tokens=D, groups=np.zeros(N.size), families=("constant",))[0]
     assert math.isnan(one_group.cv_rmse)
     assert math.isfinite(one_group.rmse)
-    assert one_group.status == "fit_only"
+    assert one_group.status == "uncertain"
     line = {s.family: s for s in compare_families(optimum()[:6], params=D[:6] / 20, tokens=D[:6])}
     assert "cannot be told apart" in line["params_tokens"].message
     few = compare_families(optimum()[:2], params=N[:2], tokens=D[:2], families=("params_tokens",))[0]

@@ -23,7 +23,7 @@ from raylr.analysis.scores.suites import SUITES
 from raylr.cli.app import main
 from raylr.evaluation.backends import opencompass_driver
 from raylr.evaluation.environment import Environment, set_up
-from raylr.trainables.data.corpus import build_corpus
+from raylr.trainables import build_corpus
 from raylr.trainables.export.hf import export_checkpoint
 
 DRIVER = Path(opencompass_driver.__file__).name

@@ -23,8 +23,7 @@ from raylr.evaluation.queue import (
     scored_pretrain,
 )
 from raylr.evaluation.spec import EvaluationSpec
-from raylr.trainables.data.corpus import Corpus, build_corpus
-from raylr.trainables.training import loop as pretrain
+from raylr.trainables import Corpus, build_corpus, pretrain
 from raylr.trainables.training import metrics
 
 STEPS = 8

@@ -1,5 +1,4 @@
 import fcntl
-import os
 
 import pytest
 
@@ -18,7 +17,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match=r"cannot write .*law\.json: the disk is full"):
         write_atomic(file, "new")
     assert file.read_text() == "old"
-    assert os.listdir(tmp_path) == ["law.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["law.json"]
 
 
 def test_a_removed_folder_is_named(tmp_path):

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from raylr.trainables.data.build import MANIFEST, build_corpus
-from raylr.trainables.data.corpus import Corpus
+from raylr.trainables.data.build import build_corpus
+from raylr.trainables.data.corpus import MANIFEST, Corpus
 
 
 def documents(corpus: Corpus) -> dict[str, list[str]]:

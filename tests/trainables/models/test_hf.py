@@ -88,7 +88,7 @@ def test_losses_are_those_of_our_own_model() -> None:
 
 
 def test_documents_do_not_see_each_other() -> None:
-    model = HuggingFaceModel(LLAMA, seed=0, packed=True)
+    model = HuggingFaceModel(LLAMA, seed=0, within_documents=True)
     torch.manual_seed(0)
     ids = torch.randint(0, 400, (1, 32))
     documents = (torch.arange(32) >= 10).long()[None]
@@ -97,12 +97,12 @@ def test_documents_do_not_see_each_other() -> None:
         apart = model(ids, None, documents) - model(changed, None, documents)
     assert float(apart[0, 10:].abs().max()) == 0.0
     with pytest.raises(ValueError, match="cross_document_attention=False"):
-        HuggingFaceModel(MOE, seed=0, packed=True)
+        HuggingFaceModel(MOE, seed=0, within_documents=True)
 
 
 def test_groups_of_a_dense_model() -> None:
     groups = parameter_groups(HuggingFaceModel(LLAMA, seed=0), TrainSpec(seq_len=8, batch_tokens=8))
-    assert {g["part"] for g in groups} == {"embedding", "attention", "dense", "hidden_norms", "final_norm"}
+    assert {g["role"] for g in groups} == {"embedding", "attention", "dense", "hidden_norms", "final_norm"}
 
 
 def test_seed_decides_and_bad_configurations_are_refused(tmp_path: Path) -> None:

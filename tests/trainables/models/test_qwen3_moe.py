@@ -5,9 +5,11 @@ import pytest
 import torch
 from tiny_runs import MODEL
 
-from raylr.trainables.models.qwen3_moe import Losses, Qwen3MoE, Router
-from raylr.trainables.models.spec import ModelSpec, TrainSpec
-from raylr.trainables.training.groups import parameter_groups
+from raylr.trainables.models.interface import Losses
+from raylr.trainables.models.qwen3_moe import Qwen3MoE, Router
+from raylr.trainables.models.spec import ModelSpec
+from raylr.trainables.training.groups import Multipliers, parameter_groups
+from raylr.trainables.training.spec import TrainSpec
 
 SPEC = MODEL.model_copy(update={"hidden_size": 64, "layers": 3, "head_dim": 16, "experts": 8, "top_k": 3})
 
@@ -173,7 +175,7 @@ def test_one_adamw_step_is_plain_pytorchs() -> None:
     train = TrainSpec(seq_len=64, batch_tokens=64 * 3)
     model, plain = ours(SPEC), ours(SPEC)
     ids, labels = batch(SPEC)
-    groups = parameter_groups(model, train, lr_multipliers={"experts": 2.0})
+    groups = parameter_groups(model, train, {role: Multipliers(lr=2.0) for role in ("experts_in", "experts_out")})
     optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=train.betas, fused=True)
     for group in optimizer.param_groups:
         group["lr"] = 1e-2 * group["lr_multiplier"]

@@ -8,8 +8,8 @@ from tiny_runs import MODEL, run
 
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.models.qwen3_moe import Qwen3MoE
-from raylr.trainables.models.spec import TrainSpec
 from raylr.trainables.training.engine import bring_up, engine_config, out_of_memory_advice, running_engine
+from raylr.trainables.training.spec import TrainSpec
 
 
 def test_configuration() -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from tiny_runs import BATCH, MODEL, curve, keeping, run, train_spec
 
-from raylr.trainables import train
+from raylr.trainables import pretrain, train
 from raylr.trainables.data.corpus import Corpus
-from raylr.trainables.training import loop as pretrain
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import STATE, verify
 

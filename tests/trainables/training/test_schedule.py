@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylr.trainables.models.spec import TrainSpec
 from raylr.trainables.training.schedule import lr_factor
+from raylr.trainables.training.spec import TrainSpec
 
 
 def factors(steps: int, **fields: object) -> list[float]:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from tiny_runs import BATCH, MODEL, Curve, curve, curves, die_once, train_spec
 
-from raylr.trainables.data.corpus import Corpus
-from raylr.trainables.training import loop as pretrain
+from raylr.trainables import Corpus, pretrain
 from raylr.trainables.training import metrics, workers
 
 EACH_OF_50_STEPS = {

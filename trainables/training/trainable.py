@@ -1,0 +1,60 @@
+"""`pretrain`: the training loop as a Ray Tune trainable, and what a trial of it needs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from raylr.trainables.training.arguments import arguments
+from raylr.trainables.training.loop import train
+from raylr.trainables.training.metrics import Row
+from raylr.trainables.training.spec import TrainSpec
+
+END_SECONDS = "600"
+"""How long Tune, which waits 2 s by itself, is to wait for a stopped trial to free its engine before the process is
+used again. A trial that does not end in time fails, and Tune (2.60) does not tell the searcher, which then waits."""
+
+
+def pretrain(config: dict[str, Any]) -> None:
+    """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
+
+    Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
+    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
+    run's own checkpoints, which survive a kill), `aside_dir` and `aside_at` (checkpoints for others, see `train`),
+    `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`: whether each report
+    carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
+    With more than one worker the trial is a driver of Ray Train (see `workers`). Raises ValueError for
+    an unknown key.
+    """
+    from ray import tune
+
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", END_SECONDS)
+    given = arguments(config)
+    if given["train"].workers > 1:
+        from raylr.trainables.training.workers import drive
+
+        drive(config, given)
+        return
+
+    def report(row: Row, checkpoint: Path | None) -> None:
+        tune.report(row, checkpoint=tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
+
+    checkpoint = tune.get_checkpoint()
+    with checkpoint.as_directory() if checkpoint is not None else nullcontext() as folder:
+        train(**given, report=report, resume_from=folder, threads=trial_threads())
+
+
+def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> dict[str, float]:
+    """What one trial asks of Ray Tune: a process of `cpus` threads and `gpus`; with several workers the driver alone,
+    as Ray Train asks for theirs (cap the concurrency of the search accordingly)."""
+    return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
+
+
+def trial_threads() -> int:
+    """CPU threads of this trial: what Ray gave it, at least one."""
+    from ray import tune
+
+    resources = tune.get_context().get_trial_resources()
+    return max(1, int(resources.bundles[0].get("CPU", 1))) if resources is not None else 1

@@ -30,10 +30,11 @@ from raylr.analysis.cost import Cost, cost_of
 from raylr.analysis.laws.lr_law import LRPrediction
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.analysis.units import format_count
-from raylr.errors import InputError
+from raylr.errors import InputError, StudyError
 from raylr.evaluation.spec import WAITING, waiting
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.spec import StudySpec, dump_spec, load_spec
+from raylr.store.files import write_atomic
 from raylr.store.runtable import evaluations_table, trials_table
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 
@@ -84,8 +85,8 @@ class FittingStudy:
         """Open an existing study. Raises InputError if there is none in `directory`."""
         path = Path(directory)
         if not (path / SPEC_FILE).is_file():
-            raise InputError(f"{path} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
-        return cls(load_spec(path / SPEC_FILE), path, progress=progress)
+            raise StudyError(f"{path} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
+        return cls(load_spec(path / SPEC_FILE, check_files=False), path, progress=progress)
 
     def run(self) -> StudyResult:
         """Search, fit, predict and check; what was done before is not done again.
@@ -96,6 +97,7 @@ class FittingStudy:
         with self._lock():
             self._search()
             fit = self.fit()
+            self.write_law(fit)
             prediction = self._predict(fit)
             target = self.spec.target
             if prediction and target and target.check:
@@ -104,11 +106,13 @@ class FittingStudy:
             return self.result(fit)
 
     def fit(self) -> StudyFit:
-        """Fit the law to the run table as it is, and write law.json."""
+        """Fit the law to the run table as it is. Nothing is written."""
         self.progress.stage("Fitting the law")
-        fit = fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
-        _write(self.directory / LAW_FILE, fit.law.to_json())
-        return fit
+        return fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
+
+    def write_law(self, fit: StudyFit) -> None:
+        """Write law.json. Raises StorageError if the folder cannot be written."""
+        write_atomic(self.directory / LAW_FILE, fit.law.to_json())
 
     def result(self, fit: StudyFit | None = None) -> StudyResult:
         """Put together what the study has found so far, from `fit` or a new one; trains nothing."""
@@ -328,7 +332,7 @@ class FittingStudy:
     def _claim(self) -> None:
         path = self.directory / SPEC_FILE
         if path.exists():
-            differences = self.spec.differences(load_spec(path))
+            differences = self.spec.differences(load_spec(path, check_files=False))
             if differences and not any((self.directory / "evaluations").glob("*.parquet")):
                 shutil.rmtree(
                     self.directory / "corpus", ignore_errors=True

@@ -66,10 +66,11 @@ def _characters(family: str) -> frozenset[int]:
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
+    # Not by findfont, which logs a warning for every font without a regular weight.
+    path = next((font.fname for font in font_manager.fontManager.ttflist if font.name == family), None)
     try:
-        path = font_manager.findfont(family, fallback_to_default=False)
-        return frozenset(FT2Font(path).get_charmap())
-    except (ValueError, RuntimeError, OSError):  # not installed, or a file that FreeType cannot read
+        return frozenset(FT2Font(path).get_charmap()) if path else frozenset()
+    except (RuntimeError, OSError):  # a file that FreeType cannot read, or that was removed
         return frozenset()
 
 

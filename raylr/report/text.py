@@ -144,7 +144,7 @@ def check_lines(result: StudyResult) -> list[Line]:
     where = target.name if target else "the target"
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
     quadratic = check.quadratic
-    if not quadratic.status.ok:
+    if quadratic.status != Status.OK:
         return [*lines, Line(f"the losses bracket no optimum: {quadratic.message}")]
     distance = abs(math.log(prediction.lr / quadratic.lr_opt))
     regret = float(quadratic.regret(prediction.lr)) / quadratic.loss_min

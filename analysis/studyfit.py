@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.laws.lr_fit import fit_lr_law
+from raylr.analysis.laws.lr_fit import ExponentPriors, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
 from raylr.analysis.runs import Setting
@@ -76,7 +76,7 @@ class SettingOptimum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class FittedRun:
     """One run's curve and its power law."""
 
     trial: str
@@ -94,7 +94,7 @@ class Run:
 class StudyFit:
     """The fits of a study: its runs, the surface of each size, the optima and the law through them."""
 
-    runs: list[Run]
+    runs: list[FittedRun]
     """Runs of the search."""
     surfaces: dict[str, LossSurface]
     optima: list[SettingOptimum]
@@ -102,7 +102,7 @@ class StudyFit:
     law: LRLaw
 
 
-def runs_of(table: pa.Table, role: str) -> list[Run]:
+def runs_of(table: pa.Table, role: str) -> list[FittedRun]:
     """Return the runs of a run table with the given role (`search` or `check`), sorted by parameters, then LR."""
     rows = table.filter(pc.equal(table["role"], role)).to_pandas()
     runs = []
@@ -112,11 +112,19 @@ def runs_of(table: pa.Table, role: str) -> list[Run]:
         diverged = bool(part["diverged"].fillna(False).any())
         size = str(part["size"].iloc[0])
         fit = fit_power_law(tokens, loss)
-        runs.append(Run(trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit))
+        runs.append(
+            FittedRun(trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit)
+        )
     return runs
 
 
-def fit_study(table: pa.Table, budgets: Sequence[int], *, conditions: Conditions | None = None) -> StudyFit:
+def fit_study(
+    table: pa.Table,
+    budgets: Sequence[int],
+    *,
+    conditions: Conditions | None = None,
+    priors: ExponentPriors | None = ExponentPriors(),
+) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
     Args:
@@ -124,6 +132,7 @@ def fit_study(table: pa.Table, budgets: Sequence[int], *, conditions: Conditions
             (nats; NaN where the run diverged) and `diverged`.
         budgets: Token budgets at which optima are wanted.
         conditions: What the runs had in common; the law stores it.
+        priors: Priors of the law's exponents; None for plain least squares.
 
     Returns:
         The fits. Sizes and budgets without an optimum are in `optima` with their status; the law is fitted on the
@@ -160,12 +169,13 @@ def fit_study(table: pa.Table, budgets: Sequence[int], *, conditions: Conditions
         stderr=np.array([optimum.log_stderr for optimum in known], float),
         draws=np.stack([draws[i] for i in found], axis=1) if found else None,
         conditions=conditions,
+        priors=priors,
         source="a study's run table",
     )
     return StudyFit(runs=runs, surfaces=surfaces, optima=optima, law=law)
 
 
-def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[Run]) -> SettingOptimum:
+def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
     lr_opt = float(surface.lr_opt(float(budget)))
     low, high = (float(side) for side in surface.lr_interval(float(budget), LEVEL))
     loss, stderr = surface.loss(lr_opt, float(budget)) if math.isfinite(lr_opt) else (math.nan, math.nan)
@@ -188,14 +198,14 @@ def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: li
 class Check:
     """The prediction beside what training at the target gave."""
 
-    runs: list[Run]
+    runs: list[FittedRun]
     """One per LR, by LR."""
     tokens: int
     predicted_lr: float
     quadratic: QuadraticFit
     """Through the final losses: where the target's own optimum seems to be."""
 
-    def loss_at(self, run: Run) -> float:
+    def loss_at(self, run: FittedRun) -> float:
         """Return the loss of `run` at the target's tokens; NaN if it did not get there."""
         return float(run.loss[-1]) if run.tokens[-1] >= self.tokens else math.nan
 

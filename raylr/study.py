@@ -31,7 +31,7 @@ from raylr.analysis.laws.lr_law import LRPrediction
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.analysis.units import format_count
 from raylr.errors import InputError, StudyError
-from raylr.evaluation.spec import WAITING, waiting
+from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import write_atomic
@@ -39,8 +39,8 @@ from raylr.store.runtable import evaluations_table, trials_table
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 
 if TYPE_CHECKING:
-    from raylr.searchers import QuadraticSearch
     from raylr.searchers.optuna import FinishedRun
+    from raylr.searchers.tune.searcher import PolicySearch
 
 SPEC_FILE = "spec.yaml"
 LAW_FILE = "law.json"
@@ -97,7 +97,7 @@ class FittingStudy:
         with self._lock():
             self._search()
             fit = self.fit()
-            self.write_law(fit)
+            write_atomic(self.directory / LAW_FILE, fit.law.to_json())
             prediction = self._predict(fit)
             target = self.spec.target
             if prediction and target and target.check:
@@ -109,10 +109,6 @@ class FittingStudy:
         """Fit the law to the run table as it is. Nothing is written."""
         self.progress.stage("Fitting the law")
         return fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
-
-    def write_law(self, fit: StudyFit) -> None:
-        """Write law.json. Raises StorageError if the folder cannot be written."""
-        write_atomic(self.directory / LAW_FILE, fit.law.to_json())
 
     def result(self, fit: StudyFit | None = None) -> StudyResult:
         """Put together what the study has found so far, from `fit` or a new one; trains nothing."""
@@ -152,14 +148,14 @@ class FittingStudy:
                 final, stderr = (float(value) for value in surfaces[row["size"]].loss(row["lr"], max(budgets)))
             shown = {"status": row["status"], "target_loss_stderr": stderr}
             runs.append(
-                FinishedRun(cell=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
+                FinishedRun(setting=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
             )
         return runs
 
     def ending(self) -> str | None:
         """Return what was said at the study's end, if it has ended and nothing was measured since; None otherwise."""
         path = self.directory / ENDING_FILE
-        if not path.exists() or (self.spec.scores and waiting(self.directory)):
+        if not path.exists() or (self.spec.scores and EvaluationQueue(self.directory).waiting()):
             return None
         ending = json.loads(path.read_text())
         return str(ending["text"]) if ending["state"] == self._state() else None
@@ -191,19 +187,24 @@ class FittingStudy:
                 "look at the data"
             )
 
-    def _searcher(self) -> QuadraticSearch:
-        """The searcher that the spec asks for, with a cell for each size at the largest budget."""
-        from raylr.searchers import Cell, QuadraticSearch, SegmentSearch
+    def _searcher(self) -> PolicySearch:
+        """The searcher that the spec asks for, with a setting for each size at the largest budget."""
+        from raylr.searchers import QuadraticSearch, SegmentSearch, Setting
 
         budget, asked = max(self.spec.token_budgets), self.spec.search
-        cells = [
-            Cell(name, self._config("search", name, model, budget), params=model.params("total"), tokens=budget)
+        settings = [
+            Setting(
+                name=name,
+                config=self._config("search", name, model, budget),
+                params=model.params("total"),
+                tokens=budget,
+            )
             for name, model in self.spec.models().items()
         ]
         options: dict[str, Any] = {
             "metric": "loss",
             "mode": "min",
-            "cells": cells,
+            "settings": settings,
             "lr_range": (self.spec.lr.low, self.spec.lr.high),
             "tolerance": asked.tolerance,
             "max_trials": asked.max_trials,
@@ -235,7 +236,7 @@ class FittingStudy:
 
     def _train(self, stage: str, search: Any, scheduler: Any) -> None:
         """Run what `search` asks for and was not measured yet; a stage that is done starts no cluster."""
-        from raylr.evaluation.queue import stage_callbacks
+        from raylr.evaluation.evaluator import evaluation_callbacks
         from raylr.execution.trackers import tracker_callbacks
         from raylr.execution.tune import ReplaySearch, TableWriter, ray_session, run_trials
         from raylr.trainables import trial_resources
@@ -244,7 +245,7 @@ class FittingStudy:
         if not replay.needs_training():
             return
         asked = self.spec.resources
-        beside = stage_callbacks(self.spec.scores, self.directory, self.progress.message)
+        beside = evaluation_callbacks(self.spec.scores, self.directory, self.progress)
         callbacks = [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
         self._corpus()
         self.progress.stage(stage)
@@ -269,12 +270,12 @@ class FittingStudy:
 
     def _evaluate(self) -> None:
         """Evaluate the checkpoints that still wait for it, and those kept of runs that no evaluation was asked of."""
-        from raylr.evaluation.queue import finish_evaluations
+        from raylr.evaluation.evaluator import finish_evaluations
 
         asked = self.spec.scores
         ended = self.trials.read(columns=["trial", "role", "status"]).to_pylist()
         runs = [row["trial"] for row in ended if asked and asked.concerns(row["role"]) and row["status"] == "completed"]
-        finish_evaluations(asked, self.directory, runs, self.progress.message)
+        finish_evaluations(asked, self.directory, runs, self.progress)
 
     def _corpus(self) -> Path:
         """Return the corpus folder, tokenising the text if it is not there yet, checked against the spec."""
@@ -308,7 +309,7 @@ class FittingStudy:
 
     def _config(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int) -> dict[str, Any]:
         eval_at, scored = self.spec.eval_at(tokens), self.spec.scores
-        aside = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
+        queued = scored.points(self.spec.train, tokens, eval_at) if scored and scored.concerns(role) else []
         return {
             "role": role,
             "size": size,
@@ -317,7 +318,7 @@ class FittingStudy:
             "corpus": str(self._corpus_folder()),
             "tokens": tokens,
             "eval_at": eval_at,
-            "aside_at": aside,
+            "queue_at": queued,
             "study": str(self.directory),
         }
 
@@ -368,7 +369,7 @@ class FittingStudy:
                 shutil.rmtree(self.directory / "checkpoints" / row["trial"], ignore_errors=True)
 
 
-def _optimum(search: QuadraticSearch, size: str) -> Optimum | None:
+def _optimum(search: PolicySearch, size: str) -> Optimum | None:
     found = search.recommend(size)
     if found.lr is None or found.lr_low is None or found.lr_high is None:
         return None
@@ -381,10 +382,12 @@ def train_trial(config: dict[str, Any]) -> None:
     from raylr.execution.tune import trial_key
     from raylr.trainables import pretrain
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "aside_at")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
     run = {key: config[key] for key in keys if key in config}
     study, name = Path(config["study"]), trial_key(config)
-    pretrain({**run, "run_dir": str(study / "checkpoints" / name), "aside_dir": str(study / WAITING / name)})
+    pretrain(
+        {**run, "run_dir": str(study / "checkpoints" / name), "queue_dir": str(EvaluationQueue(study).folder_of(name))}
+    )
 
 
 def _write(path: Path, text: str) -> None:

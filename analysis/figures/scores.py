@@ -103,7 +103,7 @@ def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapp
         loss, value, error = zip(*((a, b, c) for name, a, b, c in rows if name == run), strict=True)
         label = drawable[named[run]]
         ax.errorbar(loss, value, yerr=error, fmt="o", ms=4, lw=1, capsize=2, color=colour, label=label)
-    if fit.status != "undetermined":
+    if fit.has_line:
         grid = np.linspace(min(loss for _, loss, *_ in rows), max(loss for _, loss, *_ in rows), 50)
         line, error_line = fit.predict(grid)
         ax.plot(grid, line, color=ACCENT, lw=1.2, label=f"{fit.slope:.3f} ± {fit.slope_stderr:.3f} nats a nat")

@@ -23,7 +23,7 @@ from raylr.analysis.figures._drawing import (
     styled,
 )
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
-from raylr.analysis.studyfit import LEVEL, Check, Run, SettingOptimum, StudyFit
+from raylr.analysis.studyfit import LEVEL, Check, FittedRun, SettingOptimum, StudyFit
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
 # -- parts --
 
 
-def _draw_curves(ax: Axes, runs: Sequence[Run], budget: int, *, power_laws: bool = True) -> None:
+def _draw_curves(ax: Axes, runs: Sequence[FittedRun], budget: int, *, power_laws: bool = True) -> None:
     colours = _lr_colours([run.lr for run in runs])
     best = min((float(np.nanmin(run.loss)) for run in runs if np.isfinite(run.loss).any()), default=math.nan)
     tops = []

@@ -1,212 +1,213 @@
-"""The fit of the LR law (Eq. 8 of Zhou et al. 2026) to the optima of settings.
+"""Fits of laws to the optima of cells: learning rate, batch and weight decay over model size, tokens and batch.
 
 Notation
-    N, D     parameters and tokens of a cell (one model size at one token budget), in the law's units       (n,)
-    z        ln lr_opt in the law's unit (`lr_unit`), weights 1 / stderr(z)^2                               (n,)
-    theta    (ln c, alpha, beta): z = ln c - alpha ln N - beta ln D                                        (3,)
+    N, D, B  size, tokens and batch of a cell (a setting with a measured optimum), in the law's units          (n,)
+    z        ln of the optimum in the law's unit                                                           (n,)
+    theta    (ln c, alpha, beta[, delta]): z = ln c - alpha ln N - beta ln D + delta ln B                  (k,)
 
-Least squares in log space is linear in theta: no start values, no local optimum. Cells scatter around the law by more
-than their own errors say (`scatter`), so weights are 1 / (stderr^2 + scatter^2); the scatter solves the equation of
-Paule and Mandel 1982, with a prior worth `SCATTER_DOF` cells, and is what Student's t is scaled by. What the design
-does not determine (one size: alpha; one budget: beta) is set to 0 and listed as not fitted; a prediction that needs it
-has an open interval. Tokens in a fixed ratio to parameters determine what happens along that line, and little off it.
-Beyond the fitted range the exponents themselves are taken to change (`drift`).
+A regression in logarithms is linear in theta: no start values, no local optimum. Cells scatter around the law by more
+than their own errors say (`scatter`), which `_regression` estimates. Exponents have a prior that a few cells far apart
+overrule: from 2 x 2 cells a factor of 4 apart, least squares gives exponents of any size (issue "3 of 7": an error of
+0.49 in ln lr against 0.36 with the prior). What the cells do not determine (one size: alpha; one budget: beta) then
+rests on the prior, and the law's status says so. Without a prior it is 0, and a prediction that needs it has an open
+interval. Beyond the fitted range the exponents themselves are taken to change (`drift`).
 """
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from raylr.analysis._checks import Array, floats, losses_of, optima_of, positive, same_length, vector
+from raylr.analysis._checks import positive
+from raylr.analysis.laws._fitting import Prior, fit_law
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.laws.lr_law import PARAMETERS, LRLaw
-from raylr.analysis.status import Status
+from raylr.analysis.laws.lr_law import LRLaw
+from raylr.analysis.laws.scaling import BatchLaw, WeightDecayLaw
 from raylr.errors import InputError
 
-SAME = 0.05
-"""Sizes or budgets whose logarithms span less than this count as one value; no exponent is fitted."""
-SCATTER = 0.2
-"""Scatter of ln lr_opt before any cell is seen: what the optimum of one size and budget differs by between seeds."""
-SCATTER_DOF = 2.0
-"""Number of cells that this prior is worth."""
-DRIFT = 0.2
-"""Standard deviation by which an exponent beyond the fitted range differs from that inside: on public tables of LRs the
-exponents between neighbouring sizes and budgets differ by that much."""
-STEEP = 5.0
-"""Fits with an exponent larger than this in absolute value are rejected (status `no_law`): they come from cells that
-hardly differ in size and have optima far apart."""
-EXPONENT_SD = 1.0
-"""Standard deviation of an exponent that the design does not determine; published ones lie between -0.4 and 0.7."""
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentPriors:
+    """Normal priors (mean, standard deviation) of the exponents of an LR law; each datum moves them.
+
+    The signs are those of the formula, lr = c N^-alpha D^-beta B^delta.
+    """
+
+    alpha: Prior = (0.35, 0.2)
+    """Published exponents of N at one batch or at the best: 0.22 (Zhou), 0.23 (Björck), 0.33 (OLMo), 0.36 (Porian),
+    0.71 (Step Law)."""
+    width: Prior = (0.5, 0.5)
+    """Published exponents of the hidden size: 0.15 and 0.37 (marin), 0 in muP, 0.9 to 1.1 in standard
+    parametrization."""
+    beta: Prior = (0.15, 0.2)
+    """Published exponents of D at one batch: 0.35 (Zhou), 0.32 (Björck), -0.05 (Step Law's runs at one batch), 0.28 and
+    0.40 (marin, with the batch divided out)."""
+    delta: Prior = (0.5, 0.5)
+    """Exponent of the batch: one half in Complete(d)P, marin and nanochat, 0.46 between Step Law's best and fixed
+    batches; the optimum of 160M models trained with Adam falls instead, as B^-0.36 +- 0.34."""
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "width", "beta", "delta"):
+            mean, sd = getattr(self, name)
+            if not (math.isfinite(mean) and 0 < sd < math.inf):
+                raise InputError(f"the prior of {name} must be a finite mean and a standard deviation above zero")
+
+
+BATCH_PRIORS = {"alpha": (-0.15, 0.3), "beta": (-0.45, 0.25)}
+"""Exponents of the best batch, B = c N^-alpha D^-beta: it grows as D^0.57 (Step Law), D^0.38 (nanochat), C^0.33
+(DeepSeek), N^0.67 at 20 tokens a parameter (OLMo)."""
+DECAY_PRIORS = {"alpha": (0.0, 0.3), "beta": (0.75, 0.4), "delta": (0.5, 0.3)}
+"""Exponents of the weight decay: D^-1/2 (Complete(d)P), sqrt(B) / D (nanochat)."""
 
 
 def fit_lr_law(
-    params: ArrayLike,
+    params: ArrayLike | None,
     tokens: ArrayLike,
     lr_opt: ArrayLike,
     *,
+    batch: ArrayLike | None = None,
+    batch_exponent: float | str | None = None,
+    width: ArrayLike | None = None,
+    params_kind: str = "total",
+    priors: ExponentPriors | None = ExponentPriors(),
     stderr: ArrayLike | None = None,
     draws: ArrayLike | None = None,
-    params_unit: float = 1e9,
+    params_unit: float | None = None,
     tokens_unit: float = 1e9,
     lr_unit: float = 1e-4,
-    conditions: Conditions | None = None,
+    conditions: Conditions | Sequence[Conditions] | None = None,
     source: str = "",
 ) -> LRLaw:
-    """Fit Eq. 8 to the optima of cells.
+    """Fit the LR law to the optima of cells.
 
     Args:
-        params: Parameters of each cell (n,): counts, whatever the units below.
+        params: Parameters of each cell (n,): counts, whatever the units below. None if `width` is given.
         tokens: Training tokens of each cell (n,).
         lr_opt: Optimal LR of each cell (n,); NaN leaves the cell out.
+        batch: Tokens of one optimizer step of each cell, scalar or (n,). The law then has the batch in it.
+        batch_exponent: The exponent delta of the batch: a number (0 for an optimum that does not depend on it, 0.5 for
+            the square root), "fit" (from the cells alone) or "prior" (the cells and a prior, the default).
+        width: Hidden size of each cell (n,), in place of `params`: the law is then one over the width.
+        params_kind: What `params` counts: "total", "active" or "non_embedding"; the law names it.
+        priors: Priors of the exponents; None for plain least squares.
         stderr: Standard error of ln lr_opt, scalar or (n,); inf leaves a cell out. Without it, all deviations count as
             scatter of the cells.
         draws: ln lr_opt from a bootstrap over trials or from a posterior (draws, n). Each draw gives a law; intervals
             are the wider of their spread and that of the fit.
-        params_unit: Parameters that count as 1 in the law's formula.
+        params_unit: Size that counts as 1 in the law's formula: 1e9 parameters, a width of 1 if missing.
         tokens_unit: Tokens that count as 1.
         lr_unit: LR that counts as 1.
-        conditions: What the runs behind the optima had in common.
+        conditions: What the runs behind the optima had in common, or one a cell.
         source: Where the optima come from.
 
     Returns:
         The law; `status` says which exponents the cells determined.
 
     Raises:
-        InputError: sizes, tokens, LRs or standard errors are not above zero, or lengths differ.
+        InputError: sizes, tokens, LRs or standard errors are not above zero, lengths differ, sizes or tokens are in two
+            units, or the cells' conditions have several batches and `batch` is missing.
 
     Example:
-        >>> law = fit_lr_law([1e8, 1e8, 2e8, 2e8], [1e9, 2e9, 1e9, 2e9], [1e-3, 8e-4, 9e-4, 7.2e-4])
-        >>> round(law.beta, 3)
-        0.322
+        >>> n, d, b = [1e8, 1e8, 4e8, 4e8], [1e9, 8e9, 1e9, 8e9], [1e5, 2e5, 2e5, 4e5]
+        >>> law = fit_lr_law(n, d, [1e-3, 9e-4, 8e-4, 7e-4], batch=b, batch_exponent=0.5)
+        >>> law.predict(1e9, 2e10, batch=5e5).ok
+        True
 
     References:
         Zhou et al. 2026, arXiv 2601.05049, Eq. 8. Paule and Mandel 1982, J. Res. Natl. Bur. Stand. 87, 377.
     """
-    n, d = positive(params, "params"), positive(tokens, "tokens")
-    for name, unit in (("params_unit", params_unit), ("tokens_unit", tokens_unit), ("lr_unit", lr_unit)):
-        positive([unit], name)
-    z = optima_of(lr_opt, "lr_opt")
-    same_length(params=n, tokens=d, lr_opt=z)
-    s = None if stderr is None else vector(np.atleast_1d(floats(stderr, "stderr")), "stderr")
-    if s is not None:
-        s = np.full(z.size, s[0]) if s.size == 1 else s
-        same_length(lr_opt=z, stderr=s)
-        if np.isnan(s).any() or (s <= 0).any():
-            raise InputError("stderr must be above zero (inf for a cell that tells nothing)")
-    keep = np.isfinite(z) & (True if s is None else np.isfinite(s))
-    samples = None
-    if draws is not None:
-        samples = losses_of(draws, "draws", axes=2)
-        if samples.shape[1] != z.size:
-            raise InputError(f"draws must have shape (draws, {z.size}), got {samples.shape}")
-        samples = samples[:, keep] - math.log(lr_unit)
-        if not np.isfinite(samples).all():
-            raise InputError("draws must be finite for every cell that has an optimum")
-    law = _fit(
-        n[keep] / params_unit, d[keep] / tokens_unit, np.log(z[keep] / lr_unit), None if s is None else s[keep], samples
-    )
-    return replace(
-        law, params_unit=params_unit, tokens_unit=tokens_unit, lr_unit=lr_unit, conditions=conditions or Conditions(),
-        source=source, params_range=_range(n[keep]), tokens_range=_range(d[keep]),
+    if (params is None) == (width is None):
+        raise InputError("give either the parameters of the cells (params) or their hidden size (width=…)")
+    kind, size = (params_kind, params) if width is None else ("width", width)
+    unit = params_unit if params_unit is not None else (1e9 if width is None else 1.0)
+    positive([lr_unit], "lr_unit")
+    given = {} if priors is None else {
+        "alpha": priors.alpha if width is None else priors.width, "beta": priors.beta, "delta": priors.delta,
+    }  # fmt: skip
+    return fit_law(
+        LRLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=kind, params_unit=unit, tokens_unit=tokens_unit, lr_unit=lr_unit,
+              source=source),
+        size, tokens, lr_opt, batch=batch, batch_exponent=batch_exponent, priors=given, stderr=stderr, draws=draws,
+        conditions=conditions, names=("params" if width is None else "width", "lr_opt"),
     )  # fmt: skip
 
 
-def _range(values: Array) -> tuple[float, float] | None:
-    return (float(values.min()), float(values.max())) if values.size else None
+def fit_batch_law(
+    tokens: ArrayLike,
+    batch_opt: ArrayLike,
+    *,
+    params: ArrayLike | None = None,
+    params_kind: str = "total",
+    stderr: ArrayLike | None = None,
+    conditions: Conditions | Sequence[Conditions] | None = None,
+    source: str = "",
+) -> BatchLaw:
+    """Fit the law of the optimal batch, B = c N^-alpha D^-beta tokens (its exponents are negative: batches grow).
 
+    Args:
+        tokens: Training tokens of each cell (n,).
+        batch_opt: Best batch of each cell in tokens of one optimizer step (n,); NaN leaves the cell out.
+        params: Parameters of each cell (n,); without them the batch depends on the tokens alone, as in Step Law.
+        params_kind: As for `fit_lr_law`.
+        stderr: Standard error of ln batch_opt, scalar or (n,).
+        conditions: As for `fit_lr_law`.
+        source: Where the optima come from.
 
-def _fit(n: Array, d: Array, z: Array, s: Array | None, samples: Array | None) -> LRLaw:
-    if z.size == 0:
-        return LRLaw(
-            c=math.nan,
-            alpha=math.nan,
-            beta=math.nan,
-            status=Status.TOO_FEW,
-            message="no cell has an optimum",
-            fitted=(),
-        )
-    full = np.stack([np.ones_like(z), -np.log(n), -np.log(d)], 1)
-    columns, status, message = _design(full)
-    x, error = full[:, columns], np.zeros_like(z) if s is None else np.minimum(s, 1e30)
-    scatter = _scatter(x, z, error)
-    theta, unit, w = _solve(x, z, error, scatter)
-    if np.abs(theta[1:]).max(initial=0.0) > STEEP:
-        nan, message = math.nan, f"exponents of {', '.join(f'{v:.3g}' for v in theta[1:])}: these optima follow no law"
-        return LRLaw(c=nan, alpha=nan, beta=nan, status=Status.NO_LAW, message=message, fitted=(), cells=z.size)
-    residual = z - x @ theta
-    covariance = np.zeros((3, 3))
-    covariance[np.ix_(columns, columns)] = unit
-    if status is Status.COLLINEAR:
-        covariance += _unknown(full)
-    total = float(w @ (z - w @ z / w.sum()) ** 2)
-    each = None
-    if samples is not None:
-        root, table = np.sqrt(w)[:, None], np.zeros((samples.shape[0], 3))
-        table[:, columns] = np.linalg.lstsq(x * root, samples.T * root, rcond=None)[0].T
-        each = tuple(map(tuple, np.cov(table, rowvar=False, bias=True).tolist()))
-    values = np.zeros(3)
-    values[columns] = theta
-    return LRLaw(
-        c=math.exp(values[0]), alpha=float(values[1]), beta=float(values[2]), status=status, message=message,
-        fitted=tuple(PARAMETERS[i] for i in columns), r2=1 - float(w @ residual**2) / total if total > 0 else math.nan,
-        rmse=float(np.sqrt(np.mean(residual**2))), scatter=scatter, drift=DRIFT, cells=z.size,
-        dof=z.size - len(columns) + SCATTER_DOF, covariance=tuple(map(tuple, covariance.tolist())),
-        draws_covariance=each,
+    Returns:
+        The law.
+
+    Raises:
+        InputError: as `fit_lr_law`.
+
+    Example:
+        >>> law = fit_batch_law([1e9, 1e10, 1e11], [8e4, 3e5, 1.1e6])
+        >>> round(-law.beta, 2)
+        0.57
+    """
+    blank = BatchLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=params_kind, tokens_unit=1e9, source=source)
+    return fit_law(
+        blank, params, tokens, batch_opt, priors=BATCH_PRIORS, stderr=stderr, conditions=conditions,
+        names=("params", "batch_opt"),
     )  # fmt: skip
 
 
-def _solve(x: Array, z: Array, error: Array, scatter: float) -> tuple[Array, Array, Array]:
-    """Least squares with weights 1 / (error^2 + scatter^2): theta, its covariance and the weights."""
-    w = 1 / (error**2 + scatter**2)
-    root = np.sqrt(w)[:, None]
-    q, triangle = np.linalg.qr(x * root)
-    half = np.linalg.inv(triangle)
-    return half @ (q.T @ (root[:, 0] * z)), half @ half.T, w
+def fit_weight_decay_law(
+    tokens: ArrayLike,
+    weight_decay_opt: ArrayLike,
+    *,
+    batch: ArrayLike | None = None,
+    params: ArrayLike | None = None,
+    params_kind: str = "total",
+    stderr: ArrayLike | None = None,
+    conditions: Conditions | Sequence[Conditions] | None = None,
+    source: str = "",
+) -> WeightDecayLaw:
+    """Fit the law of the optimal weight decay, lambda = c N^-alpha D^-beta B^delta.
 
+    Args:
+        tokens: Training tokens of each cell (n,).
+        weight_decay_opt: Best weight decay of each cell (n,); NaN leaves the cell out.
+        batch: Tokens of one optimizer step of each cell, scalar or (n,).
+        params: Parameters of each cell (n,); without them the weight decay does not depend on the size.
+        params_kind: As for `fit_lr_law`.
+        stderr: Standard error of ln weight_decay_opt, scalar or (n,).
+        conditions: As for `fit_lr_law`.
+        source: Where the optima come from.
 
-def _scatter(x: Array, z: Array, error: Array) -> float:
-    """The standard deviation, beside `error`, that makes the weighted residuals as large as they should be."""
-    from scipy import optimize
+    Returns:
+        The law.
 
-    dof = z.size - x.shape[1] + SCATTER_DOF
+    Raises:
+        InputError: as `fit_lr_law`.
 
-    def excess(log_scatter: float) -> float:
-        scatter = math.exp(log_scatter)
-        theta, _, w = _solve(x, z, error, scatter)
-        return float(SCATTER_DOF * (SCATTER / scatter) ** 2 + w @ (z - x @ theta) ** 2 - dof)
-
-    plain = z - x @ np.linalg.lstsq(x, z, rcond=None)[0]
-    low, high = SCATTER_DOF * SCATTER**2, SCATTER_DOF * SCATTER**2 + float(plain @ plain)
-    log_low, log_high = 0.5 * math.log(low / dof) - 1e-6, 0.5 * math.log(high / dof) + 1e-6
-    while excess(log_high) > 0:  # rounding
-        log_high += 0.5
-    return math.exp(float(optimize.brentq(excess, log_low, log_high, xtol=1e-10)))
-
-
-def _unknown(full: Array) -> Array:
-    """Covariance of the exponents in the direction that a collinear design does not tell; 0 along the cells."""
-    centre = full[:, 1:].mean(0)
-    across = np.linalg.svd(full[:, 1:] - centre)[2][-1]
-    row = np.concatenate([[-float(across @ centre)], across])
-    return np.asarray(EXPONENT_SD**2 * np.outer(row, row))
-
-
-def _design(full: Array) -> tuple[list[int], Status, str]:
-    """Columns of the design that the cells determine, the status and why."""
-    one_size, one_budget = np.ptp(full[:, 1:], axis=0) < SAME
-    if one_size and one_budget:
-        return [0], Status.ONE_CELL, "one model size at one token budget: neither exponent is determined"
-    if one_size:
-        return [0, 2], Status.ONE_SIZE, "one model size: the exponent of the parameters is not determined"
-    if one_budget:
-        return [0, 1], Status.ONE_BUDGET, "one token budget: the exponent of the tokens is not determined"
-    centred = full[:, 1:] - full[:, 1:].mean(0)
-    if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:
-        return (
-            [0, 2],
-            Status.COLLINEAR,
-            "tokens grow in a fixed ratio to parameters: the two exponents cannot be told apart",
-        )
-    return [0, 1, 2], Status.OK, ""
+    Example:
+        >>> law = fit_weight_decay_law([1e9, 4e9, 1.6e10], [0.4, 0.2, 0.1])
+        >>> round(law.beta, 2)
+        0.5
+    """
+    blank = WeightDecayLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=params_kind, tokens_unit=1e9, source=source)
+    return fit_law(
+        blank, params, tokens, weight_decay_opt, batch=batch, priors=DECAY_PRIORS, stderr=stderr,
+        conditions=conditions, names=("params", "weight_decay_opt"),
+    )  # fmt: skip

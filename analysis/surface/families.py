@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, one_of, optima_of, positive, same_length, vector
-from raylr.analysis.laws.lr_fit import SAME
+from raylr.analysis.laws._fitting import SAME
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 

@@ -33,12 +33,13 @@ def fit(study: Path) -> None:
         A study's folder.
     """
     from raylr.report.text import show_result
-    from raylr.study import FittingStudy
+    from raylr.store.files import write_atomic
+    from raylr.study import LAW_FILE, FittingStudy
 
     opened = FittingStudy.open(study)
     result = opened.result()
     show_result(result, None, make_console())
-    opened.write_law(result.fit)
+    write_atomic(opened.directory / LAW_FILE, result.fit.law.to_json())
 
 
 def predict(

@@ -26,7 +26,7 @@ from ray.tune.search import Searcher
 
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
-from raylr.searchers.tune.quadratic_search import DECISION, LOSS, LOSS_STDERR
+from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR
 from raylr.store.table import Table
 
 Config = dict[str, Any]
@@ -176,6 +176,7 @@ class TableWriter(Callback):
         row: Row = {name: result.get(name) for name in self._evaluations.schema.names}
         row |= {"trial": trial_key(config), "role": config["role"], "size": config["size"], "lr": config["lr"]}
         row["seed"] = config["train"]["seed"]
+        row["diverged"] = result.get("run_end") == RunEnd.DIVERGED
         self._evaluations.append([row])
         self._progress.loss_measured(LossMeasured(run=row["trial"], tokens=row["tokens"], loss=row["loss"]))
 
@@ -184,7 +185,7 @@ class TableWriter(Callback):
         result, config = trial.last_result, trial.config
         decision = result.get(DECISION)
         reached = int(result.get("tokens") or 0)
-        if result.get("diverged") or decision == "diverged":
+        if result.get("run_end") == RunEnd.DIVERGED or decision == "diverged":
             status = "diverged"
         elif reached >= config["tokens"]:
             status = "completed"

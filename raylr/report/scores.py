@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from raylr.analysis.figures import scores as score_figures
 from raylr.analysis.figures.labels import replaced
-from raylr.analysis.scores.scores import EVALS, Scores, questions_table, summarise_all
+from raylr.analysis.scores.scores import Scores, summarise_all
 from raylr.analysis.scores.suites import SUITES
-from raylr.analysis.scores.table import at_chance, calibrated, failures, fit_scores, join_scores, labels_of
+from raylr.analysis.scores.table import at_chance, calibrated, fit_scores, join_scores, labels_of
 from raylr.analysis.units import format_count
+from raylr.evaluation.tables import EVALS, QuestionTable, failures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def score_sections(study: Path, evaluations: pa.Table) -> list[ScoreSection]:
     """
     if not (study / EVALS).is_dir():
         return []
-    questions = calibrated(questions_table(study).read())
+    questions = calibrated(QuestionTable(study).read())
     found: dict[str, list[Scores]] = {}
     for scores in summarise_all(questions) if questions.num_rows else ():
         if scores.tokens is not None:
@@ -85,7 +86,7 @@ def _section(
     for suite in suites if joined is not None else ():
         fit = fit_scores(joined, suite)
         remarks.append(f"{SUITES[suite].title} over the loss: {fit.message}.")
-        if fit.status != "undetermined":
+        if fit.has_line:
             name = f"scores-{backend}-{suite}-over-loss"
             pictures[name] = score_figures.score_over_loss(joined, suite, fit, labels=labels)
             captions[name] = "Every scored checkpoint, with the line through them and its ±1 standard error."

@@ -74,7 +74,7 @@ def finished(text, tmp_path_factory):
 @pytest.mark.slow
 def test_a_study_ends_with_a_law_a_prediction_and_its_check(finished):
     study, result = finished
-    assert {cell.size for cell in result.fit.cells} == {"S", "M"}
+    assert {optimum.setting.name for optimum in result.fit.optima} == {"S", "M"}
     assert result.prediction.params == result.spec.target_model().params("total")
     assert [run.lr / result.prediction.lr for run in result.check.runs] == pytest.approx([0.333, 1, 3], rel=1e-4)
     assert all(math.isfinite(result.check.loss_at(run)) for run in result.check.runs)

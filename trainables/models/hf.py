@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raylr.errors import SpecError
 from raylr.trainables.models.interface import Losses
 from raylr.trainables.models.roles import role_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def configuration(source: str | dict[str, Any]) -> PretrainedConfig:
-    """The configuration in a folder, on the hub, or given as a dict. Raises ValueError if transformers does not know
+    """The configuration in a folder, on the hub, or given as a dict. Raises SpecError if transformers does not know
     it."""
     from transformers import AutoConfig
 
@@ -30,7 +31,7 @@ def configuration(source: str | dict[str, Any]) -> PretrainedConfig:
             raise ValueError("it has no model_type (for example 'qwen3_moe' or 'llama')")
         return AutoConfig.for_model(**source)
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"model: hf={source!r} is no configuration that transformers reads: {error}") from error
+        raise SpecError(f"model: hf={source!r} is no configuration that transformers reads: {error}") from error
 
 
 def _network(config: PretrainedConfig) -> nn.Module:
@@ -70,7 +71,7 @@ def _share_of_experts(config: PretrainedConfig) -> float:
     counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     there, used = next((count for count in counts if count), None), getattr(config, "num_experts_per_tok", None)
     if there is None or used is None:
-        raise ValueError(
+        raise SpecError(
             f"model: hf: the configuration of {config.model_type} does not say how many experts a token uses"
         )
     return float(used / there)
@@ -115,7 +116,7 @@ class HuggingFaceModel(nn.Module):
         self.aux_coefficient = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0)
         self.routed = hasattr(config, "output_router_logits")
         if within_documents and self.routed:
-            raise ValueError(
+            raise SpecError(
                 "cross_document_attention=False: transformers' load-balancing loss does not take the mask that this "
                 "needs; describe the mixture by a ModelSpec instead of hf, or leave the attention across documents on"
             )

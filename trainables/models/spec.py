@@ -11,6 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from raylr.errors import DataError
+
 ParamKind = Literal["total", "active", "non_embedding"]
 
 
@@ -137,7 +139,7 @@ class HFSpec(FrozenSpec):
     """A causal language model of Hugging Face's transformers, trained from scratch: the search works on it as on our
     own.
 
-    Its numbers come from its configuration; counting them imports transformers. Raises ValueError for a configuration
+    Its numbers come from its configuration; counting them imports transformers. Raises SpecError for a configuration
     that transformers does not know.
     """
 
@@ -165,7 +167,7 @@ class HFSpec(FrozenSpec):
         return flops_per_token(self.hf, seq_len)
 
     def check_tokenizer(self, corpus_tokenizer: Path) -> None:
-        """Raises ValueError if `hf` is a folder with a tokenizer.json whose vocabulary is not the corpus' one."""
+        """Raises DataError if `hf` is a folder with a tokenizer.json whose vocabulary is not the corpus' one."""
         own = Path(self.hf) / "tokenizer.json" if isinstance(self.hf, str) else None
         if own is None or not own.is_file():
             return
@@ -173,7 +175,7 @@ class HFSpec(FrozenSpec):
 
         one, other = (Tokenizer.from_file(str(file)).get_vocab() for file in (own, corpus_tokenizer))
         if one != other:
-            raise ValueError(
+            raise DataError(
                 f"the corpus was tokenised by another tokenizer ({len(other)} tokens) than the one in {self.hf} "
                 f"({len(one)} tokens): build the corpus with that one, or give hf as a configuration without a folder"
             )

@@ -18,15 +18,18 @@ used again. A trial that does not end in time fails, and Tune (2.60) does not te
 
 
 def pretrain(config: dict[str, Any]) -> None:
-    """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
+    """Train one run: Ray Tune's function trainable around `raylr.trainables.train`.
 
-    Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
-    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
-    run's own checkpoints, which survive a kill), `aside_dir` and `aside_at` (checkpoints for others, see `train`),
-    `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`: whether each report
-    carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
-    With more than one worker the trial is a driver of Ray Train (see `workers`). Raises ValueError for
-    an unknown key.
+    Every point of `eval_at` is reported. With more than one worker the trial is a driver of Ray Train (see `workers`).
+
+    Args:
+        config: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder) and
+            `tokens`; optionally all other arguments of `raylr.trainables.train` that are plain values. By default each
+            report carries a checkpoint, so that a scheduler may pause the trial, unless there is a `run_dir`
+            (`checkpoint_reports`).
+
+    Raises:
+        InputError: For an unknown key and for a run that cannot be.
     """
     from ray import tune
 
@@ -47,13 +50,19 @@ def pretrain(config: dict[str, Any]) -> None:
 
 
 def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> dict[str, float]:
-    """What one trial asks of Ray Tune: a process of `cpus` threads and `gpus`; with several workers the driver alone,
-    as Ray Train asks for theirs (cap the concurrency of the search accordingly)."""
+    """Return the resources that one trial requests from Ray Tune.
+
+    Args:
+        train: With several workers the trial is the driver alone: Ray Train requests theirs, so limit how many trials
+            run at a time.
+        cpus: CPU threads of a trial in one process.
+        gpus: Its GPUs.
+    """
     return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
 
 
 def trial_threads() -> int:
-    """CPU threads of this trial: what Ray gave it, at least one."""
+    """Return the CPU threads of this trial: what Ray gave it, at least one."""
     from ray import tune
 
     resources = tune.get_context().get_trial_resources()

@@ -13,12 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from raylr.errors import SpecError
+
 RETRIES = 2
 """How often a trial whose worker died starts again from its last checkpoint."""
 
 
 def drive(config: dict[str, Any], given: dict[str, Any]) -> None:
-    """Run one trial on `train.workers` workers. Raises ValueError without `run_dir`, which all nodes must reach."""
+    """Run one trial on `train.workers` workers. Raises SpecError without `run_dir`, which all nodes must reach."""
     import ray.train
     from ray import tune
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -26,7 +28,7 @@ def drive(config: dict[str, Any], given: dict[str, Any]) -> None:
 
     spec = given["train"]
     if config.get("run_dir") is None:
-        raise ValueError(f"workers={spec.workers} needs run_dir: a folder that all workers reach, for checkpoints")
+        raise SpecError(f"workers={spec.workers} needs run_dir: a folder that all workers reach, for checkpoints")
     gpus = _gpus()
     trainer = TorchTrainer(
         work,

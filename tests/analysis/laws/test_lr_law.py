@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raylr.analysis import Conditions, LRLaw, fit_lr_law
-from raylr.analysis.laws.lr_fit import DRIFT, SCATTER, SCATTER_DOF
+from raylr.analysis.laws._fitting import DRIFT, SCATTER, SCATTER_DOF
 from raylr.errors import InputError, LawError
 
 N = np.repeat([1e8, 2e8, 4e8], 3)
 D = np.tile([1e9, 2e9, 4e9], 3)
+
+least_squares = functools.partial(fit_lr_law, priors=None)
 
 
 def optima(n=N, d=D, noise=0.0, seed=0):
@@ -22,7 +24,7 @@ def optima(n=N, d=D, noise=0.0, seed=0):
 
 
 def test_a_law_is_recovered_exactly():
-    law = fit_lr_law(N, D, optima())
+    law = least_squares(N, D, optima())
     assert law.ok
     assert (law.alpha, law.beta) == pytest.approx((0.25, 0.35), rel=1e-9)
     assert law.r2 == pytest.approx(1)
@@ -33,7 +35,7 @@ def test_a_law_is_recovered_exactly():
 
 
 def test_a_prediction_says_how_far_it_extrapolates():
-    law = fit_lr_law(N, D, optima(noise=0.05))
+    law = least_squares(N, D, optima(noise=0.05))
     inside = law.predict(3e8, 3e9)
     assert (inside.params_beyond, inside.tokens_beyond) == (1.0, 1.0)
     assert inside.message == "inside the fitted range"
@@ -54,7 +56,7 @@ def test_intervals_cover(error):
         rng = np.random.default_rng(seed)
         scatter = SCATTER * math.sqrt(SCATTER_DOF / rng.chisquare(SCATTER_DOF))
         z = np.log(optima()) + rng.normal(0, scatter, N.size) + rng.normal(0, error, N.size)
-        law = fit_lr_law(N, D, np.exp(z), stderr=error or None)
+        law = least_squares(N, D, np.exp(z), stderr=error or None)
         for (n, d), hits in (((2e8, 2e9), inside), ((1.6e9, 8e9), far)):
             beyond = math.hypot(math.log(max(n / 4e8, 1)), math.log(max(d / 4e9, 1)))
             moved = rng.normal(0, scatter) + rng.normal(0, DRIFT * beyond)
@@ -70,13 +72,13 @@ def test_uncertain_cells_weigh_less_and_failed_ones_nothing():
     y, s = optima(), np.full(9, 0.05)
     y[0] *= 3
     s[0] = 5.0
-    assert fit_lr_law(N, D, y, stderr=s).alpha == pytest.approx(0.25, abs=1e-3)
+    assert least_squares(N, D, y, stderr=s).alpha == pytest.approx(0.25, abs=1e-3)
     s[0] = math.inf
-    law = fit_lr_law(N, D, y, stderr=s)
+    law = least_squares(N, D, y, stderr=s)
     assert law.alpha == pytest.approx(0.25)
     assert law.cells == 8
     y[0] = math.nan
-    assert fit_lr_law(N, D, y).cells == 8
+    assert least_squares(N, D, y).cells == 8
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_uncertain_cells_weigh_less_and_failed_ones_nothing():
     ],
 )
 def test_degenerate_designs_fit_what_they_can(n, d, status, fitted):
-    law = fit_lr_law(n, d, optima(n, d), stderr=0.1)
+    law = least_squares(n, d, optima(n, d), stderr=0.1)
     assert (law.status, law.fitted) == (status, fitted)
     assert law.message
     for a, b in zip(n, d, strict=True):
@@ -103,7 +105,7 @@ def test_degenerate_designs_fit_what_they_can(n, d, status, fitted):
 
 
 def test_no_cells_make_a_law_that_says_so():
-    law = fit_lr_law([], [], [])
+    law = least_squares([], [], [])
     assert law.status == "too_few"
     said = law.predict(1e9, 1e9)
     assert math.isnan(said.lr)
@@ -111,7 +113,7 @@ def test_no_cells_make_a_law_that_says_so():
 
 
 def test_two_cells_scatter_as_the_prior_says():
-    law = fit_lr_law([1e8, 1e8], [1e9, 2e9], [1e-3, 8e-4])
+    law = least_squares([1e8, 1e8], [1e9, 2e9], [1e-3, 8e-4])
     assert (law.scatter, law.dof) == pytest.approx((SCATTER, SCATTER_DOF))
     said = law.predict(1e8, 1.5e9)
     assert 3 < said.lr_high / said.lr_low < 6
@@ -124,12 +126,12 @@ def test_the_scatter_of_cells_is_told_from_their_errors(scatter):
     s = rng.choice([0.05, 0.3], n.size)
     for seed in range(20):
         z = np.log(optima(n, d, noise=scatter, seed=seed)) + rng.normal(0, s)
-        found.append(fit_lr_law(n, d, np.exp(z), stderr=s).scatter)
+        found.append(least_squares(n, d, np.exp(z), stderr=s).scatter)
     assert np.median(found) == pytest.approx(scatter, abs=0.04)
 
 
 def test_the_interval_widens_with_the_distance_from_the_cells():
-    law = fit_lr_law(N, D, optima(), stderr=0.01)
+    law = least_squares(N, D, optima(), stderr=0.01)
     width = [math.log(p.lr_high / p.lr_low) for p in (law.predict(k * 4e8, 4e9) for k in (1, 10, 100))]
     assert np.diff(width).min() > 0.1
     steady = replace(law, drift=0.0)
@@ -138,7 +140,7 @@ def test_the_interval_widens_with_the_distance_from_the_cells():
 
 def test_collinear_cells_say_little_off_their_line():
     n = np.array([1e8, 2e8, 4e8, 8e8])
-    law = fit_lr_law(n, 20 * n, optima(n, 20 * n), stderr=0.05)
+    law = least_squares(n, 20 * n, optima(n, 20 * n), stderr=0.05)
     on, off = law.predict(3e8, 6e9), law.predict(1e8, 1.6e10)
     assert off.params_beyond == off.tokens_beyond == 1
     assert off.lr_high / off.lr_low > 10 * on.lr_high / on.lr_low
@@ -152,13 +154,13 @@ def test_collinear_cells_say_little_off_their_line():
 def test_bootstrap_draws_widen_the_interval():
     y = optima()
     draws = np.log(y) + np.random.default_rng(0).normal(0, 0.3, (200, y.size))
-    plain, booted = (fit_lr_law(N, D, y, stderr=0.01, draws=d).predict(1e9, 1e10) for d in (None, draws))
+    plain, booted = (least_squares(N, D, y, stderr=0.01, draws=d).predict(1e9, 1e10) for d in (None, draws))
     assert booted.lr_high / booted.lr_low > 2 * plain.lr_high / plain.lr_low
 
 
 @pytest.mark.parametrize("draws", [None, np.log(optima())[None] + np.linspace(-0.1, 0.1, 5)[:, None]])
 def test_json_goes_both_ways(draws):
-    law = fit_lr_law(
+    law = least_squares(
         N,
         D,
         optima(noise=0.05),
@@ -169,7 +171,7 @@ def test_json_goes_both_ways(draws):
     text = law.to_json()
     assert json.loads(text)["conditions"]["objective"] == "decayed"
     assert LRLaw.from_json(text) == law
-    empty = LRLaw.from_json(fit_lr_law([], [], []).to_json())
+    empty = LRLaw.from_json(least_squares([], [], []).to_json())
     assert math.isnan(empty.c)
     assert empty.dof == math.inf
 
@@ -187,7 +189,7 @@ def test_other_json_is_refused(text, words):
 def written() -> str:
     draws = np.log(optima())[None] + np.random.default_rng(0).normal(0, 0.1, (20, 9))
     conditions = Conditions(objective="decayed", batch_tokens=4e6, optimizer="adamw")
-    return fit_lr_law(N, D, optima(noise=0.05), stderr=0.05, draws=draws, conditions=conditions).to_json()
+    return least_squares(N, D, optima(noise=0.05), stderr=0.05, draws=draws, conditions=conditions).to_json()
 
 
 BROKEN = [
@@ -250,7 +252,7 @@ def test_a_changed_file_is_refused_in_one_sentence_or_is_a_law(data):
         assert 10 < len(refused) < 500
         return
     # What is accepted is another law that could have been written: no structure was changed.
-    assert kind == "replace" or json.loads(text) == json.loads(written())
+    assert kind == "replace" or path[0] == "bends" or json.loads(text) == json.loads(written())
     assert LRLaw.from_json(law.to_json()).to_json() == law.to_json()
     law.predict(1e9, 1e10)
 
@@ -260,8 +262,8 @@ def test_a_changed_file_is_refused_in_one_sentence_or_is_a_law(data):
     [
         lambda t: t[: len(t) // 2],
         lambda t: "[" * 100_000,
-        lambda t: '{"kind": "lr_law", "schema": 1, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
-        lambda t: t.replace('"schema": 1', '"schema": 99'),
+        lambda t: '{"kind": "lr_law", "schema": 2, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
+        lambda t: t.replace('"schema": 2', '"schema": 99'),
         lambda t: t.replace('"alpha": ', '"alpha": 1' + "0" * 400 + ", " + '"x": '),
         lambda t: t.replace('"status": "ok"', '"status": "okay"'),
         lambda t: t.replace('"batch_tokens"', '"batch"'),
@@ -284,11 +286,11 @@ def test_torn_and_strange_files_are_refused(change):
 )
 def test_a_covariance_is_symmetric_and_positive_semidefinite(matrix):
     with pytest.raises(InputError, match="covariance"):
-        replace(fit_lr_law(N, D, optima()), covariance=matrix)
+        replace(least_squares(N, D, optima()), covariance=matrix)
 
 
 def test_far_predictions_have_a_status_of_their_own():
-    law = fit_lr_law(N, D, optima(noise=0.05))
+    law = least_squares(N, D, optima(noise=0.05))
     assert law.predict(4e9, 4e10).status == "ok"
     assert law.predict(4.1e9, 4e9).status == "extrapolated"
     assert law.predict(4e8, 4.1e10).status == "extrapolated"
@@ -296,7 +298,7 @@ def test_far_predictions_have_a_status_of_their_own():
     assert law.predict(9e8, 4e9, extrapolation_limit=2).status == "extrapolated"
     with pytest.raises(InputError, match="extrapolation_limit"):
         law.predict(1e9, 1e10, extrapolation_limit=0.5)
-    one = fit_lr_law(N[:3], D[:3], optima()[:3])
+    one = least_squares(N[:3], D[:3], optima()[:3])
     assert (one.predict(1e8, 2e9).status, one.predict(2e9, 2e9).status) == ("ok", "one_size")
     assert not one.ok
     assert one.usable
@@ -304,7 +306,7 @@ def test_far_predictions_have_a_status_of_their_own():
 
 def test_a_prediction_names_the_conditions_that_differ():
     conditions = Conditions(batch_tokens=4e6, schedule="constant", optimizer="adamw", beta2=0.95)
-    law = fit_lr_law(N, D, optima(), conditions=conditions)
+    law = least_squares(N, D, optima(), conditions=conditions)
     same = law.predict(2e8, 2e9, conditions=replace(conditions, seq_len=4096))
     assert same.message == "inside the fitted range"
     said = law.predict(2e8, 2e9, conditions=Conditions(batch_tokens=8e6, schedule="cosine", beta2=0.99)).message
@@ -326,12 +328,12 @@ def test_a_prediction_names_the_conditions_that_differ():
 def test_bad_input_is_refused(kwargs, words):
     arguments = {"params": [1e8], "tokens": [1e9], "lr_opt": [1e-3]} | kwargs
     with pytest.raises(ValueError, match=words):
-        fit_lr_law(arguments.pop("params"), arguments.pop("tokens"), arguments.pop("lr_opt"), **arguments)
+        least_squares(arguments.pop("params"), arguments.pop("tokens"), arguments.pop("lr_opt"), **arguments)
 
 
 def test_a_prediction_refuses_what_is_not_a_cell():
     with pytest.raises(ValueError, match="tokens"):
-        fit_lr_law(N, D, optima()).predict(1e9, -1)
+        least_squares(N, D, optima()).predict(1e9, -1)
 
 
 @settings(deadline=None, max_examples=50)
@@ -343,8 +345,8 @@ def test_a_prediction_refuses_what_is_not_a_cell():
 def test_units_and_order_change_no_prediction(seed, n, units):
     pick = np.random.default_rng(seed).permutation(9)[:n]
     y = optima(noise=0.05, seed=seed)
-    base = fit_lr_law(np.sort(N[pick]), D[pick][np.argsort(N[pick])], y[pick][np.argsort(N[pick])])
-    other = fit_lr_law(N[pick], D[pick], y[pick], params_unit=units[0], tokens_unit=units[1], lr_unit=units[2])
+    base = least_squares(np.sort(N[pick]), D[pick][np.argsort(N[pick])], y[pick][np.argsort(N[pick])])
+    other = least_squares(N[pick], D[pick], y[pick], params_unit=units[0], tokens_unit=units[1], lr_unit=units[2])
     assert other.status == base.status
     a, b = base.predict(5e8, 3e9), other.predict(5e8, 3e9)
     assert b.lr == pytest.approx(a.lr, rel=1e-6)
@@ -363,7 +365,12 @@ def test_units_and_order_change_no_prediction(seed, n, units):
 )
 def test_any_input_gives_a_status_and_ok_means_numbers(cells, with_errors):
     n, d, lr, s = (np.array(v, dtype=float) for v in (zip(*cells, strict=True) if cells else ((), (), (), ())))
-    law = fit_lr_law(n, d, lr, stderr=s if with_errors else None)
+    try:
+        law = least_squares(n, d, lr, stderr=s if with_errors else None)
+        fit_lr_law(n, d, lr, stderr=s if with_errors else None)
+    except InputError as error:
+        assume("in two units" not in str(error))
+        raise
     assert law.status in {"ok", "one_size", "one_budget", "one_cell", "collinear", "no_law", "too_few"}
     assert LRLaw.from_json(law.to_json()).status == law.status
     if law.ok:
@@ -373,7 +380,7 @@ def test_any_input_gives_a_status_and_ok_means_numbers(cells, with_errors):
 
 
 def test_optima_that_jump_between_equal_cells_are_no_law():
-    law = fit_lr_law([1e8, 1.06e8, 1e8], [1e9, 1e9, 2e9], [1e-5, 1e-2, 1e-3])
+    law = least_squares([1e8, 1.06e8, 1e8], [1e9, 1e9, 2e9], [1e-5, 1e-2, 1e-3])
     assert law.status == "no_law"
     assert "follow no law" in law.message
     assert math.isnan(law.predict(1e9, 1e10).lr)

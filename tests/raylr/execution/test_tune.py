@@ -119,7 +119,7 @@ def ended(writer, **last_result):
 
 
 def test_an_evaluation_is_written_when_tune_hears_of_it(writer):
-    result = {"tokens": 10, "loss": 3.0, "lr": 0.05, "params": 7, "diverged": False, "unknown": 1}
+    result = {"tokens": 10, "loss": 3.0, "lr": 0.05, "params": 7, "run_end": None, "unknown": 1}
     writer.on_trial_result(0, [], trial(), result)
     (row,) = writer._evaluations.read().to_pylist()
     assert (row["loss"], row["lr"], row["seed"], row["params"]) == (3.0, 0.1, 3, 7)  # the peak LR, not the step's
@@ -131,7 +131,7 @@ def test_an_evaluation_is_written_when_tune_hears_of_it(writer):
         ({"tokens": 20, "loss": 2.0}, "completed", 2.0),
         ({"tokens": 10, "loss": 3.0, "raylr/decision": "truncated", "raylr/loss": 2.1}, "truncated", 2.1),
         ({"tokens": 10, "loss": 3.0, "raylr/decision": "pruned", "raylr/loss": 2.9}, "pruned", 2.9),
-        ({"tokens": 10, "loss": math.nan, "diverged": True}, "diverged", None),
+        ({"tokens": 10, "loss": math.nan, "run_end": "diverged"}, "diverged", None),
         ({"tokens": 10, "loss": 9.0, "raylr/decision": "diverged"}, "diverged", None),
     ],
 )

@@ -2,7 +2,7 @@
 
     run table ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
 
-A cell is one model size at one token budget; its optimum carries an interval from its surface.
+A cell is one model size at one token budget (a `Setting`); its optimum carries a posterior interval from its surface.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylr.analysis.laws import LRLaw, fit_lr_law
-from raylr.analysis.power_law import PowerLawFit, fit_power_law
-from raylr.analysis.quadratic import QuadraticFit, fit_quadratic
-from raylr.analysis.surface import DRAWS, LossSurface, fit_surface
+from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
+from raylr.analysis.laws.conditions import Conditions
+from raylr.analysis.laws.lr_fit import ExponentPriors, fit_lr_law
+from raylr.analysis.laws.lr_law import LRLaw
+from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
+from raylr.analysis.runs import Setting
+from raylr.analysis.status import Status
+from raylr.analysis.surface.surface import DRAWS, LossSurface, fit_surface
+from raylr.analysis.units import format_count
+from raylr.errors import InputError
 
 LEVEL = 0.9
 """Coverage of every interval that a report shows."""
@@ -29,12 +35,12 @@ _OPEN_STDERR = math.log(10)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """The optimum of one model size at one token budget."""
+class SettingOptimum:
+    """The optimal LR of one setting (a model size at a token budget), with its posterior interval."""
 
     size: str
-    params: int
-    tokens: int
+    """Name of the model size."""
+    setting: Setting
     lr_opt: float
     lr_low: float
     lr_high: float
@@ -45,12 +51,23 @@ class Cell:
     """How many LRs the size was trained at."""
     measured_tokens: int
     """The most tokens that any run of the size went to; a budget above it is extrapolated."""
-    status: str
+    status: Status
+    """Status of the size's surface; the optimum may be used if it is finite."""
     message: str
 
     @property
+    def params(self) -> int:
+        """Parameters of the model."""
+        return int(self.setting.params or 0)
+
+    @property
+    def tokens(self) -> int:
+        """Token budget."""
+        return int(self.setting.tokens or 0)
+
+    @property
     def log_stderr(self) -> float:
-        """Standard error of ln(lr_opt); NaN if the cell has no optimum."""
+        """Standard error of ln(lr_opt); NaN if the setting has no optimum."""
         if not math.isfinite(self.lr_opt):
             return math.nan
         low, high = self.lr_low, self.lr_high
@@ -59,7 +76,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class FittedRun:
     """One run's curve and its power law."""
 
     trial: str
@@ -75,16 +92,18 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFit:
-    """Everything that a study's results say."""
+    """The fits of a study: its runs, the surface of each size, the optima and the law through them."""
 
-    runs: list[Run]
+    runs: list[FittedRun]
+    """Runs of the search."""
     surfaces: dict[str, LossSurface]
-    cells: list[Cell]
+    optima: list[SettingOptimum]
+    """One a size and budget, those without an optimum included."""
     law: LRLaw
 
 
-def runs_of(table: pa.Table, role: str) -> list[Run]:
-    """Return the runs of a run table with the given role, by params, then LR."""
+def runs_of(table: pa.Table, role: str) -> list[FittedRun]:
+    """Return the runs of a run table with the given role (`search` or `check`), sorted by parameters, then LR."""
     rows = table.filter(pc.equal(table["role"], role)).to_pandas()
     runs = []
     for (_, lr, trial), part in rows.groupby(["params", "lr", "trial"], sort=True):
@@ -93,53 +112,76 @@ def runs_of(table: pa.Table, role: str) -> list[Run]:
         diverged = bool(part["diverged"].fillna(False).any())
         size = str(part["size"].iloc[0])
         fit = fit_power_law(tokens, loss)
-        runs.append(Run(trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit))
+        runs.append(
+            FittedRun(trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit)
+        )
     return runs
 
 
-def fit_study(table: pa.Table, budgets: Sequence[int], *, objective: str = "stable") -> StudyFit:
+def fit_study(
+    table: pa.Table,
+    budgets: Sequence[int],
+    *,
+    conditions: Conditions | None = None,
+    priors: ExponentPriors | None = ExponentPriors(),
+) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
-    `budgets` are the token budgets at which optima are wanted. Sizes and budgets whose optimum cannot be told are in
-    `cells` with their status; the law is fitted on the others. Raises ValueError if the table has no runs.
+    Args:
+        table: The run table: one row per evaluation with `trial`, `role`, `size`, `params`, `lr`, `tokens`, `loss`
+            (nats; NaN where the run diverged) and `diverged`.
+        budgets: Token budgets at which optima are wanted.
+        conditions: What the runs had in common; the law stores it.
+        priors: Priors of the law's exponents; None for plain least squares.
+
+    Returns:
+        The fits. Sizes and budgets without an optimum are in `optima` with their status; the law is fitted on the
+        others.
+
+    Raises:
+        InputError: the table has no runs of the search.
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eqs. 2, 4 and 8.
     """
     runs = runs_of(table, "search")
     if not runs:
-        raise ValueError("the run table holds no search runs yet; run the study first")
+        raise InputError("the run table holds no search runs yet; run the study first")
     params = dict(zip(table["size"].to_pylist(), table["params"].to_pylist(), strict=True))
     rng = np.random.default_rng(0)
-    surfaces, cells, draws = {}, [], []
+    surfaces: dict[str, LossSurface] = {}
+    optima: list[SettingOptimum] = []
+    draws: list[np.ndarray] = []
     for size in dict.fromkeys(run.size for run in runs):
         own = [run for run in runs if run.size == size]
         lr = np.concatenate([np.full(len(run.tokens), run.lr) for run in own])
         tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
         surfaces[size] = surface = fit_surface(lr, tokens, loss)
-        cells += [_cell(size, params[size], budget, surface, own) for budget in budgets]
+        optima += [_optimum(size, params[size], budget, surface, own) for budget in budgets]
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
         draws += [surface.optima(budget)[order] for budget in budgets]
-    told = [i for i, cell in enumerate(cells) if math.isfinite(cell.lr_opt)]
-    known = [cells[i] for i in told]
+    found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
+    known = [optima[i] for i in found]
     law = fit_lr_law(
-        np.array([cell.params for cell in known], float),
-        np.array([cell.tokens for cell in known], float),
-        np.array([cell.lr_opt for cell in known], float),
-        stderr=np.array([cell.log_stderr for cell in known], float),
-        draws=np.stack([draws[i] for i in told], axis=1) if told else None,
-        objective=objective,
-        schedule="warmup, then constant" if objective == "stable" else "",
+        np.array([optimum.params for optimum in known], float),
+        np.array([optimum.tokens for optimum in known], float),
+        np.array([optimum.lr_opt for optimum in known], float),
+        stderr=np.array([optimum.log_stderr for optimum in known], float),
+        draws=np.stack([draws[i] for i in found], axis=1) if found else None,
+        conditions=conditions,
+        priors=priors,
         source="a study's run table",
     )
-    return StudyFit(runs=runs, surfaces=surfaces, cells=cells, law=law)
+    return StudyFit(runs=runs, surfaces=surfaces, optima=optima, law=law)
 
 
-def _cell(size: str, params: int, budget: int, surface: LossSurface, runs: list[Run]) -> Cell:
+def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
     lr_opt = float(surface.lr_opt(float(budget)))
     low, high = (float(side) for side in surface.lr_interval(float(budget), LEVEL))
     loss, stderr = surface.loss(lr_opt, float(budget)) if math.isfinite(lr_opt) else (math.nan, math.nan)
-    return Cell(
+    return SettingOptimum(
         size=size,
-        params=params,
-        tokens=budget,
+        setting=Setting(name=f"{size} at {format_count(budget)} tokens", params=params, tokens=budget),
         lr_opt=lr_opt,
         lr_low=low,
         lr_high=high,
@@ -156,14 +198,14 @@ def _cell(size: str, params: int, budget: int, surface: LossSurface, runs: list[
 class Check:
     """The prediction beside what training at the target gave."""
 
-    runs: list[Run]
+    runs: list[FittedRun]
     """One per LR, by LR."""
     tokens: int
     predicted_lr: float
     quadratic: QuadraticFit
     """Through the final losses: where the target's own optimum seems to be."""
 
-    def loss_at(self, run: Run) -> float:
+    def loss_at(self, run: FittedRun) -> float:
         """Return the loss of `run` at the target's tokens; NaN if it did not get there."""
         return float(run.loss[-1]) if run.tokens[-1] >= self.tokens else math.nan
 

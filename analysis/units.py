@@ -5,16 +5,26 @@ from __future__ import annotations
 import math
 import re
 
+from raylr.errors import InputError
+
 _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
 
 def parse_count(value: object) -> float:
     """Read a positive count of parameters or tokens: a number, or a string such as `12e9`, `12B`, `1.5M`, `500_000`.
 
-    Raises ValueError for anything else, zero, negative numbers, NaN and infinity.
+    Returns:
+        The count as a float, finite and above zero.
+
+    Raises:
+        InputError: `value` is anything else, zero, negative, NaN or infinite.
+
+    Example:
+        >>> parse_count("12B")
+        12000000000.0
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{value!r} is not a count; write a number such as 12e9 or 12B")
+        raise InputError(f"{value!r} is not a count; write a number such as 12e9 or 12B")
     if isinstance(value, str):
         match = re.fullmatch(r"([0-9._]+(?:e[+-]?[0-9]+)?)\s*([kmbgt]?)", value.strip().lower())
         try:
@@ -22,11 +32,11 @@ def parse_count(value: object) -> float:
         except ValueError:
             number = math.nan
         if math.isnan(number):
-            raise ValueError(f"{value!r} is not a count; write a number such as 12e9 or 12B")
+            raise InputError(f"{value!r} is not a count; write a number such as 12e9 or 12B")
     else:
         number = float(value)
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{value!r} is not a positive, finite count")
+        raise InputError(f"{value!r} is not a positive, finite count")
     return number
 
 

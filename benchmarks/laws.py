@@ -2,7 +2,7 @@
 
     python benchmarks/laws.py                                  # every table below, then asked against reached
     python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, speed,
-                                                               # presets, cooldown, answers
+                                                               # presets, decay, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -26,7 +26,8 @@ from laws_tables import Out, row
 from replay_data import DATA
 from scipy.optimize import curve_fit
 
-from raylr.analysis import fit_cooldown, fit_power_laws, fit_quadratic, presets
+from raylr.analysis import fit_decay_shift, fit_power_laws, fit_quadratic
+from raylr.analysis.laws import presets
 
 ROUNDS = 5
 """Timings are medians over this many rounds, in each of which both are timed."""
@@ -111,25 +112,25 @@ def published() -> Out:
     return {"zhou2026_4b_120b": zhou}
 
 
-def cooldown(data: Path) -> Out:
-    """How far a cooldown moves the optimum of the 124M model."""
+def decay(data: Path) -> Out:
+    """How far a decay phase moves the optimum of the 124M model."""
     decayed, stable = (pd.read_csv(data / f"wsd124m_{name}.csv") for name in ("decayed", "stable"))
     out: Out = {}
-    print("\noptimum after a linear cooldown over that of the stable phase at the same step")
+    print("\noptimum after a linear decay over that of the stable phase at the same step")
     for fraction, part in decayed[decayed["shape"] == "linear"].groupby("decay_frac"):
         pairs = []
         for steps, cell in part.groupby("total_steps"):
             at = stable.loc[(stable["step"] - steps).abs().groupby(stable["lr"]).idxmin()]
             both = [fit_quadratic(c["lr"], c["val_loss"]) for c in (at, cell)]
             pairs.append([f.lr_opt if f.ok else np.nan for f in both])
-        shift = fit_cooldown(*np.array(pairs).T)
+        shift = fit_decay_shift(*np.array(pairs).T)
         row(
             f"{fraction:.0%} of the steps",
             f"x {np.exp(shift.log_shift):.2f}",
             f"± {shift.scatter:.2f} in ln",
             f"{shift.cells} budgets",
         )
-        out[f"cooldown_shift_{round(100 * fraction)}"] = shift.log_shift
+        out[f"decay_shift_{round(100 * fraction)}"] = shift.log_shift
     return out
 
 
@@ -185,7 +186,7 @@ def main() -> int:
         "speed": (lambda *_: speed(), ()),
         "presets": (lambda *_: published(), ()),
         "answers": (lambda data, _: answers(data), ()),
-        "cooldown": (lambda data, _: cooldown(data), ("wsd124m_stable", "wsd124m_decayed")),
+        "decay": (lambda data, _: decay(data), ("wsd124m_stable", "wsd124m_decayed")),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the tables (default: RAYLR_DATA)")

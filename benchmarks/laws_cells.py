@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 from laws_tables import Out, covered, four, grid_cells, regret, row
 
-from raylr.analysis import QuadraticFit, QuadraticPrior, compare_families, fit_lr_law, fit_quadratic, pooled_priors
+from raylr.analysis import (
+    Conditions,
+    QuadraticFit,
+    QuadraticPrior,
+    compare_families,
+    fit_lr_law,
+    fit_quadratic,
+    pooled_priors,
+)
+from raylr.analysis.status import Status
 
 SKEWS = np.linspace(-1.0, 2.5, 15)
 """Skews that the oracles of `limit` choose from."""
@@ -162,8 +171,8 @@ def law(data: Path, plots: Path | None) -> Out:
 
 
 def _law_of(cells: pd.DataFrame) -> Any:
-    return fit_lr_law(cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"], objective="decayed",
-                      schedule="cosine")  # fmt: skip
+    return fit_lr_law(cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"],
+                      conditions=Conditions(schedule="cosine", objective="decayed"))  # fmt: skip
 
 
 def _splits(cells: pd.DataFrame) -> Iterator[tuple[float, bool, bool]]:
@@ -232,7 +241,7 @@ def _families(cells: pd.DataFrame) -> None:
     )  # fmt: skip
     row("family", "cv error", "fit error")
     for s in scores:
-        if s.status == "not_determined":
+        if s.status is Status.NOT_DETERMINED:
             print(f"  {s.family:34}not determined: {s.message}")
             continue
         exponents = ", ".join(f"{k} {v:+.2f}" for k, v in s.exponents.items())

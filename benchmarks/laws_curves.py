@@ -11,7 +11,7 @@ from laws_tables import Out, constant_curves, covered, regret, row, tables
 from replay_data import LossOverLR
 
 from raylr.analysis import LossSurface, fit_power_law, fit_surface
-from raylr.analysis._progress import A_PRIOR, FLOOR_DECAY, GAMMA_PRIOR, Q_PRIOR
+from raylr.analysis.curves._progress import A_PRIOR, FLOOR_DECAY, GAMMA_PRIOR, Q_PRIOR
 
 CUTS = (0.15, 0.25)
 STARTS = (0.0, 0.1, 0.3, 0.5)

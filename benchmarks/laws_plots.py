@@ -118,7 +118,7 @@ def law(path: Path, name: str, cells: pd.DataFrame, fitted: LRLaw) -> None:
         error = part["opt"].to_numpy() * (np.exp(np.outer([-Z90, Z90], part["stderr"])) - 1)
         axis.errorbar(part["tokens"], part["opt"], yerr=np.abs(error), fmt="o", ms=4, color=f"C{i}", capsize=2)
     axis.axvline(cells["tokens"].max(), color="0.6", lw=0.8, ls=":")
-    axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel="best LR after the cooldown")
+    axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel="best LR after the decay")
     _ticks(axis.xaxis, axis.yaxis)
     axis.set_title(f"lr_grid_{name}: optima at the best batch and Eq. 8, both with 90 % intervals", fontsize=10)
     axis.legend(fontsize=8, loc="upper left")

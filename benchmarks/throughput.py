@@ -37,13 +37,21 @@ import psutil
 import torch
 
 from raylr.quickstart import quickstart_spec
-from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics, pretrain, train
-from raylr.trainables.data import build_corpus, python_stdlib_sources
-from raylr.trainables.engine import bring_up, running_engine
-from raylr.trainables.hf import HuggingFaceModel
-from raylr.trainables.kernels import product
-from raylr.trainables.model import build
-from raylr.trainables.pretrain import arguments
+from raylr.trainables import (
+    HFSpec,
+    ModelSpec,
+    TrainSpec,
+    arguments,
+    build_corpus,
+    pretrain,
+    python_stdlib_sources,
+    train,
+)
+from raylr.trainables.models.build import build
+from raylr.trainables.models.cpu_kernels import product
+from raylr.trainables.models.hf import HuggingFaceModel
+from raylr.trainables.training import metrics
+from raylr.trainables.training.engine import bring_up, running_engine
 
 LARGE = ModelSpec(
     hidden_size=128,
@@ -84,9 +92,9 @@ def hf_fields(spec: ModelSpec) -> dict[str, Any]:
 
 def contenders(stack: ExitStack, spec: ModelSpec, run: TrainSpec) -> dict[str, Any]:
     """One engine for our model and one for each way that transformers computes experts."""
-    models: dict[str, torch.nn.Module] = {"raylr": build(spec, run)}
+    models: dict[str, torch.nn.Module] = {"raylr": build(spec, seed=run.seed)}
     for experts in HF_EXPERTS:
-        model = build(HFSpec(hf=hf_fields(spec)), run)
+        model = build(HFSpec(hf=hf_fields(spec)), seed=run.seed)
         assert isinstance(model, HuggingFaceModel)
         chosen: Any = model.network
         chosen.set_experts_implementation(experts)

@@ -1,5 +1,5 @@
 """`python -m raylr`: the command line."""
 
-from raylr.cli import main
+from raylr.cli.app import main
 
 main()

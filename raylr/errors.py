@@ -1,16 +1,83 @@
-"""The one exception that a user's mistake becomes: a sentence saying what was wrong, where, and what would be right."""
+"""Errors that every part of raylr raises. Whatever is none of them is a bug and ends in a traceback.
+
+    RaylrError                 something that a user can act on, said in one sentence      exit status 1
+    ├─ InputError              what was given is wrong (also a ValueError)                 exit status 2
+    │  ├─ SpecError            the study's spec
+    │  ├─ DataError            text, corpora, questions, tables of runs
+    │  ├─ StudyError           the study's folder: missing, of another spec, not empty
+    │  │  └─ StudyLockedError  another process is running the study
+    │  ├─ LawError             a law's file or name
+    │  └─ CheckpointError      a checkpoint: missing, incomplete, of another run, not trusted
+    ├─ StorageError            reading or writing failed: full disk, removed folder (also an OSError)
+    │  └─ DamagedError         a file of raylr's own was changed or torn
+    ├─ TrainingError           runs failed for another reason than divergence (also a RuntimeError)
+    └─ EvaluationError         an evaluation failed (also a RuntimeError)
+
+The command line prints the sentence and exits with `exit_status`; see `raylr.cli`.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 EXIT_BAD_INPUT = 2
 """Exit status of the command line for bad input, as of getopt and most Unix tools."""
+EXIT_FAILURE = 1
+"""Exit status of the command line when something failed that was not the input."""
 
 
-class InputError(ValueError):
-    """Bad input, said in one sentence; the command line prints it and exits with `EXIT_BAD_INPUT`."""
+class RaylrError(Exception):
+    """Base of all errors that are not bugs; the message is one sentence for the user."""
+
+    exit_status: ClassVar[int] = EXIT_FAILURE
+
+
+class InputError(RaylrError, ValueError):
+    """What was given is wrong: the message says what, where, and what would be right."""
+
+    exit_status: ClassVar[int] = EXIT_BAD_INPUT
+
+
+class SpecError(InputError):
+    """The spec of a study is wrong."""
+
+
+class DataError(InputError):
+    """A text, a corpus, a set of questions or a table of runs is wrong."""
+
+
+class StudyError(InputError):
+    """The folder of a study is missing, holds another study, or is not empty."""
+
+
+class StudyLockedError(StudyError):
+    """Another process is running the study."""
+
+
+class LawError(InputError):
+    """A law cannot be read, or there is none of that name."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, incomplete, of another run, or not trusted."""
+
+
+class StorageError(RaylrError, OSError):
+    """Reading or writing failed: the message names the file."""
+
+
+class DamagedError(StorageError):
+    """A file that raylr wrote was torn or changed since: the message names it and says what is still whole."""
+
+
+class TrainingError(RaylrError, RuntimeError):
+    """Runs failed for another reason than divergence; what was measured is kept."""
+
+
+class EvaluationError(RaylrError, RuntimeError):
+    """An evaluation failed; what was scored is kept."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ trainable.
 package loads neither torch nor Ray.
 """
 
-from raylr.trainables.pretrain import pretrain, train
-from raylr.trainables.spec import HFSpec, ModelSpec, TrainSpec
+import lazy_loader
 
-__all__ = ["HFSpec", "ModelSpec", "TrainSpec", "pretrain", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

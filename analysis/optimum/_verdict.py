@@ -111,7 +111,7 @@ def _status(
     if x.size < 2:
         return Status.TOO_FEW, "only one LR has a finite loss"
     if h.max() == 0 or (x.size >= 3 and _all_noise(losses, curves)):
-        return Status.NO_EFFECT, (
+        return Status.FLAT, (
             f"the losses at {x.size} LRs from {math.exp(x[0]):.3g} to {math.exp(x[-1]):.3g} differ by no more than "
             "noise: check that the LR reaches the optimizer and that the metric depends on training"
         )

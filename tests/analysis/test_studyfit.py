@@ -3,8 +3,10 @@ import math
 import pytest
 import synthetic
 
-from raylr.analysis.runtable import evaluations_table
-from raylr.analysis.studyfit import Cell, check_prediction, fit_study
+from raylr.analysis.runs import Setting
+from raylr.analysis.status import Status
+from raylr.analysis.studyfit import SettingOptimum, check_prediction, fit_study
+from raylr.store.runtable import evaluations_table
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +20,10 @@ def fit(table):
 
 
 def test_the_optima_are_found(fit):
-    assert [(cell.size, cell.tokens) for cell in fit.cells] == [
+    assert [(cell.size, cell.tokens) for cell in fit.optima] == [
         (size, budget) for size in synthetic.SIZES for budget in (synthetic.BUDGET // 2, synthetic.BUDGET)
     ]
-    for cell in fit.cells:
+    for cell in fit.optima:
         assert cell.lr_opt == pytest.approx(synthetic.lr_opt(cell.params, cell.tokens), rel=0.12)
         assert cell.lr_low < cell.lr_opt < cell.lr_high
         assert cell.lrs == 4
@@ -57,8 +59,8 @@ def test_a_table_without_runs_is_refused(tmp_path):
     [(0.5e-3, 2e-3, math.log(2) / 1.6449), (0.0, 1.5e-3, math.log(10)), (0.0, math.inf, math.log(10))],
 )
 def test_an_open_interval_says_little_in_the_law(low, high, expected):
-    cell = Cell(
-        size="S", params=1, tokens=1, lr_opt=1e-3, lr_low=low, lr_high=high, loss=2.0, loss_stderr=0.1, lrs=3,
-        measured_tokens=1, status="ok", message="",
+    cell = SettingOptimum(
+        size="S", setting=Setting(params=1, tokens=1), lr_opt=1e-3, lr_low=low, lr_high=high, loss=2.0,
+        loss_stderr=0.1, lrs=3, measured_tokens=1, status=Status.OK, message="",
     )  # fmt: skip
     assert cell.log_stderr == pytest.approx(expected, rel=1e-3)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raylr.analysis.scores import QUESTION_SCHEMA, SCORES
-from raylr.analysis.suites import LETTERS
+from raylr.analysis.scores.scores import QUESTION_SCHEMA, SCORES
+from raylr.analysis.scores.suites import LETTERS
 
 SUBJECTS = (("mmlu", "anatomy"), ("mmlu", "astronomy"), ("cmmlu", "genetics"))
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raylr.analysis.runtable import FragmentTable, evaluations_table
+from raylr.store.runtable import evaluations_table
+from raylr.store.table import Table
 
 C, ALPHA, BETA = 8e-3, 0.3, 0.35
 SIZES = {"S": 100_000, "M": 250_000, "L": 600_000}
@@ -22,7 +23,7 @@ def loss(params: float, lr: float, tokens: float) -> float:
     return 2.2 + 4 * (tokens / 2e4) ** -0.35 * (params / 1e5) ** -0.05 + 0.06 * z**2
 
 
-def synthetic_table(folder: Path, *, noise: float = 1e-3, check: bool = True) -> FragmentTable:
+def synthetic_table(folder: Path, *, noise: float = 1e-3, check: bool = True) -> Table:
     rng = np.random.default_rng(0)
     plan = [("search", name, params, lr, BUDGET) for name, params in SIZES.items() for lr in (2e-3, 4e-3, 8e-3, 1.6e-2)]
     if check:

@@ -11,7 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from raylr.trainables import HFSpec, ModelSpec, TrainSpec, metrics, train
+from raylr.trainables import HFSpec, ModelSpec, TrainSpec, train
+from raylr.trainables.training import metrics
 
 MODEL = ModelSpec(
     hidden_size=32,
@@ -85,7 +86,12 @@ def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
         )
         for rank in map(str, range(workers))
     ]
-    out = [process.communicate(timeout=200)[0] for process in processes]
+    try:
+        out = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
     assert all(process.returncode == 0 for process in processes)
     found: list[Curve] = json.loads(out[0].split("CURVES")[1])
     return found
@@ -94,7 +100,7 @@ def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
 def at_pass(number: int, where: Literal["forward", "backward"], act: Callable[[], None]) -> None:
     """Call `act` once in this process: amid the forward or the backward of the `number`-th training pass (a
     micro-batch) from now on."""
-    from raylr.trainables.model import Qwen3MoE
+    from raylr.trainables.models.qwen3_moe import Qwen3MoE
 
     forward, passes = Qwen3MoE.forward, count(1)
 

@@ -134,7 +134,7 @@ def test_monotone_losses_are_an_edge_and_the_answer_the_end() -> None:
 def test_odd_shapes_are_named() -> None:
     lr = np.geomspace(1e-5, 1e-1, 9)
     u = np.log(lr / 1e-3)
-    assert fit_optimum(lr, np.full(9, 2.0)).status is Status.NO_EFFECT
+    assert fit_optimum(lr, np.full(9, 2.0)).status is Status.FLAT
     assert fit_optimum(lr, np.full(9, math.nan)).status is Status.DIVERGED
     assert fit_optimum([], []).status is Status.TOO_FEW
     assert fit_optimum([1e-3], [2.0]).status is Status.TOO_FEW

@@ -1,0 +1,1 @@
+"""The loss over tokens of one run: power laws, extrapolation, decay."""

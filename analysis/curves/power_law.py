@@ -1,0 +1,357 @@
+"""Eq. 4 of Zhou et al. 2026: the loss over tokens at a constant LR, L(D) = l0 + a * D^-gamma, after a burn-in.
+
+Notation
+    t, x     tokens (any unit) and ln(t / last t)                                (n,)
+    y        loss, nats                                                          (R, n), one row a curve
+    g        candidate exponents, evenly spaced in ln g                          (G,)
+    u        (t / last t)^-g: l0 and b = a * (last t)^-g are linear given g, so only g is searched
+
+Two ways to the burn-in. Given (a number of tokens), the earlier points are left out and the rest is least squares: the
+optimum that `scipy.optimize.curve_fit` finds for the same model (`_varpro`). Residuals of loss curves are correlated,
+so the covariance is that of n (1 - r) / (1 + r) points, r the residuals' lag-one correlation.
+
+"auto" chooses none: what Eq. 4 leaves out is modelled, as in `_progress`, by a process that is correlated in ln tokens
+and grows with the distance from the end of the curve, counted in what the curve gains in an e-fold of tokens
+(`_discount`). Early points then weigh little; `burn_in` reports where a point's weight has risen to a sixteenth of the
+last one's.
+
+Either way the posterior over g gives `predict` its standard error: a curve that does not pin its exponent predicts
+widely.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from numbers import Real
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raylr.analysis._checks import Array, losses_of, positive, same_length, standard_errors
+from raylr.analysis.curves import _discount, _progress
+from raylr.analysis.curves._varpro import GAMMA_MAX, GAMMA_MIN, least_squares
+from raylr.analysis.status import Status
+from raylr.errors import InputError
+
+GRID = 61
+"""Exponents of the posterior of a least-squares fit."""
+GAMMA_PRIOR = (0.5, 0.5)
+"""Median and ln-sd of gamma with `burn_in="auto"`: constant-LR curves of public models have 0.3-0.6."""
+KAPPA = 0.05
+"""With "auto": discrepancy at the end of the curve, as a share of its gain in an e-fold of tokens."""
+MIN_POINTS = 5
+"""Fewest points after the burn-in."""
+REACH = 30.0
+"""The posterior's grid ends where the misfit is this far above its least."""
+STEADY = 0.95
+"""A curve whose last slope in ln tokens is at least this share of the one before has not begun its power law."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLawFit:
+    """A fitted power law. Fields are NaN where the curve cannot tell; `status` and `message` say why."""
+
+    l0: float
+    """Loss after infinitely many tokens, nats."""
+    a: float
+    """Factor of the falling part, nats * tokens^gamma."""
+    gamma: float
+    """Exponent, above zero."""
+    burn_in: float
+    """Tokens before which the curve was left out (given) or weighs little ("auto")."""
+    rmse: float
+    """Root mean square residual after the burn-in, nats."""
+    status: Status
+    """`ok`, `too_short`, `not_converging` (the power law has not begun, or its exponent is at a bound: predictions are
+    guesses), `not_falling` or `diverged`."""
+    message: str
+    """One sentence: why this status."""
+    tokens_last: float
+    """Last token count of the fit."""
+    discrepancy: float = 0.0
+    """Standard deviation of what Eq. 4 leaves out at new tokens, nats."""
+    spread: Callable[[], Array] | None = field(default=None, repr=False, compare=False)
+    """Gives `posterior`; None without a fit."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the curve determined its power law."""
+        return self.status.ok
+
+    @cached_property
+    def posterior(self) -> Array:
+        """Per exponent: the exponent, its weight, l0, b = a * tokens_last^-gamma, covariances (l0,l0), (l0,b), (b,b).
+
+        (G, 7), and (0, 7) without a fit. Computed when first asked for.
+        """
+        return np.empty((0, 7)) if self.spread is None else self.spread()
+
+    def predict(self, tokens: ArrayLike) -> tuple[Array | float, Array | float]:
+        """Return the loss at `tokens` and its posterior standard deviation.
+
+        Args:
+            tokens: Token counts of any shape, in the unit of the fit, above zero.
+
+        Returns:
+            Two arrays of the shape of `tokens`, nats (floats for a number); NaN and inf without a fit.
+
+        Raises:
+            InputError: tokens are not above zero.
+        """
+        t = positive(np.ravel(tokens), "tokens")
+        if not self.posterior.size:
+            loss, stderr = np.full(t.size, math.nan), np.full(t.size, math.inf)
+        else:
+            gamma, weight, l0, b, v00, v01, v11 = (column[:, None] for column in self.posterior.T)
+            u = (t[None, :] / self.tokens_last) ** -gamma
+            loss = self.l0 + self.a * self.tokens_last**-self.gamma * (t / self.tokens_last) ** -self.gamma
+            spread = (l0 + b * u - loss) ** 2 + v00 + 2 * u * v01 + u**2 * v11
+            stderr = np.sqrt((weight * spread).sum(0) + self.discrepancy**2)
+        if np.ndim(tokens) == 0:
+            return float(loss[0]), float(stderr[0])
+        return loss.reshape(np.shape(tokens)), stderr.reshape(np.shape(tokens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLawFits(Sequence[PowerLawFit]):
+    """Fits of many curves: their optima as arrays, and each as a `PowerLawFit` by its index."""
+
+    l0: Array
+    """(R,), NaN where there is no fit, as all optima."""
+    a: Array
+    gamma: Array
+    rmse: Array
+    status: NDArray[np.str_]
+    """Values of `Status` (R,)."""
+    rows: Callable[[int], PowerLawFit] = field(repr=False, compare=False)
+    """Gives the fit of a row."""
+
+    def __len__(self) -> int:
+        return int(self.gamma.size)
+
+    @overload
+    def __getitem__(self, index: int) -> PowerLawFit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PowerLawFit]: ...
+    def __getitem__(self, index: int | slice) -> PowerLawFit | list[PowerLawFit]:
+        if isinstance(index, slice):
+            return [self.rows(i) for i in range(*index.indices(len(self)))]
+        return self.rows(range(len(self))[index])
+
+
+def fit_power_law(
+    tokens: ArrayLike, loss: ArrayLike, *, burn_in: float | str = "auto", loss_stderr: ArrayLike | None = None
+) -> PowerLawFit:
+    """Fit Eq. 4 to the loss curve of one run at a constant LR.
+
+    Args:
+        tokens: Token counts of the measurements (n,), in any order and unit, all above zero.
+        loss: Losses in nats (n,). A curve whose last loss is NaN or infinite has `diverged`; other NaN and infinite
+            losses are left out.
+        burn_in: Token count before which points are left out (plain least squares of the rest), or "auto": no point
+            is left out, early ones weigh less (see the module).
+        loss_stderr: Standard deviation of the noise of a measurement in nats, scalar or (n,). Estimated if missing.
+
+    Returns:
+        The fit; `status` says whether the curve determined it.
+
+    Raises:
+        InputError: tokens are not above zero, lengths differ, or `burn_in` is something else.
+
+    Example:
+        >>> import numpy as np
+        >>> tokens = np.linspace(1e9, 1e10, 40)
+        >>> fit = fit_power_law(tokens, 2.0 + 300 * tokens**-0.3)
+        >>> round(float(fit.predict(2e10)[0]), 3)
+        2.244
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eq. 4.
+    """
+    t, y = positive(tokens, "tokens"), losses_of(loss, "loss")
+    same_length(tokens=t, loss=y)
+    return fit_power_laws(t, y[None, :], burn_in=burn_in, loss_stderr=loss_stderr)[0]
+
+
+def fit_power_laws(
+    tokens: ArrayLike, losses: ArrayLike, *, burn_in: float | str = "auto", loss_stderr: ArrayLike | None = None
+) -> PowerLawFits:
+    """Fit Eq. 4 to many curves that were measured at the same token counts.
+
+    Curves with the same losses missing (as a rule none) are fitted together, a hundred times faster than one by one.
+
+    Args:
+        tokens: Token counts (n,), as for `fit_power_law`.
+        losses: Losses in nats (R, n), one row a curve; NaN and infinite losses as for `fit_power_law`.
+        burn_in: As for `fit_power_law`, the same for all curves.
+        loss_stderr: As for `fit_power_law`, the same for all curves.
+
+    Returns:
+        The optima of all curves as arrays; indexing gives the `PowerLawFit` of one.
+
+    Raises:
+        InputError: as `fit_power_law`, or `losses` has another shape.
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eq. 4.
+    """
+    t, y = positive(tokens, "tokens"), losses_of(losses, "losses", axes=2)
+    if y.shape[1] != t.size:
+        raise InputError(f"losses must have shape (curves, {t.size}), one column a token count, got {y.shape}")
+    s = standard_errors(loss_stderr, t.size, "loss_stderr")
+    if burn_in != "auto" and not (isinstance(burn_in, Real) and math.isfinite(burn_in) and burn_in >= 0):
+        raise InputError(f'burn_in must be "auto" or a number of tokens from 0 on, got {burn_in!r}')
+    if (np.diff(t) < 0).any():
+        order = np.argsort(t, kind="stable")
+        t, y, s = t[order], y[:, order], None if s is None else s[order]
+    finite = np.isfinite(y)
+    if finite.all():
+        return _together(t, y, burn_in, s)
+    patterns, at = np.unique(finite, axis=0, return_inverse=True)
+    rows = [np.flatnonzero(at.ravel() == i) for i in range(len(patterns))]
+    parts = [_together(t[ok], y[np.ix_(some, ok)], burn_in, None if s is None else s[ok]) if ok[-1] else
+             _nothing(Status.DIVERGED, "the curve ends in NaN or inf: the run diverged", t, some.size)
+             for ok, some in zip(patterns, rows, strict=True)]  # fmt: skip
+    back = np.argsort(np.concatenate(rows))
+    part = np.repeat(np.arange(len(parts)), [some.size for some in rows])[back]
+    inside = np.concatenate([np.arange(some.size) for some in rows])[back]
+    l0, a, gamma, rmse, status = (
+        np.concatenate([getattr(fits, name) for fits in parts])[back] for name in ("l0", "a", "gamma", "rmse", "status")
+    )
+    return PowerLawFits(
+        l0=l0, a=a, gamma=gamma, rmse=rmse, status=status, rows=lambda i: parts[part[i]][int(inside[i])]
+    )
+
+
+def _together(t: Array, y: Array, burn_in: float | str, s: Array | None) -> PowerLawFits:
+    """Curves without a missing loss, `t` in order."""
+    return _auto(t, y, s) if burn_in == "auto" else _given(t, y, float(burn_in), s)
+
+
+def _given(t: Array, y: Array, burn_in: float, s: Array | None) -> PowerLawFits:
+    """Least squares of all rows of `y` after `burn_in`; weights 1 / s^2 if `s` is given."""
+    keep = t >= burn_in
+    if not keep.all():
+        t, y, s = t[keep], y[:, keep], None if s is None else s[keep]
+    if np.unique(t).size < MIN_POINTS:
+        message = f"{t.size} points after the burn-in of {burn_in:.3g} tokens, {MIN_POINTS} needed"
+        return _nothing(Status.TOO_SHORT, message, t, y.shape[0])
+    w = np.full(t.size, 1.0 / t.size) if s is None else (s / s.min()) ** -2 / np.sum((s / s.min()) ** -2)
+    noise = 0.0 if s is None else float(s.min() ** 2 / np.sum((s / s.min()) ** -2))
+    fit = least_squares(np.log(t / t[-1]), y, w)
+    falls = fit.b * np.expm1(fit.gamma * math.log(t[-1] / t[0])) > 1e-9 * np.abs(y[:, -1])
+    status = np.where(falls, np.where(fit.at_bound, Status.NOT_CONVERGING, Status.OK), Status.NOT_FALLING)
+    l0, b, gamma = (np.where(falls, value, math.nan) for value in (fit.l0, fit.b, fit.gamma))
+    a, last = b * t[-1] ** fit.gamma, float(t[-1])
+    rmse = np.where(falls, np.sqrt(fit.misfit), math.nan)
+    span = f"least squares of {t.size} points from {t[0]:.4g} tokens on"
+
+    def row(i: int) -> PowerLawFit:
+        if not falls[i]:
+            return _failed(Status.NOT_FALLING, "the loss does not fall after the burn-in", t)
+        return PowerLawFit(
+            l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=burn_in, rmse=float(rmse[i]),
+            status=Status(status[i]), tokens_last=last,
+            message=f"the exponent is at its bound {gamma[i]:.3g}" if fit.at_bound[i] else span,
+            spread=partial(_least_squares_posterior, t, y[i], w, noise, (float(l0[i]), float(b[i]), float(gamma[i]))),
+        )  # fmt: skip
+
+    return PowerLawFits(l0=l0, a=a, gamma=gamma, rmse=rmse, status=status, rows=row)
+
+
+def _least_squares_posterior(t: Array, y: Array, w: Array, noise: float, best: tuple[float, float, float]) -> Array:
+    """`PowerLawFit.posterior` of one curve; `best`: its l0, b and exponent, `noise`: known variance of its mean."""
+    x, mean_y, (l0, b0, gamma) = np.log(t / t[-1]), float(y @ w), best
+    residual = y - l0 - b0 * np.exp(-gamma * x)
+    tokens, at = np.unique(t, return_inverse=True)
+    each = np.bincount(at, residual) / np.bincount(at)
+    size = float(each @ each)
+    lag = float(each[1:] @ each[:-1]) / size if size > 0 else 0.0
+    lag = min(max(lag + (3 + 4 * lag) / tokens.size, 0.0), 0.95)  # three fitted parameters bias it low
+    variance = max(float(w @ residual**2) / max(t.size - 3, 1), noise) * (1 + lag) / (1 - lag)
+    variance += (1e-9 * abs(mean_y)) ** 2 + 1e-300
+    low, high = math.log(GAMMA_MIN), math.log(GAMMA_MAX)
+    for _ in range(4):  # narrow the grid to where the posterior is
+        grid = np.exp(np.linspace(low, high, GRID))
+        u = np.exp(-grid[:, None] * x)
+        mean_u = u @ w
+        suu, suy = (u - mean_u[:, None]) ** 2 @ w, u @ (w * (y - mean_y))
+        b = np.maximum(suy / suu, 0.0)
+        misfit = np.maximum(float((y - mean_y) ** 2 @ w) - b * (2 * suy - b * suu), 0.0) / variance
+        near = np.flatnonzero(misfit <= misfit.min() + REACH)
+        low, high = np.log(grid[[max(near[0] - 1, 0), min(near[-1] + 1, GRID - 1)]])
+    weight = np.exp(-0.5 * np.minimum(misfit - misfit.min(), 700.0))
+    v11 = variance / suu
+    table = [grid, weight / weight.sum(), mean_y - b * mean_u, b, variance + mean_u**2 * v11, -mean_u * v11, v11]
+    return np.stack(table, 1)
+
+
+def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
+    """Curves whose early part is discounted instead of cut."""
+    tokens, at = np.unique(t, return_inverse=True)
+    if tokens.size < MIN_POINTS:
+        return _nothing(
+            Status.TOO_SHORT, f"{tokens.size} token counts with a finite loss, {MIN_POINTS} needed", t, len(y)
+        )
+    count = np.bincount(at).astype(np.float64)
+    if tokens.size < t.size:
+        y = y @ (np.where(at[:, None] == np.arange(tokens.size), 1.0, 0.0) / count)
+    x, v, noise = _progress.binned(np.log(tokens / tokens[-1]), y, count)
+    if x.size < MIN_POINTS:
+        return _nothing(
+            Status.TOO_SHORT, f"the curve spans {t[-1] / t[0]:.2g} times its first tokens: too little", t, len(y)
+        )
+    if s is not None:
+        noise = np.maximum(noise, float(np.median(s)) ** 2)
+    slope = _progress.last_slope(x, v)
+    falls = slope > 0
+    safe = np.where(falls, slope, 1.0)
+    amp = _progress.discrepancy(v, v[:, -1], safe, KAPPA)
+    fit = _discount.fit(x, v, noise + (1e-3 * safe[:, None]) ** 2, amp, GAMMA_PRIOR)
+    fits = falls & np.isfinite(fit.gamma)
+    l0, b, gamma = (np.where(fits, value, math.nan) for value in (fit.l0, fit.b, fit.gamma))
+    first = np.argmax(amp <= 4 * amp[:, [-1]], axis=1)
+    late = np.arange(x.size) >= first[:, None]
+    residual = np.where(late, v - l0[:, None] - b[:, None] * np.exp(-gamma[:, None] * x), 0.0)
+    rmse = np.where(fits, np.sqrt((residual**2).sum(1) / late.sum(1)), math.nan)
+    before = (x >= -2 * _progress.END) & (x <= -_progress.END)
+    earlier = -_progress.slopes(x[before], v[:, before]) if before.sum() >= 3 else np.full(slope.size, math.nan)
+    converging = slope < STEADY * earlier
+    status = np.where(fits, np.where(converging, Status.OK, Status.NOT_CONVERGING), Status.NOT_FALLING)
+    a = b * tokens[-1] ** fit.gamma
+
+    def row(i: int) -> PowerLawFit:
+        if not falls[i]:
+            return _failed(Status.NOT_FALLING, "the loss does not fall at the end of the curve", t)
+        if not fits[i]:
+            return _failed(Status.NOT_FALLING, "no falling power law fits the curve", t)
+        if converging[i]:
+            message = f"the slope in ln tokens fell from {earlier[i]:.3g} to {slope[i]:.3g} nats"
+        elif np.isnan(earlier[i]):
+            message = "the curve spans too few tokens to see its slope change"
+        else:
+            message = "the loss still falls as fast in ln tokens as before: the power law has not begun"
+        return PowerLawFit(
+            l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=float(tokens[-1] * math.exp(x[first[i]])),
+            rmse=float(rmse[i]), status=Status(status[i]), message=message, tokens_last=float(tokens[-1]),
+            discrepancy=math.sqrt(fit.scale[i]) * KAPPA * float(slope[i]),
+            spread=partial(np.column_stack, (fit.nodes, fit.table[i])),
+        )  # fmt: skip
+
+    return PowerLawFits(l0=l0, a=a, gamma=gamma, rmse=rmse, status=status, rows=row)
+
+
+def _failed(status: Status, message: str, t: Array) -> PowerLawFit:
+    nan = math.nan
+    last = float(t[-1]) if t.size else nan
+    return PowerLawFit(
+        l0=nan, a=nan, gamma=nan, burn_in=nan, rmse=nan, status=status, message=message, tokens_last=last
+    )
+
+
+def _nothing(status: Status, message: str, t: Array, count: int) -> PowerLawFits:
+    """The same failure for `count` curves."""
+    nan, one = np.full(count, math.nan), _failed(status, message, t)
+    return PowerLawFits(l0=nan, a=nan, gamma=nan, rmse=nan, status=np.full(count, str(status)), rows=lambda _: one)

@@ -1,0 +1,5 @@
+"""Laws of the optimal learning rate over model sizes and token budgets, fitted and published."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

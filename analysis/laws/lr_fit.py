@@ -1,0 +1,213 @@
+"""Fits of laws to the optima of cells: learning rate, batch and weight decay over model size, tokens and batch.
+
+Notation
+    N, D, B  size, tokens and batch of a cell (a setting with a measured optimum), in the law's units          (n,)
+    z        ln of the optimum in the law's unit                                                           (n,)
+    theta    (ln c, alpha, beta[, delta]): z = ln c - alpha ln N - beta ln D + delta ln B                  (k,)
+
+A regression in logarithms is linear in theta: no start values, no local optimum. Cells scatter around the law by more
+than their own errors say (`scatter`), which `_regression` estimates. Exponents have a prior that a few cells far apart
+overrule: from 2 x 2 cells a factor of 4 apart, least squares gives exponents of any size (issue "3 of 7": an error of
+0.49 in ln lr against 0.36 with the prior). What the cells do not determine (one size: alpha; one budget: beta) then
+rests on the prior, and the law's status says so. Without a prior it is 0, and a prediction that needs it has an open
+interval. Beyond the fitted range the exponents themselves are taken to change (`drift`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from raylr.analysis._checks import positive
+from raylr.analysis.laws._fitting import Prior, fit_law
+from raylr.analysis.laws.conditions import Conditions
+from raylr.analysis.laws.lr_law import LRLaw
+from raylr.analysis.laws.scaling import BatchLaw, WeightDecayLaw
+from raylr.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExponentPriors:
+    """Normal priors (mean, standard deviation) of the exponents of an LR law; each datum moves them.
+
+    The signs are those of the formula, lr = c N^-alpha D^-beta B^delta.
+    """
+
+    alpha: Prior = (0.35, 0.2)
+    """Published exponents of N at one batch or at the best: 0.22 (Zhou), 0.23 (Björck), 0.33 (OLMo), 0.36 (Porian),
+    0.71 (Step Law)."""
+    width: Prior = (0.5, 0.5)
+    """Published exponents of the hidden size: 0.15 and 0.37 (marin), 0 in muP, 0.9 to 1.1 in standard
+    parametrization."""
+    beta: Prior = (0.15, 0.2)
+    """Published exponents of D at one batch: 0.35 (Zhou), 0.32 (Björck), -0.05 (Step Law's runs at one batch), 0.28 and
+    0.40 (marin, with the batch divided out)."""
+    delta: Prior = (0.5, 0.5)
+    """Exponent of the batch: one half in Complete(d)P, marin and nanochat, 0.46 between Step Law's best and fixed
+    batches; the optimum of 160M models trained with Adam falls instead, as B^-0.36 +- 0.34."""
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "width", "beta", "delta"):
+            mean, sd = getattr(self, name)
+            if not (math.isfinite(mean) and 0 < sd < math.inf):
+                raise InputError(f"the prior of {name} must be a finite mean and a standard deviation above zero")
+
+
+BATCH_PRIORS = {"alpha": (-0.15, 0.3), "beta": (-0.45, 0.25)}
+"""Exponents of the best batch, B = c N^-alpha D^-beta: it grows as D^0.57 (Step Law), D^0.38 (nanochat), C^0.33
+(DeepSeek), N^0.67 at 20 tokens a parameter (OLMo)."""
+DECAY_PRIORS = {"alpha": (0.0, 0.3), "beta": (0.75, 0.4), "delta": (0.5, 0.3)}
+"""Exponents of the weight decay: D^-1/2 (Complete(d)P), sqrt(B) / D (nanochat)."""
+
+
+def fit_lr_law(
+    params: ArrayLike | None,
+    tokens: ArrayLike,
+    lr_opt: ArrayLike,
+    *,
+    batch: ArrayLike | None = None,
+    batch_exponent: float | str | None = None,
+    width: ArrayLike | None = None,
+    params_kind: str = "total",
+    priors: ExponentPriors | None = ExponentPriors(),
+    stderr: ArrayLike | None = None,
+    draws: ArrayLike | None = None,
+    params_unit: float | None = None,
+    tokens_unit: float = 1e9,
+    lr_unit: float = 1e-4,
+    conditions: Conditions | Sequence[Conditions] | None = None,
+    source: str = "",
+) -> LRLaw:
+    """Fit the LR law to the optima of cells.
+
+    Args:
+        params: Parameters of each cell (n,): counts, whatever the units below. None if `width` is given.
+        tokens: Training tokens of each cell (n,).
+        lr_opt: Optimal LR of each cell (n,); NaN leaves the cell out.
+        batch: Tokens of one optimizer step of each cell, scalar or (n,). The law then has the batch in it.
+        batch_exponent: The exponent delta of the batch: a number (0 for an optimum that does not depend on it, 0.5 for
+            the square root), "fit" (from the cells alone) or "prior" (the cells and a prior, the default).
+        width: Hidden size of each cell (n,), in place of `params`: the law is then one over the width.
+        params_kind: What `params` counts: "total", "active" or "non_embedding"; the law names it.
+        priors: Priors of the exponents; None for plain least squares.
+        stderr: Standard error of ln lr_opt, scalar or (n,); inf leaves a cell out. Without it, all deviations count as
+            scatter of the cells.
+        draws: ln lr_opt from a bootstrap over trials or from a posterior (draws, n). Each draw gives a law; intervals
+            are the wider of their spread and that of the fit.
+        params_unit: Size that counts as 1 in the law's formula: 1e9 parameters, a width of 1 if missing.
+        tokens_unit: Tokens that count as 1.
+        lr_unit: LR that counts as 1.
+        conditions: What the runs behind the optima had in common, or one a cell.
+        source: Where the optima come from.
+
+    Returns:
+        The law; `status` says which exponents the cells determined.
+
+    Raises:
+        InputError: sizes, tokens, LRs or standard errors are not above zero, lengths differ, sizes or tokens are in two
+            units, or the cells' conditions have several batches and `batch` is missing.
+
+    Example:
+        >>> n, d, b = [1e8, 1e8, 4e8, 4e8], [1e9, 8e9, 1e9, 8e9], [1e5, 2e5, 2e5, 4e5]
+        >>> law = fit_lr_law(n, d, [1e-3, 9e-4, 8e-4, 7e-4], batch=b, batch_exponent=0.5)
+        >>> law.predict(1e9, 2e10, batch=5e5).ok
+        True
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eq. 8. Paule and Mandel 1982, J. Res. Natl. Bur. Stand. 87, 377.
+    """
+    if (params is None) == (width is None):
+        raise InputError("give either the parameters of the cells (params) or their hidden size (width=…)")
+    kind, size = (params_kind, params) if width is None else ("width", width)
+    unit = params_unit if params_unit is not None else (1e9 if width is None else 1.0)
+    positive([lr_unit], "lr_unit")
+    given = {} if priors is None else {
+        "alpha": priors.alpha if width is None else priors.width, "beta": priors.beta, "delta": priors.delta,
+    }  # fmt: skip
+    return fit_law(
+        LRLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=kind, params_unit=unit, tokens_unit=tokens_unit, lr_unit=lr_unit,
+              source=source),
+        size, tokens, lr_opt, batch=batch, batch_exponent=batch_exponent, priors=given, stderr=stderr, draws=draws,
+        conditions=conditions, names=("params" if width is None else "width", "lr_opt"),
+    )  # fmt: skip
+
+
+def fit_batch_law(
+    tokens: ArrayLike,
+    batch_opt: ArrayLike,
+    *,
+    params: ArrayLike | None = None,
+    params_kind: str = "total",
+    stderr: ArrayLike | None = None,
+    conditions: Conditions | Sequence[Conditions] | None = None,
+    source: str = "",
+) -> BatchLaw:
+    """Fit the law of the optimal batch, B = c N^-alpha D^-beta tokens (its exponents are negative: batches grow).
+
+    Args:
+        tokens: Training tokens of each cell (n,).
+        batch_opt: Best batch of each cell in tokens of one optimizer step (n,); NaN leaves the cell out.
+        params: Parameters of each cell (n,); without them the batch depends on the tokens alone, as in Step Law.
+        params_kind: As for `fit_lr_law`.
+        stderr: Standard error of ln batch_opt, scalar or (n,).
+        conditions: As for `fit_lr_law`.
+        source: Where the optima come from.
+
+    Returns:
+        The law.
+
+    Raises:
+        InputError: as `fit_lr_law`.
+
+    Example:
+        >>> law = fit_batch_law([1e9, 1e10, 1e11], [8e4, 3e5, 1.1e6])
+        >>> round(-law.beta, 2)
+        0.57
+    """
+    blank = BatchLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=params_kind, tokens_unit=1e9, source=source)
+    return fit_law(
+        blank, params, tokens, batch_opt, priors=BATCH_PRIORS, stderr=stderr, conditions=conditions,
+        names=("params", "batch_opt"),
+    )  # fmt: skip
+
+
+def fit_weight_decay_law(
+    tokens: ArrayLike,
+    weight_decay_opt: ArrayLike,
+    *,
+    batch: ArrayLike | None = None,
+    params: ArrayLike | None = None,
+    params_kind: str = "total",
+    stderr: ArrayLike | None = None,
+    conditions: Conditions | Sequence[Conditions] | None = None,
+    source: str = "",
+) -> WeightDecayLaw:
+    """Fit the law of the optimal weight decay, lambda = c N^-alpha D^-beta B^delta.
+
+    Args:
+        tokens: Training tokens of each cell (n,).
+        weight_decay_opt: Best weight decay of each cell (n,); NaN leaves the cell out.
+        batch: Tokens of one optimizer step of each cell, scalar or (n,).
+        params: Parameters of each cell (n,); without them the weight decay does not depend on the size.
+        params_kind: As for `fit_lr_law`.
+        stderr: Standard error of ln weight_decay_opt, scalar or (n,).
+        conditions: As for `fit_lr_law`.
+        source: Where the optima come from.
+
+    Returns:
+        The law.
+
+    Raises:
+        InputError: as `fit_lr_law`.
+
+    Example:
+        >>> law = fit_weight_decay_law([1e9, 4e9, 1.6e10], [0.4, 0.2, 0.1])
+        >>> round(law.beta, 2)
+        0.5
+    """
+    blank = WeightDecayLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=params_kind, tokens_unit=1e9, source=source)
+    return fit_law(
+        blank, params, tokens, weight_decay_opt, batch=batch, priors=DECAY_PRIORS, stderr=stderr,
+        conditions=conditions, names=("params", "weight_decay_opt"),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The loss over learning rate and tokens of one model size."""

@@ -1,0 +1,9 @@
+from . import analysis as analysis
+from . import searchers as searchers
+from . import trainables as trainables
+from .spec import StudySpec as StudySpec
+from .spec import load_spec as load_spec
+from .study import FittingStudy as FittingStudy
+from .study import StudyResult as StudyResult
+
+__version__: str

@@ -1,0 +1,104 @@
+"""The command line. Heavy imports wait until a command needs them: `raylr --help` answers at once.
+
+Exit status: 0 done; 1 something failed that was not the input, or a bug; 2 bad input; 3 a prediction that would have
+no meaning; 130 stopped by Ctrl-C; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import cyclopts
+
+from raylr.cli import check, data, evaluation, export, init, results, search
+from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
+
+EXIT_INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+EXIT_BROKEN_PIPE = 141
+"""Exit status when the reader of the output went away (`raylr … | head`), as shells have it: 128 + SIGPIPE."""
+DEBUG = "RAYLR_DEBUG"
+"""Environment variable that shows the traceback of every error."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+app = cyclopts.App(
+    name="raylr",
+    help="Which learning rate for a pre-training run you can afford only once, from runs a hundred times cheaper.",
+    version_flags=["--version"],
+    help_flags=["--help", "-h"],
+)
+_COMMANDS = (
+    search.search,
+    results.fit,
+    results.predict,
+    results.report,
+    check.check,
+    data.data,
+    export.export,
+    init.init,
+)
+for _command in _COMMANDS:
+    app.command(_command)
+app.command(evaluation.app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    An error that a user can act on is printed as one sentence. Anything else is a bug of raylr and is printed as its
+    traceback. RAYLR_DEBUG=1 shows the traceback of the former too.
+
+    Args:
+        arguments: Words after `raylr`; None: those of the process.
+
+    Raises:
+        SystemExit: Always when something went wrong; the module's docstring lists the statuses.
+    """
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        raise SystemExit(EXIT_BROKEN_PIPE) from None
+    except Exception as error:
+        said = sentence(error)
+        if said is None:
+            _report_bug()
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        print(f"raylr: {said[0]}", file=sys.stderr)
+        raise SystemExit(said[1]) from None
+
+
+def sentence(error: Exception) -> tuple[str, int] | None:
+    """Return what to say about an error that a user can act on, and the exit status; None for a bug.
+
+    Files that the operating system does not let raylr read or write are such errors, wherever they are met: a full
+    disk, a removed folder, a missing permission.
+    """
+    if isinstance(error, RaylrError):
+        return " ".join(str(error).split()), error.exit_status
+    if isinstance(error, cyclopts.CycloptsError):
+        return f"{' '.join(str(error).split())} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
+        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
+        reason = "the disk is full" if error.errno in _FULL else error.strerror or type(error).__name__
+        return f"cannot use {place}: {reason}", EXIT_FAILURE
+    return None
+
+
+def _report_bug() -> NoReturn:
+    traceback.print_exc()
+    print(
+        "raylr: this is a bug in raylr; please report it with the traceback above and the command that led to it. What "
+        "a study measured is kept.",
+        file=sys.stderr,
+    )
+    raise SystemExit(EXIT_FAILURE) from None

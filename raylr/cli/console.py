@@ -1,0 +1,236 @@
+"""The terminal: the console that all commands print to, and the listener that shows progress on it.
+
+On a terminal, running work is a live table and a bar below the lines already printed. In a log file there is a line for
+each event and no cursor movement.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from raylr.analysis.runs import RunEnd
+from raylr.analysis.units import format_count, format_lr
+from raylr.events import (
+    Counted,
+    EvaluationPlanned,
+    Listener,
+    LossMeasured,
+    Optimum,
+    RunEnded,
+    RunStarted,
+    StudyPlanned,
+    SubjectScored,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+LOG_WIDTH = 120
+"""Columns of output that goes to a file or a pipe, unless COLUMNS says otherwise."""
+LOG_SECONDS = 10.0
+"""Least time between two lines about one count in a log."""
+
+
+def make_console(**options: Any) -> Console:
+    """Return the console of a command: no automatic colours, no emoji codes (`:x:` in a name stays as it is)."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, **options)
+    if console.is_terminal or "COLUMNS" in os.environ or "width" in options:
+        return console
+    return Console(highlight=False, emoji=False, width=LOG_WIDTH, **options)
+
+
+def say(console: Console, text: str, *, heading: str = "", style: str = "") -> None:
+    """Print one line; `text` is plain, so that nothing in it is read as markup.
+
+    Args:
+        console: Where to print.
+        text: The line.
+        heading: A word in front of it, in bold and padded to a column of 12.
+        style: Style of the text, in rich's words.
+    """
+    from rich.text import Text
+
+    console.print(Text.assemble((f"{heading:<12}" if heading else "", "bold"), (text, style)), soft_wrap=True)
+
+
+class ConsoleListener(Listener):
+    """Shows progress on a rich console. Use it as a context manager: the live part goes away at the end.
+
+    Args:
+        console: Where to print, as `make_console` returns it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self.console = console
+        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self._plan: StudyPlanned | None = None
+        self._running: dict[str, tuple[RunStarted, LossMeasured | None]] = {}
+        self._search_tokens: dict[str, int] = {}
+        self._roles: dict[str, str] = {}
+        self._optima: dict[str, Optimum] = {}
+        self._count: Counted | None = None
+        self._last_line = -math.inf
+        self._questions = 0
+        self._scored = 0
+        self._start = time.monotonic()
+
+    def __reduce__(self) -> tuple[type[Listener], tuple[()]]:
+        """Become a silent listener when pickled: Ray Tune writes its callbacks to disk, and a copy has no terminal."""
+        return Listener, ()
+
+    def __enter__(self) -> ConsoleListener:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def stage(self, text: str) -> None:
+        """Print the stage with the time since the start."""
+        self._count = None
+        self._line((text, "bold"))
+
+    def message(self, text: str) -> None:
+        """Print the message."""
+        self._line((text, ""))
+
+    def study_planned(self, event: StudyPlanned) -> None:
+        """Keep what the live table shows below the runs."""
+        self._plan = event
+
+    def run_started(self, event: RunStarted) -> None:
+        """Show the run in the live table."""
+        self._roles[event.run] = event.role
+        self._running[event.run] = (event, None)
+        self._show()
+
+    def loss_measured(self, event: LossMeasured) -> None:
+        """Update the run in the live table."""
+        self._spend(event.run, event.tokens)
+        if event.run in self._running:
+            self._running[event.run] = (self._running[event.run][0], event)
+        self._show()
+
+    def run_ended(self, event: RunEnded) -> None:
+        """Print a line for the run, with the optimum of its size after it."""
+        self._running.pop(event.run, None)
+        self._roles[event.run] = event.role
+        self._spend(event.run, event.tokens)
+        if event.role == "search" and self._plan is not None:
+            found = self._plan.optimum(event.size)
+            if found is not None:
+                self._optima[event.size] = found
+        shown = self._optima.get(event.size) if event.role == "search" else None
+        after = ""
+        if shown is not None:
+            after = f"  → optimum {format_lr(shown.lr)} ({format_lr(shown.lr_low)} to {format_lr(shown.lr_high)})"
+        self._line((f"  {event.size:<8} LR {format_lr(event.lr)}  {outcome(event)}", ""), (after, "dim"))
+        self._show()
+
+    def evaluation_planned(self, event: EvaluationPlanned) -> None:
+        """Print how much there is to do."""
+        self._questions, self._scored = event.questions, event.known
+        known = f", {event.known} of them scored before" if event.known else ""
+        self._line((f"{event.questions} questions{known}", ""))
+
+    def subject_scored(self, event: SubjectScored) -> None:
+        """Print the subject's score and move the bar."""
+        self._scored += event.questions
+        self._line((f"  {event.subject:<45} {event.correct} of {event.questions} right", ""))
+        self._count = Counted(what="questions", done=self._scored, total=self._questions)
+        self._show()
+
+    def counted(self, event: Counted) -> None:
+        """Move the bar; in a log, print a line every `LOG_SECONDS` and at the end."""
+        self._count = event
+        now = time.monotonic()
+        ended = event.total is not None and event.done >= event.total
+        if self._live is None and (ended or now - self._last_line >= LOG_SECONDS):
+            self._last_line = now
+            self._line((f"  {count_text(event)}", ""))
+        self._show()
+
+    def _spend(self, run: str, tokens: int) -> None:
+        if self._roles.get(run) == "search":
+            self._search_tokens[run] = max(tokens, self._search_tokens.get(run, 0))
+
+    def _line(self, *parts: tuple[str, str]) -> None:
+        from rich.text import Text
+
+        minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
+        self.console.print(Text.assemble((f"{minutes:2d}:{seconds:02d} ", "dim"), *parts), soft_wrap=True)
+
+    def _show(self) -> None:
+        if self._live:
+            from rich.console import Group
+
+            self._live.update(Group(*self._parts()))
+
+    def _parts(self) -> list[RenderableType]:
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        parts: list[RenderableType] = [self._table()] if self._running else []
+        if self._plan is not None:
+            spent = sum(self._search_tokens.values())
+            share = spent / self._plan.grid_tokens
+            whole = format_count(self._plan.grid_tokens)
+            text = f"Search: {format_count(spent)} tokens, {share:.0%} of the full grid's {whole}"
+            parts.append(Text(text, style="dim"))
+        if self._count is not None:
+            parts.append(Text(count_text(self._count)))
+            if self._count.total is not None:
+                parts.append(ProgressBar(total=self._count.total, completed=self._count.done, width=60))
+        return parts
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2))
+        for name in ("running", "LR", "tokens", "loss"):
+            table.add_column(name, justify="left" if name == "running" else "right")
+        for run, last in self._running.values():
+            done = last.tokens if last else 0
+            table.add_row(
+                Text(run.size),
+                format_lr(run.lr),
+                f"{format_count(done)} of {format_count(run.tokens)}",
+                f"{last.loss:.4f}" if last and math.isfinite(last.loss) else "–",
+            )
+        return table
+
+
+def count_text(event: Counted) -> str:
+    """Return a count as a person reads it: `12k of 50k documents (24%)`."""
+    if event.total is None:
+        return f"{format_count(event.done)} {event.what}"
+    share = event.done / event.total if event.total else 1.0
+    return f"{format_count(event.done)} of {format_count(event.total)} {event.what} ({share:.0%})"
+
+
+def outcome(event: RunEnded) -> str:
+    """Return how a run ended, as part of a sentence."""
+    tokens = format_count(event.tokens)
+    match event.end:
+        case RunEnd.COMPLETED:
+            return f"loss {event.loss:.4f} at {tokens}"
+        case RunEnd.PAUSED:
+            return f"loss {event.loss:.4f} at {tokens}, paused"
+        case RunEnd.TRUNCATED if event.target_loss is not None and event.target_loss_stderr is not None:
+            at = format_count(event.target_tokens)
+            return f"truncated at {tokens}, expected {event.target_loss:.4f} ± {event.target_loss_stderr:.4f} at {at}"
+        case RunEnd.NO_REPORT:
+            return f"ended at {tokens} without reporting a loss"
+        case end:
+            return f"{end} at {tokens}"

@@ -1,0 +1,253 @@
+"""One evaluation of one model: export the checkpoint, score what is not scored yet, keep every question, add up.
+
+    OUT/
+      evals/           the scored questions (`raylr.evaluation.tables`): what a kill leaves behind
+      evals.parquet    the same in one file, written at the end of every evaluation
+      .eval-…/         working folder of a running evaluation; of one that failed, its log, until the next begins
+
+Questions that are in the table already, of the same model, prompts, engine and data, are not scored again.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raylr.analysis.scores.scores import Scores, summarise
+from raylr.analysis.scores.suites import Subject
+from raylr.errors import EvaluationError, StorageError, StudyLockedError
+from raylr.evaluation.backends.base import Answer, Backend, Portion, RunInfo, open_backend
+from raylr.evaluation.model import EvaluatedModel, open_model
+from raylr.evaluation.questions import SubjectData, choose_subjects, read_subject
+from raylr.evaluation.spec import ScoresSpec
+from raylr.evaluation.tables import QuestionTable
+from raylr.events import EvaluationPlanned, Listener, SubjectScored
+from raylr.store.files import exclusive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    model: EvaluatedModel = field(repr=False)
+    scores: Scores
+    info: RunInfo | None
+    """What the backend reported; None if everything was in the table already."""
+    known: int
+    """Questions that were in the table already."""
+    evals: Path
+    """The file of all questions scored in this folder, `evals.parquet`."""
+    seconds: float
+    """Wall time of everything, the export included."""
+
+    @property
+    def questions_per_second(self) -> float | None:
+        """Speed of the scoring alone, start-up left out; None if nothing was scored."""
+        if self.info is None or not self.info.questions:
+            return None
+        return self.info.questions / self.info.scoring_seconds
+
+
+def evaluate(
+    checkpoint: Path | str,
+    spec: ScoresSpec,
+    out: Path,
+    *,
+    run: str | None = None,
+    label: str | None = None,
+    tokens: int | None = None,
+    phase: str | None = None,
+    listener: Listener | None = None,
+) -> Evaluation:
+    """Score a model on subjects of MMLU and CMMLU.
+
+    Args:
+        checkpoint: A training checkpoint of raylr, the folder of a run (its latest checkpoint), or a Hugging Face
+            folder.
+        spec: What to score and with what.
+        out: Where the scored questions are kept, the folder of a study or any other; several evaluations may share it.
+        run: Name of the training run in the table of questions; None: as recorded in the checkpoint.
+        label: Name of the checkpoint in the table; None: its path.
+        tokens: Tokens that it was trained on; None: as recorded in the checkpoint.
+        phase: "stable" or "decay"; None: as recorded in the checkpoint.
+        listener: Receives the progress.
+
+    Returns:
+        The scores. Questions that were scored before are part of them.
+
+    Raises:
+        InputError: The checkpoint or the questions do not fit the spec.
+        EvaluationError: The evaluation failed. The questions that were scored until then are kept, and the same call
+            continues with the others.
+        StorageError: The disk is full; likewise.
+
+    Example:
+        >>> spec = ScoresSpec(data="questions", suites=("mmlu",), limit=40)  # doctest: +SKIP
+        >>> evaluate("runs/study/checkpoints/check-XL", spec, Path("scores")).scores.row("mmlu")  # doctest: +SKIP
+    """
+    began = time.monotonic()
+    progress = listener or Listener()
+    backend = open_backend(spec)
+    subjects, _ = choose_subjects(spec.suites, spec.subjects, spec.data)
+    questions = {subject: read_subject(spec.data, subject) for subject in subjects}
+    out = Path(out)
+    with _room(out), _working_folder(out) as work:
+        progress.stage(f"Opening {checkpoint}")
+        model = open_model(checkpoint, work / "model")
+        shared = {
+            "run": model.run if run is None else run,
+            "checkpoint": label or model.checkpoint,
+            "tokens": model.tokens if tokens is None else tokens,
+            "phase": model.phase if phase is None else phase,
+            "backend": spec.backend,
+            "mode": spec.mode,
+            "model_hash": model.hash,
+        }
+        wanted = _Wanted(shared, questions, spec.limit)
+        table = QuestionTable(out)
+        engine, left = wanted.left(table.read(shared), backend.engines)
+        known = wanted.total - sum(len(portion) for portion in left)
+        progress.evaluation_planned(EvaluationPlanned(questions=wanted.total, known=known))
+        info = None
+        if left:
+            progress.stage(f"Starting {spec.backend}")
+            (work / "backend").mkdir()
+            info = _score(backend, model.folder, left, wanted, table, work / "backend", progress)
+            if known and info.engine != engine:
+                raise EvaluationError(
+                    f"{known} of the questions were scored by {engine} before, the others by {info.engine} now; both "
+                    "are kept, but one evaluation has one engine: run it again with one that scores all"
+                )
+            engine = info.engine
+        scores = summarise(wanted.rows(table.read(shared), engine))
+        evals = table.finish(shared)
+    return Evaluation(model=model, scores=scores, info=info, known=known, evals=evals, seconds=time.monotonic() - began)
+
+
+def study_of(checkpoint: Path) -> Path | None:
+    """Return the study's folder that a checkpoint lies in, None if it lies in none."""
+    for parent in checkpoint.resolve().parents:
+        if parent.name == "checkpoints" and (parent.parent / "spec.yaml").is_file():
+            return parent.parent
+    return None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which rows of the table of questions belong to an evaluation."""
+
+    shared: Mapping[str, Any]
+    """Columns that all its rows have in common."""
+    questions: Mapping[Subject, SubjectData]
+    limit: int | None
+
+    @property
+    def total(self) -> int:
+        """Number of questions."""
+        return sum(data.expected(self.limit) for data in self.questions.values())
+
+    def rows(self, table: pa.Table, engine: str) -> pa.Table:
+        """Return the evaluation's rows by this engine, from a table of all its rows."""
+        table = table.filter(pc.equal(table["engine"], engine))
+        parts = [table.slice(0, 0)]
+        for subject, data in self.questions.items():
+            of_subject = pc.and_(pc.equal(table["suite"], subject.suite), pc.equal(table["subject"], subject.name))
+            rows = table.filter(pc.and_(of_subject, pc.equal(table["data_hash"], data.hash)))
+            parts.append(rows.filter(pc.less(rows["index"], data.expected(self.limit))))
+        return pa.concat_tables(parts)
+
+    def left(self, table: pa.Table, engines: Sequence[str]) -> tuple[str, list[Portion]]:
+        """Return the engine among `engines` that has scored most questions, and what it has left.
+
+        A portion begins with the first question that is missing: backends score a contiguous part of a subject, so
+        only a damaged table has gaps, and the questions after a gap are then scored twice and kept once.
+        """
+        best: tuple[str, list[Portion]] | None = None
+        for engine in engines:
+            done: dict[Subject, set[int]] = {subject: set() for subject in self.questions}
+            for row in self.rows(table, engine).select(["suite", "subject", "index"]).to_pylist():
+                done[Subject(row["suite"], row["subject"])].add(row["index"])
+            left = []
+            for subject, data in self.questions.items():
+                stop = data.expected(self.limit)
+                start = next((index for index in range(stop) if index not in done[subject]), stop)
+                if start < stop:
+                    left.append(Portion(data=data, start=start, stop=stop))
+            if best is None or sum(map(len, left)) < sum(map(len, best[1])):
+                best = engine, left
+        assert best is not None, "a backend has at least one engine"
+        return best
+
+
+def _score(
+    backend: Backend,
+    model: Path,
+    left: Sequence[Portion],
+    wanted: _Wanted,
+    table: QuestionTable,
+    work: Path,
+    progress: Listener,
+) -> RunInfo:
+    """Run the backend on what is left, and keep each portion as it comes."""
+    kept = len(wanted.questions) - len(left)
+
+    def keep(subject: Subject, answers: Sequence[Answer]) -> None:
+        nonlocal kept
+        named = {"suite": subject.suite, "subject": subject.name, "data_hash": wanted.questions[subject].hash}
+        table.append([answer.row() | dict(wanted.shared) | named for answer in answers])
+        kept += 1
+        correct = sum(answer.correct for answer in answers)
+        progress.subject_scored(SubjectScored(subject=str(subject), questions=len(answers), correct=correct))
+
+    try:
+        return backend.score(model, left, work=work, on_subject=keep)
+    except EvaluationError as error:
+        if not kept:
+            raise
+        raise EvaluationError(
+            f"{error}; {kept} of {len(wanted.questions)} subjects are kept, run it again for the others"
+        ) from error
+
+
+@contextmanager
+def _room(out: Path) -> Iterator[None]:
+    """Report a full disk in one sentence."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageError(
+            f"the disk of {error.filename or out} is full; make room and run it again: the subjects in {out} are kept"
+        ) from error
+
+
+@contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    """Make a working folder in `out`. It is removed at the end if all went well, otherwise by the next evaluation."""
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with exclusive(out / ".evals.lock", f"another evaluation begins in {out}", timeout=-1):
+            for stale in out.glob(".eval-*"):
+                with suppress(StudyLockedError), exclusive(stale / "lock", "it belongs to a running evaluation"):
+                    shutil.rmtree(stale)
+            work = Path(tempfile.mkdtemp(prefix=".eval-", dir=out))
+            held.enter_context(exclusive(work / "lock", f"{work} is in use"))
+        try:
+            yield work
+        except BaseException:
+            shutil.rmtree(work / "model" if any(work.glob("*/*.log")) else work, ignore_errors=True)
+            raise
+        shutil.rmtree(work)

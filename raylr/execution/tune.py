@@ -1,0 +1,212 @@
+"""Ray Tune as an executor: its searcher takes jobs from `Work`, its scheduler passes reports on and stops runs.
+
+Tune's own search state is not used: the tables are the state of a study, and `Work` answers from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from raylr.execution.executor import Config, Job, Trainable
+from raylr.execution.work import Work
+from raylr.searchers.tune.results import BOOKKEEPING
+
+RETRIES = 1
+"""How often a trial that raised is run again within one run of a study; it goes on from its last checkpoint."""
+
+
+class TuneExecutor:
+    """Trains jobs as trials of Ray Tune, on the cluster that Ray is connected to, or on this machine.
+
+    Args:
+        storage: Folder for Tune's own files.
+        resources: What one trial requests of Ray.
+        concurrency: Most trials at the same time; None: as many as there is room for.
+        callbacks: Further Tune callbacks, such as experiment trackers.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Path,
+        resources: Mapping[str, float],
+        concurrency: int | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._storage, self._resources = storage, dict(resources)
+        self._concurrency, self._callbacks = concurrency, list(callbacks)
+
+    def execute(self, trainable: Trainable, work: Work) -> None:
+        """Train everything that `work` hands out. Raises KeyboardInterrupt on Ctrl-C."""
+        jobs = _Jobs(work)
+        with ray_session():
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, self._resources),
+                tune_config=tune.TuneConfig(
+                    num_samples=-1,
+                    search_alg=_JobSearcher(jobs),
+                    scheduler=_ReportScheduler(jobs),
+                    max_concurrent_trials=self._concurrency,
+                    reuse_actors=True,
+                    trial_dirname_creator=_folder_name,
+                ),
+                run_config=tune.RunConfig(
+                    name=f"{self._storage.name}-{time.strftime('%Y%m%d-%H%M%S')}",
+                    storage_path=str(self._storage),
+                    verbose=0,
+                    callbacks=[_Events(jobs), *self._callbacks],
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                ),
+            )
+            try:
+                tuner.fit()
+            finally:
+                if jobs.failure is not None:  # Tune logs some of what is raised under it, and wraps the rest
+                    raise jobs.failure
+
+
+class _Jobs:
+    """The jobs by trial, shared by what Tune calls. Tune writes its searchers and callbacks to disk; a study never
+    reads them back, so that a copy holds nothing."""
+
+    def __init__(self, work: Work | None = None) -> None:
+        self._work = work
+        self.of: dict[str, Job] = {}
+        self.errors: dict[str, str] = {}
+        self.failure: Exception | None = None
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep an exception of the block; everything ends then."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+
+    @property
+    def work(self) -> Work:
+        if self._work is None:
+            raise RuntimeError("a study is continued by `raylr search`, not by Tuner.restore")
+        return self._work
+
+    def __reduce__(self) -> tuple[type[_Jobs], tuple[()]]:
+        return _Jobs, ()
+
+
+class _JobSearcher(Searcher):
+    def __init__(self, jobs: _Jobs) -> None:
+        super().__init__()
+        self._jobs = jobs
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Config, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Config | str | None:
+        if self._jobs.failure is not None:
+            return str(Searcher.FINISHED)
+        with self._jobs.noted():
+            job = self._jobs.work.next()
+            if job is None:
+                return str(Searcher.FINISHED) if self._jobs.work.finished else None
+            self._jobs.of[trial_id] = job
+            return dict(job.config)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error:  # the last of its failures; other ends are passed on by the scheduler
+            with self._jobs.noted():
+                self._jobs.work.end(self._jobs.of[trial_id], error=self._jobs.errors.get(trial_id, "unknown error"))
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).write_text("the state of this search is the study's run table\n")
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a study is continued by `raylr search`, not by Tuner.restore")
+
+
+class _ReportScheduler(FIFOScheduler):
+    def __init__(self, jobs: _Jobs) -> None:
+        super().__init__()
+        self._jobs = jobs
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if self._jobs.failure is not None:
+            return str(self.STOP)
+        with self._jobs.noted():
+            decision = self._jobs.work.report(self._jobs.of[trial.trial_id], reported(result))
+        return str(self.CONTINUE if decision is None else self.STOP)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        if self._jobs.failure is not None:
+            return
+        seconds = (trial.last_result or {}).get("time_total_s")
+        with self._jobs.noted():
+            self._jobs.work.end(self._jobs.of[trial.trial_id], seconds=seconds)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        text = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
+        where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
+        self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it once more
+
+
+class _Events(Callback):
+    def __init__(self, jobs: _Jobs) -> None:
+        self._jobs = jobs
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._jobs.work.started(self._jobs.of[trial.trial_id])
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._jobs.noted():
+            self._jobs.work.flush_due()
+
+
+def reported(result: Mapping[str, Any]) -> Config:
+    """Return what a trainable reported, without what Tune adds, nested mappings as `outer/inner`."""
+    flat: Config = {}
+    for key, value in result.items():
+        if key in BOOKKEEPING or key == "config" or key.startswith("config/"):
+            continue
+        if isinstance(value, Mapping):
+            flat |= {f"{key}/{inner}": item for inner, item in reported(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _folder_name(trial: Trial) -> str:
+    return f"{trial.config.get('run', 'run')}_{trial.trial_id}"
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[None]:
+    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
+    for name in ("ray.tune", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,10 @@
+from .files import dump_spec as dump_spec
+from .files import load_spec as load_spec
+from .messages import explain as explain
+from .sections import CorpusSpec as CorpusSpec
+from .sections import LRRange as LRRange
+from .sections import ResourceSpec as ResourceSpec
+from .sections import SearchSpec as SearchSpec
+from .sections import TargetSpec as TargetSpec
+from .study import StudySpec as StudySpec
+from .study import summary as summary

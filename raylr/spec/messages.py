@@ -1,0 +1,84 @@
+"""What a spec's errors say: the first problem in one sentence, a mistyped key before what it makes missing."""
+
+from __future__ import annotations
+
+import pydantic
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from raylr.errors import nearest
+from raylr.spec.fields import models_in, shorten
+
+_PLAIN = {
+    "dict_type": "must be keys with values (key: value)",
+    "model_type": "must be keys with values (key: value)",
+    "model_attributes_type": "must be keys with values (key: value)",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_type": "must be text; write it in quotes",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number of at most 64 bits",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "path_type": "must be a path",
+    "too_short": "must not be empty",
+}
+"""Type of pydantic's error -> what the value must be, where pydantic's own words would not do."""
+
+
+def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
+    """Say the first problem of a validation error in one sentence.
+
+    Args:
+        error: pydantic's error.
+        model: The class that was validated; its fields give the nearest right name of an unknown key.
+
+    Returns:
+        One sentence without a line break: the key, what is wrong with it, what was given, and how many problems follow.
+    """
+    errors = error.errors(include_url=False, include_context=False)
+    typed = {name for one in errors if one["type"] == "extra_forbidden" for name in _meant(one, model)}
+    others = [one for one in errors if not (one["type"] == "missing" and ".".join(map(str, one["loc"])) in typed)]
+    first = min(others, key=lambda one: _ORDER.get(one["type"], 1))
+    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+    return " ".join((_sentence(first, model) + more).split())
+
+
+_ORDER = {"extra_forbidden": 0, "missing": 2}
+
+
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
+    where = ".".join(shorten(part).strip("'") for part in error["loc"])
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"{where} is not a known key{nearest(str(error['loc'][-1]), _fields_at(model, error['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{where} is missing"
+    prefix = f"{where}: " if where else ""
+    if kind in ("value_error", "assertion_error"):
+        return prefix + error["msg"].removeprefix("Value error, ")
+    said = _PLAIN.get(kind) or error["msg"].replace("Input should be", "must be").replace("Value", "value")
+    return f"{prefix}{said}, got {shorten(error['input'])}"
+
+
+def _meant(error: ErrorDetails, model: type[BaseModel]) -> list[str]:
+    """Return the full name of the key that an unknown key is probably meant to be."""
+    *parents, last = error["loc"]
+    said = nearest(str(last), _fields_at(model, tuple(parents)))
+    meant = said.partition("did you mean '")[2].removesuffix("'?")
+    return [".".join([*map(str, parents), meant])] if meant else []
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the model that `loc` leads to from `model`."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        candidates = models_in(field.annotation) if field else []
+        if candidates:
+            model = candidates[0]
+    return list(model.model_fields)

@@ -1,0 +1,181 @@
+"""The sections of a spec, each with its defaults and the checks that need nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of
+
+DEFAULT_VOCABULARY = 2048
+"""Entries of the vocabulary that is trained where the spec says nothing."""
+_MANIFEST = "manifest.json"
+
+
+class CorpusSpec(Section):
+    """The text to train on: a folder made by `raylr data`, or files to tokenise first."""
+
+    path: FilePath | None = None
+    """A corpus folder made by `raylr data`. It brings its tokenizer and vocabulary; no other key goes with it."""
+    files: tuple[FilePath, ...] = ()
+    """Text, JSONL or Parquet files or folders. Without these and `path`: the Python standard library's sources."""
+    vocab_size: int | None = Field(default=None, ge=257, le=2**31)
+    """Entries of the byte-level BPE vocabulary to train; 2048 if neither this nor `tokenizer` is given."""
+    tokenizer: FilePath | None = None
+    """A tokenizer.json to use instead of training one; the vocabulary is its own."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.path is not None:
+            others = [name for name in ("files", "vocab_size", "tokenizer") if getattr(self, name)]
+            if others:
+                raise ValueError(
+                    f"{' and '.join(others)} cannot be given together with path: the corpus there is tokenised already "
+                    "and brings its vocabulary"
+                )
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise ValueError("vocab_size cannot be given together with tokenizer, which brings its vocabulary")
+        return self
+
+    def vocabulary(self) -> int:
+        """Return the number of token ids of the corpus: the vocabulary of models that are trained on it.
+
+        Raises:
+            ValueError: If the corpus or the tokenizer cannot be read; the message names it.
+        """
+        if self.path is not None:
+            return _vocabulary_of_corpus(self.path)
+        if self.tokenizer is not None:
+            return _vocabulary_of_tokenizer(self.tokenizer)
+        return self.vocab_size or DEFAULT_VOCABULARY
+
+
+def _vocabulary_of_corpus(folder: Path) -> int:
+    if kind_of(folder) != "folder":
+        raise ValueError(f"corpus.path: there is no folder {folder}")
+    file = folder / _MANIFEST
+    if kind_of(file) != "file":
+        raise ValueError(f"corpus.path: {folder} is no corpus (it has no {_MANIFEST}); `raylr data` makes one")
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"corpus.path: {file} cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _vocabulary_of_tokenizer(path: Path) -> int:
+    file = path / "tokenizer.json" if kind_of(path) == "folder" else path
+    if kind_of(file) != "file":
+        raise ValueError(f"corpus.tokenizer: there is no {file}")
+    from tokenizers import Tokenizer
+
+    try:
+        return int(Tokenizer.from_file(str(file)).get_vocab_size())
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"corpus.tokenizer: {file} is no tokenizer ({error})") from None
+
+
+class LRRange(Section):
+    """The range of learning rates to search; may be written as a list, [low, high]."""
+
+    low: float = Field(gt=0)
+    """Lowest learning rate."""
+    high: float = Field(gt=0)
+    """Highest learning rate."""
+    grid: int = Field(default=7, ge=3, le=1000)
+    """How many LRs a full grid search over this range would use (Zhou et al. 2026, Table 1: 7). Sets the cost that the
+    report compares with; nothing is run on this grid."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_list(cls, data: Any) -> Any:
+        if isinstance(data, list | tuple):
+            if len(data) != 2:
+                raise ValueError(f"a range has two ends, [low, high], got {len(data)} values")
+            return {"low": data[0], "high": data[1]}
+        return data
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"the LR range is empty: low {self.low:g} is not below high {self.high:g}")
+        if self.low < 1e-12 or self.high > 1e3:
+            raise ValueError(f"learning rates lie between 1e-12 and 1e3, got {self.low:g} to {self.high:g}")
+        return self
+
+
+class SearchSpec(Section):
+    """How the LRs of each size are searched."""
+
+    method: Literal["quadratic", "surface"] = "quadratic"
+    """"quadratic": each LR is run to the largest budget (less what `truncate` saves), and the next follows from the
+    final losses. "surface": runs are paused on their way and resumed only where the loss over LR and tokens says that
+    this narrows the optimum; for runs that are long enough to follow a power law."""
+    max_trials: int = Field(default=6, ge=3, le=10_000)
+    """Most runs per size."""
+    tolerance: float = Field(default=1e-3, gt=0)
+    """The search of a size ends when the expected regret of its LR, relative to the loss, is below this. Default: 1e-3,
+    and 4e-3 with the method "surface"."""
+    extend: bool = True
+    """Whether the search may leave the LR range when the optimum lies at its edge."""
+    truncate: bool = True
+    """Whether runs are stopped once their power law predicts the loss at the full budget precisely enough."""
+    min_fraction: float = Field(default=0.4, gt=0, le=1)
+    """A run that trains normally is not stopped before this fraction of its budget."""
+    loss_tolerance: float = Field(default=1e-2, gt=0)
+    """A run is stopped when the standard error of its extrapolated loss, relative to the loss, is below this."""
+    rungs: tuple[float, ...] = (0.2, 0.35, 0.6, 1.0)
+    """Method "surface": shares of the largest budget at which runs are paused, each at the next validation."""
+    budget: float = Field(default=3.0, gt=0)
+    """Method "surface": most tokens to spend on a size, in units of a run to the largest budget."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tolerance_of_the_surface(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("method") == "surface":
+            return {"tolerance": 4e-3, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> Self:
+        if not self.rungs or self.rungs[0] <= 0 or self.rungs[-1] != 1 or sorted(set(self.rungs)) != list(self.rungs):
+            raise ValueError(f"rungs must rise from above 0 to 1, got {list(self.rungs)}")
+        return self
+
+
+class TargetSpec(Section):
+    """The run that can be afforded once: its size, its tokens, and the runs that check the prediction there."""
+
+    name: SizeName = "target"
+    """Name of the target in tables and figures."""
+    model: dict[str, Any]
+    """Model keys of the target, on top of the spec's `model`."""
+    tokens: Tokens
+    """Training tokens of the target, taken as the nearest whole number of batches."""
+    check: tuple[float, ...] = (1 / 3, 1.0, 3.0)
+    """Multiples of the predicted LR to train at, between 0.001 and 1000; empty for no check (the usual case at
+    scale)."""
+
+    @model_validator(mode="after")
+    def _factors(self) -> Self:
+        if any(not 1e-3 <= ratio <= 1e3 for ratio in self.check):
+            raise ValueError(
+                f"check holds multiples of the predicted LR, which are positive and between 0.001 and 1000; got "
+                f"{list(self.check)}"
+            )
+        if len({f"{ratio:.6e}" for ratio in self.check}) < len(self.check):
+            raise ValueError(f"check names a multiple twice: {list(self.check)}")
+        return self
+
+
+class ResourceSpec(Section):
+    """What one trial needs, and how many trials run side by side."""
+
+    cpus: float = Field(default=1, gt=0)
+    """CPUs of one trial."""
+    gpus: float = Field(default=0, ge=0)
+    """GPUs of one trial."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Trials side by side. Default: as many as the cluster has room for."""

@@ -1,0 +1,118 @@
+"""Files of a study: written whole or not at all, locked against a second process, never outside their folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from raylr.errors import StorageError, StudyError, StudyLockedError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace a file whole or not at all; when this returns, the content survives a crash of the machine.
+
+    Args:
+        path: The file. Its folder must exist.
+        content: Text (written as UTF-8) or bytes.
+
+    Raises:
+        StorageError: If the disk is full, the folder was removed or may not be written; the old content is kept.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with storage_errors(path):
+        try:
+            with temporary.open("wb") as sink:
+                sink.write(content.encode() if isinstance(content, str) else content)
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.replace(path)
+            _flush_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn an OSError in the block into a StorageError whose one sentence names `path`."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            reason = "the disk is full; make room and run the same command again"
+        elif isinstance(error, FileNotFoundError):
+            reason = "its folder is not there; was it removed or is the storage disconnected?"
+        else:
+            reason = error.strerror or str(error)
+        raise StorageError(f"cannot {action} {path}: {reason}") from error
+
+
+@contextmanager
+def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` for the block. The lock goes with the process, however that ends.
+
+    Args:
+        path: The lock file; it is made if it is missing and stays there.
+        message: Sentence of the error if another process holds the lock.
+        timeout: Seconds to wait for the other process; -1 waits without end.
+
+    Raises:
+        StudyLockedError: If another process holds the lock after `timeout`.
+        StorageError: If the lock file cannot be made.
+    """
+    lock = filelock.FileLock(path, timeout=timeout)
+    with storage_errors(path, "lock"):
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise StudyLockedError(message) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return `folder / name`, checked to be a direct child of `folder`.
+
+    Names of folders that are read from a table pass through here before anything is opened or deleted.
+
+    Raises:
+        StudyError: If the name is empty, absolute, has a separator, or leads elsewhere ("..", a symbolic link).
+    """
+    folder = Path(folder)
+    path = folder / name
+    plain = bool(name) and name not in (".", "..") and not any(sign in name for sign in ("/", "\\", "\0"))
+    if not plain or path.resolve().parent != folder.resolve():
+        raise StudyError(f"{name!r} does not name a folder directly inside {folder}; nothing was touched")
+    return path
+
+
+def remove_inside(folder: Path, name: str) -> None:
+    """Remove the folder `name` directly inside `folder`, if it is there. Raises StudyError as `inside`."""
+    shutil.rmtree(inside(folder, name), ignore_errors=True)
+
+
+def digest(content: bytes) -> str:
+    """Return the checksum that names of fragments carry: 16 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

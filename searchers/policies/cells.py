@@ -1,0 +1,132 @@
+"""What a finished setting says about another one: its optimum, curvature and skew as a prior. No Ray, no state.
+
+ln lr of the optimum is taken as linear in the logarithms of what tells the settings apart (Eq. 6 of Zhou et al., 2026:
+ln η* = ln C - α·ln N - β·ln D), as a Bayesian regression: with one known setting the exponents are those of the prior,
+and wide.
+
+Notation and shapes
+    z      covariates of a setting: ln params, ln tokens, ln batch, ln of other numbers   (F,)
+    Z      the same of all known settings                                                 (M, F)
+    t, v   mean and variance of ln of their best lr                                       (M,)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.runs import Setting
+from raylr.searchers._config import number
+
+Array = NDArray[np.float64]
+
+EXPONENTS = {"params": (-0.25, 0.25), "tokens": (-0.3, 0.3)}
+"""Prior mean and standard deviation of d ln(best lr) / d ln(...). Published laws have -0.22 to -0.71 (params) and
+-0.35 to +0.31 (tokens): Zhou et al. 2026, Step Law 2025, Björck et al. 2024."""
+OTHER_EXPONENT = (0.0, 0.5)
+"""The same for anything else that tells settings apart, such as the batch size."""
+SCATTER = 0.2
+"""How far the optimum of one setting lies from any smooth law, in ln lr."""
+CURVATURE_SCATTER = 0.35
+"""How far ln of the curvature of one setting lies from the others'."""
+SKEW_SCATTER = 0.25
+"""How far the skew of one setting lies from the others'."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished setting and what was found in it."""
+
+    setting: Setting
+    moments: Mapping[str, tuple[float, float]]
+    """Mean and standard deviation of ln of the best lr ("center"), ln of the curvature ("curvature") and the skew
+    ("skew")."""
+
+
+def in_order_of_cost(settings: Sequence[Setting]) -> list[Setting]:
+    """Cheapest first, so that expensive settings profit from cheap ones; settings of unknown cost keep their order."""
+    if any(s.params is None or s.tokens is None for s in settings):
+        return list(settings)
+    return sorted(settings, key=lambda s: float(s.params or 0) * float(s.tokens or 0))
+
+
+def covariates(settings: Sequence[Setting]) -> dict[str, Array]:
+    """What tells the settings apart: name → ln of the value for each, (len(settings),), without what does not vary."""
+    raw: dict[str, list[Any]] = {name: [getattr(s, name) for s in settings] for name in ("params", "tokens", "batch")}
+    for key in sorted({k for s in settings for k in s.config}):
+        if key not in raw or not all(_positive(v) for v in raw[key]):  # a setting's own field goes before its config
+            raw[key] = [s.config.get(key) for s in settings]
+    out: dict[str, Array] = {}
+    for name, values in raw.items():
+        if not all(_positive(v) for v in values):
+            continue
+        logs = np.log(np.array(values, dtype=float))
+        spread = logs - logs.mean()
+        if np.ptp(logs) < 1e-9:
+            continue
+        if any(
+            abs(spread @ (o - o.mean())) > 0.999 * np.linalg.norm(spread) * np.linalg.norm(o - o.mean())
+            for o in out.values()
+        ):
+            continue  # the same thing under another name
+        out[name] = logs
+    return out
+
+
+def prior_from(setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: ShapePrior) -> ShapePrior:
+    """Prior of `setting` from the `known` ones: `base` where nothing is known. `settings` are all of the search."""
+    if not known:
+        return base
+    moments = [k.moments for k in known]
+    ln_c, ln_c_sd = _pool(
+        [m["curvature"] for m in moments], CURVATURE_SCATTER, (math.log(base.curvature), base.curvature_log_sd)
+    )
+    skew, skew_sd = _pool([m["skew"] for m in moments], SKEW_SCATTER, (base.skew, base.skew_sd))
+    prior = replace(base, curvature=math.exp(ln_c), curvature_log_sd=ln_c_sd, skew=skew, skew_sd=skew_sd)
+    mean, sd = _law(setting, known, settings, [m["center"] for m in moments])
+    if base.center is not None:  # a law given from outside: the two together
+        w_own, w_base = 1 / sd**2, 1 / base.center_sd**2
+        mean, sd = (w_own * mean + w_base * base.center) / (w_own + w_base), (w_own + w_base) ** -0.5
+    return replace(prior, center=mean, center_sd=sd)
+
+
+def _law(
+    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], optima: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """Predictive mean and standard deviation of ln of the best lr of `setting`."""
+    by_name = covariates(settings)
+    index = {s.name: i for i, s in enumerate(settings)}
+    rows = [index[k.setting.name] for k in known]
+    t = np.array([m for m, _ in optima])
+    v = np.array([s**2 for _, s in optima]) + SCATTER**2
+    z_all = np.stack(list(by_name.values()), axis=1) if by_name else np.zeros((len(settings), 0))
+    center = z_all[rows].mean(axis=0)
+    z, z_new = z_all[rows] - center, z_all[index[setting.name]] - center
+    priors = [EXPONENTS.get(name, OTHER_EXPONENT) for name in by_name]
+    mean = np.array([0.0, *(m for m, _ in priors)])
+    precision = np.diag([1e-4, *(1 / s**2 for _, s in priors)])  # the intercept is free
+    design = np.column_stack([np.ones(len(rows)), z])
+    a = precision + design.T @ (design / v[:, None])
+    b = precision @ mean + design.T @ (t / v)
+    b[0] += 1e-4 * (t.mean() - mean[0])
+    row = np.concatenate([[1.0], z_new])
+    return float(row @ np.linalg.solve(a, b)), math.sqrt(float(row @ np.linalg.solve(a, row)) + SCATTER**2)
+
+
+def _pool(values: Sequence[tuple[float, float]], scatter: float, base: tuple[float, float]) -> tuple[float, float]:
+    """Normal prior of one more value given (mean, sd) of the known ones, which scatter; `base` is the prior of their
+    mean."""
+    w = [1 / (sd**2 + scatter**2) for _, sd in values] + [1 / base[1] ** 2]
+    mean = sum(wi * m for wi, (m, _) in zip(w, [*values, base], strict=True)) / sum(w)
+    spread = sum(wi * (m - mean) ** 2 for wi, (m, _) in zip(w, values, strict=False)) / sum(w)
+    return mean, math.sqrt(max(scatter**2, spread) + 1 / sum(w))
+
+
+def _positive(value: Any) -> bool:
+    return number(value) and value > 0

@@ -1,0 +1,94 @@
+"""`QuadraticSearch`: the search on final losses as a Ray Tune searcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from raylr.analysis.runs import Setting
+from raylr.searchers.policies.quadratic import QuadraticPolicy
+from raylr.searchers.tune.searcher import PolicySearch, domain_of, points_of
+
+
+class QuadraticSearch(PolicySearch):
+    """Finds the learning rate of least loss in as few trials as the data allow, and says how well it is known.
+
+    Each trial is placed where it says most about the optimum, and the search ends (`FINISHED`) when the optimum is
+    known within `tolerance`. The suggestions for a setting depend on its results and the seed only: not on timing,
+    concurrency or the order in which results come.
+
+    A result that is NaN, infinite or None counts as diverged: the best lr is lower. A trial that raised is run once
+    more; where it raises again, and no trial at its lr or a higher one trained, it counts as diverged. A result
+    without the metric says nothing about its lr and is logged with the keys that did come.
+
+    Args:
+        metric: Key of the loss in the reports; None takes TuneConfig's.
+        mode: "min" or "max"; None takes TuneConfig's.
+        lr_key: Key of the learning rate in the config: `a/b` (or `a.b`) for {"a": {"b": ...}}, `groups/0/lr` for lists.
+        time_attr: Key in the reports that only grows: tokens, steps, epochs.
+        lr_range: (low, high), where `param_space` holds no range.
+        settings: Models and budgets to be searched in one experiment: a suggestion is the setting's config with its
+            lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from what the
+            finished ones say about curvature and optimum.
+        points_to_evaluate: Configs to begin with, each with the lr at `lr_key`; all of their keys are used.
+        evaluated_rewards: Their losses, where they are known: those are not run again.
+        tolerance: Expected regret, relative to the loss, at which a setting is finished (0.001: 0.1 %).
+        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
+        max_trials: Most trials of a setting.
+        prior: What is known beforehand: an `LRLaw`, the name of a preset, a `ShapePrior`, or earlier results (dicts
+            with lr, loss and, if they vary, params and tokens).
+        extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
+        batch: Trials of one setting that run at once after its first two.
+        settings_at_once: Settings that are searched side by side.
+        inner: The searcher for whatever else `param_space` leaves open, copied for each setting after the first; None
+            takes OptunaSearch, False refuses such a space. The effect of its values on the loss counts as noise here.
+        seed: 0 places the first lrs symmetrically; others shift them.
+
+    Raises:
+        InputError: For a range that is not positive, a grid or constant at `lr_key`, settings with one name, points
+            without an lr.
+
+    Example:
+        >>> import math
+        >>> search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1))
+        >>> for trial in "abcdefgh":
+        ...     config = search.suggest(trial)
+        ...     if config == "FINISHED":
+        ...         break
+        ...     search.on_trial_complete(trial, {"loss": 2.5 + 0.03 * math.log(config["lr"] / 2e-3) ** 2})
+        >>> abs(math.log(search.recommend().lr / 2e-3)) < 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        metric: str | None = None,
+        mode: str | None = None,
+        *,
+        lr_key: str = "lr",
+        time_attr: str = "tokens",
+        lr_range: tuple[float, float] | None = None,
+        settings: Sequence[Setting] | None = None,
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        evaluated_rewards: Sequence[float] | None = None,
+        tolerance: float = 1e-3,
+        lr_tolerance: float = 2.0,
+        max_trials: int = 8,
+        prior: Any = None,
+        extend: bool = False,
+        batch: int = 1,
+        settings_at_once: int = 3,
+        inner: Searcher | bool | None = None,
+        seed: int = 0,
+    ) -> None:
+        policy = QuadraticPolicy(
+            settings, lr_range=domain_of(lr_range), tolerance=tolerance, lr_tolerance=lr_tolerance,
+            max_trials=max_trials, prior=prior, extend=extend, batch=batch, settings_at_once=settings_at_once,
+            points=points_of(
+                points_to_evaluate, evaluated_rewards, lr_key=lr_key, settings=settings or [Setting()], mode=mode
+            ),
+            seed=seed,
+        )  # fmt: skip
+        super().__init__(policy, metric, mode, lr_key=lr_key, time_attr=time_attr, inner=inner, seed=seed)

@@ -1,0 +1,43 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_runs import MODEL, run
+
+from raylr.evaluation.environment import Environment, set_up
+from raylr.trainables import Corpus, build_corpus
+from raylr.trainables.export.hf import export_checkpoint
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty small documents of the standard library's kind."""
+    folder = tmp_path_factory.mktemp("texts")
+    for i in range(60):
+        body = "".join(f"def f{j}(x):\n    return x * {i * j} + {j}\n\n" for j in range(i % 7, i % 7 + 30))
+        (folder / f"{i:02}.py").write_text(f'"""Module {i}."""\n\n{body}')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return build_corpus([texts], tmp_path_factory.mktemp("corpus") / "c", vocab_size=400, validation_fraction=0.1)
+
+
+@pytest.fixture(scope="session")
+def environment() -> Environment:
+    """OpenCompass's own environment, made if it is not there: two minutes, so that tests which use it have a limit of
+    their own."""
+    return set_up()
+
+
+@pytest.fixture(scope="module")
+def model(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model with such large weights that its answers differ from question to question, exported."""
+    folder = tmp_path_factory.mktemp("model")
+    run(corpus.path, lr=1e-3, steps=4, model=MODEL.model_copy(update={"init_std": 0.4}), run_dir=folder / "run")
+    yield export_checkpoint(folder / "run", folder / "hf")
+    import deepspeed
+
+    if deepspeed.comm.is_initialized():
+        deepspeed.comm.destroy_process_group()

@@ -1,0 +1,117 @@
+"""Ray Tune as an executor, on trainables that take no time."""
+
+import math
+from pathlib import Path
+
+import pytest
+from ray import tune
+
+from raylr.analysis.runs import Run, RunEnd
+from raylr.errors import StorageError
+from raylr.execution.executor import Job
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, reported
+from raylr.execution.work import FixedPolicy, Work
+from raylr.store.runs import RunStore
+from raylr.store.runtable import evaluations_table, trials_table
+
+POINTS = (10, 20, 30)
+
+
+@pytest.fixture(autouse=True)
+def own_cluster(monkeypatch):
+    """Not one that somebody else runs on this machine."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
+class Stopping(FixedPolicy):
+    """Stops runs at LRs above 1 after their first report."""
+
+    def __init__(self, lrs):
+        super().__init__(lrs)
+        self.ends = {}
+
+    def report(self, run, tokens, loss):
+        return RunEnd.PRUNED if run > 1 else None
+
+    def tell(self, run, end, loss=None, stderr=0.0):
+        self.ends[run] = end
+
+
+def trainable(config):
+    """Report three losses; fail at the LR 0.5, the first time only at 0.25, and diverge at 0.75."""
+    marker = Path(config["folder"]) / f"tried-{config['lr']}"
+    for tokens in POINTS:
+        if config["lr"] == 0.5 or (config["lr"] == 0.25 and tokens == 20 and not marker.exists()):
+            marker.touch()
+            raise OSError("no space for activations")
+        diverged = config["lr"] == 0.75 and tokens == 20
+        loss = math.nan if diverged else 3 - tokens / 100
+        tune.report({"loss": loss, "tokens": tokens, "run_end": "diverged" if diverged else None, "more": {"x": 1}})
+        if diverged:
+            return
+
+
+def work_in(folder, lrs):
+    def job_of(lr):
+        config = {"run": f"run-{lr}", "lr": lr, "folder": str(folder)}
+        run = Run(measured={"lr": lr}, label=str(lr))
+        return Job(run=run, role="search", size="S", lr=lr, tokens=30, stop_at=30, config=config, handle=lr)
+
+    return Work(Stopping(lrs), job_of, RunStore(evaluations_table(folder), trials_table(folder)))
+
+
+def executor_in(folder, **more):
+    return TuneExecutor(storage=folder / "tune", resources={"CPU": 1}, **more)
+
+
+@pytest.mark.slow
+def test_runs_end_as_they_ended_and_failures_are_retried_once(tmp_path):
+    work = work_in(tmp_path, [0.1, 0.25, 0.5, 0.75, 2.0])
+    executor_in(tmp_path, concurrency=2).execute(trainable, work)
+    assert work.policy.ends == {
+        0.1: RunEnd.COMPLETED,
+        0.25: RunEnd.COMPLETED,
+        0.5: RunEnd.FAILED,
+        0.75: RunEnd.DIVERGED,
+        2.0: RunEnd.PRUNED,
+    }
+    (error,) = work.errors
+    assert "no space for activations" in error
+    assert "error.txt" in error
+    rows = evaluations_table(tmp_path).read().to_pylist()
+    assert {(row["lr"], row["tokens"]) for row in rows} == {
+        *((lr, tokens) for lr in (0.1, 0.25) for tokens in POINTS),
+        *((0.75, tokens) for tokens in POINTS[:2]),
+        (2.0, 10),
+    }
+    assert all(row["more/x"] == 1 for row in rows)
+    assert "trial_id" not in rows[0]
+
+
+@pytest.mark.slow
+def test_a_storage_that_fails_ends_everything_with_its_own_error(tmp_path, monkeypatch):
+    work = work_in(tmp_path, [0.1, 0.2])
+
+    def full(row):
+        raise StorageError("cannot write: the disk is full")
+
+    monkeypatch.setattr(work._store, "add_end", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        executor_in(tmp_path, concurrency=1).execute(trainable, work)
+
+
+def test_what_tune_adds_to_a_report_is_left_out():
+    result = {"loss": 2.0, "trial_id": "x", "pid": 7, "done": True, "config": {"lr": 1}, "config/lr": 1, "a": {"b": 3}}
+    assert reported(result) == {"loss": 2.0, "a/b": 3}
+
+
+def test_a_copy_that_tune_writes_to_disk_holds_nothing_and_cannot_go_on(tmp_path):
+    import pickle
+
+    copy = pickle.loads(pickle.dumps(_Jobs(work_in(tmp_path, [0.1]))))
+    with pytest.raises(RuntimeError, match=r"continued by `raylr search`, not by Tuner\.restore"):
+        _ = copy.work
+    searcher = _JobSearcher(copy)
+    searcher.save(str(tmp_path / "state"))
+    with pytest.raises(RuntimeError, match=r"not by Tuner\.restore"):
+        searcher.restore(str(tmp_path / "state"))

@@ -1,0 +1,315 @@
+import json
+import math
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylr.errors import DamagedError, DataError, StorageError, StudyError
+from raylr.store import table as module
+from raylr.store.table import Table
+
+SCHEMA = pa.schema([("trial", pa.string()), ("tokens", pa.int64()), ("loss", pa.float64())])
+KEY = ("trial", "tokens")
+
+
+def row(tokens, trial="a", **more):
+    return {"trial": trial, "tokens": tokens, "loss": 2.0, **more}
+
+
+@pytest.fixture
+def table(tmp_path):
+    return Table(tmp_path / "table", SCHEMA, KEY)
+
+
+def opened(table, **more):
+    return Table(table.folder, SCHEMA, KEY, **more)
+
+
+def test_rows_come_back_in_the_order_written(table):
+    assert table.append([row(2, loss=1.5)]) == 1
+    assert table.append([row(1, loss=2.5), row(1, "b", loss=math.nan)]) == 2
+    rows = table.read().to_pylist()
+    assert [(row["trial"], row["tokens"]) for row in rows] == [("a", 2), ("a", 1), ("b", 1)]
+    assert math.isnan(rows[2]["loss"])
+
+
+def test_a_row_is_written_once_also_by_a_later_process(table):
+    assert table.append([row(1), row(1)]) == 1
+    again = opened(table)
+    assert again.append([row(1, loss=9.0)]) == 0
+    assert ("a", 1) in again
+    assert again.read()["loss"].to_pylist() == [2.0]
+    again.append([row(2)])
+    assert again.read()["tokens"].to_pylist() == [1, 2]
+
+
+def test_two_writers_that_do_not_know_of_each_other_leave_a_key_once(table):
+    other = opened(table)
+    assert len(other) == len(table) == 0
+    assert (1, "a") not in other
+    table.append([row(1)])
+    other.append([row(1, loss=9.0), row(2)])
+    assert opened(table).read().to_pylist() == [row(1), row(2)]
+
+
+def test_reading_makes_nothing(table):
+    assert table.read().num_rows == len(table) == 0
+    assert table.fragments() == table.problems() == []
+    assert not table.folder.exists()
+
+
+def test_rows_that_were_put_are_written_together_and_in_time(table, monkeypatch):
+    for tokens in range(5):
+        table.put([row(tokens)])
+    assert len(opened(table)) == 0
+    table.flush()
+    assert len(table.fragments()) == 1
+    assert len(opened(table)) == 5
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+    table.put([row(5)])
+    assert len(opened(table)) == 6
+
+
+def test_a_write_that_was_cut_off_is_not_seen(table):
+    table.append([row(1)])
+    whole = next(table.folder.glob("*.parquet")).read_bytes()
+    (table.folder / ".00000001-0123456789abcdef.parquet.tmp").write_bytes(whole[: len(whole) // 2])
+    assert len(opened(table)) == 1
+
+
+def test_columns_beyond_the_schema_are_kept(table):
+    table.append([row(1)])
+    table.append([row(2, mmlu=0.25)])
+    table.compact()
+    table.append([row(3, nested={"a": [1, None]})])
+    read = opened(table).read()
+    assert read["mmlu"].to_pylist() == [None, 0.25, None]
+    assert json.loads(read["nested"].to_pylist()[2]) == {"a": [1, None]}
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(exclude_categories=())),
+    st.lists(st.integers(), max_size=2),
+    st.floats(width=32).map(np.float32),
+    st.integers(0, 9).map(np.array),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=st.lists(VALUES, min_size=1, max_size=5), together=st.booleans(), compacted=st.booleans())
+def test_no_value_of_a_further_column_is_dropped_whatever_its_type(tmp_path_factory, values, together, compacted):
+    table = Table(tmp_path_factory.mktemp("t") / "table", SCHEMA, KEY)
+    rows = [row(i, more=value) for i, value in enumerate(values)]
+    for part in [rows] if together else [[one] for one in rows]:
+        table.append(part)
+    if compacted:
+        table.compact()
+    back = opened(table).read()["more"].to_pylist()
+    assert [value is None for value in back] == [value is None for value in values]
+    for value, found in zip(values, back, strict=True):
+        if isinstance(value, float) and isinstance(found, float):
+            assert found == value or math.isnan(value)
+
+
+def test_whole_numbers_become_fractions_and_then_text(table):
+    table.append([row(1, more=1)])
+    table.append([row(2, more=0.5)])
+    assert table.read()["more"].to_pylist() == [1.0, 0.5]
+    table.append([row(3, more="high")])
+    assert table.read()["more"].to_pylist() == ["1", "0.5", "high"]
+
+
+def test_a_value_that_does_not_fit_its_column_is_refused(table):
+    with pytest.raises(DataError, match="column 'loss' takes double"):
+        table.append([row(1, loss="high")])
+    with pytest.raises(DataError, match="has no 'tokens'"):
+        opened(table).append([{"trial": "a"}])
+
+
+def test_reading_some_columns(table):
+    table.append([row(1, mmlu=0.5)])
+    assert table.read(columns=["loss", "mmlu"]).to_pylist() == [{"loss": 2.0, "mmlu": 0.5}]
+    assert table.read(columns=["not there"]).to_pylist() == [{"not there": None}]
+
+
+# -- damage --
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_flipped_bit_goes_unnoticed(tmp_path_factory, data):
+    table = Table(tmp_path_factory.mktemp("t") / "table", SCHEMA, KEY)
+    table.append([row(i, loss=i / 3) for i in range(20)])
+    (fragment,) = table.fragments()
+    content = bytearray(fragment.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    fragment.write_bytes(content)
+    with pytest.raises(DamagedError, match=fragment.name):
+        opened(table).read()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet"])
+def test_a_torn_fragment_is_named(table, content):
+    table.append([row(1)])
+    (fragment,) = table.fragments()
+    fragment.write_bytes(content)
+    with pytest.raises(DamagedError, match=f"{fragment.name} is damaged"):
+        table.read()
+    assert [problem.path for problem in table.problems()] == [fragment]
+
+
+def test_pages_carry_checksums_for_other_readers(table):
+    table.append([row(i, loss=i / 3) for i in range(2000)])
+    (fragment,) = table.fragments()
+    content = bytearray(fragment.read_bytes())
+    where = pq.ParquetFile(fragment).metadata.row_group(0).column(2).data_page_offset + 200
+    content[where] ^= 1
+    fragment.write_bytes(content)
+    with pytest.raises(OSError, match=r"(?i)crc"):
+        pq.read_table(fragment, page_checksum_verification=True)
+
+
+def test_a_fragment_that_is_gone_is_noticed(table):
+    for tokens in range(4):
+        table.append([row(tokens)])
+    table.fragments()[1].unlink()
+    (problem,) = table.problems()
+    assert "fragment 1 of" in problem.message
+    table.append([row(9)])
+    assert len(table.problems()) == 1
+
+
+def test_a_table_of_another_owner_is_refused(table):
+    mine = opened(table, owner="mine")
+    mine.append([row(1)])
+    with pytest.raises(StudyError, match="results of another spec"):
+        opened(table, owner="theirs").read()
+    assert len(opened(table)) == 1
+
+
+def test_a_table_of_an_earlier_version_is_told_apart_from_a_damaged_one(table):
+    table.folder.mkdir()
+    (table.folder / "00000000-0123abcd.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StudyError, match="earlier version"):
+        table.read()
+
+
+# -- compacting --
+
+
+def test_compacting_changes_nothing_but_the_files(table):
+    for tokens in range(10):
+        table.append([row(tokens, loss=tokens / 7, **({"mmlu": 1} if tokens % 2 else {}))])
+    before, key = table.read(), table.checksum()
+    table.compact()
+    assert len(table.fragments()) == len(list(table.folder.iterdir())) == 1
+    assert table.read().to_pylist() == before.to_pylist()
+    assert table.checksum() == opened(table).checksum() == key
+    assert table.problems() == []
+    table.append([row(10)])
+    table.compact()
+    assert table.read()["tokens"].to_pylist() == list(range(11))
+    assert table.problems() == []
+
+
+@pytest.mark.parametrize("left", range(5))
+def test_a_kill_while_compacting_loses_and_doubles_nothing(table, left):
+    for tokens in range(4):
+        table.append([row(tokens)])
+    replaced = {path.name: path.read_bytes() for path in table.fragments()}
+    table.compact()
+    for name in sorted(replaced)[:left]:  # the kill came before these were deleted
+        (table.folder / name).write_bytes(replaced[name])
+    again = opened(table)
+    assert len(again.fragments()) == 1
+    assert again.read()["tokens"].to_pylist() == [0, 1, 2, 3]
+    again.append([row(4)])
+    again.compact()
+    assert len(list(table.folder.iterdir())) == 1
+    assert opened(table).read()["tokens"].to_pylist() == [0, 1, 2, 3, 4]
+
+
+def test_many_small_fragments_are_merged_on_the_way(table, monkeypatch):
+    monkeypatch.setattr(module, "MERGE_AT", 4)
+    for tokens in range(30):
+        table.append([row(tokens)])
+    assert len(table.fragments()) < 12
+    assert table.read()["tokens"].to_pylist() == list(range(30))
+    assert opened(table).problems() == []
+
+
+def test_a_damaged_fragment_is_not_compacted_away(table):
+    table.append([row(1)])
+    table.append([row(2)])
+    table.fragments()[0].write_bytes(b"")
+    with pytest.raises(DamagedError):
+        table.compact()
+    assert len(list(table.folder.iterdir())) == 2
+
+
+def _write_for_ever(folder):
+    module.MERGE_AT = 8
+    table = Table(folder, SCHEMA, KEY)
+    for tokens in range(100_000):
+        table.append([row(tokens)])
+
+
+def test_a_writer_that_is_killed_leaves_every_appended_row(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    table = Table(tmp_path / "table", SCHEMA, KEY)
+    process = context.Process(target=_write_for_ever, args=(table.folder,))
+    process.start()
+    deadline = time.monotonic() + 100
+    seen = 0
+    while seen < 30:  # a reader beside the writer sees a growing prefix, also while fragments are merged
+        found = table.read()["tokens"].to_pylist()
+        assert found == list(range(len(found)))
+        assert len(found) >= seen
+        assert time.monotonic() < deadline
+        seen = len(found)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    found = opened(table).read()["tokens"].to_pylist()
+    assert found == list(range(len(found)))
+    assert len(found) >= seen
+    assert opened(table).problems() == []
+
+
+# -- storage --
+
+
+def test_a_full_disk_is_one_sentence_and_the_rows_are_written_later(table, monkeypatch):
+    table.append([row(0)])
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(StorageError, match=r"cannot write .*table/00000001-\w+\.parquet: the disk is full"):
+            table.append([row(1)])
+    assert len(list(table.folder.iterdir())) == 1
+    table.flush()
+    assert opened(table).read()["tokens"].to_pylist() == [0, 1]
+
+
+def test_a_folder_that_was_removed_is_not_made_again(table):
+    table.append([row(0)])
+    for path in table.folder.iterdir():
+        path.unlink()
+    table.folder.rmdir()
+    with pytest.raises(StorageError, match="its folder is not there"):
+        table.append([row(1)])
+    assert not table.folder.exists()

@@ -1,0 +1,30 @@
+import pytest
+
+from raylr.trainables.models.roles import MODULE_OF, MODULES, role_of
+
+
+@pytest.mark.parametrize(
+    ("name", "dims", "role"),
+    [
+        ("model.embed_tokens.weight", 2, "embedding"),
+        ("model.layers.0.self_attn.q_proj.weight", 2, "attention"),
+        ("model.layers.0.self_attn.k_norm.weight", 1, "qk_norms"),
+        ("model.layers.0.input_layernorm.weight", 1, "hidden_norms"),
+        ("model.norm.weight", 1, "final_norm"),
+        ("model.layers.0.mlp.gate.weight", 2, "router"),
+        ("model.layers.0.mlp.router.gate.weight", 2, "router"),
+        ("model.layers.0.mlp.experts.gate_up_proj", 3, "experts_in"),
+        ("model.layers.0.mlp.experts.down_proj", 3, "experts_out"),
+        ("model.layers.0.mlp.experts.w2", 3, "experts_out"),
+        ("model.layers.0.mlp.experts.w3", 3, "experts_in"),
+        ("model.layers.0.mlp.shared_expert.up_proj.weight", 2, "dense"),
+        ("model.layers.0.mlp.gate_proj.weight", 2, "dense"),
+        ("lm_head.weight", 2, "lm_head"),
+    ],
+)
+def test_roles(name: str, dims: int, role: str) -> None:
+    assert role_of(name, dims) == role
+
+
+def test_modules_and_roles_do_not_clash() -> None:
+    assert all(MODULE_OF[name] == name for name in MODULES if name in MODULE_OF)

@@ -1,0 +1,70 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import MODEL, run
+
+from raylr.trainables.data.corpus import Corpus
+from raylr.trainables.models.qwen3_moe import Qwen3MoE
+from raylr.trainables.training.engine import bring_up, engine_config, out_of_memory_advice, running_engine
+from raylr.trainables.training.spec import TrainSpec
+
+
+def test_configuration() -> None:
+    config = engine_config(TrainSpec(seq_len=8, batch_tokens=64, micro_batch=2, dtype="bf16"))
+    assert config["train_micro_batch_size_per_gpu"] == 2
+    assert config["gradient_accumulation_steps"] == 4
+    assert config["zero_optimization"] == {"stage": 1}
+    assert config["gradient_clipping"] == 1.0
+    assert config["bf16"] == {"enabled": True}
+    assert engine_config(TrainSpec(seq_len=8, batch_tokens=64))["gradient_clipping"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "use_it_up",
+    [
+        lambda: torch.empty(2**50, dtype=torch.float64),
+        lambda: np.empty(2**50),
+        lambda: bytearray(2**62),
+        lambda: raise_(torch.OutOfMemoryError("CUDA out of memory")),
+    ],
+    ids=["torch", "numpy", "python", "cuda"],
+)
+def test_out_of_memory_says_what_to_change(use_it_up: Callable[[], Any]) -> None:
+    with pytest.raises(MemoryError, match="lower micro_batch"), out_of_memory_advice():
+        use_it_up()
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+def test_other_errors_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), out_of_memory_advice():
+        torch.mm(torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+@pytest.mark.slow
+def test_a_model_too_large_for_memory(corpus: Corpus) -> None:
+    with pytest.raises(MemoryError, match="a smaller model"):
+        run(corpus.path, model=MODEL.model_copy(update={"vocab_size": 2**45}))
+
+
+@pytest.mark.slow
+def test_the_first_bf16_step_moves_weights_by_the_lr() -> None:
+    """DeepSpeed's phantom step (bf16 at stage 0) would make it 0.735 of that."""
+    bring_up(1)
+    model = Qwen3MoE(MODEL)
+    model.initialise(0)
+    run = TrainSpec(seq_len=8, batch_tokens=64, dtype="bf16", weight_decay=0.0, grad_clip=0.0)
+    ids = torch.randint(0, 32, (8, 9), generator=torch.Generator().manual_seed(0))
+    with running_engine(model, run, {}) as engine:
+        for group in engine.optimizer.param_groups:
+            group["lr"] = 2.0**-6 * group["lr_multiplier"]
+        before = model.lm_head.weight.detach().float().clone()
+        engine.backward(engine(ids[:, :-1], ids[:, 1:]).total)
+        engine.step()
+        moved = (model.lm_head.weight.detach().float() - before).abs()
+    assert float(moved.median()) == pytest.approx(2.0**-6, rel=0.02)

@@ -1,0 +1,294 @@
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import BATCH, CLOCK, MODEL, curve, keeping, run, train_spec
+
+from raylr.analysis.runs import RunEnd
+from raylr.errors import CheckpointError, InputError, SpecError
+from raylr.trainables import train
+from raylr.trainables.data.corpus import Corpus
+from raylr.trainables.training import metrics
+from raylr.trainables.training.checkpoint import STATE, verify
+from raylr.trainables.training.probes import Event, StepEvent
+
+
+@pytest.fixture(scope="module")
+def folder(corpus: Corpus) -> Iterator[Path]:
+    """The corpus' folder; the process group that runs leave behind is taken down at the end."""
+    yield corpus.path
+    import deepspeed
+
+    if deepspeed.comm.is_initialized():
+        deepspeed.comm.destroy_process_group()
+
+
+def clock(rows: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """What depends on the clock in the `number`-th row."""
+    return {key: rows[number - 1][key] for key in CLOCK}
+
+
+@pytest.mark.slow
+def test_rows_hold_every_metric_and_the_loss_falls(folder: Path) -> None:
+    rows = run(folder, steps=40)
+    assert [row[metrics.TOKENS] for row in rows] == [2560, 5120, 7680, 10240]
+    assert all(tuple(row) == metrics.ALL for row in rows)
+    assert rows[-1][metrics.LOSS] < rows[0][metrics.LOSS] < math.log(400)
+    assert rows[-1][metrics.PARAMS] == MODEL.params()
+    assert rows[-1][metrics.FLOPS] == pytest.approx(10240 * MODEL.flops_per_token(32))
+    assert rows[0][metrics.LR] == rows[-1][metrics.LR] == rows[-1][metrics.CURRENT_LR] == 3e-3
+    assert 0 < rows[-1][metrics.GRAD_NORM] < 10
+    assert 1.9 < rows[-1][metrics.AUX_LOSS] < 4
+
+
+@pytest.mark.slow
+def test_runs_repeat_bit_for_bit_and_seeds_matter(folder: Path) -> None:
+    first = curve(run(folder))
+    assert curve(run(folder)) == first
+    assert curve(run(folder, seed=1)) != first
+    assert curve(run(folder, data_seed=1)) != first
+
+
+@pytest.mark.slow
+def test_stages_and_accumulation_agree(folder: Path) -> None:
+    model = MODEL.model_copy(update={"aux_loss": 0.0})
+    want = [row[metrics.LOSS] for row in run(folder, model=model)]
+    for fields in (
+        {"zero_stage": 1},
+        {"zero_stage": 2, "micro_batch": 2},
+        {"micro_batch": 4},
+        {"activation_checkpointing": True},
+    ):
+        got = [row[metrics.LOSS] for row in run(folder, model=model, **fields)]
+        assert got == pytest.approx(want, abs=2e-4), fields
+    bf16 = [row[metrics.LOSS] for row in run(folder, model=model, dtype="bf16")]
+    assert bf16 == pytest.approx(want, abs=0.02)
+
+
+@pytest.mark.slow
+def test_multipliers_reach_the_optimizer(folder: Path) -> None:
+    want = curve(run(folder, lr=6e-3, weight_decay=0.05))
+    tables = {
+        name: dict.fromkeys(("embedding", "hidden", "router", "experts", "lm_head", "norms"), 2.0)
+        for name in ("lr_multipliers",)
+    }
+    got = run(folder, lr=3e-3, weight_decay=0.05, **tables)
+    assert [row[metrics.LOSS] for row in got] == pytest.approx([row[metrics.LOSS] for row in want], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lr", [50.0, 1e30], ids=["explodes", "overflows"])
+def test_a_diverged_run_says_so_and_keeps_its_last_good_point(folder: Path, tmp_path: Path, lr: float) -> None:
+    rows = run(folder, lr=lr, steps=40, run_dir=tmp_path, checkpoint_seconds=0, eval_at=[256, 512, 256 * 40])
+    assert rows[-1][metrics.RUN_END] == RunEnd.DIVERGED
+    assert math.isnan(rows[-1][metrics.LOSS])
+    assert rows[-1][metrics.TOKENS] < 10240
+    assert all(math.isfinite(row[metrics.LOSS]) for row in rows[:-1])
+    older, newest = sorted(tmp_path.iterdir())
+    assert json.loads((newest / STATE).read_text())["history"][-1][metrics.RUN_END] == RunEnd.DIVERGED
+    assert not verify(older)
+    good = json.loads((older / STATE).read_text())
+    assert good["step"] == rows[-1][metrics.STEP] - 1
+    assert curve(good["history"]) == curve(rows[:-1])
+    seen: list[dict[str, Any]] = []
+    again = {"report": lambda row, _: seen.append(row), "eval_at": [256, 512, 256 * 40]}
+    run(folder, lr=lr, steps=40, run_dir=tmp_path, checkpoint_seconds=0, **again)
+    assert str(curve(seen)) == str(curve(rows))
+
+
+CHILD = """
+import json, sys
+import tiny_runs
+kill = json.loads(sys.argv[1])
+if kill == "any":
+    tiny_runs.at_pass(5, "forward", lambda: print("GO", flush=True))
+elif kill == "checkpoint":
+    from raylr.trainables.training import checkpoint
+    sync = checkpoint._sync
+    checkpoint._sync = lambda path: tiny_runs.die() if ".writing-6" in path.parts else sync(path)
+else:
+    tiny_runs.at_pass(*kill, tiny_runs.die)
+tiny_runs.run(tiny_runs.Path(sys.argv[2]), run_dir=sys.argv[3], checkpoint_seconds=0, **json.loads(sys.argv[4]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kill", "fields"),
+    [
+        ((8, "backward"), {}),
+        ((16, "forward"), {"dtype": "bf16", "micro_batch": 4}),
+        ((8, "backward"), {"zero_stage": 3}),
+        ("checkpoint", {}),
+        ("any", {}),
+    ],
+    ids=str,
+)
+def test_a_run_killed_in_a_step_goes_on_bit_for_bit(
+    folder: Path, tmp_path: Path, kill: Any, fields: dict[str, Any]
+) -> None:
+    """SIGKILL amid a backward, the forward of a second micro-batch, the writing of a checkpoint, and somewhere after
+    step 5 began."""
+    want = curve(run(folder, **fields))
+    command = [sys.executable, "-c", CHILD, json.dumps(kill), str(folder), str(tmp_path), json.dumps(fields)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+        if kill == "any":
+            assert child.stdout is not None
+            assert any(line == "GO\n" for line in child.stdout)
+            time.sleep(random.uniform(0, 0.05))
+            child.kill()
+    assert child.returncode == -signal.SIGKILL
+    seen: list[dict[str, Any]] = []
+    got = run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
+    assert curve(got) == want
+    assert curve(seen) == want
+    seen.clear()
+    run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
+    assert curve(seen) == want
+    with pytest.raises(CheckpointError, match=r"is of another run .*; there lr: 0\.003, not 0\.001"):
+        run(folder, run_dir=tmp_path, lr=1e-3, **fields)
+
+
+@pytest.mark.slow
+def test_a_reported_checkpoint_goes_on_without_reporting_again(folder: Path, tmp_path: Path) -> None:
+    want = curve(run(folder))
+    run(folder, report=keeping(tmp_path / "kept", 6 * BATCH), checkpoint_reports=True)
+    seen: list[dict[str, Any]] = []
+    got = run(folder, resume_from=tmp_path / "kept", report=lambda row, _: seen.append(row))
+    assert curve(got) == want
+    assert curve(seen) == want[2:]
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_is_the_whole_run(folder: Path, tmp_path: Path) -> None:
+    whole = run(folder, schedule="wsd")
+    for rows in (1, 2, 4):
+        part = run(folder, schedule="wsd", stop_at=BATCH * 3 * rows, run_dir=tmp_path / "parts")
+        assert part[-1][metrics.RUN_END] == (RunEnd.COMPLETED if rows == 4 else RunEnd.PAUSED)
+        assert curve(part)[:-1] == curve(whole)[: rows - 1]
+        assert part[-1] | {metrics.RUN_END: None} | clock(whole, rows) == whole[rows - 1] | {metrics.RUN_END: None}
+    with pytest.raises(SpecError, match="stop_at=300 is none of the points"):
+        run(folder, stop_at=300)
+
+
+@pytest.mark.slow
+def test_a_run_at_a_constant_lr_goes_on_to_more_tokens(folder: Path, tmp_path: Path) -> None:
+    """Bit for bit as if it had been the long run from the start, with its loss measured at other points."""
+    long = run(folder, steps=12)
+    short = run(folder, steps=6, run_dir=tmp_path, eval_at=[BATCH * 3, BATCH * 5, BATCH * 6])
+    assert [row[metrics.RUN_END] for row in short] == [None, None, RunEnd.COMPLETED]
+    seen: list[dict[str, Any]] = []
+    rows = run(folder, steps=12, run_dir=tmp_path, report=lambda row, _: seen.append(row))
+    assert [row[metrics.TOKENS] // BATCH for row in rows] == [3, 5, 6, 9, 12]
+    assert curve([row for row in rows if row[metrics.STEP] != 5][2:]) == curve(long)[2:]
+    assert [row[metrics.LOSS] for row in rows if row[metrics.STEP] != 5] == [row[metrics.LOSS] for row in long]
+    assert [row[metrics.RUN_END] for row in rows] == [None, None, None, None, RunEnd.COMPLETED]
+    assert curve(seen) == curve(rows)
+    again = run(folder, steps=6, run_dir=tmp_path, eval_at=[BATCH * 6])
+    assert curve(again) == curve(short)
+    assert curve(run(folder, steps=9, run_dir=tmp_path, eval_at=[BATCH * 9]))[:3] == curve(rows)[:3]  # known already
+    between = run(folder, steps=8, run_dir=tmp_path, eval_at=[BATCH * 8])  # from the checkpoint after 6 steps
+    assert between[-1][metrics.LOSS] == run(folder, steps=8)[-1][metrics.LOSS]
+    with pytest.raises(CheckpointError, match=f"already at {8 * BATCH} tokens, and its loss was not measured at"):
+        run(folder, steps=4, run_dir=tmp_path, eval_at=[BATCH * 4])
+    with pytest.raises(CheckpointError, match=r"there train\.schedule: 'constant', not 'wsd'|there tokens"):
+        run(folder, steps=12, run_dir=tmp_path, schedule="wsd")
+
+
+@pytest.mark.slow
+def test_probes_see_every_step_and_validation_and_change_nothing(folder: Path) -> None:
+    events: list[Event] = []
+
+    def probe(event: Event) -> dict[str, float] | None:
+        events.append(event)
+        if isinstance(event, StepEvent):
+            return None
+        return {"embedding_norm": float(event.engine.module.model.embed_tokens.weight.detach().norm())}
+
+    plain, rows = run(folder, steps=8), run(folder, steps=8, probes=[probe])
+    assert curve(rows) == curve(plain)
+    norms = [row["embedding_norm"] for row in rows]
+    assert norms == sorted(set(norms))
+    assert all(tuple(row) == (*metrics.ALL, "embedding_norm") for row in rows)
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert [event.step for event in steps] == list(range(1, 9))
+    assert [event.current_lr for event in steps][3::2] == [row[metrics.CURRENT_LR] for row in rows][1:]
+    assert sum(event.train_loss for event in steps[:2]) / 2 == pytest.approx(rows[0][metrics.TRAIN_LOSS])
+    assert [type(event).__name__ for event in events][:4] == ["StepEvent", "StepEvent", "ValidationEvent", "StepEvent"]
+    with pytest.raises(InputError, match="the column 'loss' exists already"):
+        run(folder, steps=4, probes=[lambda event: {"loss": 0.0}])
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_many_runs(folder: Path) -> None:
+    import psutil
+
+    def resident() -> int:
+        return int(psutil.Process().memory_info().rss)
+
+    for _ in range(3):
+        run(folder, steps=4)
+    before = resident()
+    for _ in range(20):
+        run(folder, steps=4)
+    assert resident() < 1.01 * before
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": 0.0}, "must be a positive number"),
+        ({"lr": math.inf}, "must be a positive number"),
+        (
+            {"model": MODEL.model_copy(update={"vocab_size": 399})},
+            "vocab_size=399 is below the corpus' tokenizer's 400",
+        ),
+        ({"validation_tokens": 10**6}, "is above the corpus'"),
+        ({"repeat_data": False, "steps": 4000}, "repeat_data=True to read it more than once"),
+        ({"steps": 5}, "must rise|whole number of batches"),
+    ],
+)
+def test_runs_that_cannot_be(corpus: Corpus, fields: dict[str, Any], message: str) -> None:
+    own = {key: fields[key] for key in ("validation_tokens", "repeat_data") if key in fields}
+    steps = fields.get("steps", 8)
+    with pytest.raises(InputError, match=message):
+        train(
+            lr=fields.get("lr", 1e-3),
+            model=fields.get("model", MODEL),
+            train=train_spec(**own),
+            corpus=corpus.path,
+            tokens=BATCH * steps,
+            eval_at=[BATCH * steps // 2, BATCH * steps],
+        )
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'ray', 'deepspeed', 'transformers'}"
+    code = f"import sys, raylr.trainables, raylr.trainables.data.corpus; print(sorted({heavy} & set(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_checkpoints_wait_in_a_queue_and_change_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    plain = run(corpus.path)
+    rows = run(corpus.path, run_dir=tmp_path / "run", queue_dir=tmp_path / "queue", queue_at=[3 * BATCH, 5 * BATCH])
+    assert curve(rows) == curve(plain)
+    assert sorted(path.name for path in (tmp_path / "queue").iterdir()) == ["step-0000000003", "step-0000000005"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-0000000012"]
+    for bad in ([3 * BATCH + 1], [13 * BATCH]):
+        with pytest.raises(SpecError, match=r"queue_at=.* must be whole batches"):
+            run(corpus.path, queue_dir=tmp_path / "queue", queue_at=bad)
+    with pytest.raises(InputError, match="needs queue_dir"):
+        run(corpus.path, queue_at=[BATCH])

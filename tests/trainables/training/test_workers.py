@@ -1,0 +1,159 @@
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import BATCH, MODEL, Curve, curve, curves, die_once, train_spec
+
+from raylr.errors import InputError
+from raylr.trainables import Corpus, pretrain
+from raylr.trainables.training import metrics, workers
+
+EACH_OF_50_STEPS = {
+    "steps": 50,
+    "eval_at": [BATCH * step for step in range(1, 51)],
+    "validation_tokens": 64,
+    "lr_multipliers": {"experts": 2.0, "router": 0.5, "embedding": 3.0},
+    "model": {"aux_loss": 0.0},
+}
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(corpus: Corpus) -> None:
+    """Every loss of 50 steps to 1e-5, each module at an LR of its own, by data and by expert parallelism; also the
+    load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers' shares).
+    """
+    balanced = EACH_OF_50_STEPS | {"model": {"aux_loss": 0.02}, "micro_batch": 4}
+    plain, with_aux = curves(corpus.path, 1, EACH_OF_50_STEPS, balanced)
+    cases = (
+        ({"zero_stage": 1}, plain),
+        ({"zero_stage": 3}, plain),
+        ({"expert_parallel": 2}, plain),
+        ({"expert_parallel": 2, "model": {"aux_loss": 0.02}}, with_aux),
+        ({"expert_parallel": 2, "zero_stage": 3}, plain),
+    )
+    found = curves(corpus.path, 2, *(EACH_OF_50_STEPS | fields for fields, _ in cases))
+    for (fields, want), got in zip(cases, found, strict=True):
+        for name, tolerance in ((metrics.LOSS, 1e-5), (metrics.TRAIN_LOSS, 1e-5), (metrics.GRAD_NORM, 1e-3)):
+            one, other = ([row[name] for row in rows] for rows in (got, want))
+            assert one == pytest.approx(other, abs=tolerance), (fields, name)
+    assert [row[metrics.AUX_LOSS] for row in found[3]] == pytest.approx(
+        [row[metrics.AUX_LOSS] for row in with_aux], abs=1e-4
+    )
+    differ = [abs(one[metrics.LOSS] - other[metrics.LOSS]) for one, other in zip(plain, with_aux, strict=True)]
+    assert max(differ) > 1e-4
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of its own, whose workers find this folder's modules."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": True})
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    environment["RAY_ADDRESS"] = own.address
+    ray.init(own.address, logging_level="error", runtime_env={"env_vars": environment})
+    yield
+    ray.shutdown()
+    own.shutdown()
+
+
+def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Curve]:
+    """The rows that a scheduler hears of one trial for each config, by their names.
+
+    Whatever reports checkpoints is paused once, at its second report; of what is called "killed" a process dies once,
+    amid the backward of its fifth step.
+    """
+    from ray import tune
+    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+    heard: dict[str, Curve] = {name: [] for name in cases}
+
+    class Pause(FIFOScheduler):
+        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            heard[trial.config["case"]].append(result)
+            mark = storage / f"paused-{trial.trial_id}"
+            kept = result.get("checkpoint_dir_name") or result.get("checkpoint_path")
+            if kept and result[metrics.TOKENS] == 6 * BATCH and not mark.exists():
+                mark.touch()
+                return str(TrialScheduler.PAUSE)
+            return str(TrialScheduler.CONTINUE)
+
+    def trial(choice: dict[str, str]) -> None:
+        name, mark = choice["case"], storage / f"killed-{choice['case']}"
+        config = cases[name]
+        if config["train"].get("workers", 1) > 1:
+            work = workers.work
+
+            def mortal(config: dict[str, Any]) -> None:
+                import ray.train
+
+                if ray.train.get_context().get_world_rank() == 1:
+                    die_once(mark, 5)
+                work(config)
+
+            workers.work = mortal
+        elif name.startswith("killed"):
+            die_once(mark, 5)
+        pretrain(config)
+
+    storage.mkdir()
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"CPU": 0.5}),
+        param_space={"case": tune.grid_search(list(cases))},
+        tune_config=tune.TuneConfig(metric=metrics.LOSS, mode="min", scheduler=Pause()),
+        run_config=tune.RunConfig(
+            name="t", storage_path=str(storage), verbose=0, failure_config=tune.FailureConfig(max_failures=1)
+        ),
+    )
+    results = list(tuner.fit())
+    assert [result.error for result in results] == [None] * len(cases)
+    assert {p.name for p in storage.glob("killed-*")} == {f"killed-{name}" for name in cases if "killed" in name}
+    return {name: curve(rows) for name, rows in heard.items()}
+
+
+def config(corpus: Corpus, **fields: Any) -> dict[str, Any]:
+    """The config of a trial that is `run(corpus.path)`; `fields` are of `TrainSpec`."""
+    return {
+        "lr": 3e-3,
+        "model": MODEL.model_dump(),
+        "train": train_spec(**fields).model_dump(exclude_none=True),
+        "corpus": str(corpus.path),
+        "tokens": 12 * BATCH,
+        "eval_at": [BATCH * step for step in (3, 6, 9, 12)],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_paused_and_a_killed_trial_have_the_undisturbed_curve(corpus: Corpus, tmp_path: Path) -> None:
+    found = tune_curves(
+        {
+            "paused": config(corpus),
+            "killed": config(corpus),
+            "killed, with its own folder": config(corpus) | {"run_dir": str(tmp_path / "run")},
+        },
+        tmp_path / "tune",
+    )
+    (want,) = curves(corpus.path, 1, {})
+    assert len(list((tmp_path / "tune").glob("paused-*"))) == 2
+    assert found["paused"] == want
+    assert found["killed"] == want
+    assert found["killed, with its own folder"] == [want[0], *want]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_trial_of_two_workers_paused_and_killed_has_the_undisturbed_curve(corpus: Corpus, tmp_path: Path) -> None:
+    case = config(corpus, workers=2) | {"run_dir": str(tmp_path / "run")}
+    found = tune_curves({"killed": case}, tmp_path / "tune")
+    assert len(list((tmp_path / "tune").glob("paused-*"))) == 1
+    assert [found["killed"]] == curves(corpus.path, 2, {})
+
+
+def test_several_workers_need_a_run_folder(corpus: Corpus) -> None:
+    with pytest.raises(InputError, match="needs run_dir"):
+        pretrain(config(corpus, workers=2))

@@ -1,0 +1,1 @@
+"""Model specs and the models that they describe."""

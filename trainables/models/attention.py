@@ -1,0 +1,66 @@
+"""Causal attention with grouped queries: SDPA on an accelerator, row blocks of plain products on the CPU (faster
+there).
+
+Shapes: B batch, T positions, H query heads, K key/value heads, d head size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raylr.trainables.models.cpu_kernels import BlockedAttention
+
+BLOCK_ROWS = 32
+"""Rows of a block of the CPU path, where T is a multiple of it: a block computes the columns up to its own end only."""
+
+
+@lru_cache(maxsize=8)
+def rope_tables(T: int, d: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions 0..T-1, [T, 1, d] each, in fp32."""
+    inverse = 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.float, device=device) / d))
+    angles = torch.arange(T, device=device).float()[:, None] * inverse
+    angles = torch.cat((angles, angles), -1)[:, None]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE of x [B, T, heads, d] in Hugging Face's layout: coordinate i is paired with i + d/2."""
+    half = x.shape[-1] // 2
+    return x * cos.to(x.dtype) + torch.cat((-x[..., half:], x[..., :half]), -1) * sin.to(x.dtype)
+
+
+def causal_attention(
+    qkv: Tensor,
+    norm: Tensor | None,
+    eps: float,
+    rope: tuple[Tensor, Tensor],
+    heads: int,
+    documents: Tensor | None = None,
+) -> Tensor:
+    """softmax(q·kᵀ/√d)·v over the past, after QK norm and RoPE: [B, T, H·d].
+
+    `qkv` [B, T, (H + 2K)·d] are the three projections side by side, `norm` [H + K, d] the weights of the RMS norms of
+    the query and key heads (None: no norm). `documents` [B, T], if given: attention stays within equal numbers.
+    """
+    B, T, _ = qkv.shape
+    if qkv.device.type == "cpu":
+        blocks = T // BLOCK_ROWS if T % BLOCK_ROWS == 0 else 1
+        out: Tensor = BlockedAttention.apply(qkv, norm, eps, *rope, documents, heads, blocks)
+        return out
+    d = rope[0].shape[-1]
+    kv_heads = (qkv.shape[-1] // d - heads) // 2
+    qk, v = qkv.view(B, T, -1, d).split((heads + kv_heads, kv_heads), dim=2)
+    if norm is not None:
+        qk = F.rms_norm(qk, (d,), None, eps) * norm
+    mask = None
+    if documents is not None:
+        past = torch.ones(T, T, dtype=torch.bool, device=qkv.device).tril()
+        mask = (documents[:, None, :, None] == documents[:, None, None, :]) & past
+    q, k = rotate(qk, *rope).transpose(1, 2).split((heads, kv_heads), dim=1)
+    v = v.transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
+    return out.transpose(1, 2).reshape(B, T, -1)

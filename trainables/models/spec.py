@@ -1,0 +1,205 @@
+"""What to train: `ModelSpec`, the shape of a Qwen3-MoE, or `HFSpec`, a causal LM of transformers. No torch here.
+
+Notation: h hidden size, L layers, H query heads, K key/value heads, d head size, E experts, k experts a token, f expert
+size, V vocabulary, T sequence length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from raylr.errors import DataError
+
+ParamKind = Literal["total", "active", "non_embedding"]
+
+
+class FrozenSpec(BaseModel):
+    """Base of the specs: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSpec(FrozenSpec):
+    """The shape of a Qwen3-MoE decoder.
+
+    Raises:
+        pydantic.ValidationError: A ValueError with one sentence for each thing that cannot be.
+    """
+
+    hidden_size: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    """Query heads."""
+    kv_heads: int = Field(gt=0)
+    """Key/value heads; each serves heads / kv_heads query heads."""
+    head_dim: int = Field(gt=0)
+    experts: int = Field(gt=0)
+    top_k: int = Field(gt=0)
+    """Experts that a token uses."""
+    expert_size: int = Field(gt=0)
+    """Inner size of one expert."""
+    vocab_size: int = Field(gt=1)
+    tied_embeddings: bool = False
+    """Whether lm_head shares the embedding's weights."""
+    qk_norm: bool = True
+    """RMSNorm over each query and key head before RoPE (as Qwen3 has it)."""
+    shared_expert_size: int = Field(default=0, ge=0)
+    """Inner size of an expert that every token uses, gated by a sigmoid (as in Qwen2-MoE); 0: none."""
+    dense_layers: int = Field(default=0, ge=0)
+    """How many of the first layers have a dense MLP in place of experts."""
+    dense_size: int = Field(default=0, ge=0)
+    """Inner size of those dense MLPs."""
+    rope_theta: float = Field(default=1e6, gt=0)
+    rms_norm_eps: float = Field(default=1e-6, gt=0)
+    init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of all initial weights but the norms' (which start at 1)."""
+    balance: Literal["loss", "bias"] = "loss"
+    """How the router is kept balanced: by an auxiliary loss, or by a bias on the selection of experts
+    (auxiliary-loss-free, arXiv 2408.15664), which no gradient touches."""
+    aux_loss: float = Field(default=1e-3, ge=0)
+    """Coefficient of the load-balancing loss (Hugging Face's: counts pooled over layers); unused with
+    `balance="bias"`."""
+    bias_rate: float = Field(default=1e-3, ge=0)
+    """With `balance="bias"`: how much a step moves the bias of an expert with too many or too few tokens."""
+    residual_multiplier: float = Field(default=1.0, gt=0)
+    """Factor on what each attention and MLP/MoE block adds to the residual stream (1 is Qwen3)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key/value head serves equally "
+                "many"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} is odd: RoPE turns pairs of coordinates, so it must be even")
+        if self.top_k > self.experts:
+            raise ValueError(
+                f"top_k={self.top_k} is above experts={self.experts}: a token cannot use more experts than there are"
+            )
+        if self.dense_layers > self.layers:
+            raise ValueError(f"dense_layers={self.dense_layers} is above layers={self.layers}")
+        if bool(self.dense_layers) != bool(self.dense_size):
+            raise ValueError(
+                f"dense_layers={self.dense_layers} and dense_size={self.dense_size}: give both (dense first "
+                "layers) or neither"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return all fields, for the identity of a run."""
+        return self.model_dump(mode="json")
+
+    @property
+    def moe_layers(self) -> int:
+        """Return the number of layers that have experts."""
+        return self.layers - self.dense_layers
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Return the number of parameters.
+
+        Args:
+            kind: "total" counts all; "active" those that one token uses (top_k experts of E, embeddings included);
+                "non_embedding" all but the embedding and lm_head.
+
+        Raises:
+            ValueError: For another kind.
+        """
+        h = self.hidden_size
+        embeddings = self.vocab_size * h * (1 if self.tied_embeddings else 2)
+        attention = 2 * h * self.head_dim * (self.heads + self.kv_heads) + (2 * self.head_dim if self.qk_norm else 0)
+        shared = 3 * h * self.shared_expert_size + (h if self.shared_expert_size else 0)
+        used = {"total": self.experts, "non_embedding": self.experts, "active": self.top_k}.get(kind)
+        if used is None:
+            raise ValueError(f"kind={kind!r}: a count of parameters is 'total', 'active' or 'non_embedding'")
+        moe = self.experts * h + used * 3 * h * self.expert_size + shared
+        body = (
+            self.layers * (attention + 2 * h) + self.moe_layers * moe + self.dense_layers * 3 * h * self.dense_size + h
+        )
+        return body if kind == "non_embedding" else body + embeddings
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Return the FLOPs of training on one token, forward and backward, in sequences of `seq_len`.
+
+        Forward: 2 for each weight of a matrix product that the token passes (lm_head and router included, the embedding
+        is a look-up) and 2·(T+1)·H·d a layer for causal attention (scores and values, half of the square). Backward is
+        twice that.
+        """
+        h = self.hidden_size
+        attention = 2 * h * self.head_dim * (self.heads + self.kv_heads)
+        shared = 3 * h * self.shared_expert_size + (h if self.shared_expert_size else 0)
+        moe = self.experts * h + self.top_k * 3 * h * self.expert_size + shared
+        weights = (
+            self.layers * attention
+            + self.moe_layers * moe
+            + self.dense_layers * 3 * h * self.dense_size
+            + self.vocab_size * h
+        )
+        scores = self.layers * 2 * (seq_len + 1) * self.heads * self.head_dim
+        return 3.0 * (2 * weights + scores)
+
+
+class HFSpec(FrozenSpec):
+    """A causal language model of Hugging Face's transformers, trained from scratch.
+
+    Its numbers come from its configuration; counting them imports transformers, and raises SpecError for a
+    configuration that transformers does not know.
+    """
+
+    hf: str | dict[str, Any]
+    """A model's folder or hub name (its configuration is read, not its weights), or a configuration with
+    `model_type`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Return the size of the vocabulary."""
+        from raylr.trainables.models.hf import configuration
+
+        return int(configuration(self.hf).vocab_size)
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Return the number of parameters, as `ModelSpec.params`."""
+        from raylr.trainables.models.hf import count_params
+
+        return count_params(self.hf)[kind]
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Return the FLOPs of training on one token, as `ModelSpec.flops_per_token`."""
+        from raylr.trainables.models.hf import flops_per_token
+
+        return flops_per_token(self.hf, seq_len)
+
+    def check_tokenizer(self, corpus_tokenizer: Path) -> None:
+        """Check that a corpus was tokenised by the model's own tokenizer, if `hf` is a folder that holds one.
+
+        Args:
+            corpus_tokenizer: The corpus' tokenizer.json.
+
+        Raises:
+            DataError: If the vocabularies differ.
+        """
+        own = Path(self.hf) / "tokenizer.json" if isinstance(self.hf, str) else None
+        if own is None or not own.is_file():
+            return
+        from tokenizers import Tokenizer
+
+        one, other = (Tokenizer.from_file(str(file)).get_vocab() for file in (own, corpus_tokenizer))
+        if one != other:
+            raise DataError(
+                f"the corpus was tokenised by another tokenizer ({len(other)} tokens) than the one in {self.hf} "
+                f"({len(one)} tokens): build the corpus with that one, or give hf as a configuration without a folder"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the whole configuration, wherever it was read from, for the identity of a run."""
+        from raylr.trainables.models.hf import configuration
+
+        return {"hf": configuration(self.hf).to_dict()}
+
+
+def model_spec(fields: dict[str, Any]) -> ModelSpec | HFSpec:
+    """Return the model that a mapping describes: `HFSpec` if it has the key `hf`, otherwise `ModelSpec`."""
+    return HFSpec.model_validate(fields) if "hf" in fields else ModelSpec.model_validate(fields)

@@ -1,0 +1,229 @@
+"""Checkpoints of a run: atomic, verified, resumed bit for bit.
+
+A checkpoint is a folder: `engine/` as DeepSpeed saves it (weights, optimizer, one set of files a worker), `state.json`
+(position, history, running means, and what the run is: model, training, LR, budget), `tokenizer.json`, and
+`complete.json` (sizes and hashes of all files, written last): the folder alone is enough to export the model. Order and
+content of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to
+save.
+
+A checkpoint belongs to a run (`raylr.trainables.training.identity`) in a layout: `workers`, `zero_stage`,
+`expert_parallel`. It loads into another layout only after `raylr.trainables.training.universal` has converted it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from raylr.errors import CheckpointError
+from raylr.trainables.training.identity import differences, identity_of
+from raylr.trainables.training.unpickling import only_tensors
+
+STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
+UNIVERSAL = "universal"
+"""Key of the state of a converted checkpoint, which any number of workers loads."""
+KEEP = 2
+"""Checkpoints kept in a run folder: the last, and the one before in case the last is damaged."""
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
+    """Save the engine and its state; all workers call this together.
+
+    Args:
+        engine: DeepSpeed's engine.
+        folder: A new or empty folder. All workers share it, or each has its own (Ray Train merges them):
+            `complete.json` lists the files of all.
+        state: Values that JSON can hold, NaN allowed. The tokenizer that `state["run"]` names is copied, if it names
+            one.
+    """
+    import torch.distributed as dist
+
+    rank, world = dist.get_rank(), dist.get_world_size()
+    folder.mkdir(parents=True, exist_ok=True)
+    dist.barrier()
+    engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+    tokenizer = state.get("run", {}).get("tokenizer")
+    if rank == 0 and tokenizer is not None:
+        shutil.copyfile(tokenizer, folder / TOKENIZER)
+    dist.barrier()
+    table = _table(folder) if rank == 0 else {}
+    if world > 1:
+        first, tables = [table], [table] * world
+        dist.broadcast_object_list(first, src=0)
+        dist.all_gather_object(tables, table if rank == 0 else _table(folder, known=first[0]))
+        table = {name: entry for one in tables for name, entry in one.items()}
+    if rank == 0:
+        seal(folder, state, table)
+    dist.barrier()
+
+
+def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None = None) -> None:
+    """Complete a checkpoint: add its state and, last of all, the table of its files.
+
+    Args:
+        folder: The checkpoint.
+        state: Values that JSON can hold.
+        table: Name → size and hash of the other files; None: of all files in the folder.
+    """
+    if table is None:
+        table = _table(folder)
+    (folder / STATE).write_text(json.dumps(state))
+    _sync(folder / STATE)
+    (folder / COMPLETE).write_text(json.dumps(table | {STATE: _entry(folder / STATE)}))
+    _sync(folder / COMPLETE)
+
+
+def _table(folder: Path, known: Container[str] = ()) -> dict[str, list[Any]]:
+    """Return size and hash of each file in the folder but those in `known`; the files are written to disk first."""
+    names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != COMPLETE}
+    out = {}
+    for name, path in names.items():
+        if name not in known:
+            _sync(path)
+            out[name] = _entry(path)
+    return out
+
+
+def _entry(path: Path) -> list[Any]:
+    with path.open("rb") as stream:
+        return [path.stat().st_size, hashlib.file_digest(stream, "blake2b").hexdigest()]
+
+
+def verify(folder: Path) -> str:
+    """Return what is wrong with a checkpoint folder, as a sentence; "" if it is whole."""
+    if not (folder / COMPLETE).is_file():
+        return f"{folder} was never completed"
+    try:
+        table = json.loads((folder / COMPLETE).read_text())
+    except ValueError:
+        return f"{folder / COMPLETE} cannot be read"
+    for name, entry in table.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry[0] or _entry(path) != entry:
+            return f"{path} is missing or damaged"
+    return "" if table else f"{folder} is empty"
+
+
+def intact_state(folder: Path) -> dict[str, Any]:
+    """Return the `state` of a checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged.
+    """
+    problem = verify(folder)
+    if problem:
+        raise CheckpointError(f"checkpoint: {problem}")
+    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    return state
+
+
+def read_state(folder: Path, fields: Mapping[str, Any], layout: Mapping[str, int]) -> dict[str, Any]:
+    """Return the `state` of a checkpoint of a run.
+
+    Args:
+        folder: The checkpoint.
+        fields: What identifies the run (`raylr.trainables.training.identity.identity_fields`).
+        layout: Workers, ZeRO stage and expert parallelism with which it is to be loaded.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged, of another run, or of another layout.
+    """
+    state = intact_state(folder)
+    if state.get("identity") != identity_of(fields):
+        of = differences(state.get("fields", {}), fields)
+        named = f"; there {' and '.join(of[:3])}" if state.get("fields") else ", written by an older raylr"
+        raise CheckpointError(
+            f"the checkpoint in {folder} is of another run (other model, training, LR, corpus or tokens{named}): use "
+            "another run folder or delete it"
+        )
+    if state.get(UNIVERSAL):
+        if layout["zero_stage"] not in (1, 2) or layout["expert_parallel"] > 1:
+            raise CheckpointError(
+                f"the converted checkpoint in {folder} loads with zero_stage=1 or 2 and without expert parallelism"
+            )
+    elif state["layout"] != layout:
+        made = ", ".join(f"{name}={value}" for name, value in state["layout"].items())
+        raise CheckpointError(
+            f"the checkpoint in {folder} was made with {made}: run with these, or convert it for another number of "
+            "workers by `python -m raylr.trainables.training.universal`"
+        )
+    return state
+
+
+def load_engine(engine: Any, folder: Path, *, trust: bool = False) -> None:
+    """Load weights and optimizer from a checkpoint into a fresh engine of the same settings.
+
+    Args:
+        engine: DeepSpeed's engine.
+        folder: The checkpoint.
+        trust: Whether its files may hold objects other than tensors (`raylr.trainables.training.unpickling`).
+
+    Raises:
+        CheckpointError: If there is nothing to load, or something else than tensors.
+    """
+    with only_tensors(folder, trust=trust):
+        found, _ = engine.load_checkpoint(str(folder), tag=TAG)
+    if found is None:
+        raise CheckpointError(f"checkpoint: DeepSpeed found nothing to load in {folder}")
+
+
+class RunFolder:
+    """The checkpoints of one run in one folder. An interrupted write leaves a hidden folder, which the next one clears.
+
+    Args:
+        path: The folder.
+        keep: How many of the last checkpoints are kept; None: all.
+    """
+
+    def __init__(self, path: str | Path, *, keep: int | None = KEEP) -> None:
+        self.path, self.keep = Path(path), keep
+
+    def _all(self) -> list[Path]:
+        return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
+
+    def whole(self) -> Iterator[Path]:
+        """Yield the checkpoints that are whole, the newest first; damaged ones are passed over."""
+        for folder in self._all():
+            if not verify(folder):
+                yield folder
+
+    def save(self, engine: Any, state: dict[str, Any]) -> None:
+        """Write a checkpoint: into a hidden folder, renamed when it is whole. Then the oldest ones are removed.
+
+        Args:
+            engine: DeepSpeed's engine.
+            state: Its state; `state["step"]` names the checkpoint.
+        """
+        import torch.distributed as dist
+
+        rank = dist.get_rank()
+        work, final = self.path / f".writing-{state['step']}", self.path / f"{PREFIX}{state['step']:010d}"
+        if rank == 0:
+            for stale in self.path.glob(".writing-*"):
+                shutil.rmtree(stale)
+        dist.barrier()
+        write_checkpoint(engine, work, state)
+        if rank == 0:
+            if final.exists():
+                doomed = self.path / f".writing-old-{uuid.uuid4().hex}"
+                final.rename(doomed)
+                shutil.rmtree(doomed)
+            work.rename(final)
+            _sync(self.path)
+            for old in self._all()[self.keep :] if self.keep is not None else ():
+                shutil.rmtree(old)
+        dist.barrier()

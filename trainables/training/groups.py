@@ -1,0 +1,127 @@
+"""Parameter groups of the optimizer: what each role of tensor (`raylr.trainables.models.roles`) gets.
+
+Whatever scales the optimizer by role (tables of multipliers that a user gives, a parametrization) becomes one table,
+role → `Multipliers`; `parameter_groups` alone turns it into groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from raylr.errors import SpecError
+from raylr.trainables.models.roles import MODULE_OF, MODULES, NORMS, role_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raylr.trainables.training.spec import TrainSpec
+
+Tables = Mapping[str, Mapping[str, float]]
+"""`lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, each a table from module or role to a factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multipliers:
+    """Factors on the optimizer's settings for the tensors of one role."""
+
+    lr: float = 1.0
+    weight_decay: float = 1.0
+    eps: float = 1.0
+
+
+def roles_of(model: nn.Module) -> set[str]:
+    """Return the roles that tensors of `model` have."""
+    return {role_of(name, _dims(param)) for name, param in model.named_parameters()}
+
+
+def _dims(param: nn.Parameter) -> int:
+    """Dimensions of a parameter; ZeRO stage 3 keeps the true shape in an attribute of its own."""
+    return len(getattr(param, "ds_shape", param.shape))
+
+
+def multipliers_by_role(roles: Iterable[str], tables: Tables) -> dict[str, Multipliers]:
+    """Resolve tables of multipliers: a factor is looked up by role, then by module, and is 1 where neither is given.
+
+    Args:
+        roles: Roles that the model has.
+        tables: At most `lr_multipliers`, `weight_decay_multipliers` and `eps_multipliers`.
+
+    Returns:
+        The multipliers of every role in `roles`.
+
+    Raises:
+        SpecError: For a key that is no module or role, or that matches no tensor of this model, and for a factor that
+            is not a number of at least 0.
+
+    Example:
+        >>> table = multipliers_by_role(["router", "dense"], {"lr_multipliers": {"hidden": 2.0}})
+        >>> table["dense"].lr, table["router"].lr
+        (2.0, 1.0)
+    """
+    roles = sorted(roles)
+    present = {*roles, *(MODULE_OF[role] for role in roles)}
+    for what, table in tables.items():
+        for key, factor in table.items():
+            if key not in MODULES and key not in MODULE_OF:
+                raise SpecError(
+                    f"{what}: {key!r} is no module; there are {', '.join(MODULES)}, and their parts "
+                    f"{', '.join(MODULE_OF)}"
+                )
+            if key not in present:
+                raise SpecError(
+                    f"{what}: {key!r} matches no weight of this model, which has {', '.join(sorted(present))}"
+                )
+            if not factor >= 0:
+                raise SpecError(f"{what}: {key}={factor} must be a number of at least 0")
+
+    def factor_of(what: str, role: str) -> float:
+        table = tables.get(what, {})
+        return float(table.get(role, table.get(MODULE_OF[role], 1.0)))
+
+    return {
+        role: Multipliers(
+            lr=factor_of("lr_multipliers", role),
+            weight_decay=factor_of("weight_decay_multipliers", role),
+            eps=factor_of("eps_multipliers", role),
+        )
+        for role in roles
+    }
+
+
+def parameter_groups(
+    model: nn.Module, train: TrainSpec, by_role: Mapping[str, Multipliers] | None = None
+) -> list[dict[str, Any]]:
+    """Build the groups for `torch.optim.AdamW`: one for each role, and one for each set of expert-parallel processes.
+
+    Args:
+        model: The network, after DeepSpeed has replaced its expert layers, if it does.
+        train: `weight_decay` and `eps` before multipliers. Norms and biases have no weight decay.
+        by_role: Multipliers of each role; a role that is not in it has factors of 1.
+
+    Returns:
+        Groups with `params`, `weight_decay` and `eps`, and, for the loop and for readers, `role`, `module` and
+        `lr_multiplier`, which DeepSpeed leaves alone.
+    """
+    found: dict[tuple[str, str | None], list[nn.Parameter]] = {}
+    for name, param in model.named_parameters():
+        owners = None if getattr(param, "allreduce", True) else vars(param)["group_name"]
+        found.setdefault((role_of(name, _dims(param)), owners), []).append(param)
+    groups = []
+    for role in MODULE_OF:  # always the same order: a checkpoint holds the state of groups by their number
+        for (its, expert_group), params in found.items():
+            if its != role:
+                continue
+            factors = (by_role or {}).get(role, Multipliers())
+            group = {
+                "params": params,
+                "role": role,
+                "module": MODULE_OF[role],
+                "lr_multiplier": factors.lr,
+                "weight_decay": 0.0 if role in NORMS else train.weight_decay * factors.weight_decay,
+                "eps": train.eps * factors.eps,
+                "name": expert_group or role,
+            }
+            groups.append(group | {"moe": True} if expert_group else group)
+    return groups

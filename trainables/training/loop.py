@@ -1,0 +1,257 @@
+"""One pre-training run: `train` is the loop, to be read from top to bottom.
+
+Nothing heavy is imported with this module: torch and DeepSpeed come with the first run.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from raylr.analysis.runs import RunEnd
+from raylr.errors import InputError
+from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.training import metrics
+from raylr.trainables.training.arguments import check_run
+from raylr.trainables.training.identity import identity_fields
+from raylr.trainables.training.metrics import Report, Row
+from raylr.trainables.training.probes import Probe, StepEvent, ValidationEvent, probe_step, probe_validation
+from raylr.trainables.training.schedule import lr_factor
+from raylr.trainables.training.spec import TrainSpec
+from raylr.trainables.training.validation import model_inputs, validate, validation_batches
+
+SMOOTHING = 0.9
+"""Memory of the running mean of the training loss that divergence is judged by (about ten steps)."""
+
+
+def train(
+    *,
+    lr: float,
+    model: ModelSpec | HFSpec,
+    train: TrainSpec,
+    corpus: str | Path,
+    tokens: int,
+    eval_at: Sequence[int] | None = None,
+    stop_at: int | None = None,
+    report: Report | None = None,
+    run_dir: str | Path | None = None,
+    queue_dir: str | Path | None = None,
+    queue_at: Sequence[int] = (),
+    resume_from: str | Path | None = None,
+    checkpoint_reports: bool = False,
+    trust_checkpoint: bool = False,
+    threads: int | None = None,
+    lr_multipliers: Mapping[str, float] | None = None,
+    weight_decay_multipliers: Mapping[str, float] | None = None,
+    eps_multipliers: Mapping[str, float] | None = None,
+    probes: Sequence[Probe] = (),
+) -> list[Row]:
+    """Train one model at one peak LR over exactly `tokens` tokens.
+
+    Args:
+        lr: Peak LR.
+        model: The model.
+        train: Everything else about the run.
+        corpus: Folder of the tokenised text.
+        tokens: Training tokens of the whole run, on which the schedule depends. A run with a constant LR can be started
+            again with more tokens and goes on from its checkpoint.
+        eval_at: Token counts at which the validation loss is measured; the last is `tokens`. None: there alone.
+        stop_at: Token count, one of `eval_at`, at which this call stops: only the first segment of the same run is
+            trained. The same call with a later `stop_at` goes on from the checkpoint in `run_dir`.
+        report: Is called with every row.
+        run_dir: Folder for the run's own checkpoints. A run that is started again there reports its earlier rows once
+            more and goes on, bit for bit as if nothing had happened. Its loss is not measured again at points of
+            `eval_at` that lie before the checkpoint.
+        queue_dir: Folder for checkpoints that wait for an evaluation of benchmark scores, which removes them. They
+            change nothing about the run.
+        queue_at: Token counts of those checkpoints.
+        resume_from: A checkpoint that was handed to `report`: the run goes on without reporting earlier rows.
+        checkpoint_reports: Whether `report` gets a checkpoint with every row.
+        trust_checkpoint: Whether the checkpoint that is loaded may hold pickled objects other than tensors. They are
+            executed: only for checkpoints of people that you trust.
+        threads: CPU threads of torch in this process; None leaves them as they are.
+        lr_multipliers: Factors on the LR, by module or role (`raylr.trainables.models.roles`).
+        weight_decay_multipliers: Factors on the weight decay.
+        eps_multipliers: Factors on AdamW's ε.
+        probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`).
+
+    Returns:
+        All rows of the run so far, in the order of their tokens. A run whose loss becomes NaN, infinite or explodes
+        ends with a row in which `run_end` is `diverged` and the loss NaN.
+
+    Raises:
+        InputError: For settings that cannot be (`check_run`), and for a checkpoint of another run.
+        MemoryError: If the run does not fit in memory; the message says what to change.
+    """
+    from raylr.trainables.data.corpus import Corpus, Windows
+    from raylr.trainables.training.checkpoint import UNIVERSAL, RunFolder, load_engine, write_checkpoint
+    from raylr.trainables.training.resume import end_of, starting_state
+
+    points = list(eval_at) if eval_at is not None else [tokens]
+    texts = Corpus.open(corpus)
+    end = tokens if stop_at is None else stop_at
+    check_run(lr, model, train, texts, tokens, points, end, queue_at)
+    if queue_at and queue_dir is None:
+        raise InputError(f"queue_at={list(queue_at)} needs queue_dir, the folder for these checkpoints")
+    multipliers = {
+        "lr_multipliers": dict(lr_multipliers or {}),
+        "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
+        "eps_multipliers": dict(eps_multipliers or {}),
+    }
+    fields = identity_fields(
+        model=model, train=train, lr=lr, tokens=tokens, corpus=texts.fingerprint, multipliers=multipliers
+    )
+    layout = {"workers": train.workers, "zero_stage": train.stage, "expert_parallel": train.expert_parallel}
+    folder = RunFolder(run_dir) if run_dir is not None else None
+    queue = RunFolder(queue_dir, keep=None) if queue_dir is not None else None
+    start, state = starting_state(
+        fields,
+        layout,
+        batch_tokens=train.batch_tokens,
+        tokens=tokens,
+        end=end,
+        run_folder=folder,
+        resume_from=Path(resume_from) if resume_from is not None else None,
+    )
+    universal = bool(state.pop(UNIVERSAL, False))
+    state["layout"] = layout
+    state["run"] = {
+        "model": model.identity(),
+        "train": train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "lr": lr,
+        "tokens": tokens,
+        "tokenizer": str(texts.tokenizer_path.absolute()),
+        "eos_id": texts.eos_id,
+    } | multipliers
+    history: list[Row] = state["history"]
+    if resume_from is None and report is not None:
+        for row in history:
+            report(row, None)
+    if history and history[-1][metrics.RUN_END] is not None:
+        return history
+
+    import torch
+    import torch.distributed as dist
+
+    from raylr.trainables.models.build import build
+    from raylr.trainables.training.engine import bring_up, out_of_memory_advice, running_engine
+
+    bring_up(threads)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    if world != train.workers:
+        raise InputError(f"the spec has workers={train.workers}, but {world} process(es) run it")
+    with (
+        out_of_memory_advice(),
+        running_engine(
+            build(
+                model,
+                seed=train.seed,
+                z_loss=train.z_loss,
+                activation_checkpointing=train.activation_checkpointing,
+                within_documents=not train.cross_document_attention,
+            ),
+            train,
+            multipliers,
+            universal=universal,
+        ) as engine,
+    ):
+        stream = Windows(texts.train, train.seq_len, train.data_seed)
+        validation = validation_batches(texts, train, rank, engine.device)
+        if start is not None:
+            load_engine(engine, start, trust=trust_checkpoint)
+
+        def emit(row: Row) -> None:
+            history.append(row)
+            if report is None:
+                return
+            if not checkpoint_reports:
+                report(row, None)
+                return
+            with tempfile.TemporaryDirectory(prefix="raylr-checkpoint-") as temporary:
+                write_checkpoint(engine, Path(temporary), state)
+                report(row, Path(temporary))
+
+        uniform = math.log(model.vocab_size)
+        flops = model.flops_per_token(train.seq_len)
+        micro = train.micro_batch or train.sequences_per_worker
+        batch = train.sequences_per_worker * world
+        saved_at = time.monotonic()
+        engine.train()
+        while state["step"] * train.batch_tokens < end:
+            began = time.perf_counter()
+            step = state["step"]
+            factor = lr_factor(train, step, tokens)
+            for group in engine.optimizer.param_groups:
+                group["lr"] = lr * factor * group["lr_multiplier"]
+            torch.manual_seed(hash((train.seed, step, rank)) % 2**63)
+            mine = stream.batch(step * batch, batch)[rank * train.sequences_per_worker :][: train.sequences_per_worker]
+            sums = torch.zeros(3, device=engine.device)
+            for first in range(0, len(mine), micro):
+                ids, labels, documents = model_inputs(mine[first : first + micro], texts, train, engine.device)
+                losses = engine(ids, labels, documents)
+                engine.backward(losses.total)
+                if train.stage == 0 and first + micro == len(mine):
+                    norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), train.grad_clip or math.inf)
+                engine.step()
+                sums[:2] += torch.stack((losses.cross_entropy, losses.aux_loss)).float() * (micro / len(mine) / world)
+            engine.module.after_step()
+            sums[2] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
+            if world > 1:
+                dist.all_reduce(sums)
+            loss, aux, save_due = sums.tolist()
+            grad_norm = float(norm if train.stage == 0 else engine.get_global_grad_norm())
+            state["step"] = step + 1
+            done = state["step"] * train.batch_tokens
+            state["running"] = loss if step == 0 else SMOOTHING * state["running"] + (1 - SMOOTHING) * loss
+            diverged = (
+                not (math.isfinite(loss) and math.isfinite(grad_norm))
+                or state["running"] > uniform + train.divergence_nats
+            )
+            since, seconds = state["since"], time.perf_counter() - began
+            for key, amount in (("steps", 1), ("loss", loss), ("aux", aux), ("seconds", seconds)):
+                since[key] += amount
+            state["train_seconds"] += seconds
+            if probes:
+                current = {"current_lr": lr * factor, "train_loss": loss, "grad_norm": grad_norm}
+                probe_step(probes, StepEvent(engine=engine, step=state["step"], tokens=done, **current))
+
+            if diverged or done in points:
+                began = time.perf_counter()
+                validation_loss = math.nan if diverged else validate(engine, validation, world)
+                if not math.isfinite(validation_loss):
+                    diverged, validation_loss = True, math.nan
+                state["eval_seconds"] += time.perf_counter() - began
+                row = {
+                    metrics.LOSS: validation_loss,
+                    metrics.TRAIN_LOSS: loss if diverged else since["loss"] / since["steps"],
+                    metrics.TOKENS: done,
+                    metrics.STEP: state["step"],
+                    metrics.LR: lr,
+                    metrics.CURRENT_LR: lr * factor,
+                    metrics.GRAD_NORM: grad_norm,
+                    metrics.AUX_LOSS: since["aux"] / since["steps"],
+                    metrics.TOKENS_PER_SECOND: since["steps"] * train.batch_tokens / since["seconds"],
+                    metrics.PARAMS: model.params("total"),
+                    metrics.PARAMS_ACTIVE: model.params("active"),
+                    metrics.FLOPS: done * flops,
+                    metrics.TRAIN_SECONDS: state["train_seconds"],
+                    metrics.EVAL_SECONDS: state["eval_seconds"],
+                    metrics.EPOCH: done / (stream.count * train.seq_len),
+                    metrics.RUN_END: RunEnd.DIVERGED.value if diverged else end_of(done, end, tokens),
+                }
+                row |= probe_validation(probes, ValidationEvent(engine=engine, row=row))
+                state["since"] = {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0}
+                emit(row)
+                if diverged:
+                    if folder is not None:
+                        folder.save(engine, state)
+                    break
+            if queue is not None and done in queue_at:
+                queue.save(engine, state)
+            if folder is not None and (done == end or save_due):
+                folder.save(engine, state)
+                saved_at = time.monotonic()
+        return history

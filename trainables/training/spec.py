@@ -1,0 +1,166 @@
+"""`TrainSpec`: everything about one run but its peak LR, its model, its corpus and its tokens. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from raylr.errors import SpecError
+from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec
+
+
+class TrainSpec(FrozenSpec):
+    """Settings of a training run, but for its peak LR, model, corpus and tokens.
+
+    Raises:
+        pydantic.ValidationError: A ValueError with one sentence for each setting that cannot be.
+    """
+
+    seq_len: int = Field(gt=0)
+    batch_tokens: int = Field(gt=0)
+    """Tokens of one optimizer step, over all workers."""
+    micro_batch: int | None = Field(default=None, gt=0)
+    """Sequences of one forward and backward on one worker; the rest of the batch is accumulated. None: the whole
+    batch."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    """Length of the linear warmup from 0: in steps or in tokens, not both; neither: no warmup."""
+    schedule: Literal["constant", "wsd", "cosine"] = "constant"
+    """After the warmup: constant LR, constant with a decay at the end (warmup-stable-decay), or a cosine to the end."""
+    decay_fraction: float = Field(default=0.2, gt=0, le=1)
+    """Share of the run's tokens that the decay of "wsd" takes."""
+    decay_shape: Literal["linear", "cosine", "sqrt"] = "linear"
+    """Shape of that decay; "sqrt" is 1 − √x."""
+    final_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """LR at the end of "wsd" or "cosine", as a share of the peak."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's decoupled weight decay, on matrices only (not on norms and biases)."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    grad_clip: float = Field(default=1.0, ge=0)
+    """Largest global gradient norm; 0: no clipping."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Coefficient of the mean squared log-partition of the output softmax; 0: none."""
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """bf16 keeps fp32 master weights in the optimizer."""
+    zero_stage: int | None = Field(default=None, ge=0, le=3)
+    """DeepSpeed's ZeRO stage. None: 0 in fp32 on one worker, 1 otherwise."""
+    activation_checkpointing: bool = False
+    seed: int = 0
+    """Seed of the initial weights."""
+    data_seed: int = 0
+    """Seed of the order of the training sequences; runs that share it see the same tokens in the same order."""
+    repeat_data: bool = False
+    """Whether a run with more tokens than the corpus may read the corpus again (in another order)."""
+    cross_document_attention: bool = True
+    """Whether a token may attend to earlier documents packed into its sequence."""
+    validation_tokens: int = Field(default=32768, gt=0)
+    """Tokens of the fixed validation batches (rounded up to whole sequences)."""
+    divergence_nats: float = Field(default=1.0, gt=0)
+    """A run has diverged when the running mean of its training loss is this far above that of a uniform guess."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    """With a run folder: least time between two checkpoints."""
+    workers: int = Field(default=1, gt=0)
+    """Data-parallel processes of one run."""
+    expert_parallel: int = Field(default=1, gt=0)
+    """Processes over which the experts are spread (DeepSpeed's AutoEP)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_to_tuples(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("betas"), list):
+            return {**data, "betas": tuple(data["betas"])}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_tokens % (self.seq_len * self.workers):
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is not a whole number of sequences of {self.seq_len} tokens on "
+                f"each of {self.workers} worker(s): make it a multiple of {self.seq_len * self.workers}"
+            )
+        if self.micro_batch is not None and self.sequences_per_worker % self.micro_batch:
+            raise ValueError(
+                f"micro_batch={self.micro_batch} does not divide the {self.sequences_per_worker} sequences of a "
+                "worker's batch"
+            )
+        if self.warmup_steps is not None and self.warmup_tokens is not None:
+            raise ValueError("warmup_steps and warmup_tokens are both given: give one")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas}: both must be at least 0 and below 1")
+        if self.dtype == "bf16" and self.zero_stage == 0:
+            raise ValueError(
+                "dtype='bf16' with zero_stage=0: DeepSpeed makes a phantom AdamW step there when the engine is "
+                "built, which corrupts the first update; use zero_stage=1 (or leave it out)"
+            )
+        if self.workers % self.expert_parallel:
+            raise ValueError(
+                f"expert_parallel={self.expert_parallel} does not divide workers={self.workers}: each worker "
+                "holds an equal share"
+            )
+        if self.expert_parallel > 1 and self.zero_stage == 0:
+            raise ValueError(
+                f"expert_parallel={self.expert_parallel} with zero_stage=0: gradient clipping would average the "
+                "workers' norms; use zero_stage=1, 2 or 3 (or leave it out)"
+            )
+        return self
+
+    def check_experts(self, model: ModelSpec | HFSpec) -> None:
+        """Check that the experts of a model can be spread over `expert_parallel` processes.
+
+        Raises:
+            SpecError: If they cannot.
+        """
+        size = self.expert_parallel
+        if size == 1:
+            return
+        if isinstance(model, HFSpec):
+            raise SpecError(f"expert_parallel={size} works with a ModelSpec, not with hf")
+        if model.shared_expert_size or model.balance == "bias" or model.moe_layers == 0:
+            raise SpecError(
+                f"expert_parallel={size} takes a model with experts, without a shared expert and with balance='loss'"
+            )
+        if model.experts % size:
+            raise SpecError(f"experts={model.experts} is not a multiple of expert_parallel={size}")
+
+    @property
+    def sequences_per_worker(self) -> int:
+        """Return the sequences of one optimizer step on one worker."""
+        return self.batch_tokens // (self.seq_len * self.workers)
+
+    @property
+    def stage(self) -> int:
+        """Return the ZeRO stage in force."""
+        if self.zero_stage is not None:
+            return self.zero_stage
+        return 0 if self.dtype == "fp32" and self.workers == 1 else 1
+
+    @property
+    def warmup(self) -> int:
+        """Return the length of the warmup in tokens."""
+        return self.warmup_tokens if self.warmup_tokens is not None else (self.warmup_steps or 0) * self.batch_tokens
+
+    def round_tokens(self, tokens: float) -> int:
+        """Return the whole number of batches nearest to `tokens`, in tokens, at least one batch."""
+        return max(1, round(tokens / self.batch_tokens)) * self.batch_tokens
+
+    def check_budget(self, tokens: int, eval_at: list[int]) -> None:
+        """Check the tokens of a run and the points at which its loss is measured.
+
+        Args:
+            tokens: Training tokens.
+            eval_at: Token counts; they must rise and end with `tokens`.
+
+        Raises:
+            SpecError: If one of them is not a whole number of batches, or their order is wrong.
+        """
+        if not eval_at or eval_at[-1] != tokens or sorted(set(eval_at)) != list(eval_at) or eval_at[0] <= 0:
+            raise SpecError(f"eval_at={eval_at} must rise from above 0 to end at the budget, tokens={tokens}")
+        for point in eval_at:
+            if point % self.batch_tokens:
+                below = point // self.batch_tokens * self.batch_tokens
+                raise SpecError(
+                    f"{point} tokens is not a whole number of batches of {self.batch_tokens} tokens; the nearest "
+                    f"are {below} and {below + self.batch_tokens}"
+                )

@@ -69,11 +69,6 @@ def _points(out: Out) -> list[tuple[str, str, str, bool]]:
             most = 3 if kind in NOISY else 1
             rows.append((f"{kind}, given points: > 1 % worse than the best of them", f"<= {most} of {ours['count']}",
                          str(ours["worse"]), ours["worse"] <= most))  # fmt: skip
-            others = {n: v["typical"] for n, v in methods.items() if n in BASELINES}
-            if others:
-                name = min(others, key=lambda n: others[n])
-                rows.append((f"{kind}, given points: typical regret, % (best: {name})", f"<= {others[name]:.4f}",
-                             f"{ours['typical']:.4f}", ours["typical"] <= others[name] + 1e-6))  # fmt: skip
     return rows
 
 

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from raylr.analysis.optimum._hypotheses import LONG, LONG_SHARE, SHORT, WIDE, Hypotheses, bracket, distinct, skew_of
+from raylr.analysis.optimum._hypotheses import (
+    CLOSE,
+    LONG,
+    LONG_SHARE,
+    SHORT,
+    WIDE,
+    Hypotheses,
+    bracket,
+    distinct,
+    skew_of,
+)
 from raylr.analysis.optimum._losses import Losses
 from raylr.analysis.optimum._shapes import DRAWS, matern, shapes, smooth_draws
 
@@ -86,8 +96,10 @@ def draw(hypotheses: Hypotheses) -> Curves:
 
 def _grid(hypotheses: Hypotheses) -> Array:
     low, high = hypotheses.m[0], hypotheses.m[-1]
+    x = hypotheses.losses.x
+    ends = np.array([v for v in (hypotheses.low, hypotheses.high) if np.abs(x - v).min() > CLOSE])
     fine = np.linspace(*bracket(hypotheses.losses), 25)
-    return distinct(np.concatenate([np.linspace(low, high, 41), fine]), hypotheses.losses.x)
+    return distinct(np.concatenate([np.linspace(low, high, 41), fine]), np.append(x, ends))
 
 
 def _height(losses: Losses, grid: Array) -> Array:

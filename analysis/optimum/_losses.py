@@ -75,7 +75,8 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
             group = np.unique(group, return_inverse=True)[1]
     lost = np.array([v for v in lost if not np.any(np.abs(xs - v) <= SAME)])
     if group[-1] + 1 > BINS:
-        group = (np.arange(xs.size) * BINS) // xs.size
+        first = np.searchsorted(group, np.arange(group[-1] + 1))  # replicates stay together
+        group = np.unique((first[group] * BINS) // xs.size, return_inverse=True)[1]
     count = np.bincount(group).astype(np.float64)
     base = float(ys.min())
     mx, my = np.bincount(group, xs) / count, np.bincount(group, ys - base) / count

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import Losses
+from raylr.errors import InputError
 
 Array = NDArray[np.float64]
 
@@ -25,9 +26,9 @@ TIED = 2.0
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """ValueError unless `value` is a number of at least `least`."""
+    """InputError unless `value` is a number of at least `least`."""
     if not (isinstance(value, int | float) and math.isfinite(value) and value >= least):
-        raise ValueError(f"{name} must be a number of at least {least:g}, got {value!r}")
+        raise InputError(f"{name} must be a number of at least {least:g}, got {value!r}")
 
 
 def noise_of(curves: Curves) -> float:
@@ -66,7 +67,7 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
     return np.asarray(clipped[[bool(a <= high and b >= low) for a, b in out]])
 
 
-def _contradicted(losses: Losses, curves: Curves) -> bool:
+def contradicted(losses: Losses, curves: Curves) -> bool:
     """Whether the model takes back most of the lead that was measured for the best LR, with no replicate to show that
     it was luck."""
     if sure_noise(losses, curves) > 0 or losses.tried.size < 2:
@@ -80,7 +81,7 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
     """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
     cost = curves.mean + CAUTION * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
-    if low <= losses.x[0] <= high and _contradicted(losses, curves):
+    if low <= losses.x[0] <= high and contradicted(losses, curves):
         return float(losses.x[0])
     intervals = allowed(losses, curves, low, high)
     if not intervals.size:

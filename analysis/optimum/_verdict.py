@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import SAME, Losses
-from raylr.analysis.optimum._recommend import best_lr, noise_of, tied
+from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, tied
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 
@@ -129,6 +129,10 @@ def _status(
             f"the losses have minima at {first:.3g} and {second:.3g} with higher ones between ({between:.3g}): repeat "
             "those runs, or look for what changes between the two"
         )
+    if contradicted(losses, curves):
+        return Status.CONTRADICTED, (
+            f"no curve with one minimum agrees with the loss at {best}, which is lower than those around it: repeat that run"
+        )
     jump = float(np.interp(at, curves.x, curves.jumped))
     untried = not np.any(np.abs(x - at) <= SAME)
     if untried and jump > RISK:
@@ -143,7 +147,8 @@ def _status(
             return Status.OK, f"known within tolerance from {x.size} LRs with a finite loss"
         return Status.UNCERTAIN, f"{x.size} LRs with a finite loss fit any curve: one more has to confirm it"
     flat = np.flatnonzero((h <= NEGLIGIBLE * float(np.median(h))) | tied(losses, curves))
-    if flat.size >= LRS and x[flat[-1]] - x[flat[0]] > math.log(lr_factor) and flat[-1] - flat[0] + 1 == flat.size:
+    wide = flat.size >= LRS and x[flat[-1]] - x[flat[0]] > math.log(lr_factor)
+    if wide and flat[-1] - flat[0] + 1 == flat.size and factor > lr_factor and regret <= limit:
         return Status.PLATEAU, (
             f"the losses from {math.exp(x[flat[0]]):.3g} to {math.exp(x[flat[-1]]):.3g} are the same within "
             "noise: any LR between does"

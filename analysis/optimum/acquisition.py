@@ -16,6 +16,7 @@ from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._recommend import noise_of
 from raylr.analysis.optimum.fit import OptimumFit
 from raylr.analysis.status import Status
+from raylr.errors import InputError
 
 Array = NDArray[np.float64]
 
@@ -92,7 +93,7 @@ def propose(
     """ln of the LR whose result tells most, or None; `taken` are ln of LRs that are running."""
     curves = fit.curves
     if curves is None:
-        raise ValueError("no run has a finite loss: start anywhere below the LRs that diverged")
+        raise InputError("no run has a finite loss: start anywhere below the LRs that diverged")
     first = math.log(low if low is not None else fit.lr_range[0])
     last = math.log(high if high is not None else fit.lr_range[1])
     x = curves.x

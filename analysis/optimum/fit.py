@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raylr.analysis._checks import level_of, losses_of, positive, same_length, standard_errors
+from raylr.analysis._checks import floats, level_of, losses_of, positive, same_length, vector
 from raylr.analysis.optimum import _verdict
 from raylr.analysis.optimum._curves import Curves, draw
 from raylr.analysis.optimum._hypotheses import enumerate_hypotheses
@@ -19,6 +19,7 @@ from raylr.analysis.optimum._losses import Losses, prepare
 from raylr.analysis.optimum._recommend import at_least, best_lr
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
+from raylr.errors import InputError
 
 Array = NDArray[np.float64]
 
@@ -129,7 +130,7 @@ class OptimumFit:
         """Mean and standard deviation of ln of the best LR (`center`), of ln of the curvature in the unit of the loss
         (`curvature`), and of the skew (`skew`): what this cell says about others."""
         if self.curves is None:
-            raise ValueError("a cell without a finite loss says nothing about others")
+            raise InputError("a cell without a finite loss says nothing about others")
         log_c = np.log(np.maximum(self.curves.curvature, 1e-12) * self.losses.unit)
         parts = {"center": self.curves.optimum, "curvature": log_c, "skew": self.curves.skew}
         return {name: (float(v.mean()), float(v.std())) for name, v in parts.items()}
@@ -152,7 +153,7 @@ class OptimumFit:
 
     def _optima(self) -> Array:
         if self.curves is None:
-            raise ValueError("no finite loss: the best LR has no distribution")
+            raise InputError("no finite loss: the best LR has no distribution")
         return self.curves.optimum
 
     def _at(self, lr: ArrayLike, values: Array, beyond: float | None = None) -> Array:
@@ -196,7 +197,7 @@ def fit_optimum(
         The fit. Losses that say too little or cannot be explained give a status, never an exception.
 
     Raises:
-        ValueError: for LRs that are not positive, arrays of unequal length or not flat, and options out of range.
+        InputError: for LRs that are not positive, arrays of unequal length or not flat, and options out of range.
 
     Example:
         >>> fit = fit_optimum([1e-4, 3e-4, 1e-3, 3e-3, 1e-2], [3.30, 3.21, 3.17, 3.19, 3.26])
@@ -209,18 +210,31 @@ def fit_optimum(
     x = np.log(positive(lr, "lr"))
     y = losses_of(loss, "loss")
     same_length(lr=x, loss=y)
-    s = standard_errors(stderr, y.size, "stderr")
+    s = _errors(stderr, y.size)
     at_least("lr_factor", lr_factor, 1.0)
     if tolerance is not None:
         at_least("tolerance", tolerance, 0.0)
     if lr_range is not None:
         low, high = positive(lr_range, "lr_range")
         if not low < high:
-            raise ValueError(f"lr_range must be the lowest and the highest LR, got {lr_range}")
+            raise InputError(f"lr_range must be the lowest and the highest LR, got {lr_range}")
     if not (prior is None or isinstance(prior, OptimumPrior)):
-        raise ValueError(f"prior must be an OptimumPrior or None, got {type(prior).__name__}")
+        raise InputError(f"prior must be an OptimumPrior or None, got {type(prior).__name__}")
     return fit_log(x, y, s, lr_range=lr_range, prior=prior or OptimumPrior(), tolerance=tolerance, lr_factor=lr_factor,
                    level=level_of(level))  # fmt: skip
+
+
+def _errors(stderr: ArrayLike | None, size: int) -> Array | None:
+    """Standard errors of `size` losses, 0 for one that has none."""
+    if stderr is None:
+        return None
+    values = floats(stderr, "stderr")
+    values = np.full(size, float(values)) if values.ndim == 0 else vector(values, "stderr")
+    same_length(loss=np.empty(size), stderr=values)
+    if (values < 0).any():
+        at = int(np.argmax(values < 0))
+        raise InputError(f"stderr must not be negative, got {values[at]} at position {at}")
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def fit_log(

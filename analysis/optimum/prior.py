@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from raylr.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimumPrior:
@@ -12,7 +14,7 @@ class OptimumPrior:
     model that has to give the same LRs for any scale of the loss cannot know it otherwise.
 
     Raises:
-        ValueError: for a value that is not finite, or a standard deviation or curvature that is not above zero.
+        InputError: for a value that is not finite, or a standard deviation or curvature that is not above zero.
     """
 
     center: float | None = None
@@ -33,11 +35,11 @@ class OptimumPrior:
         for name in ("center", "center_sd", "curvature", "curvature_log_sd", "skew", "skew_sd"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
-                raise ValueError(f"the prior's {name} must be a finite number, got {value!r}")
+                raise InputError(f"the prior's {name} must be a finite number, got {value!r}")
         for name in ("center_sd", "curvature", "curvature_log_sd", "skew_sd"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"the prior's {name} must be above zero, got {value!r}")
+                raise InputError(f"the prior's {name} must be above zero, got {value!r}")
 
     @property
     def informative(self) -> bool:

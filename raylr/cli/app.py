@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import cyclopts
 from cyclopts import Parameter
 
-from raylr.cli import check
+from raylr.cli.check import check
 from raylr.cli.console import ConsoleListener, make_console
 from raylr.cli.evaluation import app as eval_app
 from raylr.errors import EXIT_BAD_INPUT, InputError, nearest
@@ -33,7 +33,7 @@ app = cyclopts.App(
     help_flags=["--help", "-h"],
 )
 app.command(eval_app)
-app.command(check.check)
+app.command(check)
 
 
 @app.command

@@ -143,7 +143,7 @@ class StudyFolder:
 
     def _claim(self) -> None:
         file = self.path / SPEC_FILE
-        old = load_spec(file) if file.exists() and (self.path / ABOUT_FILE).exists() else None
+        old = load_spec(file, check_files=False) if file.exists() and (self.path / ABOUT_FILE).exists() else None
         if old is not None and old != self.spec and not self.measured:
             shutil.rmtree(self.path / CORPUS, ignore_errors=True)  # of the old spec; nothing was measured on it
         if old is None or self._about().get("spec") != self.identity:
@@ -158,7 +158,7 @@ class StudyFolder:
     def _require_same_spec(self) -> None:
         if self._about().get("spec") == self.identity:
             return
-        differences = self.spec.differences(load_spec(self.path / SPEC_FILE))
+        differences = self.spec.differences(load_spec(self.path / SPEC_FILE, check_files=False))
         why = f" ({'; '.join(differences[:3])})" if differences else ""
         raise StudyError(f"{self.path} holds a study of another spec{why}; choose another folder")
 
@@ -181,7 +181,7 @@ def open_folder(directory: Path) -> StudyFolder:
     """Return the folder of an existing study. Raises StudyError if there is none in `directory`; nothing is written."""
     if not (directory / SPEC_FILE).is_file():
         raise StudyError(f"{directory} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
-    folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE))
+    folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()
     return folder
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import sys
 import textwrap
 import types
@@ -21,8 +22,8 @@ from pydantic.fields import FieldInfo
 HEAD = """\
 # The spec of a study
 
-A spec is a YAML file: what a study trains, and how. `raylr init` writes one to start from, `raylr search SPEC.yaml` runs
-it. This page is made from the code by `make docs`; edit the docstrings, not the page.
+A spec is a YAML file: what a study trains, and how. `raylr init` writes one to start from, and `raylr search SPEC.yaml`
+runs it. This page is made from the code by `make docs`; edit the docstrings, not the page.
 
 Counts of tokens may be written as 500_000, 5e5, 500k or 0.5M. Relative paths start from the folder of the spec. Unknown
 keys, keys given twice, and values that cannot work are refused before anything is trained, in one sentence that names
@@ -61,7 +62,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
             continue
         tree = ast.parse(textwrap.dedent(inspect.getsource(parent)))
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-        for line, below in zip(body, body[1:], strict=False):
+        for line, below in itertools.pairwise(body):
             is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_text:
                 found[line.target.id] = inspect.cleandoc(str(below.value.value))  # type: ignore[attr-defined]

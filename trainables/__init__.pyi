@@ -7,6 +7,7 @@ from .training.arguments import arguments as arguments
 from .training.identity import run_identity as run_identity
 from .training.loop import train as train
 from .training.spec import TrainSpec as TrainSpec
+from .training.trainable import Trainable as Trainable
 from .training.trainable import pretrain as pretrain
 from .training.trainable import trial_resources as trial_resources
 from .training.trainable import trial_threads as trial_threads

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import cyclopts
 
-from raylr.cli import data, evaluation, export, init, results, search
+from raylr.cli import check, data, evaluation, export, init, results, search
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
 EXIT_INTERRUPTED = 130
@@ -32,7 +32,17 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_flags=["--help", "-h"],
 )
-for _command in (search.search, results.fit, results.predict, results.report, data.data, export.export, init.init):
+_COMMANDS = (
+    search.search,
+    results.fit,
+    results.predict,
+    results.report,
+    check.check,
+    data.data,
+    export.export,
+    init.init,
+)
+for _command in _COMMANDS:
     app.command(_command)
 app.command(evaluation.app)
 

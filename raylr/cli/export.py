@@ -16,6 +16,7 @@ def export(
     optuna: str | None = None,
     dtype: Literal["fp32", "bf16", "fp16"] | None = None,
     tokenizer: Path | None = None,
+    trust_checkpoint: bool = False,
 ) -> None:
     """Export a training checkpoint as a Hugging Face model (--hf), or a study's runs for optuna-dashboard (--optuna).
 
@@ -32,18 +33,20 @@ def export(
         Of the exported weights; by default as the model ran.
     tokenizer
         A tokenizer.json, for checkpoints that hold none.
+    trust_checkpoint
+        Unpickle objects other than tensors, which can run any program: only for checkpoints of people that you trust.
     """
     console = make_console()
     if hf is not None and optuna is None:
         from raylr.trainables.export.hf import export_checkpoint
 
-        made = export_checkpoint(path, hf, dtype=dtype, tokenizer=tokenizer)
+        made = export_checkpoint(path, hf, dtype=dtype, tokenizer=tokenizer, trust_checkpoint=trust_checkpoint)
         say(console, f"{made}: a Hugging Face model")
         return
     if optuna is None or hf is not None:
         raise InputError("give --hf DIR (a checkpoint to Hugging Face) or --optuna URL (a study's runs to Optuna)")
-    if dtype is not None or tokenizer is not None:
-        raise InputError("--dtype and --tokenizer go with --hf, not with --optuna")
+    if dtype is not None or tokenizer is not None or trust_checkpoint:
+        raise InputError("--dtype, --tokenizer and --trust-checkpoint go with --hf, not with --optuna")
 
     from optuna.logging import WARNING, set_verbosity
 

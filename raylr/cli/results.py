@@ -24,22 +24,24 @@ LARGEST_LAW_FILE = 10_000_000
 """Bytes of a law's file; a larger file is another one."""
 
 
-def fit(study: Path) -> None:
-    """Fit the laws of a study again from its run table alone, show them, and write law.json.
+def fit(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
+    """Fit the laws of a study again from its run table alone, and show them. The study's folder is only read.
 
     Parameters
     ----------
     study
         A study's folder.
+    out
+        A file to write the law to, as JSON; `raylr predict` reads it.
     """
     from raylr.report.text import show_result
     from raylr.store.files import write_atomic
-    from raylr.study import LAW_FILE, FittingStudy
+    from raylr.study import FittingStudy
 
-    opened = FittingStudy.open(study)
-    result = opened.result()
+    result = FittingStudy.open(study).result()
     show_result(result, None, make_console())
-    write_atomic(opened.directory / LAW_FILE, result.fit.law.to_json())
+    if out is not None:
+        write_atomic(out, result.fit.law.to_json())
 
 
 def predict(

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.errors import CheckpointError, InputError
+from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_moe_config
 from raylr.trainables.export.weights import read_weights
 from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training import metrics
@@ -41,24 +42,19 @@ CONTEXT = 4096
 """Least max_position_embeddings of an export. RoPE itself has no longest sequence, but programs cut prompts there, and
 five examples before a question take more tokens than small models are trained on at a time."""
 SHARD = "5GB"
-_EXPRESSIBLE = frozenset(
-    {
-        "hidden_size", "layers", "heads", "kv_heads", "head_dim", "experts", "top_k", "expert_size", "vocab_size",
-        "tied_embeddings", "dense_layers", "dense_size", "rope_theta", "rms_norm_eps", "init_std", "aux_loss",
-        "bias_rate", "residual_multiplier",
-    }
-)  # fmt: skip
-"""Fields of ModelSpec that an export carries, or that a model which is not trained does not need. All others must have
-their defaults: a feature that is new in ModelSpec is refused until it is added here."""
 _PREFIX_HF = "network."
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that `path` means: a checkpoint's own folder, or the latest whole one below (a run's folder, a Ray
-    Tune trial's).
+    """Find a checkpoint.
 
-    Raises CheckpointError if there is none, if the folder holds several runs, and if a checkpoint that was named is
-    damaged.
+    Args:
+        path: A checkpoint's own folder, or a folder above it (a run's, a Ray Tune trial's): the latest whole one is
+            taken.
+
+    Raises:
+        CheckpointError: If there is none, if the folder holds several runs, and if a checkpoint that was named is
+            damaged.
     """
     root = Path(path)
     if not root.is_dir():
@@ -175,14 +171,21 @@ def export_checkpoint(
 
 
 def _system_error(error: SafetensorError, target: Path) -> Exception:
-    """What the system said, which safetensors hides in a text: such as "… (os error 28)" for a full disk."""
+    """Return the system's error, which safetensors hides in a text such as "… (os error 28)" for a full disk."""
     found = re.search(r"os error (\d+)", str(error))
     return OSError(int(found[1]), os.strerror(int(found[1])), str(target)) if found else error
 
 
 def position(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Where in its run a checkpoint is, from its `state.json`: step, tokens, phase ("stable" or "decay"; None where no
-    such phases are), validation loss (nats; None if it was not measured there), peak LR, length of the sequences."""
+    """Return where in its run a checkpoint is.
+
+    Args:
+        state: Its `state.json`.
+
+    Returns:
+        `step`, `tokens`, `phase` ("stable" or "decay"; None where there are no such phases), `loss` (validation, nats
+        per token; None if it was not measured there), `lr` (peak) and `seq_len`.
+    """
     step, run = int(state["step"]), state.get("run")
     rows = [row for row in state["history"] if row[metrics.STEP] == step and not metrics.diverged(row)]
     where = {"step": step, "loss": rows[-1][metrics.LOSS] if rows else None}
@@ -211,76 +214,6 @@ def _is_export(target: Path, origin: Mapping[str, Any]) -> bool:
             return True
         raise InputError(f"{target} holds the export of {there.get('checkpoint')}; choose another folder")
     raise InputError(f"{target} exists and is not an export of raylr; choose another folder")
-
-
-def check_expressible(spec: ModelSpec) -> None:
-    """Raises InputError, naming every feature of `spec` that Qwen3-MoE does not have."""
-    defaults = {name: field.default for name, field in ModelSpec.model_fields.items()}
-    odd = [
-        f"{name}={getattr(spec, name)!r}"
-        for name in ModelSpec.model_fields
-        if name not in _EXPRESSIBLE and getattr(spec, name) != defaults[name]
-    ]
-    if odd:
-        raise InputError(f"Qwen3-MoE has no {', no '.join(odd)}: this model cannot be exported to it")
-
-
-def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None) -> dict[str, Any]:
-    """config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
-    return both_spellings(
-        {
-            "architectures": ["Qwen3MoeForCausalLM"],
-            "model_type": "qwen3_moe",
-            "vocab_size": spec.vocab_size,
-            "hidden_size": spec.hidden_size,
-            "intermediate_size": spec.dense_size or spec.expert_size,
-            "num_hidden_layers": spec.layers,
-            "num_attention_heads": spec.heads,
-            "num_key_value_heads": spec.kv_heads,
-            "head_dim": spec.head_dim,
-            "hidden_act": "silu",
-            "max_position_embeddings": context,
-            "initializer_range": spec.init_std,
-            "rms_norm_eps": spec.rms_norm_eps,
-            "use_cache": True,
-            "tie_word_embeddings": spec.tied_embeddings,
-            "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_theta},
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "use_sliding_window": False,
-            "sliding_window": None,
-            "max_window_layers": spec.layers,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": list(range(spec.dense_layers)),
-            "moe_intermediate_size": spec.expert_size,
-            "num_experts": spec.experts,
-            "num_experts_per_tok": spec.top_k,
-            "norm_topk_prob": True,
-            "output_router_logits": False,
-            "router_aux_loss_coef": spec.aux_loss,
-            "bos_token_id": None,
-            "eos_token_id": eos_id,
-            "pad_token_id": eos_id,
-            "dtype": str(dtype).removeprefix("torch."),
-        }
-    )
-
-
-def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json with the keys that transformers 5 renamed under both names."""
-    out = dict(config)
-    experts = out.get("num_experts", out.get("num_local_experts"))
-    if experts is not None:
-        out["num_experts"] = out["num_local_experts"] = experts
-    rope = out.get("rope_parameters") or {}
-    if "rope_theta" in rope:
-        out["rope_theta"] = rope["rope_theta"]
-        scaled = {key: value for key, value in rope.items() if key != "rope_theta"}
-        out["rope_scaling"] = scaled if rope.get("rope_type", "default") != "default" else None
-    dtype = out.get("dtype", out.get("torch_dtype"))
-    if dtype is not None:
-        out["dtype"] = out["torch_dtype"] = dtype
-    return out
 
 
 def _write_qwen3_moe(

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def configuration(source: str | dict[str, Any]) -> PretrainedConfig:
-    """The configuration in a folder, on the hub, or given as a dict. Raises SpecError if transformers does not know
-    it."""
+    """Return the configuration in a folder, on the hub, or given as a dict.
+
+    Raises:
+        SpecError: If transformers does not know it.
+    """
     from transformers import AutoConfig
 
     try:
@@ -44,7 +47,7 @@ def _network(config: PretrainedConfig) -> nn.Module:
 
 
 def count_params(source: str | dict[str, Any]) -> dict[str, int]:
-    """Parameters of each kind of `ModelSpec.params`; nothing is allocated."""
+    """Return the parameters of each kind of `ModelSpec.params`; nothing is allocated."""
     return dict(_counts(json.dumps(configuration(source).to_dict(), sort_keys=True, default=str)))
 
 
@@ -78,8 +81,11 @@ def _share_of_experts(config: PretrainedConfig) -> float:
 
 
 def flops_per_token(source: str | dict[str, Any], seq_len: int) -> float:
-    """As `ModelSpec.flops_per_token`: 2 for each active weight of a matrix product, causal attention (if the
-    architecture has attention heads), times 3."""
+    """Return the FLOPs of training on one token, as `ModelSpec.flops_per_token`.
+
+    Forward: 2 for each active weight of a matrix product, and causal attention if the architecture has attention heads.
+    Backward is twice that.
+    """
     config = configuration(source)
     counts = count_params(source)
     embeddings = config.vocab_size * config.hidden_size

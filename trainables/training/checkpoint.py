@@ -2,8 +2,9 @@
 
 A checkpoint is a folder: `engine/` as DeepSpeed saves it (weights, optimizer, one set of files a worker), `state.json`
 (position, history, running means, and what the run is: model, training, LR, budget), `tokenizer.json`, and
-`complete.json` (sizes and hashes of all files, written last): whoever has the folder has the model. Order and content
-of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to save.
+`complete.json` (sizes and hashes of all files, written last): the folder alone is enough to export the model. Order and
+content of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to
+save.
 
 A checkpoint belongs to a run (`raylr.trainables.training.identity`) in a layout: `workers`, `zero_stage`,
 `expert_parallel`. It loads into another layout only after `raylr.trainables.training.universal` has converted it.
@@ -40,11 +41,14 @@ def _sync(path: Path) -> None:
 
 
 def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Save the engine and `state` (JSON, NaN allowed) into the new or empty `folder`, with the tokenizer that
-    `state["run"]` names, if it names one; all workers call this together.
+    """Save the engine and its state; all workers call this together.
 
-    `folder` is one that all workers share, or each has its own (Ray Train merges them): `complete.json` lists the files
-    of all.
+    Args:
+        engine: DeepSpeed's engine.
+        folder: A new or empty folder. All workers share it, or each has its own (Ray Train merges them):
+            `complete.json` lists the files of all.
+        state: Values that JSON can hold, NaN allowed. The tokenizer that `state["run"]` names is copied, if it names
+            one.
     """
     import torch.distributed as dist
 
@@ -68,7 +72,13 @@ def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
 
 
 def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None = None) -> None:
-    """Add `state` and, last of all, the `table` of the other files (None: of all in the folder): it is complete."""
+    """Complete a checkpoint: add its state and, last of all, the table of its files.
+
+    Args:
+        folder: The checkpoint.
+        state: Values that JSON can hold.
+        table: Name → size and hash of the other files; None: of all files in the folder.
+    """
     if table is None:
         table = _table(folder)
     (folder / STATE).write_text(json.dumps(state))
@@ -78,7 +88,7 @@ def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None
 
 
 def _table(folder: Path, known: Container[str] = ()) -> dict[str, list[Any]]:
-    """Size and hash of each file in the folder, written to disk first, but for those that are `known`."""
+    """Return size and hash of each file in the folder but those in `known`; the files are written to disk first."""
     names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != COMPLETE}
     out = {}
     for name, path in names.items():
@@ -94,7 +104,7 @@ def _entry(path: Path) -> list[Any]:
 
 
 def verify(folder: Path) -> str:
-    """What is wrong with a checkpoint folder, or "" if it is whole."""
+    """Return what is wrong with a checkpoint folder, as a sentence; "" if it is whole."""
     if not (folder / COMPLETE).is_file():
         return f"{folder} was never completed"
     try:
@@ -172,8 +182,12 @@ def load_engine(engine: Any, folder: Path, *, trust: bool = False) -> None:
 
 
 class RunFolder:
-    """The checkpoints of one run in one folder, the last `keep` of them (None: all). Interrupted writes leave a hidden
-    folder that the next run clears."""
+    """The checkpoints of one run in one folder. An interrupted write leaves a hidden folder, which the next one clears.
+
+    Args:
+        path: The folder.
+        keep: How many of the last checkpoints are kept; None: all.
+    """
 
     def __init__(self, path: str | Path, *, keep: int | None = KEEP) -> None:
         self.path, self.keep = Path(path), keep
@@ -188,8 +202,12 @@ class RunFolder:
                 yield folder
 
     def save(self, engine: Any, state: dict[str, Any]) -> None:
-        """Write a checkpoint at `state["step"]`: into a hidden folder, renamed when it is whole; then drop the
-        oldest."""
+        """Write a checkpoint: into a hidden folder, renamed when it is whole. Then the oldest ones are removed.
+
+        Args:
+            engine: DeepSpeed's engine.
+            state: Its state; `state["step"]` names the checkpoint.
+        """
         import torch.distributed as dist
 
         rank = dist.get_rank()

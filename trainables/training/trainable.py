@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from raylr.trainables.training.arguments import arguments
 from raylr.trainables.training.loop import train
@@ -13,8 +13,24 @@ from raylr.trainables.training.metrics import Row
 from raylr.trainables.training.spec import TrainSpec
 
 END_SECONDS = "600"
-"""How long Tune, which waits 2 s by itself, is to wait for a stopped trial to free its engine before the process is
-used again. A trial that does not end in time fails, and Tune (2.60) does not tell the searcher, which then waits."""
+"""Seconds that Tune waits for a stopped trial to free its engine before it uses the process again; its default is 2 s.
+A trial that does not end in time fails, and Tune 2.60 does not notify the searcher, which then waits forever."""
+
+
+class Trainable(Protocol):
+    """What can be searched: any function trainable of Ray Tune that keeps this contract. `pretrain` is one.
+
+    Its config holds `lr` (the peak LR) and `tokens` (training tokens of the whole run). It may hold `eval_at` (token
+    counts at which the loss is wanted, the last is `tokens`), `stop_at` (one of them, at which this trial is to stop),
+    and further keys of its own. The trainable reports rows with at least `loss` and `tokens`, under the names of
+    `raylr.trainables.training.metrics`; a row may have further columns, which the run table keeps. A loss that is NaN
+    or infinite, or a row with `run_end` = `diverged`, says that the LR is too high. An exception says nothing about
+    the LR.
+    """
+
+    def __call__(self, config: dict[str, Any]) -> None:
+        """Run one trial."""
+        ...
 
 
 def pretrain(config: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def only_tensors(source: Path, *, trust: bool = False, deepspeed_classes: bool =
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{source} holds more than tensors and plain values, and reading it could run a program "
-            f"({_reason(error)}); if you trust whoever wrote it, allow that with trust_checkpoint=True "
+            f"({_reason(error)}); if you trust its author, allow that with trust_checkpoint=True "
             "(--trust-checkpoint)"
         ) from error
     finally:

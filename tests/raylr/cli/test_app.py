@@ -57,6 +57,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         (["export", "no-such-study"], "give --hf DIR"),
         (["export", "x", "--hf", "y", "--optuna", "sqlite:///z"], "give --hf DIR"),
         (["export", "x", "--optuna", "sqlite:///z", "--dtype", "bf16"], "go with --hf"),
+        (["export", "x", "--optuna", "sqlite:///z", "--trust-checkpoint"], "go with --hf"),
         (["export", "no-such-checkpoint", "--hf", "model"], "there is no checkpoint at no-such-checkpoint"),
         (["export", "no-such-study", "--optuna", "sqlite:///z"], "no-such-study holds no study"),
         (["predict", "zhou2026", "--params", "1"], "--tokens"),

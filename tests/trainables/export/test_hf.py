@@ -21,8 +21,6 @@ from raylr.trainables import HFSpec, ModelSpec, TrainSpec
 from raylr.trainables.data.corpus import Corpus, Windows
 from raylr.trainables.export.hf import (
     ORIGIN,
-    both_spellings,
-    check_expressible,
     export_checkpoint,
     find_checkpoint,
     position,
@@ -278,16 +276,6 @@ def test_a_checkpoint_of_an_older_raylr_needs_model_and_tokenizer(
     torch.testing.assert_close(logits(hugging_face(out)), own_logits(checkpoint, MODEL), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "feature",
-    [{"qk_norm": False}, {"shared_expert_size": 8}, {"balance": "bias"}, {"qk_norm": False, "balance": "bias"}],
-)
-def test_models_that_qwen3_moe_cannot_express_are_named(feature: dict[str, Any]) -> None:
-    with pytest.raises(InputError) as error:
-        check_expressible(MODEL.model_copy(update=feature))
-    assert all(f"no {name}={value!r}" in str(error.value) for name, value in feature.items())
-
-
 def test_position_in_the_run() -> None:
     train = {"seq_len": 32, "batch_tokens": 256, "warmup_steps": 4, "schedule": "wsd", "decay_fraction": 0.25}
     found = {}
@@ -297,20 +285,6 @@ def test_position_in_the_run() -> None:
     assert found == {2: "stable", 4: "stable", 15: "stable", 16: "decay"}
     cosine = {"step": 9, "history": [], "run": {"train": train | {"schedule": "cosine"}, "tokens": 5120, "lr": 0.1}}
     assert position(cosine) == {"step": 9, "tokens": 2304, "phase": None, "loss": None, "lr": 0.1, "seq_len": 32}
-
-
-def test_both_spellings_leave_other_keys() -> None:
-    v5 = {
-        "num_local_experts": 8,
-        "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2},
-        "dtype": "x",
-    }
-    both = both_spellings(v5 | {"other": 1})
-    assert both["num_experts"] == 8
-    assert both["rope_theta"] == 1e4
-    assert both["rope_scaling"] == {"rope_type": "yarn", "factor": 2}
-    assert both["torch_dtype"] == "x"
-    assert both_spellings({"other": 1}) == {"other": 1}
 
 
 def test_folders_without_a_checkpoint_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import made_spec, rows_of
@@ -41,6 +40,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was measured, without a law or a report."""
     folder = tmp_path_factory.mktemp("study")
+    (folder / "study").mkdir()
+    (folder / "study" / "spec.yaml").write_text(dump_spec(made_spec()))
     study = FittingStudy(made_spec(), folder / "study")
     study.evaluations.append(rows_of(folder, {}))
     return folder / "study"
@@ -103,11 +104,9 @@ def test_predict_of_a_study_writes_nothing(run: Run, study: Path) -> None:
 def test_reading_needs_neither_the_corpus_nor_a_lock_nor_a_folder_to_write(
     run: Run, read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = read_only / "spec.yaml"
-    spec.chmod(0o644)
-    moved = yaml.safe_load(spec.read_text())
-    moved["corpus"] = {"path": str(tmp_path / "moved")}
-    spec.write_text(yaml.safe_dump(moved))
+    corpus = FittingStudy.open(read_only).spec.corpus.path
+    assert corpus is not None
+    assert not corpus.exists()
     before = content(read_only)
     refuse_writes(monkeypatch, read_only)
     assert run("predict", read_only, *PLACE)[0] == 0

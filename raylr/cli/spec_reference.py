@@ -39,7 +39,7 @@ def reference() -> str:
     from raylr.trainables.models.spec import HFSpec, ModelSpec
     from raylr.trainables.training.spec import TrainSpec
 
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         "Top level": StudySpec,
         "`corpus`": CorpusSpec,
         "`model`, `sizes` and `target.model`": ModelSpec,
@@ -89,7 +89,7 @@ def _prose(text: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    value = field.get_default(call_default_factory=True)
     if value is None:
         return "–"
     if isinstance(value, BaseModel):

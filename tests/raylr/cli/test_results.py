@@ -40,10 +40,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was measured, without a law or a report."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "study").mkdir()
-    (folder / "study" / "spec.yaml").write_text(dump_spec(made_spec()))
     study = FittingStudy(made_spec(), folder / "study")
-    study.evaluations.append(rows_of(folder, {}))
+    with study.folder.locked():
+        study.evaluations.append(rows_of(folder, {}))
     return folder / "study"
 
 
@@ -135,14 +134,19 @@ def refuse_writes(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(Path, "open", refuse_open)
 
 
-def test_fit_writes_the_law_and_says_where_it_cannot(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, _ = run("fit", study)
+def test_fit_shows_the_law_and_writes_it_where_it_is_wanted(run: Run, study: Path, tmp_path: Path) -> None:
+    before = content(study)
+    status, out, _ = run("fit", study, "--out", tmp_path / "law.json")
     assert status == 0
     assert "Law         LR = " in out
-    assert read_law(str(study / "law.json")) == read_law(str(study))
+    assert content(study) == before
+    assert read_law(str(tmp_path / "law.json")) == read_law(str(study))
+
+
+def test_what_cannot_be_written_is_named(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_writes(monkeypatch, study)
-    for command in ("fit", "report"):
-        status, _, err = run(command, study)
+    for command in (("fit", study, "--out", study / "law.json"), ("report", study)):
+        status, _, err = run(*command)
         assert (status, err.count("\n")) == (EXIT_FAILURE, 1), err
         assert f"cannot write {study}" in err or f"cannot make {study}" in err
         assert "Read-only file system" in err

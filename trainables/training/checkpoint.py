@@ -109,8 +109,10 @@ def verify(folder: Path) -> str:
         return f"{folder} was never completed"
     try:
         table = json.loads((folder / COMPLETE).read_text())
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return f"{folder / COMPLETE} cannot be read"
+    if not isinstance(table, dict) or not all(isinstance(entry, list) and entry for entry in table.values()):
+        return f"{folder / COMPLETE} is not a table of files"
     for name, entry in table.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry[0] or _entry(path) != entry:
@@ -127,7 +129,22 @@ def intact_state(folder: Path) -> dict[str, Any]:
     problem = verify(folder)
     if problem:
         raise CheckpointError(f"checkpoint: {problem}")
-    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    return load_state(folder)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Return the `state` of a checkpoint without verifying its other files.
+
+    Raises:
+        CheckpointError: If it cannot be read, or is not the state of a run.
+    """
+    try:
+        state = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint: {folder / STATE} cannot be read ({error})") from error
+    kinds = {"step": int, "history": list, "layout": dict}
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
+        raise CheckpointError(f"checkpoint: {folder / STATE} is not the state of a run (it needs {', '.join(kinds)})")
     return state
 
 

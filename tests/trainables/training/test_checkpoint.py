@@ -6,7 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from raylr.errors import CheckpointError
-from raylr.trainables.training.checkpoint import COMPLETE, KEEP, RunFolder, read_state, verify
+from raylr.trainables.training.checkpoint import COMPLETE, KEEP, RunFolder, intact_state, load_state, read_state, verify
 from raylr.trainables.training.identity import identity_of
 
 ALONE = {"workers": 1, "zero_stage": 1, "expert_parallel": 1}
@@ -101,6 +101,18 @@ def test_an_interrupted_write_is_cleared(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
     folder.save(Engine(), STATE | {"step": 8, "history": []})
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": 1}', '{"step": "1", "history": [], "layout": {}}', "[" * 100_000])
+def test_what_is_not_a_checkpoint_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (only,) = saved(tmp_path, 1).whole()
+    for name in (COMPLETE, "state.json"):
+        before = (only / name).read_text()
+        (only / name).write_text(text)
+        with pytest.raises(CheckpointError, match=name):
+            intact_state(only) if name == COMPLETE else load_state(only)
+        (only / name).write_text(before)
 
 
 def test_empty_folders(tmp_path: Path) -> None:

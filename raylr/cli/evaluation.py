@@ -110,6 +110,7 @@ def evaluate(
     from raylr.evaluation.questions import choose_subjects
     from raylr.evaluation.run import evaluate as run
     from raylr.evaluation.run import study_of
+    from raylr.store.files import write_atomic
 
     console = make_console()
     suites, names = _names(suite), None if subjects is None else _names(subjects)
@@ -142,7 +143,7 @@ def evaluate(
     for line in _warnings(missing, chosen):
         say(console, line, style="bold yellow")
     if json_file:
-        json_file.write_text(json.dumps(record(found), indent=1))
+        write_atomic(json_file, json.dumps(record(found), indent=1))
         say(console, str(json_file), heading="JSON")
 
 
@@ -170,6 +171,7 @@ def record(found: Evaluation) -> dict[str, Any]:
 def show(found: Evaluation, console: Console) -> None:
     """Print the scores of an evaluation, what they are worth, and what it took."""
     from rich.table import Table
+    from rich.text import Text
 
     from raylr.analysis.scores.suites import SUITES
     from raylr.analysis.units import format_count
@@ -182,8 +184,8 @@ def show(found: Evaluation, console: Console) -> None:
     console.print()
     say(console, ", ".join([scores.checkpoint, *facts]), heading="Model")
     versions = ", ".join(f"{name} {version}" for name, version in found.info.versions.items()) if found.info else ""
-    how = f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" * bool(versions))
-    say(console, how, heading="Scored by")
+    scored_by = f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" if versions else "")
+    say(console, scored_by, heading="Scored by")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("subject", "questions", "accuracy %", "", "ln p(right)", "", "guessing"):
         table.add_column(name, justify="left" if name in ("subject", "guessing") else "right", no_wrap=True)
@@ -194,12 +196,12 @@ def show(found: Evaluation, console: Console) -> None:
                 table.add_section()
             name = row.name if row.level == "subject" else f"{row.name}, {row.average}"
             name += f" ({row.subjects} of {row.subjects + len(row.missing)} subjects)" if row.missing else ""
-            table.add_row(f"{suite.title} {name}" if row.level != "suite" else name, *_cells(row))
+            table.add_row(Text(f"{suite.title} {name}" if row.level != "suite" else name), *_cells(row))
     console.print()
     console.print(table)
     console.print()
     legend = "± one standard error; a guess is right in 25 %, with ln p = -1.386; tested at the 1 % level"
-    say(console, f"{'':<12}{legend}")
+    say(console, f"{'':12}{legend}")
     for note in found.info.notes if found.info else ():
         say(console, note, heading="Note")
     say(console, _times(found), heading="Time")

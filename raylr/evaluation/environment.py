@@ -26,6 +26,7 @@ from filelock import lock_descriptor
 
 from raylr.errors import EvaluationError, InputError
 from raylr.events import Listener
+from raylr.store.files import write_atomic
 
 VARIABLE = "RAYLR_EVAL_ENV"
 """Environment variable with the folder of the environment to use."""
@@ -170,7 +171,7 @@ def _make(path: Path, engine: str, progress: Listener, lock: int) -> None:
     progress.stage("Importing OpenCompass")
     _run([python, "-I", "-c", _IMPORT], log, "importing OpenCompass", lock)
     marker = {"requirements": REQUIREMENTS[engine], "versions": _installed(path)}
-    (path / MARKER).write_text(json.dumps(marker, indent=1))
+    write_atomic(path / MARKER, json.dumps(marker, indent=1))
     (path / STARTED).unlink()
     log.unlink()
 

@@ -1,7 +1,7 @@
 """Evaluates the checkpoints of a queue as Ray tasks beside the training, which waits for none of them.
 
-Every evaluation is a row in the table of attempts. One that fails says why; its checkpoint stays in the queue, and the
-next evaluator (the next run of the study) tries once more.
+Every evaluation is a row in the table of attempts. One that fails has its reason there; its checkpoint stays queued,
+and the next evaluator (the next run of the study) tries once more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Questions of MMLU and CMMLU in OpenCompass's layout, and what every evaluation backend is given and returns.
+"""Questions of MMLU and CMMLU in OpenCompass's layout.
 
     DATA/mmlu/{dev,test}/<subject>_{dev,test}.csv    question, A, B, C, D, right letter; no header
     DATA/cmmlu/{dev,test}/<subject>.csv              number, question, A, B, C, D, right letter; a header
@@ -44,7 +44,7 @@ class SubjectData:
 
     @property
     def hash(self) -> str:
-        """Of all dev and test questions, for the column `data_hash`."""
+        """Return a hash of all dev and test questions, for the column `data_hash`."""
         parts = [[(item.text, item.choices, item.gold) for item in split] for split in (self.dev, self.test)]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
@@ -54,7 +54,11 @@ class SubjectData:
 
 
 def suite_folder(data: Path, suite: str) -> Path:
-    """Return the folder of a suite's questions. Raises ValueError if `data` holds none."""
+    """Return the folder of a suite's questions.
+
+    Raises:
+        DataError: There is none in `data`.
+    """
     if not data.is_dir():
         raise DataError(
             f"there is no data folder {data}; it should hold {' and '.join(SUITES)} in OpenCompass's layout"
@@ -66,13 +70,13 @@ def suite_folder(data: Path, suite: str) -> Path:
 
 
 def subject_file(data: Path, subject: Subject, split: str) -> Path:
-    """Return where the questions of a subject lie, `split` being "dev" or "test"; the file need not be there."""
+    """Return the file of a subject's questions, `split` being "dev" or "test"; it need not exist."""
     name = f"{subject.name}_{split}.csv" if subject.suite == "mmlu" else f"{subject.name}.csv"
     return suite_folder(data, subject.suite) / split / name
 
 
 def present(data: Path, subjects: Sequence[Subject]) -> list[Subject]:
-    """Return those of the subjects whose dev and test questions are in the folder."""
+    """Return the subjects whose dev and test questions are in the folder."""
     return [
         subject
         for subject in subjects
@@ -83,8 +87,13 @@ def present(data: Path, subjects: Sequence[Subject]) -> list[Subject]:
 def read_subject(data: Path, subject: Subject) -> SubjectData:
     """Read the questions of a subject.
 
-    Raises ValueError for a missing file, a row with another number of columns, a right answer that is no letter, and
-    fewer dev questions than the prompt shows; each names file and line.
+    Args:
+        data: Folder of the questions.
+        subject: The subject.
+
+    Raises:
+        DataError: A file is missing, a row has another number of columns, a right answer is no letter, or there are
+            fewer dev questions than the prompt shows. The message names file and line.
     """
     dev, test = (_read(subject_file(data, subject, split), subject) for split in ("dev", "test"))
     if len(dev) < SHOTS:

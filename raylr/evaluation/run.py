@@ -76,17 +76,17 @@ def evaluate(
             folder.
         spec: What to score and with what.
         out: Where the scored questions are kept, the folder of a study or any other; several evaluations may share it.
-        run: Name of the training run in the table of questions; None: what the checkpoint says.
+        run: Name of the training run in the table of questions; None: as recorded in the checkpoint.
         label: Name of the checkpoint in the table; None: its path.
-        tokens: Tokens that it was trained on; None: what the checkpoint says.
-        phase: "stable" or "decay"; None: what the checkpoint says.
+        tokens: Tokens that it was trained on; None: as recorded in the checkpoint.
+        phase: "stable" or "decay"; None: as recorded in the checkpoint.
         listener: Receives the progress.
 
     Returns:
         The scores. Questions that were scored before are part of them.
 
     Raises:
-        InputError: The checkpoint or the questions cannot be evaluated as the spec says.
+        InputError: The checkpoint or the questions do not fit the spec.
         EvaluationError: The evaluation failed. The questions that were scored until then are kept, and the same call
             continues with the others.
         StorageError: The disk is full; likewise.

@@ -1,9 +1,9 @@
-"""Which learning rate to try next in one setting, when to stop, and what to recommend. No Ray: plain state and
-plain decisions.
+"""Which learning rate to try next in one setting, when to stop, and what to recommend. Plain state, no Ray.
 
-A setting goes on in rounds. All trials of a round are chosen at once, and the next round is chosen when all of them have
-ended, from their results in the order in which they were chosen: so the sequence of a setting depends on its results
-only, never on timing."""
+A setting goes on in rounds. All trials of a round are chosen at once, and the next round is chosen when all of them
+have ended, from their results in the order in which they were chosen: so the sequence of a setting depends on its
+results only, never on timing.
+"""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from raylr.searchers.policies.cell_search import APART, CellSearch
 from raylr.searchers.policies.failures import SAME
 from raylr.searchers.policies.types import RunState
 
-MOST_UNKNOWN = 64
-"""Most workers whose learning rates are worked out because they have not been written down yet."""
+MOST_MODELLED = 16
+"""Workers whose lrs are chosen by the model while none of theirs is written down; more of them halve the gaps."""
 
 
 def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0) -> float | int:
@@ -27,25 +27,28 @@ def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0) -> float | i
     Returns:
         An allowed value of the domain.
     """
-    for _ in range(min(unknown, MOST_UNKNOWN)):
-        search.runs.append(RunState(math.log(_next(search, domain))))
-    return _next(search, domain)
+    for place in range(unknown):
+        search.runs.append(RunState(math.log(_next(search, domain, modelled=place < MOST_MODELLED))))
+    return _next(search, domain, modelled=unknown < MOST_MODELLED)
 
 
-def _next(search: CellSearch, domain: LRDomain) -> float | int:
+def _next(search: CellSearch, domain: LRDomain, *, modelled: bool) -> float | int:
     if domain.low >= domain.high:
         return domain.within(math.log(domain.low))
-    proposed = search.ask()
-    running = [r.log_lr for r in search.runs if r.running]
+    proposed = search.ask() if modelled else _widest_gap(search, domain)
     if domain.quantised:
         return _free_value(search, domain, proposed)
-    if all(abs(proposed - x) > APART / 2 for x in running):
-        return domain.within(proposed)
-    # More workers than the model has places for: halve the widest gap between all lrs tried.
+    if any(abs(proposed - r.log_lr) <= APART / 2 for r in search.runs if r.running):
+        proposed = _widest_gap(search, domain)  # the model has no more places for so many workers
+    return domain.within(proposed)
+
+
+def _widest_gap(search: CellSearch, domain: LRDomain) -> float:
+    """The middle of the widest gap between the lrs tried so far and the ends of the range, in ln lr."""
     low, high = math.log(domain.low), math.log(domain.high)
-    taken = sorted({low, high, *(x for r in search.runs if low < (x := r.log_lr) < high)})
+    taken = sorted({low, high, *(r.log_lr for r in search.runs if low < r.log_lr < high)})
     width, left = max((b - a, -a) for a, b in pairwise(taken))
-    return domain.within(-left + width / 2)
+    return -left + width / 2
 
 
 def _free_value(search: CellSearch, domain: LRDomain, proposed: float) -> float | int:

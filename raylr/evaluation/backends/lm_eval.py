@@ -38,7 +38,7 @@ class LmEval:
         """Return the backend.
 
         Raises:
-            InputError: lm-eval is not installed; the message says how to install it.
+            InputError: lm-eval is not installed; the message has the command that installs it.
             SpecError: The spec has options of OpenCompass.
         """
         if spec.mode != "ppl":

@@ -31,7 +31,11 @@ PACKAGES = ("lm_eval", "torch", "transformers")
 
 
 def definition(subject: Subject) -> dict[str, Any]:
-    """Return lm-eval's own definition of a subject, with what it includes. Raises ValueError if it has none."""
+    """Return lm-eval's own definition of a subject, with what it includes.
+
+    Raises:
+        ValueError: It has none.
+    """
     import lm_eval
 
     path = Path(str(lm_eval.__file__)).parent / "tasks" / TASKS[subject.suite].format(subject.name)

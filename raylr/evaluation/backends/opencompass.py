@@ -46,7 +46,11 @@ class OpenCompass:
 
     @classmethod
     def open(cls, spec: ScoresSpec) -> Self:
-        """Return the backend with the environment that the spec names, checked. Raises InputError as `find`."""
+        """Return the backend with the environment that the spec names, checked.
+
+        Raises:
+            InputError: As `raylr.evaluation.environment.find`.
+        """
         return cls(spec=spec, environment=find(spec.env, spec.engine))
 
     @property

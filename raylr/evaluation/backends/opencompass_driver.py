@@ -4,7 +4,7 @@ The backend `opencompass` starts it as `python -I opencompass_driver.py REQUEST 
 imported. REQUEST is a JSON file that it wrote, EVENTS the number of a file descriptor that takes an event a line:
 
     {"event": "at", "where": …}                       what is done next
-    {"event": "data", "folders": {suite: folder}}     OpenCompass's own download; if the request says "fetch"
+    {"event": "data", "folders": {suite: folder}}     OpenCompass's own download; for a request with "fetch"
     {"event": "ready", "engine": …, "versions": {…}}  the model is loaded, scoring begins
     {"event": "subject", "suite", "subject", "predictions", "results", "divisors", "tokens"}
                                                       OpenCompass's two files of a finished subject; in mode "ppl" what
@@ -147,7 +147,8 @@ def check_folder(path: str, engine: str) -> None:
     transformers 4 reads the RoPE base of a model that version 5 saved as 10,000, without a message, and does not know
     its tokenizer. LMDeploy runs Python code that a folder brings, with no option against it.
 
-    Raises ValueError.
+    Raises:
+        ValueError: They do not.
     """
     fields: dict[str, Any] = {}
     for name in ("config.json", "tokenizer_config.json"):
@@ -167,7 +168,7 @@ def check_folder(path: str, engine: str) -> None:
 def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
     """Load the model; return it, its configuration and the engine that computes.
 
-    LMDeploy takes another engine than TurboMind without a word where TurboMind cannot run the model. That, and
+    LMDeploy silently takes another engine than TurboMind where TurboMind cannot run the model. That, and
     transformers where LMDeploy cannot be used at all, is an error unless the request allows it.
     """
     check_folder(request["model"], request["engine"])

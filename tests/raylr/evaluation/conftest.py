@@ -47,6 +47,13 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def cluster() -> Iterator[None]:
     import ray
 
-    ray.init(num_cpus=2, resources={"scorer": 1}, include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        resources={"scorer": 1},
+        include_dashboard=False,
+        logging_level="error",
+        log_to_driver=False,
+    )
     yield
     ray.shutdown()

@@ -153,7 +153,7 @@ def test_each_engine_has_its_own_environment(commands: list[list[str]]) -> None:
     assert find(engine="turbomind") == made
 
 
-def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
+def test_a_broken_interpreter_is_named(commands: list[list[str]]) -> None:
     made = set_up()
     made.python.unlink()
     made.python.write_text("#!/bin/sh\nexit 3\n")
@@ -163,7 +163,7 @@ def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "said"),
+    ("printed", "message"),
     [
         (
             "Looking in indexes\nERROR: No matching distribution found for opencompass==0.5.4\n",
@@ -173,11 +173,11 @@ def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
         ("something else\n", "something else"),
     ],
 )
-def test_a_failed_command_tells_the_end_of_its_output(tmp_path: Path, printed: str, said: str) -> None:
+def test_the_message_of_a_failed_command_has_the_end_of_its_output(tmp_path: Path, printed: str, message: str) -> None:
     command: list[Any] = [sys.executable, "-c", f"print({printed!r}, end=''); raise SystemExit(1)"]
     with (
         eval_environment._lock(tmp_path, Listener()) as lock,
-        pytest.raises(EvaluationError, match=f"installing failed: .*{said}.*in full: .*env.log"),
+        pytest.raises(EvaluationError, match=f"installing failed: .*{message}.*in full: .*env.log"),
     ):
         eval_environment._run(command, tmp_path / "env.log", "installing", lock)
     assert (tmp_path / "env.log").read_text() == printed

@@ -238,14 +238,14 @@ def test_a_study_evaluates_its_check_runs(corpus: Corpus, questions: Path, tmp_p
 
     fields = yaml.safe_load(STUDY) | {"corpus": {"path": str(corpus.path)}}
     evaluation = {"data": str(questions), "suites": ["mmlu"], "every": 8192, "cpus": 0, "in_flight": 2}
-    asked = StudySpec.model_validate(fields | {"scores": evaluation})
+    study_spec = StudySpec.model_validate(fields | {"scores": evaluation})
     messages = Messages()
-    study = FittingStudy(asked, tmp_path / "study", progress=messages)
+    study = FittingStudy(study_spec, tmp_path / "study", progress=messages)
     result = study.run()
     runs = {row["trial"] for row in study.trials.read().to_pylist() if row["role"] == "check"}
     scores = summarise_all(QuestionTable(study.directory).read())
     assert {one.run for one in scores} == runs
-    expected = asked.scores.points(asked.train, 12288, asked.eval_at(12288)) if asked.scores else []
+    expected = study_spec.scores.points(study_spec.train, 12288, study_spec.eval_at(12288)) if study_spec.scores else []
     assert sorted(one.tokens or 0 for one in scores) == sorted(expected * 2)
     assert len(expected) == 2
     joined = join_scores(study.evaluations.read(), QuestionTable(study.directory).read())
@@ -255,7 +255,7 @@ def test_a_study_evaluates_its_check_runs(corpus: Corpus, questions: Path, tmp_p
     assert "The scores, by lm-eval" in page
     assert (study.directory / "figures" / "scores-lm-eval-mmlu-over-loss.png").is_file()
 
-    # asked for more later: the kept last checkpoints of the check are scored, nothing is trained
+    # more suites later: the kept last checkpoints of the check are scored, nothing is trained
     study.end("the end")
     assert study.ending() == "the end"
     more = StudySpec.model_validate(fields | {"scores": evaluation | {"suites": ["cmmlu"]}})

@@ -53,7 +53,7 @@ def test_events_arrive_and_output_goes_to_the_log(driver: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("then", "said"),
+    ("then", "message"),
     [
         ("raise ValueError('no such thing')", r"Counter failed counting: ValueError: no such thing \(in full: .*log\)"),
         ("raise OSError(28, 'No space left on device')", "No space left on device"),
@@ -62,12 +62,12 @@ def test_events_arrive_and_output_goes_to_the_log(driver: Path, monkeypatch: pyt
         ("print('broken pipe'); sys.stdout.flush(); os._exit(7)", "ended with status 7 counting: broken pipe"),
     ],
 )
-def test_every_end_but_the_right_one_is_an_error(driver: Path, then: str, said: str) -> None:
-    with pytest.raises(EvaluationError, match=said):
+def test_every_end_but_the_right_one_is_an_error(driver: Path, then: str, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
         numbers(driver, then)
 
 
-def test_an_interpreter_that_cannot_run_the_driver_is_said(tmp_path: Path) -> None:
+def test_an_interpreter_that_cannot_run_the_driver_is_named(tmp_path: Path) -> None:
     (tmp_path / "driver.py").write_text("import no_such_module")
     with pytest.raises(EvaluationError, match="status 1 starting: ModuleNotFoundError"):
         numbers(tmp_path / "driver.py")
@@ -106,7 +106,7 @@ with driver_events(Path(sys.executable), driver, request, driver.parent, program
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits to be asked for its status does not."""
+    """Whether the process runs; one that ended and waits for its status to be read does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

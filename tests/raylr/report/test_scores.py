@@ -29,7 +29,7 @@ def test_a_section_for_each_backend_with_figures_fits_and_failures(tmp_path: Pat
     assert first["loss"] == "5.2000"
     assert " ± " in first["MMLU, %"]
     assert any("per nat of loss, over 8 checkpoints" in remark for remark in ours.remarks)
-    assert any("is at chance in every evaluation" in remark for remark in theirs.remarks)
+    assert any("accuracy is at chance in every evaluation" in remark for remark in theirs.remarks)
     assert any("a line takes 3" in remark for remark in theirs.remarks)
     assert ours.remarks[-1] == "No score of c/step-0000000001: OSError: full"
 
@@ -40,5 +40,5 @@ def test_several_evaluations_of_a_checkpoint_and_none(tmp_path: Path) -> None:
     both = pa.concat_tables([scored(RUNS, TOKENS), scored(RUNS, TOKENS, engine="another")])
     QuestionTable(tmp_path).append(both.to_pylist())
     (section,) = score_sections(tmp_path, run_table(RUNS, TOKENS))
-    assert any("at 100k tokens was evaluated in several ways" in remark for remark in section.remarks)
+    assert any("at 100k tokens was evaluated with several settings" in remark for remark in section.remarks)
     assert list(section.pictures) == ["scores-lm-eval"]

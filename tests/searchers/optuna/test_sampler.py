@@ -1,9 +1,14 @@
 import math
+import multiprocessing
+import random
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from raylr.searchers.optuna import FinishedRun, PowerLawPruner, QuadraticSampler, export
+from raylr.errors import InputError
+from raylr.searchers.optuna import QuadraticSampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -70,84 +75,105 @@ def test_failed_trials_bound_from_above():
     assert abs(math.log(study.sampler.recommend(study).lr / 2e-3)) < 0.3
 
 
-def curve(lr, tokens):
-    return final(lr) - 0.3 + 0.3 * (tokens / 1000) ** -0.5
-
-
-def run_pruned(**options):
-    """A study of five trials, and how many tokens each saw."""
-    study = optuna.create_study(sampler=QuadraticSampler(target=1000), pruner=PowerLawPruner(1000, **options))
-    spent = []
-
-    def objective(trial):
-        lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
-        for tokens in range(25, 1001, 25):
-            trial.report(curve(lr, tokens), tokens)
-            if trial.should_prune():
-                spent.append(tokens)
-                raise optuna.TrialPruned
-        spent.append(tokens)
-        return curve(lr, 1000)
-
-    study.optimize(objective, n_trials=5)
-    return study, spent
-
-
-def test_pruner_truncates_and_the_sampler_extrapolates():
-    study, spent = run_pruned(keep_best=False)
-    assert max(spent) < 700
-    assert min(spent) >= 400
-    got = study.sampler.recommend(study)
-    assert abs(math.log(got.lr / 2e-3)) < 0.15
-    assert got.loss == pytest.approx(2.5, rel=2e-3)
-
-
-def test_a_trial_that_would_be_the_best_runs_to_its_end():
-    study, spent = run_pruned()
-    best = min(range(5), key=lambda i: final(study.trials[i].params["lr"]))
-    assert spent[0] == spent[best] == 1000  # nothing to compare the first with
-    assert min(spent) < 700
-    assert study.best_trial.number == best
-
-
 @pytest.mark.parametrize(
     "call", [lambda t: t.suggest_float("lr", 0.0, 1.0), lambda t: t.suggest_float("lr", -1.0, 1.0)]
 )
 def test_ranges_that_are_not_positive(call):
     study = optuna.create_study(sampler=QuadraticSampler())
-    with pytest.raises(ValueError, match="0 < low < high"):
+    with pytest.raises(InputError, match="0 < low < high"):
         call(study.ask())
 
 
 def test_categorical_lr():
     study = optuna.create_study(sampler=QuadraticSampler())
-    with pytest.raises(ValueError, match="not a numeric range"):
+    with pytest.raises(InputError, match="not a numeric range"):
         study.ask().suggest_categorical("lr", [1e-3, 1e-2])
 
 
-def test_bad_pruner():
-    with pytest.raises(ValueError, match="above 0"):
-        PowerLawPruner(0)
+def suggest(trial):
+    return trial.suggest_float("lr", 1e-4, 1e-1, log=True)
 
 
-def test_export(tmp_path):
+@given(st.lists(st.sampled_from(["ask", "tell"]), min_size=2, max_size=40), st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_trials_side_by_side_get_different_lrs(steps, seed):
+    study, order = optuna.create_study(sampler=QuadraticSampler(seed=0)), random.Random(seed)
+    running, lrs = [], []
+    for step in steps:
+        if step == "ask":
+            running.append((study.ask(), None))
+        elif running:
+            trial, lr = running.pop(order.randrange(len(running)))
+            lr = suggest(trial) if lr is None else lr
+            lrs.append(lr)
+            study.tell(trial, final(lr))
+        if running and running[-1][1] is None and order.random() < 0.5:  # it asks for its lr late
+            running[-1] = (running[-1][0], suggest(running[-1][0]))
+    lrs += [suggest(trial) if lr is None else lr for trial, lr in running]
+    assert len({round(math.log(lr), 6) for lr in lrs}) == len(lrs)
+
+
+def test_many_asks_before_a_tell_fill_the_range():
+    study = optuna.create_study(sampler=QuadraticSampler())
+    lrs = [suggest(study.ask()) for _ in range(150)]
+    assert len({round(math.log(lr), 6) for lr in lrs}) == 150
+    assert min(lrs) < 3e-4
+    assert max(lrs) > 3e-2
+
+
+def work(storage):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name="s", storage=storage, sampler=QuadraticSampler())
+    study.optimize(lambda trial: final(suggest(trial)), n_trials=3)
+
+
+def test_six_processes_on_sqlite_get_different_lrs(tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    runs = [
-        FinishedRun(
-            cell=cell, lr=lr, tokens=[1e9, 2e9], loss=[3.0, 2.0 + lr], final=2.0 + lr if lr < 1e-2 else None,
-            attributes={"decision": "complete"},
-        )
-        for cell in ("1M", "2M")
-        for lr in (1e-3, 5e-3, 2e-2)
-    ]  # fmt: skip
-    for _ in range(2):  # again: replaced, not doubled
-        assert export(runs, storage, name="demo") == ["demo/1M", "demo/2M"]
-    study = optuna.load_study(study_name="demo/2M", storage=storage)
-    assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert study.best_params == {"lr": 1e-3}
-    assert study.trials[0].intermediate_values == {10**9: 3.0, 2 * 10**9: 2.001}
-    export(runs, storage, name="demo", lr_range=(5e-4, 1e-2))  # the search left its range
-    lr = optuna.load_study(study_name="demo/1M", storage=storage).trials[0].distributions["lr"]
-    assert (lr.low, lr.high) == (5e-4, 2e-2)
-    with pytest.raises(ValueError, match="no runs to export"):
-        export([], storage, name="demo")
+    optuna.create_study(study_name="s", storage=storage)
+    workers = [multiprocessing.get_context("fork").Process(target=work, args=(storage,)) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    study = optuna.load_study(study_name="s", storage=storage, sampler=QuadraticSampler())
+    lrs = [t.params["lr"] for t in study.trials]
+    assert len(lrs) == 18
+    assert len({round(math.log(lr), 6) for lr in lrs}) == 18
+
+
+def test_steps_are_kept_and_not_repeated():
+    study = optuna.create_study(sampler=QuadraticSampler())
+    study.optimize(lambda t: final(t.suggest_float("lr", 5e-4, 6e-3, step=5e-4)), n_trials=10)
+    lrs = [t.params["lr"] for t in study.trials]
+    assert len(set(lrs)) == 10
+    assert all(abs(lr / 5e-4 - round(lr / 5e-4)) < 1e-9 for lr in lrs)
+    low = optuna.create_study(sampler=QuadraticSampler())
+    assert abs(low.ask().suggest_float("lr", 3e-4, 9.3e-3, step=1e-3) / 1e-3 % 1 - 0.3) < 1e-9
+
+
+def test_the_lr_is_judged_by_one_of_several_objectives():
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=QuadraticSampler(objective=1, seed=0))
+    study.optimize(lambda t: (1.0, final(suggest(t)) + 0 * t.suggest_float("wd", 0, 1)), n_trials=6)
+    assert abs(math.log(study.sampler.recommend(study).lr / 2e-3)) < 0.2
+    with pytest.raises(InputError, match="objective=2 of a study with 2"):
+        QuadraticSampler(objective=2).recommend(study)
+
+
+def test_histories_with_other_kinds_of_lr():
+    study = optuna.create_study(sampler=QuadraticSampler())
+    floats, names = optuna.distributions.FloatDistribution, optuna.distributions.CategoricalDistribution
+    for lr, distribution in ((0.0, floats(0.0, 1.0)), ("high", names(["high", "low"])), (None, names([None, 1]))):
+        study.add_trial(optuna.trial.create_trial(params={"lr": lr}, distributions={"lr": distribution}, value=9.0))
+    assert study.sampler.recommend(study).lr is None
+    study.optimize(lambda trial: final(suggest(trial)), n_trials=5)
+    study.add_trial(optuna.trial.create_trial(params={"lr": 0.0}, distributions={"lr": floats(0.0, 1.0)}, value=9.0))
+    assert abs(math.log(study.sampler.recommend(study).lr / 2e-3)) < 0.2
+
+
+def test_a_failure_below_an_lr_that_trained_says_nothing():
+    study = optuna.create_study(sampler=QuadraticSampler())
+    floats, fail = optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True), optuna.trial.TrialState.FAIL
+    for lr, options in ((5e-3, {"value": final(5e-3)}), (5e-4, {"state": fail})):
+        study.add_trial(optuna.trial.create_trial(params={"lr": lr}, distributions={"lr": floats}, **options))
+    study.optimize(lambda trial: final(suggest(trial)), n_trials=6)
+    assert abs(math.log(study.sampler.recommend(study).lr / 2e-3)) < 0.2

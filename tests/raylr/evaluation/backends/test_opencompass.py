@@ -1,6 +1,7 @@
 import inspect
 import json
 import math
+import pickle
 import shutil
 import subprocess
 import sys
@@ -385,6 +386,32 @@ def lose_a_weight(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+class Writes:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.slow
+def test_code_in_pickled_weights_is_not_run(model: Path, tmp_path: Path) -> None:
+    """Both drivers load models by this function."""
+    import torch
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(model, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Writes(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        opencompass_driver.load_strictly(
+            str(folder), AutoTokenizer.from_pretrained(folder), device="cpu", dtype="float32"
+        )
+    assert not (tmp_path / "ran").exists()
 
 
 def shrink_the_vocabulary(folder: Path) -> None:

@@ -18,14 +18,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from raylr.analysis.runs import identity_of
 from raylr.errors import CheckpointError
-from raylr.trainables.training.identity import differences, identity_of
+from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
 STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
+LOCK = ".lock"
+"""File of a run's folder that the process which trains the run holds locked."""
 UNIVERSAL = "universal"
 """Key of the state of a converted checkpoint, which any number of workers loads."""
 KEEP = 2
@@ -211,6 +217,17 @@ class RunFolder:
 
     def _all(self) -> list[Path]:
         return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for one process; another one that wants it waits.
+
+        Two budgets of a run at a constant LR have one identity and therefore one folder: the longer one waits for the
+        shorter one and goes on from its checkpoint. The lock goes with the process, however that ends.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / LOCK):
+            yield
 
     def whole(self) -> Iterator[Path]:
         """Yield the checkpoints that are whole, the newest first; damaged ones are passed over."""

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py                       # lr_grid_moe and lr_grid_dense: full evaluations against regret
     python benchmarks/search.py --curves              # wsd124m_stable and moe_curves: whole curves, with schedulers
-    python benchmarks/search.py --families            # made-up curves: where the freezing search ends, and with what
+    python benchmarks/search.py --families            # made-up curves: where the pausing search ends, and with what
     python benchmarks/search.py --timing              # seconds per suggest and on_trial_complete, to 10,000 trials
     python benchmarks/search.py --json out.json --plot out.png
 
@@ -74,14 +74,16 @@ def later_cells(table: str, cells: list[Cell], seeds: int) -> dict[str, Any]:
             continue
         for seed in range(seeds):
             low, high = min(c.low for c in group), max(c.high for c in group)
-            search = QuadraticSearch("loss", "min", cells=[c.cell for c in group], lr_range=(low, high), seed=seed)
-            by_name = {c.cell.name: c for c in group}
+            search = QuadraticSearch(
+                "loss", "min", settings=[c.setting for c in group], lr_range=(low, high), seed=seed
+            )
+            by_name = {c.setting.name: c for c in group}
             for i in range(10000):
                 config = search.suggest(str(i))
                 if not isinstance(config, dict):
                     break
                 search.on_trial_complete(str(i), {"loss": by_name[config["cell"]].loss(config["lr"])})
-            for cell in search.cells[3:]:
+            for cell in search.settings[3:]:
                 said = search.recommend(cell)
                 trials.append(said.trials)
                 regret.append(by_name[cell.name].regret(said.lr))
@@ -155,7 +157,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th cell only")
     parser.add_argument("--only", nargs="*", help="parts of the names of the searchers to run")
     parser.add_argument("--curves", action="store_true", help="whole curves with schedulers instead of final losses")
-    parser.add_argument("--families", action="store_true", help="the freezing search on made-up curves instead")
+    parser.add_argument("--families", action="store_true", help="the pausing search on made-up curves instead")
     parser.add_argument(
         "--timing", action="store_true", help="time suggest and on_trial_complete only, to 10,000 trials"
     )

@@ -16,7 +16,7 @@ from replay_data import DATA, LossOverLR
 from search_replay import peers
 
 from raylr.analysis import fit_power_law, fit_quadratic
-from raylr.searchers import Recommendation, SurfaceSearch
+from raylr.searchers import Recommendation, RunEnd, RunId, Setting, SurfacePolicy
 from raylr.testing import FakeController, FakeTrial
 
 MOST = 12.0
@@ -61,55 +61,37 @@ def curve_tables() -> list[Curves]:
 
 def surface(curves: Curves, seed: int) -> Trace:
     """Ours, until it ends by itself."""
-    for spent, said in freezing(curves, seed):
+    for spent, said in pausing(curves, seed):
         if said.lr is not None:
             yield spent, said.lr
 
 
-def freezing(curves: Any, seed: int, **options: Any) -> Iterator[tuple[float, Recommendation]]:
-    """A `SurfaceSearch` whose runs are frozen and thawed as `PowerLawScheduler(mode="freeze")` does: full-length runs
-    spent and what it recommends, whenever a run stops."""
-    search = SurfaceSearch(
-        "loss", "min", target=curves.target, lr_range=(curves.low, curves.high), seed=seed, **options
-    )
-    runs: dict[str, list[tuple[float, float]]] = {}
-    spent, number = 0.0, 0
-    while True:
-        begun = spent
-        while isinstance(config := search.suggest(f"t{number}"), dict):
-            runs[f"t{number}"] = curves.curve(config["lr"])
-            spent += _go_on(search, f"t{number}", runs, 0.0)
-            number += 1
-            yield spent / curves.target, search.recommend()
-        search.plan(no_more_trials=False)
-        for trial, left in runs.items():
-            if search.wants(trial) and left:
-                spent += _go_on(search, trial, runs, _before(curves, left[0][0]))
-                yield spent / curves.target, search.recommend()
-        if search.finished or spent == begun:
-            return
+def pausing(curves: Any, seed: int, **options: Any) -> Iterator[tuple[float, Recommendation]]:
+    """A `SurfacePolicy` on replayed curves: full-length runs spent and what it recommends, whenever a run stops."""
+    policy = SurfacePolicy([Setting(tokens=curves.target)], lr_range=(curves.low, curves.high), seed=seed, **options)
+    left: dict[RunId, list[tuple[float, float]]] = {}
+    seen: dict[RunId, float] = {}
+    spent = 0.0
+    while (found := policy.ask()) is not None:
+        run, end = found.run, RunEnd.COMPLETED
+        reports = left.setdefault(run, curves.curve(found.lr))
+        while reports:
+            tokens, loss = reports.pop(0)
+            # a curve may begin late: what lies before its first report is not counted, as for the other searchers
+            spent += tokens - seen.get(run, _before(curves, tokens))
+            seen[run] = tokens
+            decision = policy.report(run, tokens, loss)
+            if decision is not None:
+                end = decision
+                break
+        policy.tell(run, end)
+        yield spent / curves.target, policy.recommend()
 
 
 def _before(curves: Any, tokens: float) -> float:
     """The token count of the report before this one."""
     at = int(np.searchsorted(curves.tokens, tokens))
     return float(curves.tokens[at - 1]) if at else 0.0
-
-
-def _go_on(search: SurfaceSearch, trial: str, runs: dict[str, list[tuple[float, float]]], seen: float) -> float:
-    """Run a trial to its next rung; returns the tokens that it took."""
-    begun = None
-    while runs[trial]:
-        tokens, loss = runs[trial].pop(0)
-        begun = seen if begun is None else begun
-        said = search.observe(trial, {"loss": loss, "tokens": tokens})
-        if said == "freeze":
-            search.freeze(trial, can_go_on=True)
-            return tokens - begun
-        if said:
-            break
-    search.on_trial_complete(trial, {"raylr/decision": said} if said else None)
-    return tokens - (begun or 0.0)
 
 
 def full_runs(name: str) -> Callable[[Curves, int], Trace]:

@@ -1,4 +1,4 @@
-"""Made-up families of loss curves, on which the freezing search's constants are checked: none of them was measured, and
+"""Made-up families of loss curves, on which the pausing search's constants are checked: none of them was measured, and
 none is exactly what the surface assumes.
 
 Notation: tau = tokens / target, z = ln lr - ln(best lr at the target); losses in nats. Each family draws its own
@@ -79,7 +79,7 @@ class Family:
 
 def check_families(count: int) -> dict[str, dict[str, dict[str, float]]]:
     """Print where a `SurfaceSearch` with its defaults ends on `count` families a kind; {"families": {kind: …}}."""
-    from search_curves import freezing, tokens_to
+    from search_curves import pausing, tokens_to
 
     print(f"\nSurfaceSearch on made-up curves, {count} of each kind")
     head = ("tokens to 0.25 %", "90th percentile", "at the end: tokens", "ok", "regret, %", "in interval", "lrs")
@@ -89,7 +89,7 @@ def check_families(count: int) -> dict[str, dict[str, dict[str, float]]]:
         reached, ends = [], []
         for seed in range(count):
             family = Family(kind, seed)
-            trace = list(freezing(family, 0))
+            trace = list(pausing(family, 0))
             reached.append(tokens_to([(spent, said.lr) for spent, said in trace if said.lr], family))
             spent, last = trace[-1]
             if last.lr:

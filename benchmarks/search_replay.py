@@ -13,15 +13,14 @@ import pandas as pd
 from ray import tune
 from replay_data import DATA, LossOverLR
 
-from raylr.searchers import Cell as SearchCell
-from raylr.searchers import QuadraticSearch
+from raylr.searchers import QuadraticSearch, Setting
 
 
 @dataclass
 class Cell:
     """One model size, budget and batch of a table."""
 
-    cell: SearchCell
+    setting: Setting
     group: Any
     over_lr: LossOverLR
 
@@ -53,9 +52,9 @@ def grid_cells(name: str) -> list[Cell]:
         if len(rows) < 5:
             continue
         config = {"cell": f"{n:.4g}/{d:.4g}/{batch}", "batch": int(batch)}
-        cell = SearchCell(config["cell"], config, params=float(n), tokens=float(d))
+        setting = Setting(name=config["cell"], config=config, params=float(n), tokens=float(d))
         group = int(batch)
-        out.append(Cell(cell, group, LossOverLR(np.log(rows["lr"].to_numpy()), rows["smooth_loss"].to_numpy())))
+        out.append(Cell(setting, group, LossOverLR(np.log(rows["lr"].to_numpy()), rows["smooth_loss"].to_numpy())))
     return out
 
 

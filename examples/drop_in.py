@@ -17,7 +17,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 import ray
 from ray import tune
 
-from raylr.searchers import Cell, PowerLawScheduler, QuadraticSearch
+from raylr.searchers import PowerLawScheduler, QuadraticSearch, Setting
 
 STEP, BUDGET = 25e6, 1e9  # tokens between reports, and altogether
 
@@ -40,11 +40,16 @@ def train(config: dict) -> None:
 
 
 def main() -> None:
-    cells = [
-        Cell(f"{params / 1e6:g}M", {"params": params, "tokens_target": BUDGET}, params=params, tokens=BUDGET)
+    settings = [
+        Setting(
+            name=f"{params / 1e6:g}M",
+            config={"params": params, "tokens_target": BUDGET},
+            params=params,
+            tokens=BUDGET,
+        )
         for params in (1e7, 4e7)
     ]
-    search = QuadraticSearch(cells=cells)
+    search = QuadraticSearch(settings=settings)
     scheduler = PowerLawScheduler(time_attr="tokens", target="tokens_target")
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,13 +65,15 @@ def main() -> None:
         rows = sorted((r.metrics for r in results), key=lambda m: (m["config"]["params"], m["config"]["lr"]))
         print(f"{'size':>6} {'lr':>10} {'tokens':>10} {'loss at 1e9 tokens':>20}  decision")
         for m in rows:
-            name, said = f"{m['config']['params'] / 1e6:g}M", f"{m['raylr/loss']:.4f} ± {m['raylr/loss_stderr']:.4f}"
-            print(f"{name:>6} {m['config']['lr']:>10.3e} {m['tokens']:>10.2e} {said:>20}  {m['raylr/decision']}")
+            name, loss = f"{m['config']['params'] / 1e6:g}M", f"{m['raylr/loss']:.4f} ± {m['raylr/loss_stderr']:.4f}"
+            print(f"{name:>6} {m['config']['lr']:>10.3e} {m['tokens']:>10.2e} {loss:>20}  {m['raylr/decision']}")
         spent = sum(m["tokens"] for m in rows) / BUDGET
     print(f"\n{len(rows)} trials for the tokens of {spent:.1f} full ones.")
-    for cell in cells:
-        got, true = search.recommend(cell), best_lr(float(cell.params or 0), BUDGET)
-        print(f"{cell.name}: lr {got.lr:.3e} in [{got.lr_low:.3e}, {got.lr_high:.3e}]; true {true:.3e}; {got.reason}")
+    for setting in settings:
+        got, true = search.recommend(setting), best_lr(float(setting.params or 0), BUDGET)
+        print(
+            f"{setting.name}: lr {got.lr:.3e} in [{got.lr_low:.3e}, {got.lr_high:.3e}]; true {true:.3e}; {got.reason}"
+        )
     ray.shutdown()
 
 

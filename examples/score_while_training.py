@@ -10,10 +10,12 @@ import ray
 from ray import tune
 
 from raylr.analysis.figures.scores import score_over_loss, scores_over_tokens
-from raylr.analysis.scores.scores import questions_table, summarise_all
+from raylr.analysis.scores.scores import summarise_all
 from raylr.analysis.scores.table import calibrated, fit_scores, join_scores
-from raylr.evaluation.queue import EvaluationCallback, EvaluationStage
-from raylr.evaluation.spec import EvaluationSpec
+from raylr.evaluation.evaluator import EvaluationCallback, Evaluator
+from raylr.evaluation.spec import ScoresSpec
+from raylr.evaluation.tables import QuestionTable
+from raylr.events import Listener
 from raylr.trainables import ModelSpec, TrainSpec, build_corpus, pretrain, python_stdlib_sources
 
 BATCH, STEPS = 2048, 300
@@ -21,9 +23,17 @@ LRS = {"lr1e-3": 1e-3, "lr6e-3": 6e-3}
 
 
 def train(config: dict) -> None:
-    """Train one of the two, with checkpoints put aside for the stage."""
+    """Train one of the two, with checkpoints put into the evaluation queue."""
     name = next(name for name, lr in LRS.items() if lr == config["lr"])
-    pretrain(config | {"run_dir": f"{config['run_dir']}/{name}", "aside_dir": f"{config['aside_dir']}/{name}"})
+    pretrain(config | {"run_dir": f"{config['run_dir']}/{name}", "queue_dir": f"{config['queue_dir']}/{name}"})
+
+
+class Printed(Listener):
+    """Prints what the evaluator reports."""
+
+    def message(self, text: str) -> None:
+        """Print a message."""
+        print(text)
 
 
 def main(questions: Path, out: Path) -> None:
@@ -33,8 +43,8 @@ def main(questions: Path, out: Path) -> None:
     )
     run = TrainSpec(seq_len=128, batch_tokens=BATCH, warmup_steps=20, schedule="wsd", decay_fraction=0.25)
     eval_at = [BATCH * step for step in range(25, STEPS + 1, 25)]
-    asked = EvaluationSpec(data=questions, every=BATCH * 75, limit=20, cpus=0)
-    stage = EvaluationStage(asked, out, tell=print)
+    spec = ScoresSpec(data=questions, every=BATCH * 75, limit=20, cpus=0)
+    evaluator = Evaluator(spec, out, listener=Printed())
     config = {
         "lr": tune.grid_search(list(LRS.values())),
         "model": model.model_dump(),
@@ -43,8 +53,8 @@ def main(questions: Path, out: Path) -> None:
         "tokens": eval_at[-1],
         "eval_at": eval_at,
         "run_dir": str((out / "runs").resolve()),
-        "aside_dir": str(stage.aside("").resolve()),
-        "aside_at": asked.points(run, eval_at[-1], eval_at),
+        "queue_dir": str(evaluator.queue.folder),
+        "queue_at": spec.points(run, eval_at[-1], eval_at),
     }
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     tuner = tune.Tuner(
@@ -52,11 +62,11 @@ def main(questions: Path, out: Path) -> None:
         param_space=config,
         tune_config=tune.TuneConfig(metric="loss", mode="min"),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(out.resolve()), verbose=0, callbacks=[EvaluationCallback(stage)]
+            name="tune", storage_path=str(out.resolve()), verbose=0, callbacks=[EvaluationCallback(evaluator)]
         ),
     )
     results = tuner.fit()
-    stage.drain()
+    evaluator.drain()
     ray.shutdown()
 
     import pandas as pd
@@ -65,7 +75,7 @@ def main(questions: Path, out: Path) -> None:
     names = {lr: name for name, lr in LRS.items()}
     curves = pd.concat([one.metrics_dataframe.assign(trial=names[one.config["lr"]]) for one in results])
     table = pa.Table.from_pandas(curves[["trial", "tokens", "loss"]], preserve_index=False)
-    found = calibrated(questions_table(out).read())
+    found = calibrated(QuestionTable(out).read())
     joined = join_scores(table, found)
     for row in joined.to_pylist():
         if row["mmlu"] is not None:

@@ -19,15 +19,19 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+
+from raylr.errors import InputError, nearest
 
 Factory = Callable[[], Any]
 Check = Callable[[Factory, Path], None]
@@ -83,7 +87,7 @@ def drive(
             waited += 1
             if config == Searcher.FINISHED or len(lrs) >= trials:
                 return lrs
-            require(waited < 10, "suggest returns None while no trial is running: Tune would wait for ever")
+            require(waited < 10, "suggest returns None while no trial is running: Tune would wait forever")
             continue
         trial, lr = running.pop(order.randrange(len(running)))
         search.on_trial_result(trial, report(value(lr)))
@@ -177,7 +181,32 @@ def refuses_a_grid(factory: Factory, folder: Path) -> None:
         search.set_search_properties(METRIC, "min", {"lr": tune.grid_search([1e-3, 1e-2])})
     except ValueError:
         return
-    raise ConformanceError("a grid_search was accepted without a word")
+    raise ConformanceError("a grid_search was accepted silently")
+
+
+def refuses_no_metric(factory: Factory, folder: Path) -> None:
+    """Without a metric, the space or the first suggestion raises: the search could learn nothing."""
+    search = factory()
+    try:
+        search.set_search_properties(None, None, space())
+        search.suggest("a")
+    except (ValueError, RuntimeError):
+        return
+    raise ConformanceError("a search without a metric suggests trials, and learns nothing from them")
+
+
+def takes_any_number(factory: Factory, folder: Path) -> None:
+    """Losses that are NumPy scalars, arrays without dimensions, or Decimals raise nothing."""
+    for kind in (np.float32, np.array, _decimal):
+        drive(begin(factory), 6, value=partial(_loss_as, kind=kind))
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(str(value))
+
+
+def _loss_as(value: float, *, kind: Callable[[float], Any]) -> Any:
+    return kind(loss_at(value))
 
 
 def maximises(factory: Factory, folder: Path) -> None:
@@ -193,7 +222,7 @@ SEARCHER_CHECKS: dict[str, Check] = {
     for f in (
         suggests_inside_the_domain, runs_at_any_concurrency, survives_bad_values, survives_failed_trials,
         survives_a_missing_metric, repeats_under_its_seed, ignores_the_order_of_results, goes_on_after_restore,
-        refuses_a_grid, maximises,
+        refuses_a_grid, refuses_no_metric, takes_any_number, maximises,
     )
 }  # fmt: skip
 
@@ -269,13 +298,13 @@ def run_scheduler(
         for trial in [t for t in controller.trials if t.status == Trial.RUNNING]:
             result = report(value(trial.config["lr"], 1000.0 * step), step)
             trial.last_result = result
-            said = scheduler.on_trial_result(controller, trial, result)
+            decision = scheduler.on_trial_result(controller, trial, result)
             known = (TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP, TrialScheduler.NOOP)
-            require(said in known, f"on_trial_result returned {said!r}")
-            decisions[trial.trial_id] = said
-            if said == TrialScheduler.PAUSE:
+            require(decision in known, f"on_trial_result returned {decision!r}")
+            decisions[trial.trial_id] = decision
+            if decision == TrialScheduler.PAUSE:
                 trial.status = Trial.PAUSED
-            if said == TrialScheduler.STOP or step == steps:
+            if decision == TrialScheduler.STOP or step == steps:
                 scheduler.on_trial_complete(controller, trial, trial.last_result)
                 trial.status = Trial.TERMINATED
     chosen = scheduler.choose_trial_to_run(controller)
@@ -358,7 +387,7 @@ def _run(checks: dict[str, Check], factory: Factory, only: Iterable[str] | None)
     failures = []
     for name in only or checks:
         if name not in checks:
-            raise ValueError(f"no check {name!r}; there are {', '.join(checks)}")
+            raise InputError(f"no check {name!r}{nearest(name, checks)}")
         with tempfile.TemporaryDirectory() as folder:
             try:
                 checks[name](factory, Path(folder))

@@ -1,5 +1,15 @@
-from .policies.cell_search import Recommendation as Recommendation
-from .policies.cells import Cell as Cell
+from .policies.policy import Point as Point
+from .policies.policy import Policy as Policy
+from .policies.quadratic import QuadraticPolicy as QuadraticPolicy
+from .policies.stopping import StoppingRule as StoppingRule
+from .policies.surface import SurfacePolicy as SurfacePolicy
+from .policies.types import Decision as Decision
+from .policies.types import Recommendation as Recommendation
+from .policies.types import RunEnd as RunEnd
+from .policies.types import RunId as RunId
+from .policies.types import Setting as Setting
+from .policies.types import Status as Status
+from .policies.types import Suggestion as Suggestion
 from .tune.power_law_scheduler import PowerLawScheduler as PowerLawScheduler
 from .tune.quadratic_search import QuadraticSearch as QuadraticSearch
 from .tune.segment_search import SegmentSearch as SegmentSearch

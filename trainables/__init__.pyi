@@ -4,8 +4,10 @@ from .data.texts import python_stdlib_sources as python_stdlib_sources
 from .models.spec import HFSpec as HFSpec
 from .models.spec import ModelSpec as ModelSpec
 from .training.arguments import arguments as arguments
+from .training.identity import run_identity as run_identity
 from .training.loop import train as train
 from .training.spec import TrainSpec as TrainSpec
+from .training.trainable import Trainable as Trainable
 from .training.trainable import pretrain as pretrain
 from .training.trainable import trial_resources as trial_resources
 from .training.trainable import trial_threads as trial_threads

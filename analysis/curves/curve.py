@@ -53,31 +53,17 @@ class Curve:
         fall = self.loss[0] - lowest
         return fall > 0 and min(self.loss[-SUSTAINED:]) > lowest + max(BACK_UP * fall, 0.05 * abs(lowest))
 
-    def verdict(self, target: float, *, min_fraction: float, tolerance: float) -> str | None:
-        """What to stop this curve for: "diverged", "complete", "truncated" (its loss at `target` is known to
-        `tolerance`, relative, and was so at the report before), or None: go on."""
-        if self.diverged():
-            return "diverged"
-        if not self.tokens or self.tokens[-1] >= target:
-            return "complete" if self.tokens else None
-        if min_fraction >= 1 or self.tokens[-1] < min_fraction * target:
-            return None
-        loss, stderr = self.extrapolate(target)
-        allowed = tolerance * abs(loss)
-        if stderr > allowed:
-            return None
-        before, _ = Curve(self.tokens[:-1], self.loss[:-1]).extrapolate(target)
-        return "truncated" if abs(before - loss) <= allowed else None
-
     def extrapolate(self, target: float) -> tuple[float, float]:
         """Loss at `target` and its standard error; the last loss and inf where the curve cannot tell."""
         if not self.loss:
             return math.nan, math.inf
         if self.tokens[-1] >= target:
             return float(np.interp(target, self.tokens, self.loss)), 0.0
-        if len(self.loss) < LEAST_REPORTS:
+        tokens, loss_n = np.array(self.tokens), np.array(self.loss)
+        begun = tokens > 0  # a report before any training, or of a counter that starts at 0, is on no power law
+        if begun.sum() < LEAST_REPORTS:
             return self.loss[-1], math.inf
-        fit = fit_power_law(np.array(self.tokens), np.array(self.loss))
+        fit = fit_power_law(tokens[begun], loss_n[begun])
         if not fit.ok:
             return self.loss[-1], math.inf
         loss, stderr = fit.predict(target)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+from raylr.analysis.figures import labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +32,7 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 8,
     "svg.fonttype": "none",
     "svg.hashsalt": "raylr",
+    "text.parse_math": False,  # a name with `$` in it is no formula
 }
 
 
@@ -49,6 +52,15 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
             return draw(*args, **kwargs)
 
     return in_style
+
+
+def labels_of(names: Iterable[str]) -> dict[str, str]:
+    """Return name → label (`labels.shown`), and use fonts that have them for what the figure draws from here on."""
+    import matplotlib as mpl
+
+    wanted = list(names)
+    mpl.rcParams["font.family"] = labels.families(wanted)  # `styled` puts the user's own back
+    return labels.shown(wanted)
 
 
 def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:

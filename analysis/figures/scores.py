@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from raylr.analysis._checks import one_of
-from raylr.analysis.figures._drawing import ACCENT, GREY, Colour, new_figure, size_colours, styled
+from raylr.analysis.figures._drawing import ACCENT, GREY, Colour, labels_of, new_figure, size_colours, styled
 from raylr.analysis.scores.scores import Score, Scores
 from raylr.analysis.scores.suites import CHANCE, SUITES
 from raylr.analysis.scores.table import QUANTITIES, ScoreFit
@@ -60,13 +60,15 @@ def scores_over_tokens(
         raise ValueError("there are no scores with tokens to draw")
     suites = [suite for suite in SUITES if any(row.suite == suite for one in drawn for row in one.rows)]
     runs = sorted({one.run for one in drawn})
+    named = {run: (labels or {}).get(run, run or "model") for run in runs}
+    drawable = labels_of(named.values())
     figure, axes = new_figure(len(quantities), len(suites), width=4.8, height=3.5)
     for place, ax in enumerate(axes):
         quantity, suite = quantities[place // len(suites)], suites[place % len(suites)]
         for run, colour in zip(runs, size_colours(len(runs)), strict=True):
             own = sorted((one for one in drawn if one.run == run and _has(one, suite)), key=lambda one: one.tokens or 0)
             if own:
-                _draw_run(ax, own, suite, quantity, average, colour, (labels or {}).get(run, run or "model"))
+                _draw_run(ax, own, suite, quantity, average, colour, drawable[named[run]])
         _shade_decay(ax, drawn)
         ax.axhline(_LEVEL[quantity], color=GREY, ls="--", lw=1, label="a guess")
         _widen(ax, _ROOM[quantity])
@@ -93,13 +95,15 @@ def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapp
     ]
     if not rows:
         raise ValueError(f"no row of the run table has a loss and a score of {SUITES[suite].title}")
-    figure, (ax,) = new_figure(1, 1, width=5.4, height=3.8)
     runs = sorted({run for run, *_ in rows})
+    named = {run: (labels or {}).get(run, run) for run in runs}
+    drawable = labels_of(named.values())
+    figure, (ax,) = new_figure(1, 1, width=5.4, height=3.8)
     for run, colour in zip(runs, size_colours(len(runs)), strict=True):
         loss, value, error = zip(*((a, b, c) for name, a, b, c in rows if name == run), strict=True)
-        label = (labels or {}).get(run, run)
+        label = drawable[named[run]]
         ax.errorbar(loss, value, yerr=error, fmt="o", ms=4, lw=1, capsize=2, color=colour, label=label)
-    if fit.status != "undetermined":
+    if fit.has_line:
         grid = np.linspace(min(loss for _, loss, *_ in rows), max(loss for _, loss, *_ in rows), 50)
         line, error_line = fit.predict(grid)
         ax.plot(grid, line, color=ACCENT, lw=1.2, label=f"{fit.slope:.3f} ± {fit.slope_stderr:.3f} nats a nat")

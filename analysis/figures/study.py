@@ -7,12 +7,21 @@ colours of one logarithmic scale in all pictures, sizes those of another.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylr.analysis.figures._drawing import ACCENT, GREY, Colour, mark_ticks, new_figure, size_colours, styled
+from raylr.analysis.figures._drawing import (
+    ACCENT,
+    GREY,
+    Colour,
+    labels_of,
+    mark_ticks,
+    new_figure,
+    size_colours,
+    styled,
+)
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.studyfit import LEVEL, Check, FittedRun, SettingOptimum, StudyFit
 from raylr.analysis.units import format_count, format_lr
@@ -31,9 +40,10 @@ def loss_curves(fit: StudyFit, size: str, budget: int) -> Figure:
     The dashed vertical line of each curve marks where training stopped; right of it the line is a prediction, shaded
     with its 90 % interval.
     """
+    label = labels_of(fit.surfaces)[size]
     figure, axes = new_figure(1, 1, width=5.6, height=4.0)
     _draw_curves(axes[0], [run for run in fit.runs if run.size == size], budget)
-    axes[0].set_title(f"Loss against tokens, size {size}")
+    axes[0].set_title(f"Loss against tokens, size {label}")
     return figure
 
 
@@ -41,11 +51,12 @@ def loss_curves(fit: StudyFit, size: str, budget: int) -> Figure:
 def all_loss_curves(fit: StudyFit, budget: int) -> Figure:
     """Draw `loss_curves` for every size side by side (paper, Figure 14)."""
     sizes = list(fit.surfaces)
+    labels = labels_of(sizes)
     columns = min(3, len(sizes))
     figure, axes = new_figure(math.ceil(len(sizes) / columns), columns, width=4.4, height=3.6)
     for ax, size in zip(axes, sizes, strict=False):
         _draw_curves(ax, [run for run in fit.runs if run.size == size], budget)
-        ax.set_title(f"Size {size}")
+        ax.set_title(f"Size {labels[size]}")
     for ax in axes[len(sizes) :]:
         ax.set_visible(False)
     return figure
@@ -58,6 +69,7 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
     Filled points were measured at the budget, hollow ones extrapolated from shorter runs; triangles are the optima with
     their 90 % intervals.
     """
+    labels = labels_of(fit.surfaces)
     figure, (ax,) = new_figure(1, 1, width=5.6, height=4.0)
     colours = size_colours(len(fit.surfaces))
     floor, ceiling = math.inf, -math.inf
@@ -67,6 +79,8 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
         for run in runs:
             measured = run.tokens[-1] >= budget
             loss = float(run.loss[-1]) if measured else float(run.power_law.predict(budget)[0])
+            if not math.isfinite(loss):  # too short for a power law
+                continue
             losses.append(loss)
             ax.plot(run.lr, loss, "o", ms=5, color=colour, mfc=colour if measured else "white", zorder=3)
         cell = next((c for c in fit.optima if c.size == size and c.tokens == budget), None)
@@ -75,27 +89,29 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
         )
         if cell is not None and math.isfinite(cell.lr_opt) and lrs.size:
             curve = np.asarray(surface.loss(lrs, float(budget))[0])
-            ax.plot(lrs, curve, "-", color=colour, lw=1.4, label=f"{size}, optimum {format_lr(cell.lr_opt)}")
+            ax.plot(lrs, curve, "-", color=colour, lw=1.4, label=f"{labels[size]}, optimum {format_lr(cell.lr_opt)}")
             _draw_optimum(ax, cell, colour)
         if losses:
-            best = np.nanmin(losses)
-            floor = min(floor, best)
-            ceiling = max(ceiling, float(np.nanquantile(losses, 0.75)))
-    span = max(ceiling - floor, 1e-3)
-    ax.set_ylim(floor - 0.1 * span, ceiling + 0.6 * span)
+            floor = min(floor, *losses)
+            ceiling = max(ceiling, float(np.quantile(losses, 0.75)))
+    if math.isfinite(floor):
+        span = max(ceiling - floor, 1e-3)
+        ax.set_ylim(floor - 0.1 * span, ceiling + 0.6 * span)
     _lr_axis(ax)
     ax.set_ylabel(f"validation loss at {format_count(budget)} tokens (nats)")
     ax.set_title("Loss against learning rate, with Eq. 2")
-    ax.legend(loc="upper center")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper center")
     return figure
 
 
 @styled
 def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     """Draw the optima and the law over tokens, over both, and over parameters (paper, Figure 2)."""
+    labels = labels_of(fit.surfaces)
     figure, axes = new_figure(1, 3, width=4.1, height=3.7)
     known = [cell for cell in fit.optima if math.isfinite(cell.lr_opt)]
-    _draw_over_tokens(axes[0], fit.law, known, prediction)
+    _draw_over_tokens(axes[0], fit.law, known, prediction, labels)
     _draw_plane(figure, axes[1], fit.law, known, prediction)
     _draw_over_params(axes[2], fit.law, known, prediction)
     return figure
@@ -104,9 +120,10 @@ def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
 @styled
 def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figure:
     """Draw the losses at the target size: at the predicted LR and at multiples of it."""
+    label = labels_of([size])[size]
     figure, axes = new_figure(1, 2, width=4.6, height=3.6)
     _draw_curves(axes[0], check.runs, check.tokens, power_laws=False)
-    axes[0].set_title(f"Training at {size}")
+    axes[0].set_title(f"Training at {label}")
     ax = axes[1]
     lrs = np.array([run.lr for run in check.runs])
     losses = np.array([check.loss_at(run) for run in check.runs])
@@ -169,13 +186,19 @@ def _draw_optimum(ax: Axes, cell: SettingOptimum, colour: Colour) -> None:
     ax.plot(cell.lr_opt, cell.loss, "^", ms=9, color=colour, mec="black", mew=0.6, zorder=4)
 
 
-def _draw_over_tokens(ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None) -> None:
+def _draw_over_tokens(
+    ax: Axes,
+    law: LRLaw,
+    cells: Sequence[SettingOptimum],
+    prediction: LRPrediction | None,
+    labels: Mapping[str, str],
+) -> None:
     ends = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
     sizes = list(dict.fromkeys(cell.size for cell in cells))
     for size, colour in zip(sizes, size_colours(len(sizes)), strict=True):
         own = [cell for cell in cells if cell.size == size]
-        _draw_cells(ax, [cell.tokens for cell in own], own, colour, size)
+        _draw_cells(ax, [cell.tokens for cell in own], own, colour, labels[size])
         ax.plot(grid, np.asarray(law.lr(own[0].params, grid)), "-", color=colour, lw=1.2)
     if prediction:
         _draw_prediction(

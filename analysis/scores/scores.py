@@ -11,32 +11,26 @@ that was scored does). Subjects are fixed strata, the questions of each a sample
                       all subjects pooled where n_s = 1; NaN if no subject has two)
     chance            p_value, the larger of two: the exact binomial test of Σ k_s of N against 1/4, and the permutation
                       test (normal approximation) of answers against right answers within each subject, by which a model
-                      that always says "D" is at chance even where "D" is right more often than 1/4. Both averages of a
-                      row share it: the hypothesis, that the model knows nothing, is the same.
+                      that always answers "D" is at chance even where "D" is right more often than 1/4. Both averages of
+                      a row share it: the hypothesis, that the model knows nothing, is the same.
 
-The table of questions is kept as append-only fragments in `<folder>/evals` (`questions_table`), so that a kill loses
-nothing that was scored; `write_evals` makes the one file `<folder>/evals.parquet` of them after every evaluation.
+Nothing is read from disk or written here: the table of questions is kept by `raylr.evaluation.tables`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raylr.analysis._checks import one_of
 from raylr.analysis.scores.suites import CHANCE, LETTERS, SUITES
-from raylr.store.table import Table
+from raylr.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +41,7 @@ LEVEL = 0.01
 SCORES = tuple(f"score_{letter.lower()}" for letter in LETTERS)
 QUESTION_SCHEMA = pa.schema(
     [
-        ("run", pa.string()),  # the trial that the checkpoint is of, "" if it is of none
+        ("run", pa.string()),  # the run that the checkpoint is from, "" if it is from none
         ("checkpoint", pa.string()),  # path or label of the model
         ("tokens", pa.int64()),  # trained on, null if not known
         ("phase", pa.string()),  # "stable", "decay" or null
@@ -62,10 +56,7 @@ QUESTION_SCHEMA = pa.schema(
         ("backend", pa.string()),  # "opencompass" or "lm-eval"
         ("engine", pa.string()),  # what computed: "transformers", "turbomind", …
         ("mode", pa.string()),  # "ppl" (the letters' likelihoods) or "gen" (generated text)
-        (
-            "prompt",
-            pa.string(),
-        ),  # name of the prompt's definition in the backend, as "mmlu_ppl_ac766d opencompass 0.5.4"
+        ("prompt", pa.string()),  # the prompt's definition in the backend, as "mmlu_ppl_ac766d opencompass 0.5.4"
         ("model_hash", pa.string()),
         ("data_hash", pa.string()),  # of the subject's dev and test questions
     ]
@@ -85,54 +76,6 @@ QUESTION_KEY = (
 EVALUATION = ("run", "checkpoint", "tokens", "phase", "backend", "engine", "mode", "model_hash")
 """Columns of the question table that one evaluation has in common."""
 
-EVALS, EVALS_FILE = "evals", "evals.parquet"
-_FOLDER = ("run", "checkpoint", "backend", "mode", "model_hash")
-"""Columns that rows share a folder by: adding to one evaluation does not read all others."""
-
-
-class QuestionTable:
-    """The scored questions of a study, or of any folder: a `Table` for each evaluation, in `<folder>/evals`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder) / EVALS
-
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Write the questions that are not in the table yet; return how many. They survive a kill and a crash."""
-        parts: dict[Path, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            parts.setdefault(self._part(row), []).append(row)
-        return sum(Table(path, QUESTION_SCHEMA, QUESTION_KEY).append(part) for path, part in parts.items())
-
-    def read(self, evaluation: Mapping[str, Any] | None = None) -> pa.Table:
-        """Read all questions, or those of the evaluations with this run, checkpoint, backend, mode and model_hash.
-
-        Raises ValueError naming a fragment that cannot be read.
-        """
-        folders = sorted(self.folder.glob("*/")) if evaluation is None else [self._part(evaluation)]
-        tables = [Table(path, QUESTION_SCHEMA, QUESTION_KEY).read() for path in folders if path.is_dir()]
-        return pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables], promote_options="permissive")
-
-    def _part(self, row: Mapping[str, Any]) -> Path:
-        shared = json.dumps([row[name] for name in _FOLDER])
-        return self.folder / hashlib.blake2b(shared.encode(), digest_size=8).hexdigest()
-
-
-def questions_table(folder: Path) -> QuestionTable:
-    """Open the table of scored questions in `folder`, a study's or an evaluation's."""
-    return QuestionTable(folder)
-
-
-def write_evals(folder: Path) -> Path:
-    """Write all scored questions in `folder` as one file beside the run table, whole or not at all; return its path."""
-    path = Path(folder) / EVALS_FILE
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(questions_table(folder).read(), temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -142,7 +85,7 @@ class Score:
     level: str
     """ "subject", "category" or "suite"."""
     name: str
-    """Of the subject, the category, or the suite."""
+    """Name of the subject, the category, or the suite."""
     average: str
     """ "naive" or "weighted"; "" for a subject."""
     subjects: int
@@ -202,9 +145,15 @@ class Scores:
         return {row.suite: row.missing for row in self.rows if row.level == "suite" and row.missing}
 
     def row(self, suite: str, name: str | None = None, *, average: str = "naive") -> Score:
-        """Return the row of a subject or category, or of the suite if `name` is None.
+        """Return one row.
 
-        Raises ValueError, with the nearest name, if there is no such row. `average` does not matter for a subject.
+        Args:
+            suite: Name of the suite.
+            name: Name of a subject or a category; None: the row of the suite itself.
+            average: "naive" or "weighted"; a subject has neither.
+
+        Raises:
+            ValueError: There is no such row; the message has the nearest name.
         """
         one_of(average, ("naive", "weighted"), "average")
         rows = [row for row in self.rows if row.suite == suite and row.average in ("", average)]
@@ -223,16 +172,22 @@ class Scores:
 
 
 def summarise(table: pa.Table) -> Scores:
-    """Return the scores of one evaluation from its questions (`QUESTION_SCHEMA`).
+    """Return the scores of one evaluation.
 
-    Averages are over the subjects that are there; those that are missing are named by every row that lacks them.
-    Raises ValueError for an empty table, for rows of several evaluations or of several versions of a subject's
-    questions, for a question twice, for one whose right answer is no letter, for a score that is NaN or infinite.
+    Args:
+        table: Its questions, `QUESTION_SCHEMA`.
+
+    Returns:
+        The scores. Averages are over the subjects that are in the table; every row names those that it lacks.
+
+    Raises:
+        DataError: The table is empty, holds several evaluations or several versions of a subject's questions, holds a
+            question twice, a right answer that is no letter, or a score that is NaN or infinite.
     """
     evaluations = summarise_all(table)
     if len(evaluations) != 1:
         varied = [name for name in EVALUATION if len({getattr(scores, name) for scores in evaluations}) > 1]
-        raise ValueError(
+        raise DataError(
             "there are no questions to summarise"
             if not evaluations
             else f"these are the questions of {len(evaluations)} evaluations (they differ in {', '.join(varied)}); "
@@ -242,13 +197,17 @@ def summarise(table: pa.Table) -> Scores:
 
 
 def summarise_all(table: pa.Table) -> list[Scores]:
-    """Return the scores of every evaluation in a table of questions, by run and tokens; errors as `summarise`."""
+    """Return the scores of every evaluation in a table of questions, ordered by run and tokens.
+
+    Raises:
+        DataError: As `summarise`.
+    """
     for name in SCORES:
         column = table.column(name)
         bad = table.filter(pc.invert(pc.is_finite(column)))
         if bad.num_rows:
             at = bad.slice(0, 1).to_pylist()[0]
-            raise ValueError(
+            raise DataError(
                 f"{at['checkpoint']}: question {at['index']} of {at['suite']}/{at['subject']} has the score {at[name]} "
                 f"for {name[-1].upper()}; the model's output is not finite"
             )
@@ -285,7 +244,7 @@ def _rows(frame: pd.DataFrame) -> Iterable[Score]:
         strata = [_stratum(str(name), part) for name, part in of_suite.groupby("subject")]
         unknown = [stratum.name for stratum in strata if stratum.name not in suite.test_questions]
         if unknown:
-            raise ValueError(f"{suite.title} has no subject {unknown[0]!r}")
+            raise DataError(f"{suite.title} has no subject {unknown[0]!r}")
         for stratum in strata:
             yield _score(suite.name, "subject", stratum.name, "", [stratum], [stratum.name])
         groups = [("category", category, subjects) for category, subjects in suite.categories.items()]
@@ -296,36 +255,39 @@ def _rows(frame: pd.DataFrame) -> Iterable[Score]:
                 yield _score(suite.name, level, name, average, present, subjects)
     strange = set(frame["suite"]) - set(SUITES)
     if strange:
-        raise ValueError(f"there is no suite {sorted(strange)[0]!r}; known: {', '.join(SUITES)}")
+        raise DataError(f"there is no suite {sorted(strange)[0]!r}; known: {', '.join(SUITES)}")
 
 
 def _stratum(name: str, frame: pd.DataFrame) -> _Stratum:
     where = f"{frame['suite'].iloc[0]}/{name}"
     if frame["data_hash"].nunique(dropna=False) > 1:
-        raise ValueError(f"{where} was scored on several versions of its questions; choose one (data_hash)")
+        raise DataError(f"{where} was scored on several versions of its questions; choose one (data_hash)")
     if frame["index"].duplicated().any():
-        raise ValueError(f"question {frame['index'][frame['index'].duplicated()].iloc[0]} of {where} is there twice")
+        raise DataError(f"question {frame['index'][frame['index'].duplicated()].iloc[0]} of {where} is there twice")
     gold = frame["gold"].to_numpy(dtype=object)
     strange = [letter for letter in gold if letter not in LETTERS]
     if strange:
-        raise ValueError(f"{where} has a question whose right answer is {strange[0]!r}, which is none of {LETTERS}")
-    said = frame["prediction"].to_numpy(dtype=object)
+        raise DataError(f"{where} has a question whose right answer is {strange[0]!r}, which is none of {LETTERS}")
+    answered = frame["prediction"].to_numpy(dtype=object)
     n = len(frame)
     right = np.array([LETTERS.index(letter) for letter in gold])
     scores_n4 = frame[list(SCORES)].to_numpy(dtype=np.float64)
     best_n = scores_n4.max(axis=1)
     log_probs_n = scores_n4[np.arange(n), right] - best_n - np.log(np.exp(scores_n4 - best_n[:, None]).sum(axis=1))
-    said_4 = np.array([(said == letter).sum() for letter in LETTERS], dtype=np.float64)
+    answered_4 = np.array([(answered == letter).sum() for letter in LETTERS], dtype=np.float64)
     gold_4 = np.bincount(right, minlength=len(LETTERS)).astype(np.float64)
-    mean = float(said_4 @ gold_4) / n
+    mean = float(answered_4 @ gold_4) / n
     # the statistic Σ_i c(i, π(i)) over random π: variance Σ_ij d_ij² / (n - 1), d = c doubly centred (Hoeffding 1951)
-    centred = np.eye(len(LETTERS)) - gold_4[:, None] / n - said_4[None, :] / n + mean / n
-    spread = float(said_4 @ centred**2 @ gold_4) + float((n - said_4.sum()) * ((mean - said_4) ** 2 @ gold_4)) / n**2
+    centred = np.eye(len(LETTERS)) - gold_4[:, None] / n - answered_4[None, :] / n + mean / n
+    spread = (
+        float(answered_4 @ centred**2 @ gold_4)
+        + float((n - answered_4.sum()) * ((mean - answered_4) ** 2 @ gold_4)) / n**2
+    )
     return _Stratum(
         name=name,
         n=n,
-        k=int((said == gold).sum()),
-        unanswered=int(sum(letter not in LETTERS for letter in said)),
+        k=int((answered == gold).sum()),
+        unanswered=int(sum(letter not in LETTERS for letter in answered)),
         log_probs_n=log_probs_n,
         expected=mean,
         variance=spread / (n - 1) if n > 1 else 0.0,

@@ -17,6 +17,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from raylr.analysis._checks import one_of
+from raylr.errors import InputError
 
 LETTERS = ("A", "B", "C", "D")
 """The answers that every question of both suites offers."""
@@ -246,37 +247,42 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
 
 
 def resolve(suites: Sequence[str], subjects: Iterable[str] | None = None) -> list[Subject]:
-    """Return the subjects that these names mean, each once, by suite and name.
+    """Return the subjects that these names mean, each once, ordered by suite and name.
 
     Args:
-        suites: names of suites, as "mmlu".
-        subjects: names as "anatomy", which means the subject in each of `suites` that has it, or as "cmmlu/anatomy";
+        suites: Names of suites, such as "mmlu".
+        subjects: Names such as "anatomy", which means the subject in each of `suites` that has it, or "cmmlu/anatomy";
             None: all subjects of the suites.
 
-    Raises ValueError for a suite or a subject that does not exist (with the nearest names), and for empty lists.
+    Raises:
+        InputError: A suite or a subject does not exist (the message has the nearest names), or a list is empty.
+
+    Example:
+        >>> [str(subject) for subject in resolve(["mmlu", "cmmlu"], ["mmlu/virology", "genetics"])]
+        ['mmlu/virology', 'cmmlu/genetics']
     """
     chosen = [SUITES[one_of(name, SUITES, "suite")] for name in dict.fromkeys(suites)]
     if not chosen:
-        raise ValueError(f"name at least one suite of {', '.join(SUITES)}")
+        raise InputError(f"name at least one suite of {', '.join(SUITES)}")
     if subjects is None:
         return [subject for suite in chosen for subject in suite.subjects]
     found: set[Subject] = set()
-    for asked in subjects:
-        of, _, name = asked.rpartition("/")
+    for text in subjects:
+        of, _, name = text.rpartition("/")
         matches = {
             Subject(suite.name, name) for suite in chosen if of in ("", suite.name) and name in suite.test_questions
         }
         if not matches:
-            raise ValueError(_unknown(asked, chosen))
+            raise InputError(_unknown(text, chosen))
         found |= matches
     if not found:
-        raise ValueError("the list of subjects is empty; leave it out for all subjects")
+        raise InputError("the list of subjects is empty; leave it out for all subjects")
     order = [suite.name for suite in chosen]
     return sorted(found, key=lambda subject: (order.index(subject.suite), subject.name))
 
 
-def _unknown(asked: str, suites: Sequence[Suite]) -> str:
+def _unknown(text: str, suites: Sequence[Suite]) -> str:
     known = [name for suite in suites for name in suite.test_questions]
-    near = difflib.get_close_matches(asked.rpartition("/")[2], dict.fromkeys(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(text.rpartition("/")[2], dict.fromkeys(known), n=3, cutoff=0.5)
     hint = f"; nearest: {', '.join(near)}" if near else ""
-    return f"there is no subject {asked!r} in {' or '.join(suite.title for suite in suites)}{hint}"
+    return f"there is no subject {text!r} in {' or '.join(suite.title for suite in suites)}{hint}"

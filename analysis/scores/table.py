@@ -1,13 +1,13 @@
 """Scores beside losses: columns of the run table, and how the log-probability of the right answer follows the loss.
 
-Notation: K checkpoints, ℓ_k validation loss (nats a token), s_k mean log-probability of the right answer among the four
-letters (nats, ln 1/4 for a guess), σ_k its standard error. Accuracy moves late; s moves with the loss from the start,
-and near enough on a line over the range of one study:
+Notation: K checkpoints, ℓ_k validation loss (nats per token), s_k mean log-probability of the right answer among the
+four letters (nats, ln 1/4 for a guess), σ_k its standard error. Accuracy moves late; s moves with the loss from the
+start, and over the range of one study a line is a sufficient model:
 
-    s = a + b·(ℓ − ℓ̄)        weighted least squares, weights 1/σ_k², ℓ̄ their weighted mean
+    s = a + b·(ℓ − ℓ̄)        weighted least squares, weights 1/σ_k², ℓ̄ the weighted mean of ℓ_k
 
-The covariance of (a, b) is scaled by χ²/(K − 2) where that is above 1, as the points then scatter more than their
-errors say (checkpoints of one run share its questions, and scatter less).
+The covariance of (a, b) is scaled by χ²/(K − 2) where that is above 1, because the points then scatter more than their
+standard errors predict (checkpoints of one run share its questions, and scatter less).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,8 @@ import pyarrow as pa
 from raylr.analysis._checks import one_of
 from raylr.analysis.scores.scores import EVALUATION, SCORES, Scores, summarise_all
 from raylr.analysis.scores.suites import SUITES
-from raylr.store.table import Table
+from raylr.analysis.status import Status
+from raylr.errors import DataError, InputError
 
 QUANTITIES = ("accuracy", "log_prob")
 """What can be drawn over tokens: share of right answers, and mean log-probability of the right answer."""
@@ -35,42 +35,19 @@ FLAT = 2.576
 """Standard errors that a slope must differ from 0 by to count as one: 1 % of flat lines do, as in `scores.LEVEL`."""
 
 
-ATTEMPTS = "attempts"
-ATTEMPT_SCHEMA = pa.schema(
-    [
-        ("run", pa.string()),
-        ("checkpoint", pa.string()),  # <run>/step-…
-        ("asked", pa.string()),  # hash of what was to be measured
-        ("attempt", pa.int64()),  # from 0
-        ("status", pa.string()),  # "scored" or "failed"
-        ("reason", pa.string()),  # of a failure; "" otherwise
-        ("tokens", pa.int64()),  # null if it failed
-        ("seconds", pa.float64()),
-        ("startup_seconds", pa.float64()),
-        ("questions", pa.int64()),
-    ]
-)
-ATTEMPT_KEY = ("run", "checkpoint", "asked", "attempt")
-
-
-def attempts_table(folder: Path) -> Table:
-    """Open the table of evaluations, successful or not, of the study in `folder`."""
-    return Table(Path(folder) / ATTEMPTS, ATTEMPT_SCHEMA, ATTEMPT_KEY)
-
-
-def failures(folder: Path) -> dict[str, str]:
-    """Return checkpoint -> reason, of those whose last evaluation failed; nothing is made in the folder."""
-    if not (Path(folder) / ATTEMPTS).is_dir():
-        return {}
-    last = {row["checkpoint"]: row for row in attempts_table(folder).read().to_pylist()}
-    return {name: row["reason"] for name, row in last.items() if row["status"] == "failed"}
-
-
 def suite_columns(scores: Scores, *, average: str = "naive") -> dict[str, Any]:
-    """Return one evaluation's results as columns of a run table, for each suite in it: `mmlu` (accuracy, 0 to 1),
-    `mmlu_stderr`, `mmlu_log_prob`, `mmlu_log_prob_stderr` (nats), `mmlu_questions` and `mmlu_verdict`; `cmmlu` alike.
+    """Return one evaluation's results as columns of a run table.
 
-    NaN: no log-probabilities (generated answers). Raises ValueError for another `average` than "naive" or "weighted".
+    Args:
+        scores: The evaluation.
+        average: Over subjects, "naive" or "weighted".
+
+    Returns:
+        For each suite in it, such as mmlu: `mmlu` (accuracy, 0 to 1), `mmlu_stderr`, `mmlu_log_prob`,
+        `mmlu_log_prob_stderr` (nats; NaN for generated answers), `mmlu_questions` and `mmlu_verdict`.
+
+    Raises:
+        ValueError: There is no such average.
     """
     columns: dict[str, Any] = {}
     for suite in SUITES:
@@ -88,16 +65,24 @@ def suite_columns(scores: Scores, *, average: str = "naive") -> dict[str, Any]:
 
 
 def calibrated(questions: pa.Table) -> pa.Table:
-    """Return the questions with each letter's own appeal taken out of its scores: what is left, the question does.
+    """Return the questions with the answer bias removed from the scores (batch calibration).
 
-    Small models learn which letter they like long before they know an answer, and grow surer of it: that is most of
-    their log-probability of the right answer, and nearly all of its standard error. From ln p_il, the log-probability
-    of letter l among the four at question i, the logarithm of p_il's mean over the questions of the subject in the same
-    evaluation is subtracted (batch calibration: Zhou et al. 2023, arXiv 2309.17249). A model that says the same to
-    every question has ln 1/4 then; one whose opinions are noise a little less.
+    Small models learn to prefer a letter long before they know an answer, and the preference becomes stronger during
+    training. This answer bias is most of their log-probability of the right answer, and nearly all of its standard
+    error. With p_il the probability of letter l among the four at question i, the logarithm of the mean of p_il over
+    the questions of the subject in the same evaluation is subtracted from ln p_il. A model that gives the same
+    probabilities to every question then has ln 1/4; one whose differences between questions are noise has a little
+    less.
 
-    Predictions stay as they are. Generated answers have no scores, and stay too. Take 20 questions a subject or more:
-    of few, a letter's mean is partly the question's own.
+    Args:
+        questions: Scored questions (`raylr.analysis.scores.scores.QUESTION_SCHEMA`) of any number of evaluations.
+            Use 20 questions of each subject or more: with fewer, a letter's mean is partly the question's own score.
+
+    Returns:
+        The same rows with other scores. Predictions stay, and so do generated answers, which have no scores.
+
+    References:
+        Zhou et al. 2023, Batch Calibration, arXiv 2309.17249.
     """
     frame = questions.to_pandas()
     if frame.empty:
@@ -120,15 +105,16 @@ def calibrated(questions: pa.Table) -> pa.Table:
 def join_scores(
     evaluations: pa.Table, questions: pa.Table, *, backend: str | None = None, average: str = "naive"
 ) -> pa.Table:
-    """Return the run table with `suite_columns` on the rows whose trial and tokens were scored, null on the others.
+    """Return the run table with scores: `suite_columns` on the rows that were scored, null on the others.
 
     Args:
-        evaluations: the run table, `raylr.store.runtable.EVALUATION_SCHEMA`.
-        questions: the scored questions, `raylr.analysis.scores.scores.QUESTION_SCHEMA`.
-        backend: whose scores, where there are several's; None: there is one.
-        average: over subjects, "naive" or "weighted".
+        evaluations: The run table. Rows are matched by trial and tokens.
+        questions: The scored questions, `raylr.analysis.scores.scores.QUESTION_SCHEMA`.
+        backend: Whose scores to take; None: those of all backends.
+        average: Over subjects, "naive" or "weighted".
 
-    Raises ValueError if a checkpoint has several evaluations (other backends, modes or data: choose before).
+    Raises:
+        DataError: A checkpoint has several evaluations, by other backends, in other modes or on other data.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for scores in summarise_all(questions) if questions.num_rows else ():
@@ -136,7 +122,7 @@ def join_scores(
             continue
         key = (scores.run, scores.tokens)
         if key in found:
-            raise ValueError(
+            raise DataError(
                 f"{scores.run} has several evaluations at {scores.tokens} tokens; choose a backend, or keep the "
                 "questions of one"
             )
@@ -152,20 +138,27 @@ def join_scores(
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreFit:
-    """The line of the log-probability of the right answer over the loss. Source: this module's head."""
+    """The line of the log-probability of the right answer over the loss. Notation: the head of this module."""
 
-    status: Literal["ok", "flat", "undetermined"]
-    """ "flat": the slope does not differ from 0 by `FLAT` standard errors; "undetermined": there is no line."""
+    status: Status
+    """`FLAT`: the slope does not differ from 0 by `FLAT` standard errors. `TOO_FEW` checkpoints, or a slope that is
+    `NOT_DETERMINED` because all have the same loss: there is no line."""
     message: str
     points: int
+    """K."""
     loss_mean: float = math.nan
-    """ℓ̄, nats a token."""
+    """ℓ̄, nats per token."""
     level: float = math.nan
     """a, nats: the log-probability at ℓ̄."""
     slope: float = math.nan
-    """b, nats a nat; negative: a lower loss knows more."""
+    """b, nats per nat; negative where a lower loss goes with better answers."""
     covariance: tuple[tuple[float, float], tuple[float, float]] = ((math.nan, math.nan), (math.nan, math.nan))
     """Of (level, slope)."""
+
+    @property
+    def has_line(self) -> bool:
+        """Whether there is a line, flat or not."""
+        return self.status in (Status.OK, Status.FLAT)
 
     @property
     def slope_stderr(self) -> float:
@@ -173,43 +166,62 @@ class ScoreFit:
         return math.sqrt(self.covariance[1][1])
 
     def predict(self, loss: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the log-probability at these losses and its standard error (of the line, not of an evaluation); NaN
-        without a line."""
+        """Return the log-probability at these losses and the standard error of the line there.
+
+        Args:
+            loss: Validation losses of any shape, nats per token.
+
+        Returns:
+            Two arrays of that shape, nats; NaN without a line. The error is that of the line, not of one evaluation.
+        """
         x = np.asarray(loss, dtype=np.float64) - self.loss_mean
         (aa, ab), (_, bb) = self.covariance
         return self.level + self.slope * x, np.sqrt(aa + 2 * ab * x + bb * x**2)
 
 
 def fit_score(loss: npt.ArrayLike, log_prob: npt.ArrayLike, stderr: npt.ArrayLike) -> ScoreFit:
-    """Fit the line to K checkpoints; shapes (K,). Checkpoints with a NaN (diverged, or without scores) are left out.
+    """Fit the line of the log-probability of the right answer over the loss.
 
-    Raises ValueError for shapes that differ and standard errors that are not positive.
+    Args:
+        loss: Validation losses of K checkpoints, shape (K,), nats per token.
+        log_prob: Mean log-probabilities of the right answer, shape (K,), nats.
+        stderr: Their standard errors, shape (K,), nats.
+            Checkpoints with a NaN in any of the three (diverged, or without scores) are left out.
+
+    Raises:
+        InputError: The shapes differ, or a standard error is not positive.
+
+    Example:
+        >>> fit_score([4.0, 3.0, 2.0], [-1.4, -1.3, -1.2], [0.01, 0.01, 0.01]).message
+        '-0.100 ± 0.007 nats of log-probability per nat of loss, over 3 checkpoints'
     """
     x, y, s = (np.asarray(part, dtype=np.float64) for part in (loss, log_prob, stderr))
     if not x.shape == y.shape == s.shape or x.ndim != 1:
-        raise ValueError(f"loss, log_prob and stderr must be of one shape (K,), got {x.shape}, {y.shape} and {s.shape}")
+        raise InputError(f"loss, log_prob and stderr must be of one shape (K,), got {x.shape}, {y.shape} and {s.shape}")
     known = np.isfinite(x) & np.isfinite(y) & np.isfinite(s)
     x, y, s = x[known], y[known], s[known]
     if (s <= 0).any():
-        raise ValueError(f"standard errors must be positive, got {s.min():g}")
+        raise InputError(f"standard errors must be positive, got {s.min():g}")
     if len(x) < MIN_POINTS:
         return ScoreFit(
-            status="undetermined", message=f"{len(x)} checkpoints with scores; a line takes {MIN_POINTS}", points=len(x)
+            status=Status.TOO_FEW,
+            message=f"{len(x)} checkpoints with scores; a line takes {MIN_POINTS}",
+            points=len(x),
         )
     w = 1 / s**2
     mean = float(w @ x / w.sum())
     spread = float(w @ (x - mean) ** 2)
     if spread <= 1e-18 * float(w @ x**2):
-        return ScoreFit(status="undetermined", message="all checkpoints have the same loss", points=len(x))
+        return ScoreFit(status=Status.NOT_DETERMINED, message="all checkpoints have the same loss", points=len(x))
     level, slope = float(w @ y / w.sum()), float(w @ ((x - mean) * y) / spread)
     scatter = float(w @ (y - level - slope * (x - mean)) ** 2) / (len(x) - 2)
     scale = max(1.0, scatter)
     error = math.sqrt(scale / spread)
     flat = abs(slope) < FLAT * error
-    told = f"{slope:.3f} ± {error:.3f} nats of log-probability for a nat of loss, over {len(x)} checkpoints"
+    text = f"{slope:.3f} ± {error:.3f} nats of log-probability per nat of loss, over {len(x)} checkpoints"
     return ScoreFit(
-        status="flat" if flat else "ok",
-        message=f"the log-probability of the right answer does not follow the loss: {told}" if flat else told,
+        status=Status.FLAT if flat else Status.OK,
+        message=f"the log-probability of the right answer does not follow the loss: {text}" if flat else text,
         points=len(x),
         loss_mean=mean,
         level=level,
@@ -219,15 +231,18 @@ def fit_score(loss: npt.ArrayLike, log_prob: npt.ArrayLike, stderr: npt.ArrayLik
 
 
 def fit_scores(joined: pa.Table, suite: str) -> ScoreFit:
-    """Fit the line to all checkpoints of a run table with scores (`join_scores`). Raises ValueError for a suite without
-    columns."""
+    """Fit the line (`fit_score`) to all checkpoints of a run table with scores (`join_scores`).
+
+    Raises:
+        ValueError: The table has no columns of the suite.
+    """
     one_of(suite, [name for name in SUITES if f"{name}_log_prob" in joined.column_names], "suite with scores")
     columns = [joined[name].to_numpy() for name in ("loss", f"{suite}_log_prob", f"{suite}_log_prob_stderr")]
     return fit_score(*(np.asarray(column, dtype=np.float64) for column in columns))
 
 
 def labels_of(evaluations: pa.Table, names: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return run -> what a figure calls it: its size and LR, or what `names` says."""
+    """Return run -> its label in a figure: its entry in `names`, otherwise its size and LR."""
     from raylr.analysis.units import format_lr
 
     rows = evaluations.select(["trial", "size", "lr"]).to_pylist()

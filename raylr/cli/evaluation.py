@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from raylr.cli.console import ConsoleListener, make_console
+from raylr.cli.console import ConsoleListener, make_console, say
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,32 +21,30 @@ if TYPE_CHECKING:
     from raylr.analysis.scores.scores import Score
     from raylr.analysis.scores.suites import Subject
     from raylr.evaluation.run import Evaluation
+    from raylr.evaluation.spec import ScoresSpec
 
 app = cyclopts.App(name="eval", help="Score a checkpoint on MMLU and CMMLU.")
 
 
 @app.command
 def setup(*, env: Path | None = None, engine: Literal["transformers", "turbomind"] = "transformers") -> None:
-    """Make OpenCompass's own environment (2 GB, a minute or two); a whole one is kept, a half-made one made again.
+    """Make OpenCompass's own environment (2 GB, a minute or two).
+
+    An environment that is complete and unchanged is kept; an incomplete one is made again.
 
     Parameters
     ----------
     env
-        Its folder; by default what RAYLR_EVAL_ENV names, else a folder in the user's cache.
+        Its folder; by default what RAYLR_EVAL_ENV names, otherwise a folder in the user's cache.
     engine
-        What shall compute: transformers, or turbomind (LMDeploy, NVIDIA GPUs).
+        What computes: transformers, or turbomind (LMDeploy, NVIDIA GPUs).
     """
     from raylr.evaluation.environment import set_up
 
-    console = make_console()
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"[dim]{_clock(time.monotonic() - began)}[/] {text}", highlight=False, soft_wrap=True)
-
-    made = set_up(env, engine=engine, say=say)
-    shown = ", ".join(f"{name} {made.versions[name]}" for name in ("opencompass", "torch", "transformers"))
-    say(f"{made.folder}: Python {made.versions['python']}, {shown}")
+    with ConsoleListener(make_console()) as listener:
+        made = set_up(env, engine=engine, listener=listener)
+        shown = ", ".join(f"{name} {made.versions[name]}" for name in ("opencompass", "torch", "transformers"))
+        listener.message(f"{made.folder}: Python {made.versions['python']}, {shown}")
 
 
 @app.default
@@ -60,11 +57,11 @@ def evaluate(
     limit: int | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-    backend: Literal["opencompass", "lm-eval"] = "opencompass",
+    backend: str = "opencompass",
     mode: Literal["ppl", "gen"] = "ppl",
     engine: Literal["transformers", "turbomind"] = "transformers",
     allow_fallback: bool = False,
-    gpus: int = 1,
+    gpus: int | None = None,
     device: Literal["cpu", "cuda", "auto"] = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     batch_size: int = 8,
@@ -83,72 +80,71 @@ def evaluate(
     data
         Folder that holds mmlu/ and cmmlu/ as OpenCompass lays them out; without it OpenCompass's own download.
     subjects
-        Names with commas between; each must be there. Without it: all that the data folder has.
+        Names with commas between, such as anatomy or cmmlu/anatomy; each must be in the data folder. Without it: all
+        subjects of the suites that the folder has.
     limit
-        Questions a subject, from its first.
+        Questions of each subject, counted from its first.
     json_file
-        Write the results there, a flat record a row.
+        Write the results there, one flat record for each row of the table.
     out
         Folder of the scored questions (evals.parquet); by default the study that the checkpoint is in, else runs/eval.
     backend
-        opencompass (in its own environment: `raylr eval setup`) or lm-eval (in this one).
+        opencompass (in its own environment: `raylr eval setup`), lm-eval (in this one), or package.module:Class.
     mode
         ppl compares the likelihoods of the letters, gen lets the model write (opencompass only).
     engine
         Of opencompass: transformers, or turbomind (LMDeploy, NVIDIA GPUs).
     allow_fallback
-        Where TurboMind cannot run the model take another engine; the results say which one ran.
+        Use another engine where TurboMind cannot run the model; the results name the engine that ran.
     gpus
-        That TurboMind spreads the model over.
+        GPUs that TurboMind spreads the model over; by default 1.
     device
-        Of transformers.
+        Where transformers computes.
     dtype
         Of the weights in transformers.
     batch_size
-        Prompts at once.
+        Prompts in one forward pass.
     env
-        OpenCompass's environment; by default what RAYLR_EVAL_ENV names, else that of `raylr eval setup`.
+        OpenCompass's environment; by default what RAYLR_EVAL_ENV names, otherwise that of `raylr eval setup`.
     """
-    from raylr.evaluation.environment import find
-    from raylr.evaluation.run import choose_subjects, study_of
+    from raylr.evaluation.questions import choose_subjects
     from raylr.evaluation.run import evaluate as run
+    from raylr.evaluation.run import study_of
+    from raylr.store.files import write_atomic
 
     console = make_console()
     suites, names = _names(suite), None if subjects is None else _names(subjects)
-    options: dict[str, Any] = {"device": device, "dtype": dtype}
-    if backend == "opencompass":
-        options |= {"engine": engine, "allow_fallback": allow_fallback, "gpus": gpus}
-        options["environment"] = find(env, engine)
-    elif engine != "transformers" or allow_fallback or env:
-        raise InputError("--engine, --allow-fallback and --env are of the backend opencompass")
-    root = data or _download(suites, options.get("environment"), console)
-    chosen, missing = choose_subjects(suites, names, root)
+    spec = _spec(
+        data=data or _download(suites, names, backend, env, engine, console),
+        suites=suites,
+        subjects=names,
+        limit=limit,
+        backend=backend,
+        mode=mode,
+        engine=engine,
+        allow_fallback=allow_fallback,
+        gpus=int(engine == "turbomind" or device == "cuda") if gpus is None else gpus,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        env=env,
+    )
+    chosen, missing = choose_subjects(spec.suites, spec.subjects, spec.data)
     folder = out or study_of(checkpoint) or Path("runs/eval")
     for line in _warnings(missing, chosen):
-        console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
-    with ConsoleListener(console) as progress:
+        say(console, line, style="bold yellow")
+    with ConsoleListener(console) as listener:
         try:
-            found = run(
-                checkpoint,
-                chosen,
-                data=root,
-                out=folder,
-                backend=backend,
-                mode=mode,
-                limit=limit,
-                batch_size=batch_size,
-                progress=progress,
-                **options,
-            )
+            found = run(checkpoint, spec, folder, listener=listener)
         except KeyboardInterrupt:
-            console.print(f"Stopped. The subjects that were scored are kept in {folder}; the same command goes on.")
+            say(console, f"Stopped. The subjects that were scored are kept in {folder}; the same command continues.")
             raise
     show(found, console)
     for line in _warnings(missing, chosen):
-        console.print(f"[bold yellow]{line}[/]", highlight=False, soft_wrap=True)
+        say(console, line, style="bold yellow")
     if json_file:
-        json_file.write_text(json.dumps(record(found), indent=1))
-        console.print(f"[bold]JSON[/]        {json_file}", highlight=False, soft_wrap=True)
+        write_atomic(json_file, json.dumps(record(found), indent=1))
+        say(console, str(json_file), heading="JSON")
 
 
 def record(found: Evaluation) -> dict[str, Any]:
@@ -175,6 +171,7 @@ def record(found: Evaluation) -> dict[str, Any]:
 def show(found: Evaluation, console: Console) -> None:
     """Print the scores of an evaluation, what they are worth, and what it took."""
     from rich.table import Table
+    from rich.text import Text
 
     from raylr.analysis.scores.suites import SUITES
     from raylr.analysis.units import format_count
@@ -185,11 +182,10 @@ def show(found: Evaluation, console: Console) -> None:
     facts += [scores.phase] if scores.phase else []
     facts += [f"validation loss {model.loss:.4f}"] if model.loss is not None else []
     console.print()
-    _line(console, "Model", ", ".join([scores.checkpoint, *facts]))
+    say(console, ", ".join([scores.checkpoint, *facts]), heading="Model")
     versions = ", ".join(f"{name} {version}" for name, version in found.info.versions.items()) if found.info else ""
-    _line(
-        console, "Scored by", f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" * bool(versions))
-    )
+    scored_by = f"{scores.backend}, {scores.engine}, {scores.mode}" + (f" ({versions})" if versions else "")
+    say(console, scored_by, heading="Scored by")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("subject", "questions", "accuracy %", "", "ln p(right)", "", "guessing"):
         table.add_column(name, justify="left" if name in ("subject", "guessing") else "right", no_wrap=True)
@@ -200,16 +196,16 @@ def show(found: Evaluation, console: Console) -> None:
                 table.add_section()
             name = row.name if row.level == "subject" else f"{row.name}, {row.average}"
             name += f" ({row.subjects} of {row.subjects + len(row.missing)} subjects)" if row.missing else ""
-            table.add_row(f"{suite.title} {name}" if row.level != "suite" else name, *_cells(row))
+            table.add_row(Text(f"{suite.title} {name}" if row.level != "suite" else name), *_cells(row))
     console.print()
     console.print(table)
     console.print()
     legend = "± one standard error; a guess is right in 25 %, with ln p = -1.386; tested at the 1 % level"
-    _line(console, "", legend)
+    say(console, f"{'':12}{legend}")
     for note in found.info.notes if found.info else ():
-        _line(console, "Note", note)
-    _line(console, "Time", _times(found))
-    _line(console, "Questions", str(found.evals))
+        say(console, note, heading="Note")
+    say(console, _times(found), heading="Time")
+    say(console, str(found.evals), heading="Questions")
 
 
 def _cells(row: Score) -> list[str]:
@@ -243,23 +239,37 @@ def _warnings(missing: dict[str, list[str]], chosen: Sequence[Subject]) -> list[
     ]
 
 
-def _download(suites: Sequence[str], environment: Any, console: Console) -> Path:
-    from raylr.evaluation.backends.opencompass import fetch
+def _spec(**fields: Any) -> ScoresSpec:
+    import pydantic
 
-    if environment is None:
-        raise InputError("the backend lm-eval downloads nothing: name the folder of the questions with --data")
+    from raylr.evaluation.spec import ScoresSpec
+    from raylr.spec import explain
+
+    try:
+        return ScoresSpec(**fields)
+    except pydantic.ValidationError as error:
+        raise InputError(explain(error, ScoresSpec)) from None
+
+
+def _download(
+    suites: Sequence[str],
+    names: Sequence[str] | None,
+    backend: str,
+    env: Path | None,
+    engine: str,
+    console: Console,
+) -> Path:
+    from raylr.analysis.scores.suites import resolve
+    from raylr.evaluation.backends.opencompass import fetch
+    from raylr.evaluation.environment import find
+
+    if backend != "opencompass":
+        raise InputError(f"the backend {backend} downloads nothing: name the folder of the questions with --data")
+    wanted = list(dict.fromkeys(subject.suite for subject in resolve(suites, names)))
+    environment = find(env, engine)
     with tempfile.TemporaryDirectory(prefix="raylr-eval-") as work, console.status("Downloading the questions"):
-        return fetch(environment, suites, Path(work))
+        return fetch(environment, wanted, Path(work))
 
 
 def _names(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if name]
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:2d}:{rest:02d}"
-
-
-def _line(console: Console, name: str, text: str) -> None:
-    console.print(f"[bold]{name:<12}[/]{text}", highlight=False, soft_wrap=True)

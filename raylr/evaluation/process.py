@@ -1,8 +1,9 @@
-"""A backend's program in a subprocess: events come back on a pipe, and neither process outlives the other's purpose.
+"""Runs a backend's program as a subprocess and reads its events.
 
 The program is called as `python DRIVER REQUEST EVENTS`: a JSON file, and the number of a file descriptor that takes one
-line of JSON an event (`opencompass_driver` lists them). Its standard input is a pipe that is held open
-here; the program ends when that closes. All else that it prints goes to `<program>.log` in the working folder.
+line of JSON for each event (`opencompass_driver` lists them). Its standard input is a pipe that is held open here; the
+program ends when that closes, so it never outlives this process. Everything else that it prints goes to
+`<program>.log` in the working folder.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from raylr.evaluation.questions import EvaluationError
+from raylr.errors import EvaluationError
 
 _DROPPED = ("RAY_", "DATASET_SOURCE")
 """Environment variables (by prefix) that would change where a program takes its data from, or what it connects to."""
@@ -26,7 +27,7 @@ be imported in place of the package lm_eval."""
 
 
 def log_file(work: Path, program: str) -> Path:
-    """Return where the output of a program lies."""
+    """Return the path of a program's log."""
     return Path(work) / f"{program.lower()}.log"
 
 
@@ -34,17 +35,21 @@ def log_file(work: Path, program: str) -> Path:
 def driver_events(
     python: Path, driver: Path, request: Mapping[str, Any], work: Path, *, program: str, isolated: bool = True
 ) -> Iterator[Iterator[dict[str, Any]]]:
-    """Run a driver on a request and yield its events, but for "at" and "failed"; it is gone when the context ends.
+    """Run a driver on a request and yield its events, except "at" and "failed".
+
+    The program has ended when the context ends.
 
     Args:
-        python: the interpreter.
-        driver: the script.
-        request: what to do, plain JSON.
-        work: the program's working folder.
-        program: its name in messages and of its log.
-        isolated: import nothing but what the interpreter's own environment has.
+        python: The interpreter.
+        driver: The script.
+        request: What to do, plain JSON.
+        work: The program's working folder.
+        program: Its name in messages and of its log.
+        isolated: Whether the program imports nothing but what its interpreter's own environment has.
 
-    Iterating raises EvaluationError when the program says that it failed, is killed, or ends with a status but 0.
+    Raises:
+        EvaluationError: While iterating: the program reported a failure, was killed, or ended with a status other
+            than 0.
     """
     path, log = Path(work) / "request.json", log_file(work, program)
     path.write_text(json.dumps(request, indent=1))
@@ -88,7 +93,7 @@ def _events(process: subprocess.Popen[bytes], stream: IO[str], log: Path, progra
         hint = "; the machine may have run out of memory" if name == "SIGKILL" else ""
         raise EvaluationError(f"{program} was ended by {name} {where}{hint} (in full: {log})")
     if status:
-        lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        lines = log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"]
         raise EvaluationError(f"{program} ended with status {status} {where}: {lines[-1]} (in full: {log})")
 
 

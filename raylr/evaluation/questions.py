@@ -1,4 +1,4 @@
-"""Questions of MMLU and CMMLU in OpenCompass's layout, and what every evaluation backend is given and returns.
+"""Questions of MMLU and CMMLU in OpenCompass's layout.
 
     DATA/mmlu/{dev,test}/<subject>_{dev,test}.csv    question, A, B, C, D, right letter; no header
     DATA/cmmlu/{dev,test}/<subject>.csv              number, question, A, B, C, D, right letter; a header
@@ -11,12 +11,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-from raylr.analysis.scores.suites import LETTERS, SUITES, Subject
+from raylr.analysis.scores.suites import LETTERS, SUITES, Subject, resolve
+from raylr.errors import DataError
 
 SHOTS = 5
 """Examples in the prompt, the first dev questions (as in the prompts of both backends)."""
@@ -44,7 +44,7 @@ class SubjectData:
 
     @property
     def hash(self) -> str:
-        """Of all dev and test questions, for the column `data_hash`."""
+        """Return a hash of all dev and test questions, for the column `data_hash`."""
         parts = [[(item.text, item.choices, item.gold) for item in split] for split in (self.dev, self.test)]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
@@ -53,71 +53,30 @@ class SubjectData:
         return len(self.test) if limit is None else min(limit, len(self.test))
 
 
-class EvaluationError(RuntimeError):
-    """An evaluation that failed, with the reason; what was scored before is kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunInfo:
-    """What a backend says of one run of it."""
-
-    backend: str
-    engine: str
-    """What computed: "transformers", "turbomind", …"""
-    versions: Mapping[str, str]
-    startup_seconds: float
-    """From the call until the first question could be scored: start of the process, imports, loading the model."""
-    scoring_seconds: float
-    questions: int
-    """Scored in this run."""
-    notes: tuple[str, ...] = ()
-    """Things to know about the scores, each a sentence."""
-
-
-Row = dict[str, Any]
-OnSubject = Callable[[Subject, list[Row]], None]
-"""Is told each subject as it is finished, with a row a question: index, gold, prediction, correct, score_a … score_d
-(None in mode "gen"), prompt and engine, named as in `raylr.analysis.scores.scores.QUESTION_SCHEMA`."""
-
-
-class Backend(Protocol):
-    """The `score` function of a backend."""
-
-    def __call__(
-        self,
-        model_dir: Path,
-        subjects: Sequence[Subject],
-        *,
-        data: Path | None,
-        limit: int | None,
-        batch_size: int,
-        work: Path,
-        on_subject: OnSubject,
-        **options: Any,
-    ) -> RunInfo:
-        """Score the first `limit` questions of each of the subjects with the Hugging Face model in `model_dir`."""
-
-
 def suite_folder(data: Path, suite: str) -> Path:
-    """Return the folder of a suite's questions. Raises ValueError if `data` holds none."""
+    """Return the folder of a suite's questions.
+
+    Raises:
+        DataError: There is none in `data`.
+    """
     if not data.is_dir():
-        raise ValueError(
+        raise DataError(
             f"there is no data folder {data}; it should hold {' and '.join(SUITES)} in OpenCompass's layout"
         )
     for folder in (data / suite, data / "data" / suite):
         if (folder / "test").is_dir() and (folder / "dev").is_dir():
             return folder
-    raise ValueError(f"{data} holds no {suite}/dev and {suite}/test with the questions of {SUITES[suite].title}")
+    raise DataError(f"{data} holds no {suite}/dev and {suite}/test with the questions of {SUITES[suite].title}")
 
 
 def subject_file(data: Path, subject: Subject, split: str) -> Path:
-    """Return where the questions of a subject lie, `split` being "dev" or "test"; the file need not be there."""
+    """Return the file of a subject's questions, `split` being "dev" or "test"; it need not exist."""
     name = f"{subject.name}_{split}.csv" if subject.suite == "mmlu" else f"{subject.name}.csv"
     return suite_folder(data, subject.suite) / split / name
 
 
 def present(data: Path, subjects: Sequence[Subject]) -> list[Subject]:
-    """Return those of the subjects whose dev and test questions are in the folder."""
+    """Return the subjects whose dev and test questions are in the folder."""
     return [
         subject
         for subject in subjects
@@ -128,35 +87,64 @@ def present(data: Path, subjects: Sequence[Subject]) -> list[Subject]:
 def read_subject(data: Path, subject: Subject) -> SubjectData:
     """Read the questions of a subject.
 
-    Raises ValueError for a missing file, a row with another number of columns, a right answer that is no letter, and
-    fewer dev questions than the prompt shows; each names file and line.
+    Args:
+        data: Folder of the questions.
+        subject: The subject.
+
+    Raises:
+        DataError: A file is missing, a row has another number of columns, a right answer is no letter, or there are
+            fewer dev questions than the prompt shows. The message names file and line.
     """
     dev, test = (_read(subject_file(data, subject, split), subject) for split in ("dev", "test"))
     if len(dev) < SHOTS:
         path = subject_file(data, subject, "dev")
-        raise ValueError(f"{path} has {len(dev)} questions and the prompt shows {SHOTS} examples")
+        raise DataError(f"{path} has {len(dev)} questions and the prompt shows {SHOTS} examples")
     if not test:
-        raise ValueError(f"{subject_file(data, subject, 'test')} has no questions")
+        raise DataError(f"{subject_file(data, subject, 'test')} has no questions")
     return SubjectData(subject=subject, dev=dev, test=test)
 
 
-def context_notes(model_dir: Path, longest: int) -> list[str]:
-    """Return what to say of prompts of `longest` tokens: nothing, or that the model in this folder was made for fewer.
+def choose_subjects(
+    suites: Sequence[str], names: Sequence[str] | None, data: Path
+) -> tuple[list[Subject], dict[str, list[str]]]:
+    """Return the subjects to evaluate, by what the data folder has.
 
-    That is the length of the sequences that an export says it was trained on, else the configuration's.
+    Args:
+        suites: Names of suites.
+        names: Names of subjects, such as "anatomy" or "cmmlu/anatomy"; each must be in the folder. None: all subjects
+            of the suites that the folder has, at least one of each suite.
+        data: Folder of the questions.
+
+    Returns:
+        The subjects, and suite -> names of its subjects that the folder lacks.
+
+    Raises:
+        DataError: Something is missing; the message names it.
     """
-    for name, key in (("raylr.json", "seq_len"), ("config.json", "max_position_embeddings")):
-        path = Path(model_dir) / name
-        context = json.loads(path.read_text()).get(key) if path.is_file() else None
-        if context:
-            told = f"the longest prompt has {longest} tokens, the model was made for {context}"
-            return [told] if longest > context else []
-    return []
+    wanted = resolve(suites, names)
+    for suite in dict.fromkeys(subject.suite for subject in wanted):
+        suite_folder(data, suite)
+    there = present(data, wanted)
+    missing: dict[str, list[str]] = {}
+    for subject in wanted:
+        if subject not in there:
+            missing.setdefault(subject.suite, []).append(subject.name)
+    if missing and names is not None:
+        listed = ", ".join(f"{suite}/{name}" for suite, lacking in missing.items() for name in lacking)
+        raise DataError(f"{data} has no questions of {listed}")
+    empty = [suite for suite in missing if not any(subject.suite == suite for subject in there)]
+    if empty:
+        raise DataError(f"{data} has the questions of no subject of {SUITES[empty[0]].title}")
+    return there, missing
+
+
+class _BadLine(Exception):
+    """A line of a file is not a question; `_read` adds the name of the file."""
 
 
 def _read(path: Path, subject: Subject) -> tuple[Question, ...]:
     if not path.is_file():
-        raise ValueError(f"there are no questions of {subject}: {path} is missing")
+        raise DataError(f"there are no questions of {subject}: {path} is missing")
     width, header = _COLUMNS[subject.suite], subject.suite == "cmmlu"
     questions = []
     try:
@@ -166,13 +154,11 @@ def _read(path: Path, subject: Subject) -> tuple[Question, ...]:
                 if header and number == 0:
                     continue
                 if len(row) != width:
-                    raise ValueError(f"line {reader.line_num} has {len(row)} columns, {subject.suite} has {width}")
+                    raise _BadLine(f"line {reader.line_num} has {len(row)} columns, {subject.suite} has {width}")
                 text, a, b, c, d, gold = row[width - 6 :]
                 if gold not in LETTERS:
-                    raise ValueError(
-                        f"line {reader.line_num} has the right answer {gold!r}, which is none of {LETTERS}"
-                    )
+                    raise _BadLine(f"line {reader.line_num} has the right answer {gold!r}, which is none of {LETTERS}")
                 questions.append(Question(text, (a, b, c, d), gold))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as questions: {error}") from error
+    except (_BadLine, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as questions: {error}") from error
     return tuple(questions)

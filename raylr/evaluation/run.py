@@ -1,39 +1,38 @@
 """One evaluation of one model: export the checkpoint, score what is not scored yet, keep every question, add up.
 
     OUT/
-      evals/           the scored questions, a folder an evaluation, a fragment a subject: what a kill leaves behind
+      evals/           the scored questions (`raylr.evaluation.tables`): what a kill leaves behind
       evals.parquet    the same in one file, written at the end of every evaluation
       .eval-…/         working folder of a running evaluation; of one that failed, its log, until the next begins
 
-Subjects whose questions are all in the table, of the same model, prompts, engine and data, are not scored again.
+Questions that are in the table already, of the same model, prompts, engine and data, are not scored again.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylr.analysis.scores.scores import Scores, questions_table, summarise, write_evals
-from raylr.analysis.scores.suites import SUITES, Subject, resolve
-from raylr.errors import InputError
-from raylr.evaluation.backends import opencompass as eval_opencompass
-from raylr.evaluation.environment import Environment, find
+from raylr.analysis.scores.scores import Scores, summarise
+from raylr.analysis.scores.suites import Subject
+from raylr.errors import EvaluationError, StorageError, StudyLockedError
+from raylr.evaluation.backends.base import Answer, Backend, Portion, RunInfo, open_backend
 from raylr.evaluation.model import EvaluatedModel, open_model
-from raylr.evaluation.questions import EvaluationError, Row, RunInfo, SubjectData, present, read_subject, suite_folder
+from raylr.evaluation.questions import SubjectData, choose_subjects, read_subject
+from raylr.evaluation.spec import ScoresSpec
+from raylr.evaluation.tables import QuestionTable
 from raylr.events import EvaluationPlanned, Listener, SubjectScored
-
-BACKENDS = ("opencompass", "lm-eval")
+from raylr.store.files import exclusive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +42,17 @@ class Evaluation:
     model: EvaluatedModel = field(repr=False)
     scores: Scores
     info: RunInfo | None
-    """None: everything was in the table already."""
+    """What the backend reported; None if everything was in the table already."""
     known: int
     """Questions that were in the table already."""
     evals: Path
     """The file of all questions scored in this folder, `evals.parquet`."""
     seconds: float
-    """Of everything, the export included."""
+    """Wall time of everything, the export included."""
 
     @property
     def questions_per_second(self) -> float | None:
-        """Of the scoring alone, start-up left out; None if nothing was scored."""
+        """Speed of the scoring alone, start-up left out; None if nothing was scored."""
         if self.info is None or not self.info.questions:
             return None
         return self.info.questions / self.info.scoring_seconds
@@ -61,117 +60,78 @@ class Evaluation:
 
 def evaluate(
     checkpoint: Path | str,
-    subjects: Sequence[Subject],
-    *,
-    data: Path,
+    spec: ScoresSpec,
     out: Path,
-    backend: str = "opencompass",
-    mode: str = "ppl",
-    limit: int | None = None,
-    batch_size: int = 8,
-    environment: Environment | None = None,
+    *,
     run: str | None = None,
+    label: str | None = None,
     tokens: int | None = None,
     phase: str | None = None,
-    label: str | None = None,
-    progress: Listener | None = None,
-    **options: Any,
+    listener: Listener | None = None,
 ) -> Evaluation:
     """Score a model on subjects of MMLU and CMMLU.
 
     Args:
-        checkpoint: a training checkpoint of raylr or a run's folder (the latest one in it), or a Hugging Face folder.
-        subjects: `raylr.analysis.scores.suites.resolve` makes them from names, `choose_subjects` by what the data has.
-        data: the questions, as `raylr.evaluation.questions` says.
-        out: where the scored questions are kept, a study's folder or any other; several evaluations may share it.
-        backend: "opencompass", in its own environment, or "lm-eval", in this one.
-        mode: "ppl" or "gen" (OpenCompass alone).
-        limit: questions a subject, from its first; None: all.
-        batch_size: prompts at once.
-        environment: OpenCompass's; None: the default one.
-        run, tokens, phase, label: what the table calls the model, where its own `raylr.json` does not say or should not
-            count.
-        progress: told what happens.
-        options: of the backend: see `score` of its module in `backends`.
+        checkpoint: A training checkpoint of raylr, the folder of a run (its latest checkpoint), or a Hugging Face
+            folder.
+        spec: What to score and with what.
+        out: Where the scored questions are kept, the folder of a study or any other; several evaluations may share it.
+        run: Name of the training run in the table of questions; None: as recorded in the checkpoint.
+        label: Name of the checkpoint in the table; None: its path.
+        tokens: Tokens that it was trained on; None: as recorded in the checkpoint.
+        phase: "stable" or "decay"; None: as recorded in the checkpoint.
+        listener: Receives the progress.
 
-    Raises InputError or ValueError for what cannot be evaluated as asked, and EvaluationError for an evaluation that
-    failed; the subjects that were scored until then are kept, and the same call goes on with the others.
+    Returns:
+        The scores. Questions that were scored before are part of them.
+
+    Raises:
+        InputError: The checkpoint or the questions do not fit the spec.
+        EvaluationError: The evaluation failed. The questions that were scored until then are kept, and the same call
+            continues with the others.
+        StorageError: The disk is full; likewise.
+
+    Example:
+        >>> spec = ScoresSpec(data="questions", suites=("mmlu",), limit=40)  # doctest: +SKIP
+        >>> evaluate("runs/study/checkpoints/check-XL", spec, Path("scores")).scores.row("mmlu")  # doctest: +SKIP
     """
     began = time.monotonic()
-    heard = progress or Listener()
-    if backend not in BACKENDS:
-        raise InputError(f"there is no backend {backend!r}; there are {' and '.join(BACKENDS)}")
-    if not subjects:
-        raise InputError("there are no subjects to evaluate")
-    for name, value in (("limit", limit), ("batch size", batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"the {name} must be at least 1, got {value}")
-    if backend == "lm-eval" and mode != "ppl":
-        raise InputError("lm-eval compares the likelihoods of the letters; only OpenCompass generates (mode gen)")
-    if backend == "opencompass":
-        options = options | {
-            "environment": environment or find(engine=options.get("engine", "transformers")),
-            "mode": mode,
-        }
-    questions = {subject: read_subject(data, subject) for subject in subjects}
+    progress = listener or Listener()
+    backend = open_backend(spec)
+    subjects, _ = choose_subjects(spec.suites, spec.subjects, spec.data)
+    questions = {subject: read_subject(spec.data, subject) for subject in subjects}
     out = Path(out)
     with _room(out), _working_folder(out) as work:
-        heard.stage(f"Opening {checkpoint}")
+        progress.stage(f"Opening {checkpoint}")
         model = open_model(checkpoint, work / "model")
         shared = {
             "run": model.run if run is None else run,
             "checkpoint": label or model.checkpoint,
             "tokens": model.tokens if tokens is None else tokens,
             "phase": model.phase if phase is None else phase,
-            "backend": backend,
-            "mode": mode,
+            "backend": spec.backend,
+            "mode": spec.mode,
             "model_hash": model.hash,
         }
-        wanted = _Wanted(shared, questions, limit)
-        engine, left = wanted.left(questions_table(out).read(shared), _engines(backend, options))
-        total = sum(item.expected(limit) for item in questions.values())
-        known = total - sum(questions[subject].expected(limit) for subject in left)
-        heard.evaluation_planned(EvaluationPlanned(questions=total, known=known))
+        wanted = _Wanted(shared, questions, spec.limit)
+        table = QuestionTable(out)
+        engine, left = wanted.left(table.read(shared), backend.engines)
+        known = wanted.total - sum(len(portion) for portion in left)
+        progress.evaluation_planned(EvaluationPlanned(questions=wanted.total, known=known))
         info = None
         if left:
-            heard.stage(f"Starting {backend}")
-            (work / backend).mkdir()
-            given = {"data": data, "limit": limit, "batch_size": batch_size, "work": work / backend, **options}
-            info = _score_left(wanted, left, model.folder, out, heard, given)
+            progress.stage(f"Starting {spec.backend}")
+            (work / "backend").mkdir()
+            info = _score(backend, model.folder, left, wanted, table, work / "backend", progress)
             if known and info.engine != engine:
                 raise EvaluationError(
                     f"{known} of the questions were scored by {engine} before, the others by {info.engine} now; both "
                     "are kept, but one evaluation has one engine: run it again with one that scores all"
                 )
             engine = info.engine
-        scores = summarise(wanted.of(questions_table(out).read(shared), engine))
-        evals = write_evals(out)
+        scores = summarise(wanted.rows(table.read(shared), engine))
+        evals = table.finish(shared)
     return Evaluation(model=model, scores=scores, info=info, known=known, evals=evals, seconds=time.monotonic() - began)
-
-
-def choose_subjects(
-    suites: Sequence[str], names: Sequence[str] | None, data: Path
-) -> tuple[list[Subject], dict[str, list[str]]]:
-    """Return the subjects to evaluate, and by suite those that the data folder lacks.
-
-    Subjects that are asked for by name must be there. Without names it is all that are there, and at least one of each
-    suite. Raises InputError naming what is missing.
-    """
-    asked = resolve(suites, names)
-    for suite in {subject.suite for subject in asked}:
-        suite_folder(data, suite)
-    there = present(data, asked)
-    missing: dict[str, list[str]] = {}
-    for subject in asked:
-        if subject not in there:
-            missing.setdefault(subject.suite, []).append(subject.name)
-    if missing and names is not None:
-        listed = ", ".join(f"{suite}/{name}" for suite, lacking in missing.items() for name in lacking)
-        raise InputError(f"{data} has no questions of {listed}")
-    empty = [suite for suite in suites if not any(subject.suite == suite for subject in there)]
-    if empty:
-        raise InputError(f"{data} has the questions of no subject of {SUITES[empty[0]].title}")
-    return there, missing
 
 
 def study_of(checkpoint: Path) -> Path | None:
@@ -186,56 +146,71 @@ def study_of(checkpoint: Path) -> Path | None:
 class _Wanted:
     """Which rows of the table of questions belong to an evaluation."""
 
-    shared: dict[str, Any]
-    questions: dict[Subject, SubjectData]
+    shared: Mapping[str, Any]
+    """Columns that all its rows have in common."""
+    questions: Mapping[Subject, SubjectData]
     limit: int | None
 
-    def of(self, table: pa.Table, engine: str) -> pa.Table:
+    @property
+    def total(self) -> int:
+        """Number of questions."""
+        return sum(data.expected(self.limit) for data in self.questions.values())
+
+    def rows(self, table: pa.Table, engine: str) -> pa.Table:
         """Return the evaluation's rows by this engine, from a table of all its rows."""
         table = table.filter(pc.equal(table["engine"], engine))
         parts = [table.slice(0, 0)]
         for subject, data in self.questions.items():
-            rows = table.filter(
-                pc.and_(pc.equal(table["suite"], subject.suite), pc.equal(table["subject"], subject.name))
-            )
-            rows = rows.filter(pc.equal(rows["data_hash"], data.hash))
+            of_subject = pc.and_(pc.equal(table["suite"], subject.suite), pc.equal(table["subject"], subject.name))
+            rows = table.filter(pc.and_(of_subject, pc.equal(table["data_hash"], data.hash)))
             parts.append(rows.filter(pc.less(rows["index"], data.expected(self.limit))))
         return pa.concat_tables(parts)
 
-    def left(self, table: pa.Table, engines: Sequence[str]) -> tuple[str, list[Subject]]:
-        """Return the engine among `engines` that has scored most subjects whole, and the subjects it has left."""
-        best = engines[0], list(self.questions)
+    def left(self, table: pa.Table, engines: Sequence[str]) -> tuple[str, list[Portion]]:
+        """Return the engine among `engines` that has scored most questions, and what it has left.
+
+        A portion begins with the first question that is missing: backends score a contiguous part of a subject, so
+        only a damaged table has gaps, and the questions after a gap are then scored twice and kept once.
+        """
+        best: tuple[str, list[Portion]] | None = None
         for engine in engines:
-            done: dict[tuple[str, str], int] = {}
-            for row in self.of(table, engine).select(["suite", "subject"]).to_pylist():
-                done[row["suite"], row["subject"]] = done.get((row["suite"], row["subject"]), 0) + 1
-            left = [
-                subject
-                for subject, data in self.questions.items()
-                if done.get((subject.suite, subject.name), 0) < data.expected(self.limit)
-            ]
-            if len(left) < len(best[1]):
+            done: dict[Subject, set[int]] = {subject: set() for subject in self.questions}
+            for row in self.rows(table, engine).select(["suite", "subject", "index"]).to_pylist():
+                done[Subject(row["suite"], row["subject"])].add(row["index"])
+            left = []
+            for subject, data in self.questions.items():
+                stop = data.expected(self.limit)
+                start = next((index for index in range(stop) if index not in done[subject]), stop)
+                if start < stop:
+                    left.append(Portion(data=data, start=start, stop=stop))
+            if best is None or sum(map(len, left)) < sum(map(len, best[1])):
                 best = engine, left
+        assert best is not None, "a backend has at least one engine"
         return best
 
 
-def _score_left(
-    wanted: _Wanted, left: Sequence[Subject], model: Path, out: Path, heard: Listener, given: dict[str, Any]
+def _score(
+    backend: Backend,
+    model: Path,
+    left: Sequence[Portion],
+    wanted: _Wanted,
+    table: QuestionTable,
+    work: Path,
+    progress: Listener,
 ) -> RunInfo:
-    """Run the backend on the subjects that are left, and keep each as it comes."""
+    """Run the backend on what is left, and keep each portion as it comes."""
     kept = len(wanted.questions) - len(left)
 
-    def keep(subject: Subject, rows: list[Row]) -> None:
+    def keep(subject: Subject, answers: Sequence[Answer]) -> None:
         nonlocal kept
         named = {"suite": subject.suite, "subject": subject.name, "data_hash": wanted.questions[subject].hash}
-        with _lock(out):
-            questions_table(out).append([row | wanted.shared | named for row in rows])
+        table.append([answer.row() | dict(wanted.shared) | named for answer in answers])
         kept += 1
-        correct = sum(row["correct"] for row in rows)
-        heard.subject_scored(SubjectScored(subject=str(subject), questions=len(rows), correct=correct))
+        correct = sum(answer.correct for answer in answers)
+        progress.subject_scored(SubjectScored(subject=str(subject), questions=len(answers), correct=correct))
 
     try:
-        return cast(RunInfo, _backend(wanted.shared["backend"])(model, left, on_subject=keep, **given))
+        return backend.score(model, left, work=work, on_subject=keep)
     except EvaluationError as error:
         if not kept:
             raise
@@ -244,58 +219,32 @@ def _score_left(
         ) from error
 
 
-def _backend(name: str) -> Any:
-    if name == "opencompass":
-        return eval_opencompass.score
-    from raylr.evaluation.backends import lm_eval as eval_lm
-
-    return eval_lm.score
-
-
-def _engines(backend: str, options: dict[str, Any]) -> tuple[str, ...]:
-    names = ("engine", "device", "dtype", "allow_fallback")
-    given = {name: options[name] for name in names if name in options}
-    if backend == "opencompass":
-        return eval_opencompass.engines(**given)
-    from raylr.evaluation.backends import lm_eval as eval_lm
-
-    return tuple(eval_lm.engines(**given))
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Let one process at a time do what follows."""
-    with (out / ".evals.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 @contextmanager
 def _room(out: Path) -> Iterator[None]:
-    """Say of a full disk what it is."""
+    """Report a full disk in one sentence."""
     try:
         yield
+    except StorageError:
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise EvaluationError(
+        raise StorageError(
             f"the disk of {error.filename or out} is full; make room and run it again: the subjects in {out} are kept"
         ) from error
 
 
 @contextmanager
 def _working_folder(out: Path) -> Iterator[Path]:
-    """Make a working folder in `out`; it goes when all went well, else at the next evaluation."""
+    """Make a working folder in `out`. It is removed at the end if all went well, otherwise by the next evaluation."""
     out.mkdir(parents=True, exist_ok=True)
-    with _lock(out):
-        for stale in out.glob(".eval-*"):
-            with (stale / "lock").open("w") as handle, suppress(BlockingIOError):  # held: it is running
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(stale)
-        work = Path(tempfile.mkdtemp(prefix=".eval-", dir=out))
-        held = (work / "lock").open("w")
-        fcntl.flock(held, fcntl.LOCK_EX)
-    with held:
+    with ExitStack() as held:
+        with exclusive(out / ".evals.lock", f"another evaluation begins in {out}", timeout=-1):
+            for stale in out.glob(".eval-*"):
+                with suppress(StudyLockedError), exclusive(stale / "lock", "it belongs to a running evaluation"):
+                    shutil.rmtree(stale)
+            work = Path(tempfile.mkdtemp(prefix=".eval-", dir=out))
+            held.enter_context(exclusive(work / "lock", f"{work} is in use"))
         try:
             yield work
         except BaseException:

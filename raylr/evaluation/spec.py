@@ -1,109 +1,121 @@
-"""What to evaluate in a study, with what, and when: the section `evaluation` of a spec."""
+"""What to score, with what, and when: the section `scores` of a study's spec, and the options of `raylr eval`."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from raylr.analysis.scores.suites import Subject, resolve
-from raylr.analysis.units import parse_count
-from raylr.trainables.training.checkpoint import COMPLETE, PREFIX
-from raylr.trainables.training.spec import TrainSpec
+from raylr.analysis.scores.suites import resolve
+from raylr.errors import SpecError, nearest
+from raylr.evaluation.backends import BACKENDS
+from raylr.spec.fields import FilePath, Section, Tokens
 
-WAITING = "waiting"
-"""Folder of a study in which checkpoints wait for their evaluation, a folder for each run."""
-Tokens = Annotated[int, BeforeValidator(lambda value: value if value is None else round(parse_count(value)))]
+if TYPE_CHECKING:
+    from raylr.trainables.training.spec import TrainSpec
 
 
-def waiting(study: Path) -> list[Path]:
-    """Return the whole checkpoints that wait in a study's folder, by run and step."""
-    found = sorted(study.glob(f"{WAITING}/*/{PREFIX}*"))
-    return [path for path in found if (path / COMPLETE).is_file()]
+class ScoresSpec(Section):
+    """Scores of MMLU and CMMLU: what is scored, with what, and along a training run also when.
 
+    One object of this class goes through all layers, from the spec of a study or the command line to the backend.
+    """
 
-class EvaluationSpec(BaseModel):
-    """Scores of MMLU and CMMLU along training, and what may be used for them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Path
+    data: FilePath
     """Folder of the questions: mmlu/ and cmmlu/ as OpenCompass lays them out."""
-    suites: tuple[Literal["mmlu", "cmmlu"], ...] = ("mmlu", "cmmlu")
+    suites: tuple[str, ...] = ("mmlu", "cmmlu")
+    """Names of suites: mmlu, cmmlu."""
     subjects: tuple[str, ...] | None = None
-    """Names of subjects, as anatomy or cmmlu/anatomy. None: all that `data` has."""
+    """Names of subjects, such as anatomy or cmmlu/anatomy. None: all of the suites that `data` has."""
     limit: int | None = Field(default=None, ge=1)
-    """Questions a subject, from its first. None: all."""
-    every: Tokens | None = Field(default=None, gt=0)
-    """Tokens between two evaluations of a run; each is made at the nearest point at which the run measures its loss.
-    None: at the end alone. A run is evaluated where its decay begins, too."""
-    runs: Literal["check", "all"] = "check"
-    """Which runs: those of the check at the target, or the search's too."""
-    backend: Literal["lm-eval", "opencompass"] = "lm-eval"
-    """lm-eval runs in this environment; opencompass in its own (`raylr eval setup`)."""
+    """Questions of each subject, counted from its first. None: all."""
+
+    backend: str = "lm-eval"
+    """lm-eval runs in the training environment; opencompass in its own (`raylr eval setup`). Another backend is named
+    as "package.module:Class"."""
+    mode: Literal["ppl", "gen"] = "ppl"
+    """ppl compares the likelihoods of the four letters; gen lets the model write (opencompass only)."""
+    engine: Literal["transformers", "turbomind"] = "transformers"
+    """What computes in opencompass: transformers, or LMDeploy's TurboMind (NVIDIA GPUs)."""
+    allow_fallback: bool = False
+    """Whether another engine may compute where TurboMind cannot run the model. Every answer records its engine."""
+    env: FilePath | None = None
+    """OpenCompass's environment. None: what RAYLR_EVAL_ENV names, otherwise the one of `raylr eval setup`."""
     batch_size: int = Field(default=8, ge=1)
-    device: Literal["cpu", "cuda"] = "cpu"
+    """Prompts in one forward pass."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where transformers computes."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights in transformers."""
+    max_seq_len: int = Field(default=4096, ge=1)
+    """Tokens of a prompt above which opencompass leaves out examples, then the prompt's beginning."""
+    max_out_len: int = Field(default=4, ge=1)
+    """Tokens generated for an answer in mode gen."""
+
+    every: Tokens | None = None
+    """Tokens between two evaluations of a run; each takes place at the nearest point at which the run measures its
+    loss. None: at the end only. A run is evaluated where its decay begins, too."""
+    runs: Literal["check", "all"] = "check"
+    """Which runs of a study are evaluated: those of the check at the target, or those of the search as well."""
     cpus: float = Field(default=1, ge=0)
-    """CPUs of one evaluation. Evaluations run beside the trials, in what these leave free."""
-    gpus: float = Field(default=0, ge=0)
+    """CPUs of one evaluation. Evaluations run beside the trials, in the resources that these leave free."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs of one evaluation; TurboMind spreads the model over them."""
     resources: dict[str, float] = Field(default_factory=dict)
-    """Custom Ray resources of one evaluation, for machines that are kept for it."""
+    """Custom Ray resources of one evaluation, for machines that are reserved for it."""
     in_flight: int = Field(default=1, ge=1)
     """Evaluations at the same time, at most."""
 
+    @field_validator("backend")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in BACKENDS and ":" not in name:
+            raise SpecError(f"there is no backend {name!r}{nearest(name, BACKENDS)}")
+        return name
+
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _consistent(self) -> Self:
         resolve(self.suites, self.subjects)
         if self.gpus == 0 and self.device == "cuda":
-            raise ValueError("device cuda needs gpus above 0: Ray gives an evaluation no GPU otherwise")
+            raise SpecError("device cuda needs gpus of at least 1: an evaluation gets no GPU otherwise")
+        if self.gpus == 0 and self.engine == "turbomind":
+            raise SpecError("engine turbomind needs gpus of at least 1: it runs on GPUs only")
         return self
 
     def concerns(self, role: str) -> bool:
-        """Whether runs of this role ("search" or "check") are evaluated."""
+        """Return whether runs of this role ("search" or "check") are evaluated."""
         return role == "check" or self.runs == "all"
 
-    def chosen(self) -> list[Subject]:
-        """Return the subjects to score. Raises InputError for a subject, a suite or a folder that is not there."""
-        from raylr.evaluation.run import choose_subjects
-
-        return choose_subjects(self.suites, self.subjects, self.data)[0]
-
     def points(self, train: TrainSpec, tokens: int, eval_at: Sequence[int]) -> list[int]:
-        """Return the token counts of a run of `tokens` at which its checkpoint is evaluated, rising.
+        """Return the token counts of a run at which its checkpoint is evaluated.
 
-        Each is the nearest of `eval_at`, so that the run table has a loss beside the score.
+        Args:
+            train: How the run is trained.
+            tokens: Tokens of the whole run.
+            eval_at: Token counts at which the run measures its validation loss.
+
+        Returns:
+            Token counts, increasing. Each is one of `eval_at`, so that the run table has a loss beside every score.
         """
         wanted = [tokens] if self.every is None else [*range(self.every, tokens, self.every), tokens]
         if train.schedule == "wsd":
             wanted.append(max(train.warmup, round(tokens * (1 - train.decay_fraction))))
         return sorted({min(eval_at, key=lambda point: abs(point - goal)) for goal in wanted})
 
-    def asked(self) -> str:
-        """Return a hash of what one evaluation measures: two that share it need not both be made."""
-        names = {"data", "suites", "subjects", "limit", "backend", "dtype"}
-        return hashlib.blake2b(self.model_dump_json(include=names).encode(), digest_size=8).hexdigest()
+    def measurement(self) -> str:
+        """Return a hash of everything that one evaluation measures.
 
-    def options(self) -> dict[str, Any]:
-        """Return the arguments of `raylr.evaluation.run.evaluate` that every evaluation has in common.
-
-        Raises ValueError if the questions or what the backend needs are not there.
+        Two evaluations of a checkpoint whose hashes are equal need not both take place.
         """
-        if self.backend == "opencompass":
-            from raylr.evaluation.environment import find
-
-            find()
-        else:
-            from raylr.evaluation.backends.lm_eval import check_installed
-
-            check_installed()
-        names = ("limit", "backend", "batch_size", "device", "dtype")
-        shared = {name: getattr(self, name) for name in names}
-        return shared | {"data": self.data.resolve(), "subjects": self.chosen()}
+        names = {
+            *("data", "suites", "subjects", "limit", "backend", "mode", "engine", "device", "dtype"),
+            *("max_seq_len", "max_out_len"),
+        }
+        fields = self.model_dump_json(include=names)
+        return hashlib.blake2b(fields.encode(), digest_size=8).hexdigest()
 
     def task_resources(self) -> dict[str, Any]:
-        """Return what one evaluation asks of Ray."""
+        """Return the options of the Ray task that makes one evaluation."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources)}

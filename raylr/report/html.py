@@ -1,4 +1,7 @@
-"""The report: one HTML file that needs nothing else, and its figures beside it as PNG and SVG."""
+"""The report: one HTML file that needs nothing else, and its figures beside it as PNG and SVG.
+
+Every text that comes from a spec, a message or a table is escaped. Pieces that a study lacks are left out.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
+from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.scores import ScoreSection, score_sections
-from raylr.report.text import check_lines, interval, law_text
+from raylr.report.text import Line, check_lines, interval, known, known_lr, law_text, number, remarks
+from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
 
 if TYPE_CHECKING:
@@ -28,70 +34,89 @@ _CSS_DPI = 110
 """Pixels of the page per inch of a figure."""
 
 
-def write_report(result: StudyResult) -> Path:
-    """Write report.html and figures/ into the study's folder; return the report's path."""
-    folder = result.directory / "figures"
-    folder.mkdir(exist_ok=True)
-    budget = max(result.spec.token_budgets)
-    largest = max(result.fit.optima, key=lambda cell: cell.params).size
-    pictures = {
-        "figure-1a-loss-curves": figures.loss_curves(result.fit, largest, budget),
-        "figure-1b-loss-over-lr": figures.loss_over_lr(result.fit, budget),
-        "figure-2-law": figures.law(result.fit, result.prediction) if result.fit.law.c > 0 else None,
-        "figure-14-all-loss-curves": figures.all_loss_curves(result.fit, budget),
-        "check": (
-            figures.prediction_check(result.check, result.prediction, result.spec.target.name)
-            if result.check and result.prediction and result.spec.target
-            else None
-        ),
-    }
+def write_report(result: StudyResult, out: Path | None = None) -> Path:
+    """Write report.html and figures/.
+
+    Args:
+        result: What a study found so far.
+        out: Folder to write to; None: the study's.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        StorageError: If the folder cannot be written; the message names the file.
+    """
+    folder = Path(out or result.directory)
+    with storage_errors(folder / "figures", "make"):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    pictures |= {name: figure for section in scores for name, figure in section.pictures.items()}
-    images = {name: _save(figure, folder / name) for name, figure in pictures.items() if figure is not None}
-    template = Template(resources.files("raylr.report").joinpath("template.html").read_text())
+    pictures = _figures(result) | {name: figure for section in scores for name, figure in section.pictures.items()}
+    images = {name: _save(figure, folder / "figures" / name) for name, figure in pictures.items()}
+    template = Template(resources.files("raylr.report").joinpath("template.html").read_text(encoding="utf-8"))
     page = template.substitute(
         name=html.escape(result.spec.name),
         folder=html.escape(result.directory.name),
         answer=_answer(result),
         sections="\n".join(_sections(result, images, scores)),
     )
-    path = result.directory / "report.html"
-    temporary = path.with_name(".report.html.tmp")
-    temporary.write_text(page)
-    temporary.replace(path)
+    path = folder / "report.html"
+    write_atomic(path, page)
     return path
+
+
+def _figures(result: StudyResult) -> dict[str, Figure]:
+    """Return the figures that there is something to draw for, by name of the file."""
+    fit, prediction, budget = result.fit, result.prediction, max(result.spec.token_budgets)
+    largest = max(fit.optima, key=lambda optimum: optimum.params).size
+    drawn = {
+        "figure-1a-loss-curves": figures.loss_curves(fit, largest, budget),
+        "figure-1b-loss-over-lr": figures.loss_over_lr(fit, budget),
+        "figure-14-all-loss-curves": figures.all_loss_curves(fit, budget),
+    }
+    shown = prediction if prediction and known(prediction.lr) else None
+    if known(fit.law.c):
+        drawn["figure-2-law"] = figures.law(fit, shown)
+    if result.check and shown and result.spec.target:
+        drawn["check"] = figures.prediction_check(result.check, shown, result.spec.target.name)
+    return drawn
 
 
 def _answer(result: StudyResult) -> str:
     prediction = result.prediction
-    if prediction is None or not prediction.lr > 0:
-        why = result.fit.law.message if prediction is not None else "The spec names no target; see the law below."
+    if prediction is None or not known(prediction.lr):
+        why = prediction.message if prediction is not None else "The spec names no target; the law is below."
         return f'<div class="answer">{html.escape(why)}</div>'
     place = f"{format_count(prediction.params)} parameters and {format_count(prediction.tokens)} tokens"
+    objective = result.fit.law.conditions.objective
+    about = f", optimum of the {objective} loss" if objective else ""
+    far = "Too far outside the fitted range to be trusted: " if prediction.status is Status.EXTRAPOLATED else ""
     return (
-        f'<div class="answer">At {place}: <b>LR {format_lr(prediction.lr)}</b><br>'
-        f"{prediction.level:.0%} interval {interval(prediction.lr_low, prediction.lr_high)}, optimum of the "
-        f"{html.escape(str(result.fit.law.conditions.objective))} loss.<br>"
-        f'<span class="dim">{html.escape(prediction.message)}</span></div>'
+        f'<div class="answer">At {html.escape(place)}: <b>LR {format_lr(prediction.lr)}</b><br>'
+        f"{prediction.level:.0%} prediction interval {interval(prediction.lr_low, prediction.lr_high)}"
+        f'{html.escape(about)}.<br><span class="dim">{html.escape(far + prediction.message)}</span></div>'
     )
 
 
-def _sections(result: StudyResult, images: dict[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
+def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
     fit, cost = result.fit, result.cost
+    numbered = labels.replaced(fit.surfaces)
     yield "<h2>The optima</h2>"
     yield _table(
         ["size", "parameters", "tokens", "optimal LR", "90 % interval", "loss", "LRs tried", "longest run", ""],
         [
-            [cell.size, format_count(cell.params), format_count(cell.tokens), format_lr(cell.lr_opt),
-             interval(cell.lr_low, cell.lr_high), f"{cell.loss:.4f} ± {cell.loss_stderr:.4f}", str(cell.lrs),
-             format_count(cell.measured_tokens), "" if cell.status == "ok" else cell.message]
-            for cell in fit.optima
+            [one.size, format_count(one.params), format_count(one.tokens), known_lr(one.lr_opt),
+             interval(one.lr_low, one.lr_high), f"{number(one.loss)} ± {number(one.loss_stderr)}", str(one.lrs),
+             format_count(one.measured_tokens), "" if one.status.ok else one.message]
+            for one in fit.optima
         ],
     )  # fmt: skip
+    yield from (_paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
     yield _picture(
         images, "figure-1b-loss-over-lr",
         "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
         "extrapolated from shorter runs by Eq. 4; triangles are the optima, thick bars their 90 % intervals.",
+        numbered,
     )  # fmt: skip
     yield "<h2>The law</h2>"
     yield f"<p><code>{html.escape(law_text(fit.law))}</code></p>" + _law_intervals(result)
@@ -99,27 +124,32 @@ def _sections(result: StudyResult, images: dict[str, str], scores: Sequence[Scor
         images, "figure-2-law",
         "Figure 2 of the paper for this study: the optima with their intervals, the law (lines), and its prediction "
         "(star, band).",
+        numbered,
     )  # fmt: skip
-    if result.check is not None:
+    lines = check_lines(result)
+    if lines:
         yield "<h2>The check</h2>"
-        yield "".join(f"<p>{html.escape(_plain(line))}</p>" for line in check_lines(result))
+        yield from (_paragraph(line) for line in lines)
         yield _picture(
-            images,
-            "check",
+            images, "check",
             "Left: training at the target. Right: its final losses; the dashed line is the predicted LR.",
-        )
+            labels.replaced([result.spec.target.name] if result.spec.target else []),
+        )  # fmt: skip
     for section in scores:
         yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
-        yield "".join(f"<p>{html.escape(remark)}</p>" for remark in section.remarks)
+        yield from (_paragraph(Line(remark)) for remark in section.remarks)
         yield _table(section.head, section.rows)
-        yield from (_picture(images, name, caption) for name, caption in section.captions.items())
+        for name, caption in section.captions.items():
+            yield _picture(images, name, caption, section.numbered)
     yield "<h2>The cost</h2>"
+    shares = f"{cost.token_share:.0%} of tokens"
+    shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
     yield _table(
         ["", "tokens", "FLOPs", "of the full grid"],
         [
-            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}",
-             f"{cost.token_share:.0%} of tokens, {cost.flop_share:.0%} of FLOPs"],
-            ["full grid to the full budget", format_count(cost.grid_tokens), f"{cost.grid_flops:.3g}", ""],
+            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}", shares],
+            ["full grid to the full budget", format_count(cost.grid_tokens),
+             f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
             ["check at the target", format_count(cost.check_tokens), f"{cost.check_flops:.3g}", ""],
         ],
     )  # fmt: skip
@@ -128,14 +158,14 @@ def _sections(result: StudyResult, images: dict[str, str], scores: Sequence[Scor
         f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
     yield "<h2>The runs</h2>"
-    caption = (
-        "Figure 14 of the paper for this study: every run with its power law (Eq. 4). A dashed vertical line marks "
-        "where a run was stopped; right of it the curve is a prediction with its 90 % interval."
-    )
-    yield _picture(images, "figure-14-all-loss-curves", caption)
     yield _picture(
-        images, "figure-1a-loss-curves", "Figure 1(a) of the paper for this study: the largest training size."
-    )
+        images, "figure-14-all-loss-curves",
+        "Figure 14 of the paper for this study: every run with its power law (Eq. 4). A dashed vertical line marks "
+        "where a run was stopped; right of it the curve is a prediction with its 90 % interval.",
+        numbered,
+    )  # fmt: skip
+    caption = "Figure 1(a) of the paper for this study: the largest training size."
+    yield _picture(images, "figure-1a-loss-curves", caption, numbered)
 
 
 def _law_intervals(result: StudyResult) -> str:
@@ -149,7 +179,14 @@ def _law_intervals(result: StudyResult) -> str:
         for greek, value, (low, high) in (("α", law.alpha, ends["alpha"]), ("β", law.beta, ends["beta"]))
         if math.isfinite(high - low)
     ]
-    return f"{message}<p>{', '.join(parts)}; {law.cells} cells, R² {law.r2:.3f}, RMSE {law.rmse:.3f} in ln LR.</p>"
+    spread = f"{law.cells} optima, R² {number(law.r2, 3)}, RMSE {number(law.rmse, 3)} in ln LR."
+    return f"{message}<p>{'; '.join([', '.join(parts), spread] if parts else [spread])}</p>"
+
+
+def _paragraph(line: Line, style: str = "") -> str:
+    heading = f"{line.heading}: " if line.heading and line.heading != "Check" else ""
+    kind = f' class="{style}"' if style else ""
+    return f"<p{kind}>{html.escape(heading + line.text)}</p>"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -158,21 +195,24 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
-def _picture(images: dict[str, str], name: str, caption: str) -> str:
+def _picture(images: Mapping[str, str], name: str, caption: str, numbered: Mapping[str, str]) -> str:
+    """Return a figure with its caption, which also explains the numbers that stand for names (`labels.replaced`)."""
     if name not in images:
         return ""
+    if numbered:
+        names = ", ".join(f"{label} is {name}" for label, name in numbered.items())
+        caption += f" This machine has no font for some names, so that the figure shows numbers: {names}."
     return f"<figure>{images[name]}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def _plain(line: str) -> str:
-    return " ".join(line.replace("[bold]", "").replace("[/]", ":", 1).split())
 
 
 def _save(figure: Figure, path: Path) -> str:
     """Write a figure as PNG and SVG; return it as an HTML image that needs no file."""
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_PNG_DPI)
-    path.with_suffix(".png").write_bytes(buffer.getvalue())
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{path.name}" width="{figure.get_figwidth() * _CSS_DPI:.0f}" src="data:image/png;base64,{data}">'
+    drawn = {}
+    for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": _PNG_DPI})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, **options)
+        drawn[kind] = buffer.getvalue()
+        write_atomic(path.with_name(f"{path.name}.{kind}"), drawn[kind])
+    data = base64.b64encode(drawn["png"]).decode()
+    width = f"{figure.get_figwidth() * _CSS_DPI:.0f}"
+    return f'<img alt="{html.escape(path.name)}" width="{width}" src="data:image/png;base64,{data}">'

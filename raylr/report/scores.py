@@ -1,4 +1,4 @@
-"""What a report says of scores: a section for each backend that scored checkpoints of the study."""
+"""The scores in a report: a section for each backend that scored checkpoints of the study."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from raylr.analysis.figures import scores as score_figures
-from raylr.analysis.scores.scores import EVALS, Scores, questions_table, summarise_all
+from raylr.analysis.figures.labels import replaced
+from raylr.analysis.scores.scores import Scores, summarise_all
 from raylr.analysis.scores.suites import SUITES
-from raylr.analysis.scores.table import at_chance, calibrated, failures, fit_scores, join_scores, labels_of
+from raylr.analysis.scores.table import at_chance, calibrated, fit_scores, join_scores, labels_of
 from raylr.analysis.units import format_count
+from raylr.evaluation.tables import EVALS, QuestionTable, failures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,20 +32,24 @@ class ScoreSection:
     pictures: dict[str, Figure]
     """Name of the file -> figure."""
     captions: dict[str, str]
+    """Name of the file -> text below the figure."""
+    numbered: dict[str, str]
+    """Label in the figures -> name of the run, for names that no font of this machine has."""
 
 
 def score_sections(study: Path, evaluations: pa.Table) -> list[ScoreSection]:
-    """Return a section for each backend that scored checkpoints in the study's folder; none if there are no scores.
+    """Return a section for each backend that scored checkpoints of a study; none if there are no scores.
 
     Args:
-        study: its folder.
-        evaluations: its run table.
+        study: The study's folder.
+        evaluations: Its run table.
 
-    Raises ValueError as `raylr.analysis.scores.scores.summarise_all` for questions that cannot be.
+    Raises:
+        DataError: If the table of scored questions contradicts itself.
     """
     if not (study / EVALS).is_dir():
         return []
-    questions = calibrated(questions_table(study).read())
+    questions = calibrated(QuestionTable(study).read())
     found: dict[str, list[Scores]] = {}
     for scores in summarise_all(questions) if questions.num_rows else ():
         if scores.tokens is not None:
@@ -62,25 +68,25 @@ def _section(
     }
     labels = labels_of(evaluations)
     remarks = [
-        f"{SUITES[suite].title} is at chance in every evaluation: its accuracies tell no run from another. The "
-        "log-probability of the right answer has no threshold to pass."
+        f"{SUITES[suite].title}: accuracy is at chance in every evaluation and cannot rank runs. The log-probability "
+        "of the right answer moves earlier."
         for suite, chance in at_chance(scores).items()
         if chance
     ]
     pictures = {f"scores-{backend}": score_figures.scores_over_tokens(scores, labels=labels)}
     captions = {
-        f"scores-{backend}": "Figures 3, 4 and 11 of the paper for this study: bars are ±1 standard error of the "
-        "questions, the dashed line is what a guess scores; a decay phase is shaded, its points are triangles. "
-        "Log-probabilities are without each letter's own appeal (`raylr.analysis.scores.table.calibrated`)."
+        f"scores-{backend}": "Figures 3, 4 and 11 of the paper for this study. Bars are ±1 standard error over the "
+        "questions, the dashed line is the score of a guess. A decay phase is shaded and its points are triangles. "
+        "Log-probabilities are corrected for the answer bias of the model (`raylr.analysis.scores.table.calibrated`)."
     }
     clash = _several(scores)
     joined = None if clash else join_scores(evaluations, questions, backend=backend)
     if clash:
-        remarks.append(f"{clash} was evaluated in several ways; the figures show all of them.")
+        remarks.append(f"{clash} was evaluated with several settings; the figures show all of them.")
     for suite in suites if joined is not None else ():
         fit = fit_scores(joined, suite)
         remarks.append(f"{SUITES[suite].title} over the loss: {fit.message}.")
-        if fit.status != "undetermined":
+        if fit.has_line:
             name = f"scores-{backend}-{suite}-over-loss"
             pictures[name] = score_figures.score_over_loss(joined, suite, fit, labels=labels)
             captions[name] = "Every scored checkpoint, with the line through them and its ±1 standard error."
@@ -100,11 +106,12 @@ def _section(
         ],
         pictures=pictures,
         captions=captions,
+        numbered=replaced(labels.get(one.run, one.run) for one in sorted(scores, key=lambda one: one.run)),
     )
 
 
 def _several(scores: list[Scores]) -> str:
-    """The first checkpoint with more than one evaluation, as text; "" if there is none."""
+    """Return the first checkpoint with more than one evaluation as text; "" if there is none."""
     seen: set[tuple[str, int | None]] = set()
     for one in scores:
         if (one.run, one.tokens) in seen:

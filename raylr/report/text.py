@@ -1,89 +1,176 @@
-"""What the command line says at the end: the optima, the law, the prediction with its interval, the check, the cost."""
+"""The ending of the command line: the optima, the law, the prediction with its interval, the check, the cost.
+
+Everything is made of plain lines, so that names from a spec are shown as they are and the HTML report can use the same
+sentences.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, NamedTuple
 
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
+from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from raylr.study import StudyResult
 
 
+class Line(NamedTuple):
+    """One line of the ending."""
+
+    text: str
+    heading: str = ""
+    """The word in front of the first line of a paragraph."""
+    dim: bool = False
+
+
 def show_result(result: StudyResult, report: Path | None, console: Console) -> None:
-    """Print what a study found."""
+    """Print what a study found.
+
+    Args:
+        result: The study's results; pieces that are missing (no target, no check, sizes without runs) are left out.
+        report: File of the report, named at the end; None if none was written.
+        console: Where to print.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("size", "params", "tokens", "optimal LR", "90 % interval", "loss"):
         table.add_column(name, justify="left" if name == "size" else "right", no_wrap=True)
-    for cell in result.fit.optima:
+    for optimum in result.fit.optima:
         table.add_row(
-            cell.size,
-            format_count(cell.params),
-            format_count(cell.tokens),
-            format_lr(cell.lr_opt),
-            interval(cell.lr_low, cell.lr_high),
-            f"{cell.loss:.4f}",
+            Text(optimum.size),
+            format_count(optimum.params),
+            format_count(optimum.tokens),
+            known_lr(optimum.lr_opt),
+            interval(optimum.lr_low, optimum.lr_high),
+            number(optimum.loss),
         )
     console.print()
     console.print(table)
-    for cell in result.fit.optima:
-        if cell.status != "ok":
-            _say(console, f"[dim]{cell.size} at {format_count(cell.tokens)}: {cell.message}[/]")
+    show_lines(remarks(result), console)
     console.print()
-    show_law(result.fit.law, console)
+    show_lines(law_lines(result.fit.law), console)
     if result.prediction:
         show_prediction(result.fit.law, result.prediction, console)
-    for line in check_lines(result):
-        _say(console, line)
-    _say(console, cost_line(result))
+    show_lines(check_lines(result), console)
+    show_lines([cost_line(result)], console)
     if report:
-        _say(console, f"[bold]Report[/]      {report}")
+        show_lines([Line(str(report), "Report")], console)
 
 
-def show_law(law: LRLaw, console: Console) -> None:
-    """Print a law with the intervals of its exponents."""
-    _say(console, f"[bold]Law[/]         {law_text(law)}")
-    if law.covariance is not None:
-        ends = law.interval(0.9)
-        parts = [
-            f"{name} in {a:.2f} to {b:.2f}" for name, (a, b) in ends.items() if name != "c" and math.isfinite(b - a)
-        ]
-        if parts:
-            _say(console, f"            90 % intervals: {', '.join(parts)}; {law.cells} cells, R² {law.r2:.3f}")
-    if not law.ok:
-        _say(console, f"            {law.message}")
+def show_lines(lines: list[Line], console: Console) -> None:
+    """Print lines, with their headings in a column of 12."""
+    from rich.text import Text
+
+    for line in lines:
+        text = Text.assemble((f"{line.heading:<12}", "bold"), line.text, style="dim" if line.dim else "")
+        console.print(text, soft_wrap=True, highlight=False)
 
 
 def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> None:
     """Print a prediction with its interval and how far it is from what was fitted."""
+    show_lines(prediction_lines(law, prediction), console)
+
+
+def remarks(result: StudyResult) -> list[Line]:
+    """Return a line for each optimum that cannot be used as it is, and for each size without a run."""
+    lines = [
+        Line(f"{optimum.size} at {format_count(optimum.tokens)} tokens: {optimum.message}", dim=True)
+        for optimum in result.fit.optima
+        if not optimum.status.ok
+    ]
+    missing = [size for size in result.spec.sizes if size not in {optimum.size for optimum in result.fit.optima}]
+    return [*lines, *(Line(f"{size}: no run has ended yet", dim=True) for size in missing)]
+
+
+def law_lines(law: LRLaw) -> list[Line]:
+    """Return a law with the intervals of its exponents as lines."""
+    lines = [Line(law_text(law), "Law")]
+    if law.covariance is not None:
+        ends = law.interval(0.9)
+        parts = [f"{name} {a:.2f} to {b:.2f}" for name, (a, b) in ends.items() if name != "c" and math.isfinite(b - a)]
+        if parts:
+            lines.append(Line(f"90 % intervals: {', '.join(parts)}; {law.cells} optima, R² {number(law.r2, 3)}"))
+    if not law.ok:
+        lines.append(Line(law.message))
+    return lines
+
+
+def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
+    """Return a prediction as lines: the LR, its interval, and what a reader must know."""
     place = f"{format_count(prediction.params)} parameters, {format_count(prediction.tokens)} tokens"
-    _say(console, f"[bold]Prediction[/]  {place}: [bold]LR {format_lr(prediction.lr)}[/]")
+    if not known(prediction.lr):
+        return [Line(f"{place}: none, because {prediction.message}", "Prediction")]
+    lines = [Line(f"{place}: LR {format_lr(prediction.lr)}", "Prediction")]
     if math.isfinite(prediction.lr_low):
         span = interval(prediction.lr_low, prediction.lr_high)
-        _say(
-            console,
-            f"            {prediction.level:.0%} interval {span}; optimum of the {law.conditions.objective} loss",
-        )
+        about = f"; optimum of the {law.conditions.objective} loss" if law.conditions.objective else ""
+        lines.append(Line(f"{prediction.level:.0%} prediction interval {span}{about}"))
+    if prediction.status is Status.EXTRAPOLATED:
+        lines.append(Line("too far outside the fitted range to be trusted"))
     if prediction.message:
-        _say(console, f"            {prediction.message}")
+        lines.append(Line(prediction.message))
+    return lines
 
 
 def law_text(law: LRLaw) -> str:
-    """Write a law with its units."""
+    """Return a law as a formula with its units; "none" if the optima follow no law."""
+    if not known(law.c):
+        return "none"
     return (
         f"LR = {law.c:.4g}·{law.lr_unit:g} · (N/{format_count(law.params_unit)})^{-law.alpha:.4f} · "
         f"(D/{format_count(law.tokens_unit)})^{-law.beta:.4f}"
     )
 
 
+def check_lines(result: StudyResult) -> list[Line]:
+    """Return what training at the target gave; no line if nothing was trained there."""
+    check, prediction = result.check, result.prediction
+    if check is None or prediction is None or not known(prediction.lr):
+        return []
+    target = result.spec.target
+    losses = {run.lr / prediction.lr: check.loss_at(run) for run in check.runs}
+    shown = ", ".join(
+        f"{ratio:.3g}× {loss:.4f}" if math.isfinite(loss) else f"{ratio:.3g}× no loss"
+        for ratio, loss in sorted(losses.items())
+    )
+    where = target.name if target else "the target"
+    lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
+    quadratic = check.quadratic
+    if quadratic.status != Status.OK:
+        return [*lines, Line(f"the losses bracket no optimum: {quadratic.message}")]
+    distance = abs(math.log(prediction.lr / quadratic.lr_opt))
+    regret = float(quadratic.regret(prediction.lr)) / quadratic.loss_min
+    inside = "inside" if prediction.lr_low <= quadratic.lr_opt <= prediction.lr_high else "outside"
+    where = f", {inside} the interval" if math.isfinite(prediction.lr_low) else ""
+    return [
+        *lines,
+        Line(
+            f"the quadratic through them has its optimum at {format_lr(quadratic.lr_opt)}, a factor "
+            f"{math.exp(distance):.2f} away{where}; the predicted LR costs {regret:.2%} of the loss"
+        ),
+    ]
+
+
+def cost_line(result: StudyResult) -> Line:
+    """Return what the search cost, compared with a full grid."""
+    cost = result.cost
+    shares = f"{cost.token_share:.0%} of the full grid's tokens"
+    if math.isfinite(cost.flop_share):
+        shares += f" and {cost.flop_share:.0%} of its FLOPs"
+    text = f"{format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the search, {shares}"
+    return Line(text, "Cost")
+
+
 def interval(low: float, high: float) -> str:
-    """Write an interval; an open end says so."""
+    """Return an interval as text; an open end says so."""
     if math.isnan(low) or math.isnan(high):
         return "unknown"
     if low <= 0 and math.isinf(high):
@@ -93,43 +180,16 @@ def interval(low: float, high: float) -> str:
     return f"above {format_lr(low)}" if math.isinf(high) else f"{format_lr(low)} to {format_lr(high)}"
 
 
-def check_lines(result: StudyResult) -> list[str]:
-    """Say what training at the target gave, in lines; none if nothing was trained there."""
-    check, prediction = result.check, result.prediction
-    if check is None or prediction is None or not prediction.lr > 0:
-        return []
-    target = result.spec.target
-    losses = {run.lr / prediction.lr: check.loss_at(run) for run in check.runs}
-    shown = ", ".join(
-        f"{ratio:.3g}× {loss:.4f}" if math.isfinite(loss) else f"{ratio:.3g}× diverged"
-        for ratio, loss in sorted(losses.items())
-    )
-    lines = [
-        f"[bold]Check[/]       loss at {target.name if target else 'the target'} by LR over the predicted: {shown}"
-    ]
-    quadratic = check.quadratic
-    if quadratic.status == "ok":
-        distance = abs(math.log(prediction.lr / quadratic.lr_opt))
-        regret = float(quadratic.regret(prediction.lr)) / quadratic.loss_min
-        inside = prediction.lr_low <= quadratic.lr_opt <= prediction.lr_high
-        lines.append(
-            f"            the quadratic through them has its optimum at {format_lr(quadratic.lr_opt)}, a factor "
-            f"{math.exp(distance):.2f} away, {'inside' if inside else 'outside'} the interval; "
-            f"predicted LR costs {regret:.2%} of the loss"
-        )
-    else:
-        lines.append(f"            they do not bracket an optimum: {quadratic.message}")
-    return lines
+def known(value: float) -> bool:
+    """Return whether an LR or a law's factor is a number that can be used."""
+    return math.isfinite(value) and value > 0
 
 
-def cost_line(result: StudyResult) -> str:
-    """Say what the search cost beside a full grid."""
-    cost = result.cost
-    return (
-        f"[bold]Cost[/]        {format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the "
-        f"search, {cost.token_share:.0%} and {cost.flop_share:.0%} of the full grid's"
-    )
+def known_lr(value: float) -> str:
+    """Return a learning rate as text, "unknown" if there is none."""
+    return format_lr(value) if known(value) else "unknown"
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+def number(value: float, digits: int = 4) -> str:
+    """Return a number with so many decimals, "–" if there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

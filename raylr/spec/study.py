@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raylr.analysis.units import format_count
 from raylr.errors import SpecError
-from raylr.evaluation.spec import EvaluationSpec
+from raylr.evaluation.spec import ScoresSpec
 from raylr.spec.fields import (
     Section,
     SizeName,
@@ -78,7 +78,7 @@ class StudySpec(Section):
     """Which runs' last checkpoints stay once they have ended; "target": those of the check at the target."""
     resources: ResourceSpec = ResourceSpec()
     """What one trial needs."""
-    scores: EvaluationSpec | None = None
+    scores: ScoresSpec | None = None
     """Scores of MMLU and CMMLU along training. Default: none."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Experiment trackers to log every validation loss to, in addition to the run table."""
@@ -105,11 +105,6 @@ class StudySpec(Section):
     @classmethod
     def _absolute_target(cls, value: TargetSpec | None, info: ValidationInfo) -> TargetSpec | None:
         return value and value.model_copy(update={"model": _with_absolute_hf(value.model, info)})
-
-    @field_validator("scores")
-    @classmethod
-    def _absolute_scores(cls, value: EvaluationSpec | None, info: ValidationInfo) -> EvaluationSpec | None:
-        return value and value.model_copy(update={"data": absolute(value.data, info)})
 
     @field_validator("model")
     @classmethod
@@ -196,7 +191,8 @@ class StudySpec(Section):
             beta1=train.betas[0],
             beta2=train.betas[1],
             seq_len=float(train.seq_len),
-            objective=self.objective,
+            # A schedule that lowers the LR ends every run decayed, so that its final losses are not of a stable phase.
+            objective=self.objective if train.schedule == "constant" else "decayed",
         )
 
     @property

@@ -50,7 +50,6 @@ TRIAL_SCHEMA = pa.schema(
         ("target_loss_stderr", pa.float64()),
         ("seconds", pa.float64()),
         ("evaluations", pa.int64()),  # rows of the run in the other table up to `tokens`; fewer there: some were lost
-        ("result", pa.string()),  # JSON: the last result as the searcher heard it
         ("config", pa.string()),  # JSON: everything that is measured; `trial` is its hash
     ]
 )

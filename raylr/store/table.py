@@ -168,6 +168,8 @@ class Table:
         return table.select(list(columns))
 
     def __len__(self) -> int:
+        if not self.key:
+            return sum(fragment.rows.num_rows for fragment in self._load(None))
         return int(self.read(columns=self.key).num_rows)
 
     def __contains__(self, key: tuple[Any, ...]) -> bool:

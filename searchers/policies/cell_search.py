@@ -1,9 +1,9 @@
-"""Which learning rate to try next in one cell, when to stop, and what to recommend. No Ray: plain state and plain
-decisions.
+"""Which learning rate to try next in one setting, when to stop, and what to recommend. Plain state, no Ray.
 
-A cell goes on in rounds. All trials of a round are chosen at once, and the next round is chosen when all of them have
-ended, from their results in the order in which they were chosen: so the sequence of a cell depends on its results
-only, never on timing."""
+A setting goes on in rounds. All trials of a round are chosen at once, and the next round is chosen when all of them
+have ended, from their results in the order in which they were chosen: so the sequence of a setting depends on its
+results only, never on timing.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raylr.analysis.optimum.posterior import Posterior, ShapePrior, posterior
+from raylr.analysis.status import Status
+from raylr.searchers.policies.types import Recommendation, RunState
 
 FIRST = 0.577
 """The first two lrs lie this many standard deviations of the prior on either side of its mean (thirds of a plain
@@ -38,50 +40,14 @@ APART = 0.05
 """No two trials are closer than this in ln lr."""
 
 
-@dataclass(frozen=True)
-class Recommendation:
-    """What a search would choose now, and why."""
-
-    lr: float | None
-    """The lr of least expected regret, or None when nothing is known."""
-    lr_low: float | None
-    """Lower end of the 90 % interval of the best lr."""
-    lr_high: float | None
-    """Upper end of it."""
-    loss: float | None
-    """Predicted loss at `lr` (in the metric's own sign)."""
-    regret: float | None
-    """Expected loss above the best possible, relative to the loss."""
-    status: str
-    """"ok", "edge_low", "edge_high" (the optimum lies at or beyond that end of the range), "uncertain" (not within
-    tolerance), "diverged" (no run ended with a finite loss) or "too_few" (fewer than two finite losses)."""
-    reason: str
-    """The same in one sentence."""
-    trials: int
-    """Finished trials behind it."""
-
-
 def readable(log_lr: float) -> float:
     """ln of the lr rounded to four digits: nothing is lost, and people can write it down."""
     return math.log(float(f"{math.exp(log_lr):.4g}"))
 
 
 @dataclass
-class Run:
-    """One trial of a cell, in the order of suggestion."""
-
-    log_lr: float
-    loss: float = math.nan
-    """Final loss, smaller is better; NaN: diverged."""
-    stderr: float = 0.0
-    """Standard error of `loss`, for an extrapolated one."""
-    state: str = "pending"
-    """"pending", "done", "diverged" or "void" (it ended without saying anything about its lr)."""
-
-
-@dataclass
 class CellSearch:
-    """State of the search in one cell."""
+    """State of the search in one setting."""
 
     low: float
     high: float
@@ -92,7 +58,7 @@ class CellSearch:
     extend: bool
     batch: int
     jitter: float = 0.0
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RunState] = field(default_factory=list)
     queue: list[float] = field(default_factory=list)
     """ln lr chosen for this round and not yet handed out."""
     given: int = 0
@@ -104,7 +70,7 @@ class CellSearch:
 
     def pending(self) -> int:
         """Trials handed out and not yet ended."""
-        return sum(r.state == "pending" for r in self.runs)
+        return sum(r.running for r in self.runs)
 
     def next(self) -> float | None:
         """ln lr of the next trial, or None: none for now (or none any more: `finished`)."""
@@ -116,15 +82,15 @@ class CellSearch:
         """Begin with this lr."""
         self.queue.append(log_lr)
 
-    def start(self) -> Run:
+    def start(self) -> RunState:
         """Hand out the next trial (call `next` before)."""
-        run = Run(self.queue.pop(0))
+        run = RunState(self.queue.pop(0))
         self.runs.append(run)
         return run
 
     def known(self) -> bool:
-        """Whether its results say something to other cells."""
-        return sum(r.state == "done" for r in self.runs) >= 2
+        """Whether its results say something to other settings."""
+        return sum(r.measured for r in self.runs) >= 2
 
     def moments(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of ln of the best lr, ln of the relative curvature, and the skew."""
@@ -145,13 +111,13 @@ class CellSearch:
             return readable(max(low, min(r.log_lr for r in self.runs) - FIRST_LEAST))
         fantasies: list[tuple[float, float]] = []
         for run in self.runs:
-            if run.state == "pending" and len(fantasies) < MANY:
+            if run.running and len(fantasies) < MANY:
                 fantasies.append((run.log_lr, post.predict(run.log_lr)[0]))
         return readable(self._most_informative(self.posterior(fantasies) if fantasies else post, []))
 
     def posterior(self, fantasies: list[tuple[float, float]] | None = None) -> Posterior:
         """Posterior from all ended runs (and imagined ones)."""
-        ended = [r for r in self.runs if r.state in ("done", "diverged")]
+        ended = [r for r in self.runs if r.measured or r.diverged]
         key = (len(ended), len(self.runs))
         if not fantasies and self._cached is not None and self._cached[0] == key:
             return self._cached[1]
@@ -175,7 +141,7 @@ class CellSearch:
         if left <= 0 or self.settled():
             self.finished = True
             return
-        if not any(r.state == "done" for r in self.runs):
+        if not any(r.measured for r in self.runs):
             self.queue = self._first()[:left]
             return
         tried = len(self.runs)
@@ -194,7 +160,7 @@ class CellSearch:
 
     def _first(self) -> list[float]:
         """First round, or another one after all of the earlier diverged."""
-        diverged = [r.log_lr for r in self.runs if r.state == "diverged"]
+        diverged = [r.log_lr for r in self.runs if r.diverged]
         if self.prior.center is None:
             top = min([self.high, *diverged])
             mid, half = 0.5 * (self.low + top), FIRST * (top - self.low) / math.sqrt(12.0)
@@ -230,58 +196,58 @@ class CellSearch:
 
     def settled(self) -> bool:
         """Whether the optimum is known within tolerance."""
-        done = sum(r.state == "done" for r in self.runs)
+        done = sum(r.measured for r in self.runs)
         if done < (3 if self.prior.center is None else 2):
             return False
         rec = self.recommend()
-        if rec.status in ("edge_low", "edge_high"):
+        if rec.status in (Status.EDGE_LOW, Status.EDGE_HIGH):
             low, high = self.window()
             sure = max(self.posterior().beyond(low + APART, high - APART)) > LEVEL
             return sure and (not self.extend or self._at_limit(rec.status))
-        return rec.status == "ok"
+        return rec.status.ok
 
-    def _at_limit(self, status: str) -> bool:
+    def _at_limit(self, status: Status) -> bool:
         low, high = self.window()
-        if status == "edge_low":
+        if status is Status.EDGE_LOW:
             return low <= self.low - EXTEND_MOST + 1e-6
         return high >= self.high + EXTEND_MOST - 1e-6
 
     def recommend(self) -> Recommendation:
-        """What this cell would choose now; the loss as the policy sees it (smaller is better)."""
-        ended = [r for r in self.runs if r.state != "pending"]
-        done = [r for r in ended if r.state == "done"]
-        if ended and not done and any(r.state == "diverged" for r in ended):
-            lowest = math.exp(min(r.log_lr for r in ended if r.state == "diverged"))
+        """What this setting would choose now; the loss as the policy sees it (smaller is better)."""
+        ended = [r for r in self.runs if not r.running]
+        done = [r for r in ended if r.measured]
+        if ended and not done and any(r.diverged for r in ended):
+            lowest = math.exp(min(r.log_lr for r in ended if r.diverged))
             why = f"none of {len(ended)} trials ended with a finite loss; the best lr lies below {lowest:.3g}"
-            return Recommendation(None, None, lowest, None, None, "diverged", why, len(ended))
-        if ended and all(r.state == "void" for r in ended):
+            return Recommendation.nothing(Status.DIVERGED, why, len(ended), lr_high=lowest)
+        if ended and all(r.says_nothing for r in ended):
             why = f"none of {len(ended)} trials reported the metric, or anything at all"
-            return Recommendation(None, None, None, None, None, "too_few", why, len(ended))
+            return Recommendation.nothing(Status.TOO_FEW, why, len(ended))
         if not done and self.prior.center is None:
-            return Recommendation(None, None, None, None, None, "too_few", "no finished trial yet", len(ended))
+            return Recommendation.nothing(Status.TOO_FEW, "no finished trial yet", len(ended))
         post = self.posterior()
         w_low, w_high = self.window()
         x, regret = post.optimum(w_low, w_high)
         low, high = post.interval(LEVEL)
         slack = REACH if self.extend else 0.0
-        status, reason = "ok", f"known within tolerance after {len(done)} finite losses"
+        status, reason = Status.OK, f"known within tolerance after {len(done)} finite losses"
         factor = math.exp(0.5 * (high - low))
         if len(done) < 2:
-            status, reason = "too_few", f"only {len(done)} finite losses: this is mostly the prior"
+            status, reason = Status.TOO_FEW, f"only {len(done)} finite losses: this is mostly the prior"
         elif max(beyond := post.beyond(w_low - slack, w_high + slack)) > 0.5:
             side, end = ("low", w_low) if beyond[0] > 0.5 else ("high", w_high)
             tail = "allow the range to be extended" if not self.extend else "more trials are needed beyond it"
-            status = f"edge_{side}"
+            status = Status(f"edge_{side}")
             reason = (
                 f"the optimum lies beyond the {'lower' if side == 'low' else 'upper'} end {math.exp(end):.3g}: {tail}"
             )
         elif regret > self.tolerance or factor > self.lr_factor:
-            status = "uncertain"
+            status = Status.UNCERTAIN
             reason = (
                 f"expected regret {100 * regret:.3f} % (tolerance {100 * self.tolerance:.3f} %), "
                 f"interval within a factor {factor:.2f} (tolerance {self.lr_factor:.2f})"
             )
-        if status == "ok" and (w_low < self.low - 1e-9 or w_high > self.high + 1e-9) and not self.low <= x <= self.high:
+        if status.ok and (w_low < self.low - 1e-9 or w_high > self.high + 1e-9) and not self.low <= x <= self.high:
             reason += f"; the range was extended to {math.exp(w_low):.3g} .. {math.exp(w_high):.3g}"
         loss = post.predict(x)[0] if done else None
         lows = sorted((math.exp(low), math.exp(x), math.exp(high)))

@@ -1,27 +1,28 @@
-"""What a finished cell says about another one: its optimum, curvature and skew as a prior. No Ray, no state.
+"""What a finished setting says about another one: its optimum, curvature and skew as a prior. No Ray, no state.
 
-ln lr of the optimum is taken as linear in the logarithms of what tells the cells apart (Eq. 6 of Zhou et al., 2026:
-ln η* = ln C - α·ln N - β·ln D), as a Bayesian regression: with one known cell the exponents are those of the prior,
+ln lr of the optimum is taken as linear in the logarithms of what tells the settings apart (Eq. 6 of Zhou et al., 2026:
+ln η* = ln C - α·ln N - β·ln D), as a Bayesian regression: with one known setting the exponents are those of the prior,
 and wide.
 
 Notation and shapes
-    z      covariates of a cell: ln params, ln tokens, ln of other numbers      (F,)
-    Z      the same of all known cells                                          (M, F)
-    t, v   mean and variance of ln of their best lr                             (M,)
+    z      covariates of a setting: ln params, ln tokens, ln batch, ln of other numbers   (F,)
+    Z      the same of all known settings                                                 (M, F)
+    t, v   mean and variance of ln of their best lr                                       (M,)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum.posterior import ShapePrior
-from raylr.searchers._config import lookup, number
+from raylr.analysis.runs import Setting
+from raylr.searchers._config import number
 
 Array = NDArray[np.float64]
 
@@ -29,61 +30,38 @@ EXPONENTS = {"params": (-0.25, 0.25), "tokens": (-0.3, 0.3)}
 """Prior mean and standard deviation of d ln(best lr) / d ln(...). Published laws have -0.22 to -0.71 (params) and
 -0.35 to +0.31 (tokens): Zhou et al. 2026, Step Law 2025, Björck et al. 2024."""
 OTHER_EXPONENT = (0.0, 0.5)
-"""The same for anything else that tells cells apart, such as the batch size."""
+"""The same for anything else that tells settings apart, such as the batch size."""
 SCATTER = 0.2
-"""How far the optimum of one cell lies from any smooth law, in ln lr."""
+"""How far the optimum of one setting lies from any smooth law, in ln lr."""
 CURVATURE_SCATTER = 0.35
-"""How far ln of the curvature of one cell lies from the others'."""
+"""How far ln of the curvature of one setting lies from the others'."""
 SKEW_SCATTER = 0.25
-"""How far the skew of one cell lies from the others'."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One model size at one token budget: what its trials have in common, and what the law knows it by."""
-
-    name: str
-    """Unique among the cells of a search; trials carry it nowhere unless `config` does."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """Merged into every suggestion for this cell; positive numbers in it that differ between cells are covariates."""
-    params: float | None = None
-    """Parameters of the model."""
-    tokens: float | None = None
-    """Training tokens at which the loss counts (in whatever unit `time_attr` has)."""
+"""How far the skew of one setting lies from the others'."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A finished cell and what it found."""
+    """A finished setting and what was found in it."""
 
-    cell: Cell
+    setting: Setting
     moments: Mapping[str, tuple[float, float]]
     """Mean and standard deviation of ln of the best lr ("center"), ln of the curvature ("curvature") and the skew
     ("skew")."""
 
 
-def in_order_of_cost(cells: Sequence[Cell]) -> list[Cell]:
-    """Cheapest first, so that the dear cells profit from the cheap ones; cells of unknown cost stay where they are."""
-    if any(c.params is None or c.tokens is None for c in cells):
-        return list(cells)
-    return sorted(cells, key=lambda c: float(c.params or 0) * float(c.tokens or 0))
+def in_order_of_cost(settings: Sequence[Setting]) -> list[Setting]:
+    """Cheapest first, so that expensive settings profit from cheap ones; settings of unknown cost keep their order."""
+    if any(s.params is None or s.tokens is None for s in settings):
+        return list(settings)
+    return sorted(settings, key=lambda s: float(s.params or 0) * float(s.tokens or 0))
 
 
-def cell_of(config: Mapping[str, Any], cells: Sequence[Cell]) -> Cell:
-    """The cell that a config belongs to: the one whose own config it holds. ValueError unless there is one."""
-    if len(cells) == 1:
-        return cells[0]
-    fits = [c for c in cells if all(lookup(config, k) == v for k, v in c.config.items())]
-    if len(fits) != 1:
-        raise ValueError(f"{dict(config)} belongs to {len(fits)} of the cells {[c.name for c in cells]}, not to one")
-    return fits[0]
-
-
-def covariates(cells: Sequence[Cell]) -> dict[str, Array]:
-    """What tells the cells apart: name → ln of the value for each cell, (len(cells),), without what does not vary."""
-    raw: dict[str, list[Any]] = {"params": [c.params for c in cells], "tokens": [c.tokens for c in cells]}
-    for key in sorted({k for c in cells for k in c.config}):
-        raw.setdefault(str(key), [c.config.get(key) for c in cells])
+def covariates(settings: Sequence[Setting]) -> dict[str, Array]:
+    """What tells the settings apart: name → ln of the value for each, (len(settings),), without what does not vary."""
+    raw: dict[str, list[Any]] = {name: [getattr(s, name) for s in settings] for name in ("params", "tokens", "batch")}
+    for key in sorted({k for s in settings for k in s.config}):
+        if key not in raw or not all(_positive(v) for v in raw[key]):  # a setting's own field goes before its config
+            raw[key] = [s.config.get(key) for s in settings]
     out: dict[str, Array] = {}
     for name, values in raw.items():
         if not all(_positive(v) for v in values):
@@ -101,8 +79,8 @@ def covariates(cells: Sequence[Cell]) -> dict[str, Array]:
     return out
 
 
-def prior_from(cell: Cell, known: Sequence[Known], cells: Sequence[Cell], base: ShapePrior) -> ShapePrior:
-    """Prior of `cell` from the `known` ones: `base` where nothing is known. `cells` are all cells of the search."""
+def prior_from(setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: ShapePrior) -> ShapePrior:
+    """Prior of `setting` from the `known` ones: `base` where nothing is known. `settings` are all of the search."""
     if not known:
         return base
     moments = [k.moments for k in known]
@@ -111,7 +89,7 @@ def prior_from(cell: Cell, known: Sequence[Known], cells: Sequence[Cell], base: 
     )
     skew, skew_sd = _pool([m["skew"] for m in moments], SKEW_SCATTER, (base.skew, base.skew_sd))
     prior = replace(base, curvature=math.exp(ln_c), curvature_log_sd=ln_c_sd, skew=skew, skew_sd=skew_sd)
-    mean, sd = _law(cell, known, cells, [m["center"] for m in moments])
+    mean, sd = _law(setting, known, settings, [m["center"] for m in moments])
     if base.center is not None:  # a law given from outside: the two together
         w_own, w_base = 1 / sd**2, 1 / base.center_sd**2
         mean, sd = (w_own * mean + w_base * base.center) / (w_own + w_base), (w_own + w_base) ** -0.5
@@ -119,17 +97,17 @@ def prior_from(cell: Cell, known: Sequence[Known], cells: Sequence[Cell], base: 
 
 
 def _law(
-    cell: Cell, known: Sequence[Known], cells: Sequence[Cell], optima: Sequence[tuple[float, float]]
+    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], optima: Sequence[tuple[float, float]]
 ) -> tuple[float, float]:
-    """Predictive mean and standard deviation of ln of the best lr of `cell`."""
-    by_name = covariates(cells)
-    index = {c.name: i for i, c in enumerate(cells)}
-    rows = [index[k.cell.name] for k in known]
+    """Predictive mean and standard deviation of ln of the best lr of `setting`."""
+    by_name = covariates(settings)
+    index = {s.name: i for i, s in enumerate(settings)}
+    rows = [index[k.setting.name] for k in known]
     t = np.array([m for m, _ in optima])
     v = np.array([s**2 for _, s in optima]) + SCATTER**2
-    z_all = np.stack(list(by_name.values()), axis=1) if by_name else np.zeros((len(cells), 0))
+    z_all = np.stack(list(by_name.values()), axis=1) if by_name else np.zeros((len(settings), 0))
     center = z_all[rows].mean(axis=0)
-    z, z_new = z_all[rows] - center, z_all[index[cell.name]] - center
+    z, z_new = z_all[rows] - center, z_all[index[setting.name]] - center
     priors = [EXPONENTS.get(name, OTHER_EXPONENT) for name in by_name]
     mean = np.array([0.0, *(m for m, _ in priors)])
     precision = np.diag([1e-4, *(1 / s**2 for _, s in priors)])  # the intercept is free

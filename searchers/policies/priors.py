@@ -1,4 +1,4 @@
-"""Turning what is known beforehand (a law, a preset, earlier results) into the prior of a cell. No Ray."""
+"""Turning what is known beforehand (a law, a preset, earlier results) into the prior of a setting. No Ray."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from raylr.analysis.optimum.posterior import ShapePrior, posterior
+from raylr.analysis.runs import Setting
+from raylr.errors import InputError
 from raylr.searchers._config import number
-from raylr.searchers.policies.cells import SCATTER, Cell, Known, prior_from
+from raylr.searchers.policies.cells import SCATTER, Known, prior_from
 
 UNKNOWN_SD = 0.7
 """Standard deviation of ln lr around a law that says nothing about its own error: a factor of two."""
@@ -18,54 +20,54 @@ LEAST = 3
 """Finite losses that an earlier model size and budget must have to say anything."""
 
 
-def prior_for(prior: Any, cell: Cell) -> ShapePrior:
-    """Prior of `cell`. ValueError where `prior` is none of the accepted kinds or the cell lacks what it needs."""
+def prior_for(prior: Any, setting: Setting) -> ShapePrior:
+    """Prior of `setting`. InputError where `prior` is none of the accepted kinds or the setting lacks what it needs."""
     if prior is None:
         return ShapePrior()
     if isinstance(prior, ShapePrior):
         return prior
     if isinstance(prior, Sequence) and not isinstance(prior, str):
-        return _from_results(prior, cell)
+        return _from_results(prior, setting)
     from raylr.analysis import LRLaw
     from raylr.analysis.laws import presets
 
     if isinstance(prior, str):
         prior = presets.get(prior)
     if not isinstance(prior, LRLaw):
-        raise ValueError(
+        raise InputError(
             "prior must be an LRLaw, the name of a preset, a ShapePrior, or a list of earlier results (dicts with lr, "
             f"loss and, where they vary, params and tokens), not {type(prior).__name__}"
         )
-    if cell.params is None or cell.tokens is None:
-        where = f"cell {cell.name!r} has none" if cell.name else "pass cells=[Cell(name, config, params, tokens)]"
-        raise ValueError(f"an LR law needs the parameters and tokens of each cell: {where}")
-    said = prior.predict(cell.params, cell.tokens)
+    if setting.params is None or setting.tokens is None:
+        where = f"{setting.name!r} has none" if setting.name else "pass settings=[Setting(params=..., tokens=...)]"
+        raise InputError(f"an LR law needs the parameters and tokens of each setting: {where}")
+    said = prior.predict(setting.params, setting.tokens)
     sd = UNKNOWN_SD
     if math.isfinite(said.lr_low) and math.isfinite(said.lr_high) and said.lr_low > 0:
         sd = min(2.0, math.hypot(math.log(said.lr_high / said.lr_low) / (2 * 1.645), SCATTER))
     if not (math.isfinite(said.lr) and said.lr > 0):
-        raise ValueError(
-            f"the law gives no lr at {cell.params:g} parameters and {cell.tokens:g} tokens: {said.message}"
+        raise InputError(
+            f"the law gives no lr at {setting.params:g} parameters and {setting.tokens:g} tokens: {said.message}"
         )
     return ShapePrior(center=math.log(said.lr), center_sd=sd)
 
 
-def _from_results(rows: Sequence[Any], cell: Cell) -> ShapePrior:
-    """Prior from measured losses: each model size and budget in `rows` is a known cell."""
+def _from_results(rows: Sequence[Any], setting: Setting) -> ShapePrior:
+    """Prior from measured losses: each model size and budget in `rows` is a known setting."""
     groups: dict[tuple[Any, Any], list[tuple[float, float]]] = {}
     for row in rows:
         if not isinstance(row, Mapping) or not number(row.get("lr")) or row["lr"] <= 0 or "loss" not in row:
-            raise ValueError(f"an earlier result must be a dict with a positive lr and a loss, not {row!r}")
+            raise InputError(f"an earlier result must be a dict with a positive lr and a loss, not {row!r}")
         loss = float(row["loss"]) if number(row["loss"]) else math.nan
         groups.setdefault((row.get("params"), row.get("tokens")), []).append((math.log(row["lr"]), loss))
-    cells, known = [cell], []
+    settings, known = [setting], []
     for i, ((params, tokens), runs) in enumerate(sorted(groups.items(), key=str)):
         x, y = np.array(runs).T
         if np.isfinite(y).sum() >= LEAST:
-            earlier = Cell(f"earlier {i}", params=params, tokens=tokens)
-            cells.append(earlier)
+            earlier = Setting(name=f"earlier {i}", params=params, tokens=tokens)
+            settings.append(earlier)
             found = posterior(x, y, low=float(x.min()), high=float(x.max()))
             known.append(Known(earlier, found.moments()))
     if not known:
-        raise ValueError(f"no model size and budget among the earlier results has {LEAST} finite losses")
-    return prior_from(cell, known, cells, ShapePrior())
+        raise InputError(f"no model size and budget among the earlier results has {LEAST} finite losses")
+    return prior_from(setting, known, settings, ShapePrior())

@@ -1,9 +1,11 @@
-"""Which tokens to spend next in one cell when runs can be frozen: on a new lr, or on more of an old one. No Ray.
+"""Which tokens to spend next in one setting when runs can be paused: on a new lr, or on more of an old one. No Ray.
 
-All runs of a cell share one model of the loss over lr and tokens (`raylr.analysis.fit_surface`). Runs stop at rungs,
-shares of the target tokens: a few lrs go to the first rung; then, round by round, the tokens go where they narrow the
-optimum at the target most (`raylr.analysis.surface.foresight`), to a new lr or to more of one or two old ones. As in
-`cell_search`, a round is planned when all runs of the one before have stopped, so that timing has no say."""
+All runs of a setting share one model of the loss over lr and tokens (`raylr.analysis.fit_surface`). Runs pause at
+rungs, shares of the target tokens: a few lrs go to the first rung; then, round by round, the tokens go where they
+narrow the optimum at the target most (`raylr.analysis.surface.foresight`), to a new lr or to more of one or two old
+ones. As in `cell_search`, a round is planned when all runs of the one before have stopped, so that the plans follow
+from the results and never from timing.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from raylr.analysis import LossSurface, fit_surface
-from raylr.analysis.curves.curve import Curve
 from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.runs import RunEnd
+from raylr.analysis.status import Status
 from raylr.analysis.surface.foresight import expected_variance
-from raylr.searchers.policies.cell_search import APART, EXTEND_MOST, EXTEND_STEP, LEVEL, Recommendation, readable
+from raylr.searchers.policies.cell_search import APART, EXTEND_MOST, EXTEND_STEP, LEVEL, readable
+from raylr.searchers.policies.types import Decision, Recommendation, RunState
 
 FIRST_RUNS = 4
 """Lrs of the first round: three determine a parabola, one more lets the surface see its own misfit."""
@@ -34,44 +38,38 @@ NARROW = 0.5
 """Half the step in ln lr over which the curvature at the target is taken."""
 
 
-@dataclass
-class FrozenRun:
-    """One run and how far it may go."""
-
-    log_lr: float
-    curve: Curve = field(default_factory=Curve)
-    rung: int = 0
-    """Index of the rung at which it stops next (or stopped)."""
-    state: str = "active"
-    """"active", "frozen" (it can go on), "ended", "diverged" or "void"."""
+STOPPED = (RunEnd.PAUSED, RunEnd.COMPLETED, RunEnd.TRUNCATED, RunEnd.PRUNED)
+"""Ends of runs that stopped without having diverged or failed."""
+ENDED = (RunEnd.COMPLETED, RunEnd.TRUNCATED, RunEnd.PRUNED)
+"""The same of runs that cannot be resumed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the next tokens of a cell may go to."""
+    """What the next tokens of a setting may be spent on."""
 
-    thaw: Mapping[int, int]
-    """Frozen runs, and the rung to which each goes on."""
+    resumed: Mapping[int, int]
+    """Paused runs to be resumed, and the rung to which each continues."""
     new: float | None = None
     """ln lr of a new run."""
     rung: int = 0
-    """Where that stops."""
+    """Rung at which the new run pauses."""
 
     def measured(self, cell: SurfaceCell) -> list[tuple[float, float]]:
         """(lr, tokens) at which it ends."""
-        ends = [(cell.runs[i].log_lr, rung) for i, rung in self.thaw.items()]
+        ends = [(cell.runs[i].log_lr, rung) for i, rung in self.resumed.items()]
         ends += [(self.new, self.rung)] if self.new is not None else []
         return [(math.exp(x), cell.rungs[rung] * cell.target) for x, rung in ends]
 
     def tokens(self, cell: SurfaceCell) -> float:
         """What it costs."""
-        more = sum(cell.rungs[rung] * cell.target - cell.runs[i].curve.tokens[-1] for i, rung in self.thaw.items())
+        more = sum(cell.rungs[rung] * cell.target - cell.runs[i].curve.tokens[-1] for i, rung in self.resumed.items())
         return more + (cell.rungs[self.rung] * cell.target if self.new is not None else 0.0)
 
 
 @dataclass
 class SurfaceCell:
-    """State of the search in one cell; what `_policy.CellSearch` is to final losses."""
+    """State of the search in one setting; what `cell_search.CellSearch` is to final losses."""
 
     low: float
     high: float
@@ -85,21 +83,26 @@ class SurfaceCell:
     max_trials: int
     extend: bool
     jitter: float = 0.0
-    runs: list[FrozenRun] = field(default_factory=list)
-    queue: list[tuple[float, int]] = field(default_factory=list)
-    """ln lr of new runs of this round that were not handed out yet, and the rung at which each stops."""
-    thaw: dict[int, int] = field(default_factory=dict)
-    """Frozen runs that are to go on, and the rung to which."""
+    runs: list[RunState] = field(default_factory=list)
+    queue: list[float] = field(default_factory=list)
+    """ln lr of new runs of this round that were not handed out yet."""
+    rung: int = 0
+    """Rung at which the new runs of this round pause."""
+    resumed: dict[int, int] = field(default_factory=dict)
+    """Paused runs that are to be resumed, and the rung to which each continues."""
+    planned: int = 0
+    """Number of runs when this round was planned; none of them was running."""
     finished: bool = False
     stuck: bool = False
     """Whether it ended because no tokens were worth spending."""
     given: int = 0
-    _cached: tuple[Any, LossSurface] | None = None
-    _said: tuple[Any, Recommendation] | None = None
+    """Always 0: a final loss that was measured elsewhere is no curve."""
+    _surface: tuple[Any, LossSurface] | None = None
+    _recommended: tuple[Any, Recommendation] | None = None
 
     def pending(self) -> int:
-        """Runs that are on, or about to go on."""
-        return sum(r.state == "active" for r in self.runs) + len(self.thaw)
+        """Runs that are running, or are to be resumed."""
+        return sum(r.running for r in self.runs) + len(self.resumed)
 
     def tried(self) -> int:
         """Runs begun."""
@@ -109,69 +112,67 @@ class SurfaceCell:
         """ln lr of the next new run, or None for now."""
         if not self.queue and not self.finished and self.pending() == 0:
             self._plan()
-        return self.queue[0][0] if self.queue else None
+        return self.queue[0] if self.queue else None
 
     def put(self, log_lr: float) -> None:
         """Begin with this lr."""
-        self.queue.append((log_lr, 0))
+        self.queue.append(log_lr)
 
-    def start(self) -> FrozenRun:
+    def start(self) -> RunState:
         """Begin the next new run."""
-        log_lr, rung = self.queue.pop(0)
-        run = FrozenRun(log_lr, rung=rung)
+        run = RunState(self.queue.pop(0), rung=self.rung)
         self.runs.append(run)
         return run
 
-    def observe(self, index: int, tokens: float, loss: float) -> str | None:
-        """Take in a report: "freeze" at the run's rung, "complete" at the target, "diverged", or None."""
-        if index in self.thaw:
+    def observe(self, index: int, tokens: float, loss: float) -> Decision:
+        """Take in a report: `PAUSED` at the run's rung, `COMPLETED` at the target, `DIVERGED`, or None (continue)."""
+        if index in self.resumed:
             self.resume(index)
         run = self.runs[index]
         run.curve.add(tokens, loss)
-        if run.state != "active":
+        if not run.running:
             return None
         if run.curve.diverged():
-            return "diverged"
+            return RunEnd.DIVERGED
         if run.curve.tokens[-1] >= self.target:
-            return "complete"
-        return "freeze" if run.curve.tokens[-1] >= self.end_of(index) else None
+            return RunEnd.COMPLETED
+        return RunEnd.PAUSED if run.curve.tokens[-1] >= self.end_of(index) else None
 
     def end_of(self, index: int) -> float:
-        """Tokens at which a run stops next."""
+        """Tokens at which a run pauses next."""
         return self.rungs[self.runs[index].rung] * self.target
 
-    def freeze(self, index: int, can_go_on: bool) -> None:
-        """A run stopped at its rung; `can_go_on`: it left a checkpoint."""
-        self.runs[index].state = "frozen" if can_go_on else "ended"
-
     def resume(self, index: int) -> None:
-        """A frozen run goes on to the next rung."""
+        """Resume a paused run: it continues to the rung planned for it."""
         run = self.runs[index]
-        run.state, run.rung = "active", self.thaw.pop(index, min(run.rung + 1, len(self.rungs) - 1))
+        run.end, run.rung = None, self.resumed.pop(index, min(run.rung + 1, len(self.rungs) - 1))
 
-    def end(self, index: int, state: str) -> None:
-        """A run ended: "ended", "diverged" or "void"."""
-        self.thaw.pop(index, None)
-        self.runs[index].state = state
+    def end(self, index: int, end: RunEnd) -> None:
+        """Note how a run ended."""
+        self.resumed.pop(index, None)
+        self.runs[index].end = end
 
     def _plan(self) -> None:
-        if not self.runs:
-            self.queue = [(x, 0) for x in self._first()[: self.max_trials]]
+        self.planned = len(self.runs)
+        room = min(FIRST_RUNS, self.max_trials) - len(self.runs)
+        if room > 0:  # points that the user gave come first and take the place of the nearest of these
+            first = sorted(self._first(), key=lambda x: -min((abs(x - r.log_lr) for r in self.runs), default=0.0))
+            self.queue, self.rung = sorted(first[:room]), 0
             return
-        said = self.recommend()
-        if said.status == "ok":
+        found = self.recommend()
+        if found.status.ok:
             self.finished = True
             return
-        usable = [r for r in self.runs if r.state in ("frozen", "ended")]
-        if said.lr is None or not usable:
+        usable = [r for r in self.runs if r.end in STOPPED]
+        if found.lr is None or not usable:
             self._retry()
             return
         plan = self._best_plan()
         if plan is None:
             self.finished = self.stuck = True
             return
-        self.thaw = dict(plan.thaw)
-        self.queue = [] if plan.new is None else [(plan.new, plan.rung)]
+        self.resumed = dict(plan.resumed)
+        self.queue, self.rung = ([] if plan.new is None else [plan.new]), plan.rung
 
     def _best_plan(self) -> Plan | None:
         """What narrows the optimum most for its tokens; None where nothing is worth them."""
@@ -190,22 +191,22 @@ class SurfaceCell:
         return (self.budget * self.target - spent) * (1 + 1e-9)
 
     def _plans(self) -> list[Plan]:
-        """What may be done next: one or two frozen runs go on, a new lr begins, or one of each."""
-        on = [(i, rung) for i, run in enumerate(self.runs) if run.state == "frozen"
+        """What may be done next: one or two paused runs continue, a new lr begins, or one of each."""
+        on = [(i, rung) for i, run in enumerate(self.runs) if run.end is RunEnd.PAUSED
               for rung in range(run.rung + 1, len(self.rungs))]  # fmt: skip
-        thaws = [Plan({i: rung}) for i, rung in on]
-        thaws += [Plan({i: r, j: q}) for i, r in on for j, q in on if i < j and r == q]
+        resumed = [Plan({i: rung}) for i, rung in on]
+        resumed += [Plan({i: r, j: q}) for i, r in on for j, q in on if i < j and r == q]
         new = []
         if len(self.runs) < self.max_trials:
             low, high = self.window()
             places = np.quantile(self.surface().optima(self.target), PLACES)
             for x in sorted({readable(min(max(float(x), low), high)) for x in places}):
                 near = [run for run in self.runs if abs(x - run.log_lr) <= NEAR]
-                if all(run.state == "ended" and abs(x - run.log_lr) > APART for run in near):
-                    reached = max((run.rung for run in near), default=-1)  # they cannot go on: only further is new
+                if all(run.end in ENDED and abs(x - run.log_lr) > APART for run in near):
+                    reached = max((run.rung for run in near), default=-1)  # they cannot be resumed: only further is new
                     new += [Plan({}, x, rung) for rung in range(reached + 1, len(self.rungs))]
         both = [Plan({i: r}, plan.new, plan.rung) for i, r in on for plan in new if plan.rung == 0]
-        return thaws + new + both
+        return resumed + new + both
 
     def _first(self) -> list[float]:
         low, high = self.low, self.high
@@ -218,13 +219,13 @@ class SurfaceCell:
         return [readable(low + float(s) * (high - low)) for s in shares]
 
     def _retry(self) -> None:
-        """The surface says nothing yet: go on with all, or lower where some diverged."""
-        every = Plan({i: r.rung + 1 for i, r in enumerate(self.runs) if r.state == "frozen"})
-        if every.thaw and every.tokens(self) <= self.left():
-            self.thaw = dict(every.thaw)
+        """The surface says nothing yet: continue all runs, or begin lower ones where some diverged."""
+        every = Plan({i: r.rung + 1 for i, r in enumerate(self.runs) if r.end is RunEnd.PAUSED})
+        if every.resumed and every.tokens(self) <= self.left():
+            self.resumed = dict(every.resumed)
             return
         room = self.max_trials - len(self.runs)
-        if every.thaw or room <= 0 or not any(r.state == "diverged" for r in self.runs):
+        if every.resumed or room <= 0 or not any(r.diverged for r in self.runs):
             self.finished = self.stuck = True
             return
         lowest = min(r.log_lr for r in self.runs)
@@ -232,26 +233,26 @@ class SurfaceCell:
         if lowest - APART < floor:
             self.finished = True
             return
-        self.queue = [(readable(max(floor, lowest - d)), 0) for d in (0.5, 1.2)][:room]
+        self.queue, self.rung = [readable(max(floor, lowest - d)) for d in (0.5, 1.2)][:room], 0
 
     def surface(self) -> LossSurface:
         """The model of all runs so far."""
         key = self._key()
-        if self._cached is None or self._cached[0] != key:
+        if self._surface is None or self._surface[0] != key:
             lr, tokens, loss = [], [], []
             for run in self.runs:
-                losses = list(run.curve.loss)
-                if run.state == "diverged" and losses:
-                    losses[-1] = math.nan  # whatever it was when it was stopped
-                lr += [math.exp(run.log_lr)] * len(losses)
-                tokens += run.curve.tokens
-                loss += losses
-            self._cached = (key, fit_surface(lr, tokens, loss))
-        return self._cached[1]
+                reports = [(t, y) for t, y in zip(run.curve.tokens, run.curve.loss, strict=True) if t > 0]
+                if run.diverged and reports:
+                    reports[-1] = (reports[-1][0], math.nan)  # whatever it was when it was stopped
+                lr += [run.lr] * len(reports)
+                tokens += [t for t, _ in reports]
+                loss += [y for _, y in reports]
+            self._surface = (key, fit_surface(lr, tokens, loss))
+        return self._surface[1]
 
-    def _key(self) -> tuple[tuple[int, str], ...]:
+    def _key(self) -> tuple[tuple[int, str | None], ...]:
         """What everything that is computed here follows from."""
-        return tuple((len(r.curve.tokens), r.state) for r in self.runs)
+        return tuple((len(r.curve.tokens), r.end) for r in self.runs)
 
     def window(self) -> tuple[float, float]:
         """The range, and what an extended search may try beyond the lrs tried so far, ln lr."""
@@ -275,7 +276,7 @@ class SurfaceCell:
         }
 
     def close(self) -> None:
-        """No new run can be begun any more: go on with the frozen ones only."""
+        """No new run can be begun any more: only resume paused ones."""
         self.queue, self.max_trials = [], len(self.runs)
 
     def known(self) -> bool:
@@ -288,32 +289,32 @@ class SurfaceCell:
         return float((loss[0] - 2 * loss[1] + loss[2]) / (2 * NARROW**2 * max(abs(loss[1]), 1e-12)))
 
     def recommend(self) -> Recommendation:
-        """What this cell would choose now at the target tokens."""
+        """What this setting would choose now at the target tokens."""
         key = (self._key(), self.stuck)
-        if self._said is None or self._said[0] != key:
-            self._said = (key, self._recommend())
-        return self._said[1]
+        if self._recommended is None or self._recommended[0] != key:
+            self._recommended = (key, self._recommend())
+        return self._recommended[1]
 
     def _recommend(self) -> Recommendation:
-        stopped = sum(r.state != "active" for r in self.runs)
+        stopped = sum(not r.running for r in self.runs)
         if not self.runs or stopped == 0:
-            return Recommendation(None, None, None, None, None, "too_few", "no run has stopped yet", stopped)
+            return Recommendation.nothing(Status.TOO_FEW, "no run has stopped yet", stopped)
         surface = self.surface()
         if surface.posterior is None:
-            status = "diverged" if surface.status == "diverged" else "too_few"
-            return Recommendation(None, None, None, None, None, status, surface.message, stopped)
+            status = Status.DIVERGED if surface.status == Status.DIVERGED else Status.TOO_FEW
+            return Recommendation.nothing(status, surface.message, stopped)
         low, high = self.window()
         free = math.log(surface.lr_opt(self.target))
         x = min(max(free, low), high)
         ends = surface.lr_interval(self.target, LEVEL)
         factor = math.sqrt(ends[1] / ends[0]) if ends[0] > 0 and math.isfinite(ends[1]) else math.inf
         regret = max(self._curvature(x), 0.0) * (math.log(factor) / 1.645) ** 2  # 90 % of a normal lie within 1.645 sd
-        status, reason = "ok", f"known within tolerance from {stopped} runs"
+        status, reason = Status.OK, f"known within tolerance from {stopped} runs"
         if abs(free - x) > APART:
             side = "low" if free < x else "high"
-            status, reason = f"edge_{side}", f"the optimum lies beyond {math.exp(x):.3g}, the end of the range"
+            status, reason = Status(f"edge_{side}"), f"the optimum lies beyond {math.exp(x):.3g}, the end of the range"
         elif regret > self.tolerance or factor > self.lr_factor:
-            status = "uncertain"
+            status = Status.UNCERTAIN
             reason = (
                 f"expected regret {100 * regret:.3f} % (tolerance {100 * self.tolerance:.3f} %), "
                 f"interval within a factor {factor:.2f} (tolerance {self.lr_factor:.2f})"

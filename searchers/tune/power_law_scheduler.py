@@ -1,10 +1,9 @@
-"""`PowerLawScheduler`: a Ray Tune scheduler that ends trials whose final loss is already known. An adapter: the math
-is in `_curves`."""
+"""`PowerLawScheduler`: a Ray Tune scheduler that stops trials whose final loss is known, and pauses those that a
+searcher's policy wants paused. It decides nothing itself: see `raylr.searchers.policies.stopping` and `surface`."""
 
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Any
 
 from ray.train.constants import CHECKPOINT_DIR_NAME
@@ -12,42 +11,47 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from raylr.analysis.curves.curve import Curve
-from raylr.searchers._config import has, lookup, number, real
-from raylr.searchers.tune.quadratic_search import DECISION, LOSS, LOSS_STDERR
-from raylr.searchers.tune.results import reported
-from raylr.searchers.tune.surface_search import SurfaceSearch
+from raylr.analysis.runs import RunEnd
+from raylr.errors import InputError
+from raylr.searchers._config import as_float, lookup, number
+from raylr.searchers.policies.stopping import StoppingRule, cannot_win, ended, final_loss
+from raylr.searchers.policies.types import Decision
+from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR, MEASURED, loss_in, reported
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
+    from raylr.searchers.tune.searcher import PolicySearch
+
 logger = logging.getLogger(__name__)
 
-MEASURED = "raylr/measured"
-"""The metric as it was last reported, where it was replaced by the extrapolated one."""
+CONTINUE, PAUSE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.PAUSE), str(TrialScheduler.STOP)
 
 
 class PowerLawScheduler(TrialScheduler):
-    """Watches the loss of each trial over its tokens and decides: go on, or stop because it
+    """Watches the loss of each trial over its tokens and lets it continue, or stops it because it
 
-    * reached its target ("complete"),
-    * diverged: NaN, infinite, or climbed back most of its fall ("diverged"),
-    * is known: the power law (Eq. 4 of Zhou et al., 2026) extrapolates it to the target precisely enough ("truncated"),
-    * cannot win: its extrapolated loss lies above the best trial's by more than both errors ("pruned"; only with
+    * reached its target (`completed`),
+    * diverged: NaN, infinite, or climbed back most of its fall (`diverged`),
+    * is known: the power law (Eq. 4 of Zhou et al., 2026) extrapolates it to the target precisely enough
+      (`truncated`),
+    * cannot win: its extrapolated loss lies above the best trial's by more than both errors (`pruned`; only with
       `prune`).
 
-    The loss at the target, its standard error and the decision go into the trial's last result as `raylr/loss`,
-    `raylr/loss_stderr` and `raylr/decision`, which `QuadraticSearch` reads. The metric itself is replaced by the loss
-    at the target, and the reported one stays as `raylr/measured`: so any searcher, and `get_best_result`, compare
-    losses at one token count.
+    With a `SurfaceSearch` its policy decides instead: it also pauses trials, and resumes those whose continuation
+    would change the answer.
+
+    The loss at the target, its standard error and the decision (a `RunEnd`) go into the trial's last result as
+    `raylr/loss`, `raylr/loss_stderr` and `raylr/decision`, which `QuadraticSearch` reads. The metric itself is replaced
+    by the loss at the target, and the reported one stays as `raylr/measured`: so any searcher, and `get_best_result`,
+    compare losses at one token count.
 
     All but pruning follow from a trial's own curve: which trials are stopped, and where, never depends on timing.
 
     Args:
         metric: Key of the loss in the reports; None takes TuneConfig's.
-        mode: "min" or "max"; None takes TuneConfig's. "freeze" (with TuneConfig's min or max) pauses trials where a
-            `SurfaceSearch` says so and thaws only those whose continuation would change the answer; with other
-            searchers trials are stopped as usual.
-        time_attr: Key in the reports that only grows: tokens, steps, epochs.
+        mode: "min" or "max"; None takes TuneConfig's.
+        time_attr: Key in the reports that only grows: tokens, steps, epochs. It may start at 0.
         target: Where the loss counts: a number, or the key of a trial's config that holds it (`a/b` if nested).
         min_fraction: Share of the target before which no trial is truncated or pruned; 1 turns both off.
         tolerance: Standard error of the extrapolated loss, relative to it, at which a trial is truncated. Most of that
@@ -56,7 +60,7 @@ class PowerLawScheduler(TrialScheduler):
         rewrite: Whether to replace the metric of a trial that was stopped before its target.
 
     Raises:
-        ValueError: for a target, fraction or tolerance that is not positive.
+        InputError: For a target, fraction or tolerance that is not positive.
     """
 
     def __init__(
@@ -70,25 +74,22 @@ class PowerLawScheduler(TrialScheduler):
         tolerance: float = 1e-2,
         prune: bool = False,
         rewrite: bool = True,
-    ):
+    ) -> None:
         super().__init__()
-        if mode is not None and mode not in ("min", "max", "freeze"):
-            raise ValueError(f'mode must be "min", "max" or "freeze", not {mode!r}')
-        if not isinstance(target, str) and not target > 0:
-            raise ValueError(f"target must be a positive number or a key of the config, not {target!r}")
-        if not 0 < min_fraction <= 1:
-            raise ValueError(f"min_fraction must be above 0 and at most 1, not {min_fraction!r}")
-        if not tolerance > 0:
-            raise ValueError(f"tolerance must be above 0, not {tolerance!r}")
-        self._freezing = mode == "freeze"
-        self._metric, self._mode = metric, None if mode == "freeze" else mode
-        self.time_attr, self.target = time_attr, target
-        self.min_fraction, self.tolerance, self.prune, self.rewrite = min_fraction, tolerance, prune, rewrite
+        if mode is not None and mode not in ("min", "max"):
+            raise InputError(
+                f'mode must be "min" or "max", not {mode!r}; a SurfaceSearch needs no mode to pause trials'
+            )
+        if not isinstance(target, str) and not (number(target) and target > 0):
+            raise InputError(f"target must be a positive number or a key of the config, not {target!r}")
+        self.rule = StoppingRule(min_fraction=min_fraction, tolerance=tolerance)
+        self._metric, self._mode = metric, mode
+        self.time_attr, self.target, self.prune, self.rewrite = time_attr, target, prune, rewrite
         self._curves: dict[str, Curve] = {}
-        self._last: dict[str, tuple[float, float]] = {}
-        self._decisions: dict[str, str] = {}
+        self._extrapolated: dict[str, tuple[float, float]] = {}
+        self._decisions: dict[str, RunEnd] = {}
         self._checkpointed: set[str] = set()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take metric and mode from the Tuner."""
@@ -100,195 +101,158 @@ class PowerLawScheduler(TrialScheduler):
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """A new trial, or a failed one that begins again."""
         self._curves[trial.trial_id] = Curve()
-        self._last.pop(trial.trial_id, None)
-        search = self._surface(tune_controller)
-        if search is not None and trial.status == Trial.PENDING and search.frozen(trial.trial_id):
+        self._extrapolated.pop(trial.trial_id, None)
+        search = _deciding(tune_controller)
+        if search is not None and trial.status == Trial.PENDING and search.is_paused(trial.trial_id):
             trial.set_status(Trial.PAUSED)  # restored: Tune brings paused trials back as pending
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """The searcher hears of it from Tune."""
+        """Tune tells the searcher."""
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Decide about a running trial; never raises."""
         curve = self._curves.setdefault(trial.trial_id, Curve())
-        tokens, loss = lookup(result, self.time_attr), self._loss(result)
-        if not number(tokens):
-            self._say(
+        tokens, loss = as_float(lookup(result, self.time_attr)), loss_in(result, str(self._metric), self._sign)
+        if tokens is None or not number(tokens):
+            self._log_once(
                 self.time_attr,
                 f"no number at {self.time_attr!r} in the reports, which have {reported(result)}: give the key of what "
                 "grows as time_attr. Trials run to their end.",
             )
-            return str(TrialScheduler.CONTINUE)
-        if not has(result, str(self._metric)):
-            self._say(
+            return CONTINUE
+        if loss is None:
+            self._log_once(
                 str(self._metric),
                 f"no {self._metric!r} in a report, which has {reported(result)}: such reports are left out.",
             )
-            return str(TrialScheduler.CONTINUE)
+            return CONTINUE
         if not curve.add(tokens, loss):
-            self._say(
+            self._log_once(
                 "backwards",
                 f"{self.time_attr!r} of trial {trial.trial_id} went from {curve.tokens[-1]:g} to {tokens:g}: it must "
                 "grow. Reports that do not are left out of the curve.",
             )
-            return str(TrialScheduler.CONTINUE)
-        search = self._surface(tune_controller)
+            return CONTINUE
+        search = _deciding(tune_controller)
         if search is not None:
-            return self._freeze(search, trial, result)
+            return self._follow(search, trial, result)
         decision = self._decide(trial, curve)
         if decision is None:
-            return str(TrialScheduler.CONTINUE)
+            return CONTINUE
         self._decisions[trial.trial_id] = decision
-        return str(TrialScheduler.STOP)
+        return STOP
 
     def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
         """Put the loss at the target, its error and the decision where the searcher will see them."""
-        curve = self._curves.get(trial.trial_id, Curve())
-        search = self._surface(tune_controller)
+        curve, search = self._curves.get(trial.trial_id, Curve()), _deciding(tune_controller)
         if search is not None:
             self._write_final(search, trial)
             return
         target = self._target_of(trial)
         if target is None or not curve.loss or self._metric is None:
             return
-        decision = self._decisions.get(trial.trial_id)
-        if decision is None:  # it ended by itself
-            short = curve.tokens[-1] < 0.99 * target
-            decision = "diverged" if curve.diverged() else "ended_early" if short else "complete"
+        decision = self._decisions.get(trial.trial_id) or ended(curve, target)
         last = trial.last_result
-        last[DECISION] = decision
-        if decision == "diverged":
-            last[LOSS], last[LOSS_STDERR] = math.nan, math.inf
-            return
-        loss, stderr = (curve.loss[-1], 0.0) if decision == "complete" else curve.extrapolate(target)
-        if not math.isfinite(stderr):
-            stderr = abs(loss - min(curve.loss[0], loss)) or abs(loss)
-        sign = -1.0 if self._mode == "max" else 1.0
-        last[LOSS], last[LOSS_STDERR] = sign * loss, stderr
-        if decision != "complete" and self.rewrite and self._metric in last:
-            last[MEASURED], last[self._metric] = last[self._metric], sign * loss
+        last[DECISION] = str(decision)
+        loss, last[LOSS_STDERR] = final_loss(curve, target, decision)
+        last[LOSS] = self._sign * loss
+        if decision not in (RunEnd.COMPLETED, RunEnd.DIVERGED) and self.rewrite and self._metric in last:
+            last[MEASURED], last[self._metric] = last[self._metric], last[LOSS]
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
         """A trial that never ran, or was paused, is gone."""
         self._curves.pop(trial.trial_id, None)
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """Pending trials first; of the paused ones those that are to go on (any, unless freezing)."""
-        search = self._surface(tune_controller)
-        if search is not None:
-            return self._thaw(search, tune_controller)
-        waiting = [t for t in tune_controller.get_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
-        return next((t for t in waiting if t.status == Trial.PENDING), waiting[0] if waiting else None)
+        """Pending trials first; then paused ones (where a policy decides: those that it resumes)."""
+        trials = tune_controller.get_trials()
+        pending = next((t for t in trials if t.status == Trial.PENDING), None)
+        search = _deciding(tune_controller)
+        if pending is not None or search is None:
+            return pending or next((t for t in trials if t.status == Trial.PAUSED), None)
+        if tune_controller.search_alg.is_finished():
+            search.close()
+        paused = [t for t in trials if t.status == Trial.PAUSED]
+        while paused:
+            resumed = next((t for t in paused if not search.is_paused(t.trial_id)), None)
+            if resumed is not None:
+                return resumed
+            if not search.resume_one():
+                break
+        if search.finished:
+            for trial in paused:
+                self._decisions[trial.trial_id] = RunEnd.TRUNCATED
+                self._write_final(search, trial)
+                tune_controller.stop_trial(trial)
+        return None
 
     def debug_string(self) -> str:
         """One line for Tune's console output."""
-        counts = {d: list(self._decisions.values()).count(d) for d in sorted(set(self._decisions.values()))}
-        said = ", ".join(f"{n} {d}" for d, n in counts.items()) or "no trial stopped yet"
-        return f"PowerLawScheduler: {said}"
+        ends = list(self._decisions.values())
+        counts = ", ".join(f"{ends.count(end)} {end}" for end in sorted(set(ends))) or "no trial stopped yet"
+        return f"PowerLawScheduler: {counts}"
 
-    def _surface(self, controller: TuneController) -> SurfaceSearch | None:
-        """The searcher to share a model with, when freezing."""
-        if not self._freezing:
-            return None
-        searcher = _base_searcher(controller)
-        if isinstance(searcher, SurfaceSearch):
-            return searcher
-        self._say(
-            "freeze",
-            f'mode="freeze" needs a SurfaceSearch, not {type(searcher).__name__}: trials are stopped, not paused.',
-        )
-        return None
-
-    def _freeze(self, search: SurfaceSearch, trial: Trial, result: dict[str, Any]) -> str:
-        """Pause, stop or go on as the shared model says."""
+    def _follow(self, search: PolicySearch, trial: Trial, result: dict[str, Any]) -> str:
+        """Continue, pause or stop as the searcher's policy decides."""
         if result.get(CHECKPOINT_DIR_NAME):
             self._checkpointed.add(trial.trial_id)
-        said = search.observe(trial.trial_id, result)
-        if said is None:
-            return str(TrialScheduler.CONTINUE)
-        if said == "freeze":
+        decision = search.decide(trial.trial_id, result)
+        if decision is None:
+            return CONTINUE
+        if decision is RunEnd.PAUSED:
             if result.get(CHECKPOINT_DIR_NAME):
-                search.freeze(trial.trial_id, can_go_on=True)
-                return str(TrialScheduler.PAUSE)
+                search.pause(trial.trial_id)
+                return PAUSE
             if trial.trial_id in self._checkpointed:
-                return str(TrialScheduler.CONTINUE)  # until its next checkpoint: pausing now would lose tokens
-            search.freeze(trial.trial_id, can_go_on=False)
-            said = "truncated"
-        self._decisions[trial.trial_id] = said
-        return str(TrialScheduler.STOP)
+                return CONTINUE  # until its next checkpoint: pausing now would lose tokens
+            decision = RunEnd.TRUNCATED
+        self._decisions[trial.trial_id] = decision
+        return STOP
 
-    def _thaw(self, search: SurfaceSearch, controller: TuneController) -> Trial | None:
-        """The next trial to run; ends the frozen ones when the search has finished."""
-        trials = controller.get_trials()
-        for trial in trials:
-            if trial.status == Trial.PENDING:
-                return trial
-        search.plan(no_more_trials=controller.search_alg.is_finished())
-        paused = [t for t in trials if t.status == Trial.PAUSED]
-        for trial in paused:
-            if search.wants(trial.trial_id):
-                search.on_unpause(trial.trial_id)
-                return trial
-        if search.finished:
-            for trial in paused:
-                self._decisions[trial.trial_id] = "truncated"
-                self._write_final(search, trial)
-                controller.stop_trial(trial)
-        return None
-
-    def _write_final(self, search: SurfaceSearch, trial: Trial) -> None:
-        decision = self._decisions.get(trial.trial_id, "complete")
-        final = (math.nan, math.inf) if decision == "diverged" else search.final(trial.trial_id)
-        trial.last_result[DECISION] = decision
+    def _write_final(self, search: PolicySearch, trial: Trial) -> None:
+        decision = self._decisions.get(trial.trial_id, RunEnd.COMPLETED)
+        trial.last_result[DECISION] = str(decision)
+        final = (float("nan"), float("inf")) if decision is RunEnd.DIVERGED else search.final(trial.trial_id)
         if final is not None:
             trial.last_result[LOSS], trial.last_result[LOSS_STDERR] = final
 
-    def _decide(self, trial: Trial, curve: Curve) -> str | None:
+    def _decide(self, trial: Trial, curve: Curve) -> Decision:
         """What to stop this trial for, or None."""
         target = self._target_of(trial)
-        if target is None:
-            return "diverged" if curve.diverged() else None
-        decision = curve.verdict(target, min_fraction=self.min_fraction, tolerance=self.tolerance)
-        if decision is None and self.prune and curve.tokens[-1] >= self.min_fraction * target:
-            loss, stderr = self._last[trial.trial_id] = curve.extrapolate(target)
-            if math.isfinite(stderr) and self._cannot_win(trial.trial_id, loss, stderr):
-                return "pruned"
+        decision = self.rule.decide(curve, target)
+        if decision is None and self.prune and target is not None and self.rule.applies(curve, target):
+            loss, stderr = self._extrapolated[trial.trial_id] = curve.extrapolate(target)
+            others = [v for t, v in self._extrapolated.items() if t != trial.trial_id]
+            if cannot_win(loss, stderr, others):
+                return RunEnd.PRUNED
         return decision
-
-    def _cannot_win(self, trial_id: str, loss: float, stderr: float) -> bool:
-        others = [v for t, v in self._last.items() if t != trial_id and math.isfinite(v[1])]
-        if not others:
-            return False
-        best, error = min(others)
-        return loss - 2 * stderr > best + 2 * error
 
     def _target_of(self, trial: Trial) -> float | None:
         if not isinstance(self.target, str):
             return float(self.target)
-        value = lookup(trial.config or {}, self.target)
-        if number(value) and value > 0:
-            return float(value)
-        self._say(
+        value = as_float(lookup(trial.config or {}, self.target))
+        if value is not None and number(value) and value > 0:
+            return value
+        self._log_once(
             f"target {self.target}",
             f"target={self.target!r} is no positive number in the config of trial {trial.trial_id}, which has "
             f"{sorted(trial.config or {})}: give a number, or a key of the config. Trials run to their end.",
         )
         return None
 
-    def _loss(self, result: dict[str, Any]) -> float:
-        value = lookup(result, str(self._metric))
-        if not real(value):
-            return math.nan
-        return -float(value) if self._mode == "max" else float(value)
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self._mode == "max" else 1.0
 
-    def _say(self, key: str, message: str) -> None:
-        if key not in self._said:
-            self._said.add(key)
+    def _log_once(self, key: str, message: str) -> None:
+        if key not in self._logged:
+            self._logged.add(key)
             logger.error(message)
 
 
-def _base_searcher(controller: TuneController) -> Any:
+def _deciding(controller: TuneController) -> PolicySearch | None:
+    """The searcher under all wrappers, where its policy decides about trials."""
     searcher: Any = getattr(controller, "search_alg", None)
     while hasattr(searcher, "searcher"):
         searcher = searcher.searcher
-    return searcher
+    return searcher if getattr(searcher, "decides", False) is True else None

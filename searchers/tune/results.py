@@ -1,29 +1,25 @@
-"""Reading the last result of a trial: its loss where it counts, or what else it says. No Ray, no state."""
+"""Reading what Tune reports of a trial: its loss, how it ended, and the keys that were reported instead. No Ray."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from raylr.analysis.curves.curve import OWN, Curve
-from raylr.analysis.optimum.posterior import HUGE
-from raylr.searchers._config import has, lookup, number
-from raylr.searchers.policies.cell_search import Run
-
-logger = logging.getLogger(__name__)
+from raylr.analysis.runs import RunEnd
+from raylr.searchers._config import as_float, has, lookup
 
 LOSS, LOSS_STDERR, DECISION = "raylr/loss", "raylr/loss_stderr", "raylr/decision"
-"""Keys under which `PowerLawScheduler` hands over the extrapolated loss, its standard error and what it decided."""
+"""Keys under which `PowerLawScheduler` hands over the loss at the target, its standard error, and how the run ended
+(a `RunEnd`)."""
+MEASURED = "raylr/measured"
+"""The metric as it was last reported, where it was replaced by the extrapolated one."""
 BOOKKEEPING = frozenset({
     "checkpoint_dir_name", "date", "done", "experiment_tag", "hostname", "iterations_since_restore", "node_ip", "pid",
     "should_checkpoint", "time_since_restore", "time_this_iter_s", "time_total_s", "timestamp", "training_iteration",
     "trial_id",
 })  # fmt: skip
 """Keys that Tune adds to every report."""
-UNKNOWN = 0.05
-"""Relative standard error of the loss of a run that was cut short and whose curve cannot be extrapolated."""
 
 
 def reported(result: Mapping[str, Any]) -> str:
@@ -32,41 +28,23 @@ def reported(result: Mapping[str, Any]) -> str:
     return ", ".join(keys) or "nothing"
 
 
-def take_value(run: Run, value: Any, *, failed: bool, sign: float) -> None:
-    """The loss of a run; anything but a finite number has diverged. `sign` -1: `value` is a score to be maximised."""
-    if failed or not number(value) or abs(value) >= HUGE:
-        run.state, run.loss = "diverged", math.nan
-    else:
-        run.state, run.loss = "done", sign * float(value)
+def loss_in(result: Mapping[str, Any], metric: str, sign: float) -> float | None:
+    """Return the loss of a report (smaller is better), NaN where it is no number, None where it is not there.
+
+    Args:
+        result: The report.
+        metric: Its key.
+        sign: -1 where the metric is maximised.
+    """
+    if not has(result, metric):
+        return None
+    value = as_float(lookup(result, metric))
+    return math.nan if value is None else sign * value
 
 
-def take_result(
-    run: Run, result: Mapping[str, Any] | None, *, error: bool, metric: str, sign: float, trial: str
-) -> None:
-    """The last result of a trial; None without an error (a trial that never reported) says nothing about its lr."""
-    if error:
-        take_value(run, None, failed=True, sign=sign)
-        return
-    if result is None:
-        run.state = "void"
-        return
-    found = lookup(result, LOSS)
-    if found is None and not has(result, metric):
-        logger.error("trial %s never reported %r; it reported %s", trial, metric, reported(result))
-        run.state = "void"
-        return
-    value = found if found is not None else lookup(result, metric)
-    take_value(run, value, failed=lookup(result, DECISION) == "diverged", sign=sign)
-    stderr = lookup(result, LOSS_STDERR)
-    if run.state == "done" and found is not None and number(stderr) and stderr >= 0:
-        run.stderr = OWN * float(stderr)
-
-
-def take_curve(run: Run, curve: Curve | None, result: Mapping[str, Any] | None, target: float | None) -> None:
-    """A run that ended before its cell's tokens, for whatever reason: its loss there, with a standard error."""
-    said = lookup(result or {}, LOSS) is not None
-    if run.state != "done" or said or curve is None or not curve.tokens or not target:
-        return
-    if curve.tokens[-1] < 0.99 * target:
-        run.loss, stderr = curve.extrapolate(target)
-        run.stderr = min(OWN * stderr, UNKNOWN * abs(run.loss))
+def end_in(result: Mapping[str, Any]) -> RunEnd | None:
+    """Return how the scheduler says that a run ended; None where it says nothing."""
+    try:
+        return RunEnd(str(lookup(result, DECISION)))
+    except ValueError:
+        return None

@@ -1,70 +1,54 @@
-"""`SegmentSearch`: a `SurfaceSearch` for trainables that keep their own checkpoints. An adapter: what to do next is in
-`_surface_policy`."""
+"""`SegmentSearch`: the search on whole loss curves for trainables that keep their own checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raylr.searchers._config import lookup, merge, nest
-from raylr.searchers.tune.quadratic_search import DECISION
-from raylr.searchers.tune.surface_search import SurfaceSearch
+from raylr.analysis.runs import Setting
+from raylr.searchers.policies.surface import RUNGS
+from raylr.searchers.tune.searcher import PolicySearch
+from raylr.searchers.tune.surface_search import surface_policy
 
 
-class SegmentSearch(SurfaceSearch):
-    """Freezes and thaws runs without a scheduler that pauses: each part of a run is a trial of its own.
+class SegmentSearch(PolicySearch):
+    """The search of `SurfaceSearch` without a scheduler that pauses: each segment of a run is a trial of its own.
 
-    A suggestion holds the lr, the cell's config and, at `stop_key`, the tokens at which this trial is to end. A run
-    that is to go on is suggested once more with a later end: the trainable finds the checkpoint that the first trial
+    A suggestion holds the lr, the setting's config and, at `stop_key`, the tokens at which this trial ends. A run that
+    is to be resumed is suggested once more with a later end: the trainable finds the checkpoint that the first trial
     left in a place that follows from the config (the schedule must not depend on where it stops). It may report
-    earlier losses again. Nothing is lost with a trial but its part, and no state of a scheduler is needed: any that
-    ends diverged trials will do.
+    earlier losses again. A trial that is lost costs one segment, and no scheduler has state to be kept.
 
     Args:
-        stop_key: Where the suggestion holds the tokens at which the trial ends, `a/b` for {"a": {"b": ...}}.
-        **options: As for `SurfaceSearch`.
+        metric: Key of the loss in the reports; None takes TuneConfig's.
+        mode: "min" or "max"; None takes TuneConfig's.
+        stop_key: Where a suggestion holds the tokens at which the trial ends, `a/b` for {"a": {"b": ...}}.
+        lr_key: Key of the learning rate in the config, as for `QuadraticSearch`.
+        time_attr: Key in the reports that only grows: tokens, steps, epochs.
+        lr_range: (low, high), where `param_space` holds no range.
+        settings: As for `SurfaceSearch`.
+        target: Tokens at which the loss counts, for a search without settings.
+        points_to_evaluate: Configs to begin with.
+        **options: As for `SurfacePolicy`.
 
     Raises:
-        ValueError: as `SurfaceSearch`.
+        InputError: As `SurfaceSearch`.
     """
 
     def __init__(
-        self, metric: str | None = None, mode: str | None = None, *, stop_key: str = "stop_at", **options: Any
-    ):
-        super().__init__(metric, mode, **options)
-        self.stop_key = stop_key
-        self._configs: dict[tuple[str, int], dict[str, Any]] = {}
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Config of the next trial: the next part of an old run, or the first of a new one."""
-        config = super().suggest(trial_id)  # plans what is to be planned
-        if isinstance(config, dict):
-            self._configs[self._trials[trial_id]] = config
-            return self._until(trial_id, config)
-        if self._max_concurrent and len(self._live) >= self._max_concurrent:
-            return None
-        for name, state in self._surfaces.items():
-            if state.thaw:
-                index = min(state.thaw)
-                state.resume(index)
-                self._trials[trial_id] = (name, index)
-                self._live.add(trial_id)
-                return self._until(trial_id, self._configs[name, index])
-        return config
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A part has ended: at its end, where the run may go on, or before; never raises."""
-        where = self._find(trial_id)
-        if where is not None and result is not None and not error and lookup(result, DECISION) != "diverged":
-            self.observe(trial_id, result)
-            state, index = where
-            run = state.runs[index]
-            reached = bool(run.curve.tokens) and run.curve.tokens[-1] >= state.end_of(index) * (1 - 1e-9)
-            if run.state == "active" and reached and run.rung + 1 < len(self.rungs) and not run.curve.diverged():
-                state.freeze(index, can_go_on=True)
-                self._live.discard(trial_id)
-                return
-        super().on_trial_complete(trial_id, result, error)
-
-    def _until(self, trial_id: str, config: dict[str, Any]) -> dict[str, Any]:
-        name, index = self._trials[trial_id]
-        return merge(dict(config), nest(self.stop_key, round(self._surfaces[name].end_of(index))))
+        self,
+        metric: str | None = None,
+        mode: str | None = None,
+        *,
+        stop_key: str = "stop_at",
+        lr_key: str = "lr",
+        time_attr: str = "tokens",
+        lr_range: tuple[float, float] | None = None,
+        settings: Sequence[Setting] | None = None,
+        target: float | None = None,
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        rungs: Sequence[float] = RUNGS,
+        **options: Any,
+    ) -> None:
+        policy = surface_policy(settings, target, lr_range, points_to_evaluate, lr_key, rungs=rungs, **options)
+        super().__init__(policy, metric, mode, lr_key=lr_key, time_attr=time_attr, stop_key=stop_key, inner=False)

@@ -8,28 +8,29 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
 
+from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, check_range, flatten
 
 
 def other_domains(space: Mapping[str, Any], lr_key: str) -> dict[str, Any]:
-    """What else is searched: flattened keys and their domains. ValueError for a grid, which no searcher resolves."""
+    """What else is searched: flattened keys and their domains. InputError for a grid, which no searcher resolves."""
     out = {}
     for key, value in flatten(space).items():
         if key != lr_key and _is_grid(value):
-            raise ValueError(f"{key!r} is a grid_search, which a searcher cannot resolve: use tune.choice for {key!r}.")
+            raise InputError(f"{key!r} is a grid_search, which a searcher cannot resolve: use tune.choice for {key!r}.")
         if key != lr_key and isinstance(value, Domain):
             out[key] = value
     return out
 
 
 def lr_domain(space: Mapping[str, Any], lr_key: str) -> LRDomain:
-    """The range of `lr_key`. ValueError, saying what is right, for a grid, a constant, or a range that is not
+    """The range of `lr_key`. InputError, saying what is right, for a grid, a constant, or a range that is not
     positive."""
     flat = flatten(space)
     if lr_key not in flat:
         near = difflib.get_close_matches(lr_key, list(flat), n=1)
         hint = f" Did you mean lr_key={near[0]!r}?" if near else f" It has {sorted(flat) or 'no keys'}."
-        raise ValueError(f"param_space has no {lr_key!r} for the learning rate.{hint}")
+        raise InputError(f"param_space has no {lr_key!r} for the learning rate.{hint}")
     return domain_of(lr_key, flat[lr_key])
 
 
@@ -37,23 +38,23 @@ def domain_of(key: str, value: Any) -> LRDomain:
     """`value` of `param_space[key]` as a range."""
     want = f"use tune.loguniform(low, high) with 0 < low < high for {key!r}"
     if _is_grid(value):
-        raise ValueError(f"{key!r} is a grid_search, which leaves a searcher nothing to choose: {want}.")
+        raise InputError(f"{key!r} is a grid_search, which leaves a searcher nothing to choose: {want}.")
     if not isinstance(value, Domain):
-        raise ValueError(f"{key!r} is the constant {value!r}, not a range: {want}.")
+        raise InputError(f"{key!r} is the constant {value!r}, not a range: {want}.")
     sampler, step = value.get_sampler(), None
     if isinstance(sampler, Quantized):
         sampler, step = sampler.sampler, float(sampler.q)
     if isinstance(value, Categorical):
-        raise ValueError(f"{key!r} is a tune.choice, not a numeric range: {want}.")
+        raise InputError(f"{key!r} is a tune.choice, not a numeric range: {want}.")
     if not isinstance(value, (Float, Integer)) or not isinstance(sampler, (Uniform, LogUniform)):
-        raise ValueError(
+        raise InputError(
             f"{key!r} is {type(value).__name__} sampled by {type(sampler).__name__}, not a numeric range: {want}."
         )
     low, high = float(value.lower), float(value.upper)
     if isinstance(value, Integer):
         high -= 1.0  # Tune's integer ranges leave out the upper end
     check_range(low, high, key)
-    return LRDomain(low, high, step, isinstance(value, Integer))
+    return LRDomain(low, high, step=step, integer=isinstance(value, Integer))
 
 
 def _is_grid(value: Any) -> bool:

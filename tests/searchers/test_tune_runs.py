@@ -87,13 +87,13 @@ def test_a_limiter_changes_nothing_but_the_time(undisturbed, tmp_path):
     assert not one["errors"]
 
 
-def test_freezes_and_thaws(tmp_path):
+def test_pauses_and_resumes(tmp_path):
     found = run(tmp_path / "surface", "surface")
     assert found["finished"]
     assert not found["errors"]
     assert abs(math.log(found["recommended"]["1"] / 2e-3)) < 0.3
     assert sum(t[2] for t in found["trials"]) < 4e9
-    assert any(t[3] for t in found["trials"]), "no trial went on from a checkpoint"
+    assert any(t[3] for t in found["trials"]), "no trial was resumed from a checkpoint"
 
 
 def test_truncates_for_another_searcher(tmp_path):

@@ -18,7 +18,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-from raylr.searchers import Cell, PowerLawScheduler, QuadraticSearch, SurfaceSearch
+from raylr.searchers import PowerLawScheduler, QuadraticSearch, Setting, SurfaceSearch
 
 TARGET, REPORTS = 1e9, 25
 
@@ -43,29 +43,29 @@ def train(config):
             tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-CELLS = [Cell(str(n), {"size": n}, params=float(n), tokens=TARGET) for n in (1, 2, 4, 8)]
+SETTINGS = [Setting(name=str(n), config={"size": n}, params=float(n), tokens=TARGET) for n in (1, 2, 4, 8)]
 
 
 def parts(kind):
     """Searcher, scheduler and number of samples."""
     if kind == "surface":
-        search = SurfaceSearch(cells=[Cell("1", {"size": 1}, tokens=TARGET)])
-        return search, PowerLawScheduler(mode="freeze"), 12
+        search = SurfaceSearch(settings=[Setting(name="1", config={"size": 1}, tokens=TARGET)])
+        return search, PowerLawScheduler(), 12
     if kind == "truncate-optuna":
         return OptunaSearch(seed=0), PowerLawScheduler(target=TARGET, min_fraction=0.3), 6
     if kind == "asha":
         return (
-            QuadraticSearch(cells=CELLS[:1]),
+            QuadraticSearch(settings=SETTINGS[:1]),
             ASHAScheduler(time_attr="tokens", max_t=TARGET, grace_period=TARGET / 5),
             6,
         )
     if kind == "limiter":
         return (
-            ConcurrencyLimiter(QuadraticSearch(cells=CELLS), 1),
+            ConcurrencyLimiter(QuadraticSearch(settings=SETTINGS), 1),
             PowerLawScheduler(target=TARGET, min_fraction=1.0),
             40,
         )
-    return QuadraticSearch(cells=CELLS), PowerLawScheduler(target=TARGET, min_fraction=1.0), 40
+    return QuadraticSearch(settings=SETTINGS), PowerLawScheduler(target=TARGET, min_fraction=1.0), 40
 
 
 def main(folder, kind, seconds=0.0):
@@ -107,7 +107,7 @@ def main(folder, kind, seconds=0.0):
         "errors": [str(e) for e in results.errors],
     }
     if hasattr(search, "recommend"):
-        found["recommended"] = {c.name: search.recommend(c).lr for c in search.cells}
+        found["recommended"] = {s.name: search.recommend(s).lr for s in search.settings}
         found["finished"] = search.finished
     else:
         found["values"] = [t.value for t in search._ot_study.trials]

@@ -86,7 +86,12 @@ def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
         )
         for rank in map(str, range(workers))
     ]
-    out = [process.communicate(timeout=200)[0] for process in processes]
+    try:
+        out = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
     assert all(process.returncode == 0 for process in processes)
     found: list[Curve] = json.loads(out[0].split("CURVES")[1])
     return found

@@ -105,7 +105,7 @@ LINE_END = re.compile(r"(?<=\S)\n")
 
 
 def _cut(text: str, at: int) -> int:
-    """The last such place within a tenth before `at`; `at` where there is none."""
+    """Return the last such place within a tenth of the text before `at`; `at` where there is none."""
     places = [match.start() for match in LINE_END.finditer(text, at - at // 10, at)]
     return places[-1] if places else at
 
@@ -172,15 +172,29 @@ def build_corpus(
     eos_token: str | None = None,
     progress: Progress | None = None,
 ) -> Corpus:
-    """Tokenise files or folders of text, JSON lines (.jsonl, .jsonl.gz) or Parquet into the corpus `out_dir`, and open
-    it.
+    """Tokenise text into a corpus, and open it.
 
-    A text file is one document; JSON lines and Parquet have one a row, in `text_field`. Validation is
-    `validation_fraction` of the documents, or the last part of each where whole documents cannot give it. Without
-    `tokenizer` (a tokenizer.json) a byte-level BPE of `vocab_size` tokens is trained on a sample of the training text.
-    The folder appears whole or not at all; an `out_dir` that already is this corpus (same arguments, same texts) is
-    kept. Raises DataError for a missing or unreadable source, a vocabulary that cannot be, too little text to split,
-    or an `out_dir` that holds something else.
+    Args:
+        paths: Files or folders of text, JSON lines (.jsonl, .jsonl.gz) or Parquet. A text file is one document; JSON
+            lines and Parquet have one per row.
+        out_dir: The folder to make; it appears whole or not at all. A folder that already is this corpus (same
+            arguments, same texts) is kept.
+        vocab_size: Tokens of the byte-level BPE that is trained on a sample of the training text; with `tokenizer`: the
+            largest vocabulary that is accepted.
+        tokenizer: A tokenizer.json, or its folder, to use instead.
+        validation_fraction: Share of the documents that becomes validation, or of the end of each document where whole
+            documents cannot give it.
+        seed: Seed of the split and of the order.
+        text_field: Field or column that holds the text.
+        eos_token: End-of-document token of `tokenizer`; None: one of the usual names.
+        progress: Is called with a phase ("read" or "tokenise"), files done and files in all.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        DataError: For a missing or unreadable source, a vocabulary that cannot be, too little text to split, or an
+            `out_dir` that holds something else.
     """
     out = Path(out_dir)
     if not 0 < validation_fraction < 1:
@@ -189,12 +203,12 @@ def build_corpus(
         raise DataError("give vocab_size (a tokenizer is trained) or tokenizer (a tokenizer.json)")
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise DataError(f"{out} exists and is not a tokenised corpus: give another folder")
-    files, tell = source_files(paths), progress or (lambda phase, done, total: None)
+    files, report = source_files(paths), progress or (lambda phase, done, total: None)
 
     def texts(phase: str) -> Iterator[str]:
         for done, (path, named) in enumerate(files, 1):
             yield from documents(path, named, text_field)
-            tell(phase, done, len(files))
+            report(phase, done, len(files))
 
     wanted = SAMPLE_BYTES if tokenizer is None else 0
     split: Split = _by_document
@@ -270,8 +284,10 @@ def _tokenizer_file(tokenizer: str | Path) -> Path:
 
 
 def _tokenise(parts: Iterable[tuple[int, Part]], work: Path, bpe: Tokenizer, eos: int) -> dict[str, Any]:
-    """Second pass: ids to a spool in source order, then to the two streams in the order of the keys that the parts come
-    with. Returns counts for the manifest."""
+    """Second pass: write ids to a spool in source order, then to the two streams in the order of the parts' keys.
+
+    Returns counts for the manifest.
+    """
     dtype = np.dtype("<u2" if bpe.get_vocab_size() <= 2**16 else "<u4")
     rows: list[tuple[int, bool, int]] = []
     lengths: list[int] = []

@@ -45,10 +45,18 @@ def _mix(x: npt.NDArray[np.uint64], key: int) -> npt.NDArray[np.uint64]:
 
 
 def shuffled(positions: npt.ArrayLike, n: int, seed: int) -> npt.NDArray[np.int64]:
-    """The elements at `positions` of a random permutation of range(n), without holding the permutation.
+    """Return elements of a random permutation of range(n), without holding the permutation.
 
-    A Feistel network of 6 rounds over 2^b >= n numbers, walked on until it lands below n (Black and Rogaway 2002). The
-    same (n, seed) is always the same permutation; time and memory grow with the number of positions only.
+    A Feistel network of 6 rounds over 2^b >= n numbers, applied again until its value is below n. The same (n, seed) is
+    always the same permutation; time and memory grow with the number of positions only.
+
+    Args:
+        positions: Positions in the permutation.
+        n: Length of the permutation.
+        seed: Which permutation.
+
+    References:
+        Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
     """
     x = np.asarray(positions, dtype=np.uint64)
     half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
@@ -66,9 +74,15 @@ def shuffled(positions: npt.ArrayLike, n: int, seed: int) -> npt.NDArray[np.int6
 
 
 class Windows:
-    """Sequences of a stream of ids in an order fixed by a seed: batch after batch from a position alone.
+    """Sequences of a stream of ids in an order fixed by a seed: a batch follows from its position alone.
 
-    Args: `ids` [n], `seq_len` T, `seed` (None: the stream's own order). Raises DataError if there is not one window.
+    Args:
+        ids: The stream [n].
+        seq_len: T.
+        seed: Seed of the order; None: the stream's own order.
+
+    Raises:
+        DataError: If there is not one window.
     """
 
     def __init__(self, ids: Ids, seq_len: int, seed: int | None = None) -> None:
@@ -80,9 +94,9 @@ class Windows:
             )
 
     def batch(self, position: int, size: int) -> npt.NDArray[np.int64]:
-        """Windows `position`, ..., `position + size - 1` of the endless order: [size, T + 1] ids.
+        """Return windows `position`, ..., `position + size - 1` of the endless order: ids [size, T + 1].
 
-        Each run through all windows (an epoch) is another permutation of them.
+        Each pass over all windows (an epoch) is another permutation of them.
         """
         epochs, places = np.divmod(np.arange(position, position + size), self.count)
         if self.seed is not None:
@@ -102,8 +116,12 @@ class Corpus:
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
-        """The corpus in folder `path`. Raises DataError if there is none, if a file is not as long as the manifest
-        says, or if its tokenizer is not the one that made its ids."""
+        """Open the corpus in a folder.
+
+        Raises:
+            DataError: If there is none, if a file is not as long as the manifest says, or if its tokenizer is not the
+                one that made its ids.
+        """
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
             raise DataError(f"{folder} is not a tokenised corpus (it has no {MANIFEST}): make one with `raylr data`")

@@ -1,5 +1,5 @@
-"""Streams of token ids that others wrote: Megatron's .bin/.idx, Parquet or Arrow tables of ids, Hugging Face `datasets`
-folders.
+"""Streams of token ids from other programs: Megatron's .bin/.idx, Parquet or Arrow tables of ids, folders of Hugging
+Face's `datasets`.
 
 `import_corpus` turns any of them into a corpus folder (`raylr.trainables.data.corpus`), which training reads: one
 format in the loop. Documents keep their order in the source; which are validation is decided by the hash of their ids,
@@ -30,8 +30,11 @@ MEGATRON_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f8", 7:
 
 
 def megatron_documents(prefix: Path) -> Iterator[Ids]:
-    """Documents of `prefix`.bin and `prefix`.idx (version 1). Raises DataError for another format or a length that is
-    off."""
+    """Yield the documents of `prefix`.bin and `prefix`.idx (version 1).
+
+    Raises:
+        DataError: For another format, or files whose lengths do not fit.
+    """
     index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
     if not index.is_file() or not data.is_file():
         raise DataError(f"{prefix}: Megatron data are two files, {index.name} and {data.name}")
@@ -54,9 +57,14 @@ def megatron_documents(prefix: Path) -> Iterator[Ids]:
 
 
 def table_documents(path: Path, column: str) -> Iterator[Ids]:
-    """Documents of a Parquet file, an Arrow file or stream, or a folder saved by Hugging Face's `datasets`: one a row.
+    """Yield the documents of a Parquet file, an Arrow file or stream, or a folder saved by Hugging Face's `datasets`.
 
-    Raises DataError if there is no such file, or no column of lists of integers called `column`.
+    Args:
+        path: The file or folder; each row is a document.
+        column: Column with lists of token ids.
+
+    Raises:
+        DataError: If there is no such file, or no column of lists of integers of that name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -105,7 +113,7 @@ def _check_column(path: Path, schema: Any, column: str) -> None:
 
 
 def documents(source: Path, column: str) -> Iterator[Ids]:
-    """Documents of any format above; Megatron data are named by their prefix or either file."""
+    """Yield the documents of any format above; Megatron data are named by their prefix or either file."""
     prefix = source.with_suffix("") if source.suffix in (".bin", ".idx") else source
     if prefix.with_name(prefix.name + ".idx").is_file():
         return megatron_documents(prefix)
@@ -122,11 +130,23 @@ def import_corpus(
     validation_fraction: float = 0.05,
     seed: int = 0,
 ) -> Corpus:
-    """Copy documents of token ids into the corpus `out_dir`; each ends with `eos_id`, added where it is missing.
+    """Copy documents of token ids into a corpus.
 
-    `tokenizer` is the tokenizer.json that made the ids. The folder appears whole or not at all. Raises DataError for a
-    source that cannot be read, an id that the tokenizer does not have, a split without documents, or an `out_dir` that
-    exists.
+    Args:
+        source: Megatron data, a table, or a folder of Hugging Face's `datasets`.
+        out_dir: The new folder; it appears whole or not at all.
+        tokenizer: The tokenizer.json that made the ids.
+        eos_id: End-of-document token; it is added to documents that do not end with it.
+        column: Column of a table that holds the ids.
+        validation_fraction: Share of the documents that becomes validation, chosen by the hash of their ids.
+        seed: Seed of that choice.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        DataError: For a source that cannot be read, an id that the tokenizer does not have, a split without documents,
+            or an `out_dir` that exists.
     """
     from tokenizers import Tokenizer
 

@@ -17,10 +17,13 @@ SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dis
 
 
 def python_stdlib_sources() -> list[Path]:
-    """The .py files of the running Python's standard library, sorted: real text that is always there (about 12 MB).
+    """Return the .py files of the running Python's standard library, sorted: real text that is always there (12 MB).
 
     Test suites are left out: many distributions do not install them, and the corpus should differ little between
-    machines. Raises DataError where the library is not installed as files.
+    machines.
+
+    Raises:
+        DataError: If the library is not installed as files.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = sorted(p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts))
@@ -32,7 +35,17 @@ def python_stdlib_sources() -> list[Path]:
 
 
 def source_files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
-    """Files to read and whether each was named itself (and not found in a folder)."""
+    """List the files to read.
+
+    Args:
+        paths: Files and folders; hidden files in folders are left out.
+
+    Returns:
+        Each file, and whether it was named itself (and not found in a folder).
+
+    Raises:
+        DataError: If a path does not exist, or there is no file.
+    """
     out: list[tuple[Path, bool]] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -52,7 +65,16 @@ def source_files(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
 
 
 def documents(path: Path, named: bool, text_field: str) -> Iterator[str]:
-    """The documents of one file; a file found in a folder that is not UTF-8 text has none."""
+    """Yield the documents of one file.
+
+    Args:
+        path: The file.
+        named: Whether the user named it. A file that was found in a folder and is not UTF-8 text has no documents.
+        text_field: Field of JSON lines, or column of Parquet, that holds the text.
+
+    Raises:
+        DataError: If the file is not what its name says; names the line.
+    """
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         import pyarrow.parquet as pq

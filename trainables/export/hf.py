@@ -25,6 +25,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from raylr.errors import CheckpointError, InputError
+from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_moe_config
 from raylr.trainables.export.weights import read_weights
 from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training import metrics
@@ -40,54 +42,52 @@ CONTEXT = 4096
 """Least max_position_embeddings of an export. RoPE itself has no longest sequence, but programs cut prompts there, and
 five examples before a question take more tokens than small models are trained on at a time."""
 SHARD = "5GB"
-_EXPRESSIBLE = frozenset(
-    {
-        "hidden_size", "layers", "heads", "kv_heads", "head_dim", "experts", "top_k", "expert_size", "vocab_size",
-        "tied_embeddings", "dense_layers", "dense_size", "rope_theta", "rms_norm_eps", "init_std", "aux_loss",
-        "bias_rate", "residual_multiplier",
-    }
-)  # fmt: skip
-"""Fields of ModelSpec that an export carries, or that a model which is not trained does not need. All others must have
-their defaults: a feature that is new in ModelSpec is refused until it is added here."""
 _PREFIX_HF = "network."
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that `path` means: a checkpoint's own folder, or the latest whole one below (a run's folder, a Ray
-    Tune trial's).
+    """Find a checkpoint.
 
-    Raises ValueError if there is none, if the folder holds several runs, and if a checkpoint that was named is damaged.
+    Args:
+        path: A checkpoint's own folder, or a folder above it (a run's, a Ray Tune trial's): the latest whole one is
+            taken.
+
+    Raises:
+        CheckpointError: If there is none, if the folder holds several runs, and if a checkpoint that was named is
+            damaged.
     """
     root = Path(path)
     if not root.is_dir():
-        raise ValueError(f"there is no checkpoint at {root}")
+        raise CheckpointError(f"there is no checkpoint at {root}")
     if (root / COMPLETE).is_file():
         problem = verify(root)
         if problem:
-            raise ValueError(f"checkpoint: {problem}")
+            raise CheckpointError(f"checkpoint: {problem}")
         return root
     if (root / CONFIG).is_file():
-        raise ValueError(f"{root} is a Hugging Face model, not a training checkpoint of raylr")
+        raise CheckpointError(f"{root} is a Hugging Face model, not a training checkpoint of raylr")
     found: dict[Path, dict[str, Any]] = {}
     for pattern in (f"{PREFIX}*", "checkpoint_*", f"*/{PREFIX}*", "*/checkpoint_*"):
         found |= {folder: _state(folder) for folder in root.glob(pattern) if (folder / COMPLETE).is_file()}
     if not found:
-        raise ValueError(f"{root} holds no whole checkpoint (folders with a {COMPLETE}, as {PREFIX}0000000100)")
-    runs = {state["fingerprint"]: folder.relative_to(root) for folder, state in found.items()}
+        raise CheckpointError(f"{root} holds no whole checkpoint (folders with a {COMPLETE}, as {PREFIX}0000000100)")
+    runs = {state["identity"]: folder.relative_to(root) for folder, state in found.items()}
     if len(runs) > 1:
-        raise ValueError(f"{root} holds checkpoints of {len(runs)} runs; name one, as {min(map(str, runs.values()))}")
+        raise CheckpointError(
+            f"{root} holds checkpoints of {len(runs)} runs; name one, as {min(map(str, runs.values()))}"
+        )
     newest = sorted(found, key=lambda folder: (found[folder]["step"], folder.name), reverse=True)
     for folder in newest:
         if not verify(folder):
             return folder
-    raise ValueError(f"checkpoint: {verify(newest[0])}")
+    raise CheckpointError(f"checkpoint: {verify(newest[0])}")
 
 
 def _state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"checkpoint: {folder / STATE} cannot be read ({error})") from error
+        raise CheckpointError(f"checkpoint: {folder / STATE} cannot be read ({error})") from error
     return state
 
 
@@ -99,24 +99,36 @@ def export_checkpoint(
     tokenizer: str | Path | None = None,
     dtype: DTypeName | None = None,
     context: int | None = None,
+    trust_checkpoint: bool = False,
 ) -> Path:
     """Write the model of a training checkpoint (`find_checkpoint`) into the folder `out` and return it.
 
-    `dtype`: of the weights (None: as the model ran). `context`: max_position_embeddings (None: the training length, at
-    least `CONTEXT`); a Hugging Face model keeps its own. `model` and `tokenizer` (a tokenizer.json) are needed only
-    for checkpoints that do not say what they are of (an older raylr's). An `out` that already is this export is
-    kept. The checkpoint's files are pickles: export only checkpoints of people that you trust.
+    Args:
+        checkpoint: A checkpoint, a run's folder or a Ray Tune trial's.
+        out: The folder to make. An `out` that already is this export is kept.
+        model: Needed only for checkpoints that do not say what they are of (an older raylr's).
+        tokenizer: A tokenizer.json, needed only for the same.
+        dtype: Of the weights; None: as the model ran.
+        context: max_position_embeddings; None: the training length, at least `CONTEXT`. A Hugging Face model keeps its
+            own.
+        trust_checkpoint: Whether the checkpoint may hold pickled objects other than tensors. They are executed: only
+            for checkpoints of people that you trust.
 
-    Raises ValueError for a checkpoint that is damaged or of another model, a model that Qwen3-MoE cannot express
-    (naming what), a tokenizer larger than the vocabulary, and an `out` that holds something else; OSError if the disk
-    is full, and leaves nothing behind.
+    Returns:
+        `out`.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged, of another model, or holds more than tensors.
+        InputError: For a model that Qwen3-MoE cannot express (naming what), a tokenizer larger than the vocabulary, and
+            an `out` that holds something else.
+        OSError: If the disk is full; nothing is left behind.
     """
     folder = find_checkpoint(checkpoint)
     state = _state(folder)
     run = state.get("run", {})
     if model is None:
         if "model" not in run:
-            raise ValueError(f"{folder} does not say which model it holds (an older raylr wrote it): give model")
+            raise CheckpointError(f"{folder} does not say which model it holds (an older raylr wrote it): give model")
         model = model_spec(run["model"])
     vocabulary = _tokenizer_files(folder, run, tokenizer, model.vocab_size)
     origin = {
@@ -135,7 +147,7 @@ def export_checkpoint(
         return target
     if isinstance(model, ModelSpec):
         check_expressible(model)
-    weights = read_weights(folder / "engine")
+    weights = read_weights(folder / "engine", trust=trust_checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -159,16 +171,23 @@ def export_checkpoint(
 
 
 def _system_error(error: SafetensorError, target: Path) -> Exception:
-    """What the system said, which safetensors hides in a text: such as "… (os error 28)" for a full disk."""
+    """Return the system's error, which safetensors hides in a text such as "… (os error 28)" for a full disk."""
     found = re.search(r"os error (\d+)", str(error))
     return OSError(int(found[1]), os.strerror(int(found[1])), str(target)) if found else error
 
 
 def position(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Where in its run a checkpoint is, from its `state.json`: step, tokens, phase ("stable" or "decay"; None where no
-    such phases are), validation loss (nats; None if it was not measured there), peak LR, length of the sequences."""
+    """Return where in its run a checkpoint is.
+
+    Args:
+        state: Its `state.json`.
+
+    Returns:
+        `step`, `tokens`, `phase` ("stable" or "decay"; None where there are no such phases), `loss` (validation, nats
+        per token; None if it was not measured there), `lr` (peak) and `seq_len`.
+    """
     step, run = int(state["step"]), state.get("run")
-    rows = [row for row in state["history"] if row[metrics.STEP] == step and not row[metrics.DIVERGED]]
+    rows = [row for row in state["history"] if row[metrics.STEP] == step and not metrics.diverged(row)]
     where = {"step": step, "loss": rows[-1][metrics.LOSS] if rows else None}
     if run is None:
         return where | {
@@ -185,7 +204,7 @@ def position(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_export(target: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether `target` already holds this export. Raises ValueError if it holds anything else."""
+    """Whether `target` already holds this export. Raises InputError if it holds anything else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     if (target / ORIGIN).is_file():
@@ -193,78 +212,8 @@ def _is_export(target: Path, origin: Mapping[str, Any]) -> bool:
         same = ("digest", "dtype", "context", "tokenizer")
         if all(there.get(key) == origin[key] for key in same):
             return True
-        raise ValueError(f"{target} holds the export of {there.get('checkpoint')}; choose another folder")
-    raise ValueError(f"{target} exists and is not an export of raylr; choose another folder")
-
-
-def check_expressible(spec: ModelSpec) -> None:
-    """Raises ValueError, naming every feature of `spec` that Qwen3-MoE does not have."""
-    defaults = {name: field.default for name, field in ModelSpec.model_fields.items()}
-    odd = [
-        f"{name}={getattr(spec, name)!r}"
-        for name in ModelSpec.model_fields
-        if name not in _EXPRESSIBLE and getattr(spec, name) != defaults[name]
-    ]
-    if odd:
-        raise ValueError(f"Qwen3-MoE has no {', no '.join(odd)}: this model cannot be exported to it")
-
-
-def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None) -> dict[str, Any]:
-    """config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
-    return both_spellings(
-        {
-            "architectures": ["Qwen3MoeForCausalLM"],
-            "model_type": "qwen3_moe",
-            "vocab_size": spec.vocab_size,
-            "hidden_size": spec.hidden_size,
-            "intermediate_size": spec.dense_size or spec.expert_size,
-            "num_hidden_layers": spec.layers,
-            "num_attention_heads": spec.heads,
-            "num_key_value_heads": spec.kv_heads,
-            "head_dim": spec.head_dim,
-            "hidden_act": "silu",
-            "max_position_embeddings": context,
-            "initializer_range": spec.init_std,
-            "rms_norm_eps": spec.rms_norm_eps,
-            "use_cache": True,
-            "tie_word_embeddings": spec.tied_embeddings,
-            "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_theta},
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "use_sliding_window": False,
-            "sliding_window": None,
-            "max_window_layers": spec.layers,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": list(range(spec.dense_layers)),
-            "moe_intermediate_size": spec.expert_size,
-            "num_experts": spec.experts,
-            "num_experts_per_tok": spec.top_k,
-            "norm_topk_prob": True,
-            "output_router_logits": False,
-            "router_aux_loss_coef": spec.aux_loss,
-            "bos_token_id": None,
-            "eos_token_id": eos_id,
-            "pad_token_id": eos_id,
-            "dtype": str(dtype).removeprefix("torch."),
-        }
-    )
-
-
-def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json with the keys that transformers 5 renamed under both names."""
-    out = dict(config)
-    experts = out.get("num_experts", out.get("num_local_experts"))
-    if experts is not None:
-        out["num_experts"] = out["num_local_experts"] = experts
-    rope = out.get("rope_parameters") or {}
-    if "rope_theta" in rope:
-        out["rope_theta"] = rope["rope_theta"]
-        scaled = {key: value for key, value in rope.items() if key != "rope_theta"}
-        out["rope_scaling"] = scaled if rope.get("rope_type", "default") != "default" else None
-    dtype = out.get("dtype", out.get("torch_dtype"))
-    if dtype is not None:
-        out["dtype"] = out["torch_dtype"] = dtype
-    return out
+        raise InputError(f"{target} holds the export of {there.get('checkpoint')}; choose another folder")
+    raise InputError(f"{target} exists and is not an export of raylr; choose another folder")
 
 
 def _write_qwen3_moe(
@@ -306,7 +255,7 @@ def _hugging_face_names(weights: Mapping[str, Tensor], residual: float) -> Itera
 
 
 def _compare(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ValueError unless names and shapes are the same."""
+    """Raises CheckpointError unless names and shapes are the same."""
     problems = [f"lacks {name}" for name in wanted if name not in found]
     problems += [f"has {name}, which the model has not" for name in found if name not in wanted]
     problems += [
@@ -316,7 +265,7 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[in
     ]
     if problems:
         more = f" ({len(problems)} differences in all)" if len(problems) > 1 else ""
-        raise ValueError(f"the checkpoint is not of this model: it {problems[0]}{more}")
+        raise CheckpointError(f"the checkpoint is not of this model: it {problems[0]}{more}")
 
 
 def _write_own_layout(spec: HFSpec, weights: dict[str, Tensor], work: Path, dtype: str | None) -> None:
@@ -350,11 +299,11 @@ def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | N
     path = path / TOKENIZER if path.is_dir() else path
     if not path.is_file():
         hint = "" if given is not None else " (an older raylr wrote the checkpoint): give tokenizer, its corpus' folder"
-        raise ValueError(f"there is no {path}{hint}")
+        raise InputError(f"there is no {path}{hint}")
     text = path.read_text(encoding="utf-8")
     tokenizer = Tokenizer.from_str(text)
     if tokenizer.get_vocab_size() > vocab_size:
-        raise ValueError(
+        raise InputError(
             f"the tokenizer {path} has {tokenizer.get_vocab_size()} tokens, the model a vocabulary of {vocab_size}: it "
             "is not the one that the model was trained with"
         )

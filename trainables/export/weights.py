@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from raylr.errors import CheckpointError
 from raylr.trainables.training.engine import quiet
+from raylr.trainables.training.unpickling import only_tensors
 
 WHOLE = "mp_rank_00_model_states.pt"
 EXPERT = re.compile(r"layer_\d+_expert_\d+_mp_rank_00_model_states\.pt")
@@ -40,29 +42,40 @@ class _Slice(NamedTuple):
     """Of the tensor that these workers share."""
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All weights and persistent buffers in a checkpoint's `engine` folder, in the type that the model ran in.
+def read_weights(folder: Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """Read all weights and persistent buffers in a checkpoint's `engine` folder, in the type that the model ran in.
 
-    Reads one worker's file after the other, memory-mapped: optimizer states stay on the disk. The files are pickles:
-    read only checkpoints of people that you trust. Raises ValueError, naming the file or the tensor, if something is
-    missing or does not fit together.
+    One worker's file is read after the other, memory-mapped: optimizer states stay on the disk.
+
+    Args:
+        folder: The `engine` folder.
+        trust: Whether the files may hold pickled objects other than tensors, which are then executed.
+
+    Returns:
+        Tensors by the names of `Qwen3MoE`, or of the Hugging Face model.
+
+    Raises:
+        CheckpointError: If something is missing, does not fit together, or is not a tensor; names the file or the
+            tensor.
     """
     if (folder / WHOLE).is_file():
-        weights = dict(_load(folder / WHOLE)["module"])
+        weights = dict(_load(folder / WHOLE, trust)["module"])
         for path in sorted(folder.iterdir()):
             if EXPERT.fullmatch(path.name):
-                weights |= _load(path)
+                weights |= _load(path, trust)
     else:
-        weights = _gathered(folder)
+        weights = _gathered(folder, trust)
     return _fused_experts(_plain_routers(weights))
 
 
-def _load(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+def _load(path: Path, trust: bool, classes: bool = False) -> dict[str, Any]:
+    """Read a file; `classes`: it may hold objects of DeepSpeed's classes, as optimizer files do."""
+    with only_tensors(path, trust=trust, deepspeed_classes=classes):
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=not trust)
     return loaded
 
 
-def _gathered(folder: Path) -> dict[str, Tensor]:
+def _gathered(folder: Path, trust: bool) -> dict[str, Tensor]:
     """The tensors of a stage 3 checkpoint."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed's own classes are in the optimizers' files
@@ -70,9 +83,10 @@ def _gathered(folder: Path) -> dict[str, Tensor]:
     first: dict[str, Any] = {}
     rank, workers = 0, 1
     while rank < workers:
-        model = _load(_file(folder, f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt"))
+        model = _load(_file(folder, f"zero_pp_rank_{rank}_mp_rank_00_model_states.pt"), trust)
         with quiet():
-            optimizer = _load(_file(folder, f"*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"))["optimizer_state_dict"]
+            file = _file(folder, f"*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+            optimizer = _load(file, trust, classes=True)["optimizer_state_dict"]
         first = first or model
         workers = int(model["dp_world_size"])
         for name, piece in _slices(model, optimizer, rank, workers):
@@ -89,7 +103,7 @@ def _gathered(folder: Path) -> dict[str, Tensor]:
 def _file(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
-        raise ValueError(f"checkpoint: {folder} holds no {pattern}: it is not DeepSpeed's, or not whole")
+        raise CheckpointError(f"checkpoint: {folder} holds no {pattern}: it is not DeepSpeed's, or not whole")
     return found[0]
 
 
@@ -106,13 +120,15 @@ def _slices(model: dict[str, Any], optimizer: dict[str, Any], rank: int, workers
             name, shape = next(shapes)
             size = math.ceil(math.prod(shape) / layout["partition_count"])
             if at + size > values.numel():
-                raise ValueError(f"checkpoint: {name} of shape {shape} does not fit into worker {rank}'s part of it")
+                raise CheckpointError(
+                    f"checkpoint: {name} of shape {shape} does not fit into worker {rank}'s part of it"
+                )
             first = experts.get(name.rpartition(".experts.")[0], 0) if ".experts." in name else 0
             yield name, _Slice(first, layout["partition_rank"], values[at : at + size], shape)
             at += size
     left = [name for name, _ in shapes]
     if left:
-        raise ValueError(f"checkpoint: worker {rank} holds no part of {left[0]} ({len(left)} tensors in all)")
+        raise CheckpointError(f"checkpoint: worker {rank} holds no part of {left[0]} ({len(left)} tensors in all)")
 
 
 def _joined(name: str, slices: list[_Slice]) -> Tensor:
@@ -123,7 +139,7 @@ def _joined(name: str, slices: list[_Slice]) -> Tensor:
         shape = own[min(own)].shape
         flat = torch.cat([own[place].values for place in sorted(own)])
         if flat.numel() < math.prod(shape):
-            raise ValueError(
+            raise CheckpointError(
                 f"checkpoint: {name} has {flat.numel()} of {math.prod(shape)} numbers: a worker's is missing"
             )
         parts.append(flat[: math.prod(shape)].view(shape))
@@ -155,7 +171,7 @@ def _fused_experts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for layer, parts in stacks.items():
         numbers = {part: sorted(of) for part, of in parts.items()}
         if set(parts) != {"w1", "w2", "w3"} or any(held != list(range(len(held))) for held in numbers.values()):
-            raise ValueError(f"checkpoint: {layer} lacks experts, it has {numbers}")
+            raise CheckpointError(f"checkpoint: {layer} lacks experts, it has {numbers}")
         whole = {part: torch.stack([of[e] for e in sorted(of)]) for part, of in parts.items()}
         out[f"{layer}.gate_up_proj"] = torch.cat((whole["w1"], whole["w3"]), 1)
         out[f"{layer}.down_proj"] = whole["w2"]

@@ -1,8 +1,8 @@
 """The four places where a training step spends its time, written out for the CPU as autograd functions.
 
-Each is the plain composition of torch operations (in `attention`, `experts` and `model`, which use it off the CPU) with
-its derivative by hand: fewer passes over memory, results written in place, blocks that stay in cache. Gradients are
-checked against finite differences and against the compositions in the tests.
+Each is the plain composition of torch operations (in `attention`, `experts` and `qwen3_moe`, which use it off the CPU)
+with its derivative by hand: fewer passes over memory, results written in place, blocks that stay in cache. Gradients
+are checked against finite differences and against the compositions in the tests.
 
 Shapes: N tokens, h hidden size, V vocabulary; B batch, T positions, H query heads, K key/value heads, n = H / K, d head
 size; E experts, k experts a token, f expert size, M = N·k rows sorted by expert.
@@ -133,7 +133,7 @@ class LinearCrossEntropy(Function):
 
 
 def cross_entropy(x: Tensor, weight: Tensor, labels: Tensor, z: float = 0.0) -> tuple[Tensor, Tensor]:
-    """`LinearCrossEntropy` of x [N, h], weight [V, h] and labels [N], without its gradients where none are asked for
+    """`LinearCrossEntropy` of x [N, h], weight [V, h] and labels [N], without its gradients where none are needed
     (validation: a third of the products)."""
     total, mean = LinearCrossEntropy.apply(x, weight, labels, z, torch.is_grad_enabled())
     return total, mean

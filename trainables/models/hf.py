@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raylr.errors import SpecError
 from raylr.trainables.models.interface import Losses
 from raylr.trainables.models.roles import role_of
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def configuration(source: str | dict[str, Any]) -> PretrainedConfig:
-    """The configuration in a folder, on the hub, or given as a dict. Raises ValueError if transformers does not know
-    it."""
+    """Return the configuration in a folder, on the hub, or given as a dict.
+
+    Raises:
+        SpecError: If transformers does not know it.
+    """
     from transformers import AutoConfig
 
     try:
@@ -30,7 +34,7 @@ def configuration(source: str | dict[str, Any]) -> PretrainedConfig:
             raise ValueError("it has no model_type (for example 'qwen3_moe' or 'llama')")
         return AutoConfig.for_model(**source)
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"model: hf={source!r} is no configuration that transformers reads: {error}") from error
+        raise SpecError(f"model: hf={source!r} is no configuration that transformers reads: {error}") from error
 
 
 def _network(config: PretrainedConfig) -> nn.Module:
@@ -43,7 +47,7 @@ def _network(config: PretrainedConfig) -> nn.Module:
 
 
 def count_params(source: str | dict[str, Any]) -> dict[str, int]:
-    """Parameters of each kind of `ModelSpec.params`; nothing is allocated."""
+    """Return the parameters of each kind of `ModelSpec.params`; nothing is allocated."""
     return dict(_counts(json.dumps(configuration(source).to_dict(), sort_keys=True, default=str)))
 
 
@@ -70,15 +74,18 @@ def _share_of_experts(config: PretrainedConfig) -> float:
     counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     there, used = next((count for count in counts if count), None), getattr(config, "num_experts_per_tok", None)
     if there is None or used is None:
-        raise ValueError(
+        raise SpecError(
             f"model: hf: the configuration of {config.model_type} does not say how many experts a token uses"
         )
     return float(used / there)
 
 
 def flops_per_token(source: str | dict[str, Any], seq_len: int) -> float:
-    """As `ModelSpec.flops_per_token`: 2 for each active weight of a matrix product, causal attention (if the
-    architecture has attention heads), times 3."""
+    """Return the FLOPs of training on one token, as `ModelSpec.flops_per_token`.
+
+    Forward: 2 for each active weight of a matrix product, and causal attention if the architecture has attention heads.
+    Backward is twice that.
+    """
     config = configuration(source)
     counts = count_params(source)
     embeddings = config.vocab_size * config.hidden_size
@@ -115,7 +122,7 @@ class HuggingFaceModel(nn.Module):
         self.aux_coefficient = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0)
         self.routed = hasattr(config, "output_router_logits")
         if within_documents and self.routed:
-            raise ValueError(
+            raise SpecError(
                 "cross_document_attention=False: transformers' load-balancing loss does not take the mask that this "
                 "needs; describe the mixture by a ModelSpec instead of hf, or leave the attention across documents on"
             )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Losses(NamedTuple):
-    """Scalars of one forward pass; `total` is what is differentiated, `cross_entropy` (nats a token) what is
+    """Scalars of one forward pass; `total` is what is differentiated, `cross_entropy` (nats per token) what is
     reported."""
 
     total: Tensor

@@ -11,6 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from raylr.errors import DataError
+
 ParamKind = Literal["total", "active", "non_embedding"]
 
 
@@ -21,8 +23,11 @@ class FrozenSpec(BaseModel):
 
 
 class ModelSpec(FrozenSpec):
-    """The shape of a Qwen3-MoE decoder. Raises ValueError (pydantic's) with one sentence for each thing that cannot
-    be."""
+    """The shape of a Qwen3-MoE decoder.
+
+    Raises:
+        pydantic.ValidationError: A ValueError with one sentence for each thing that cannot be.
+    """
 
     hidden_size: int = Field(gt=0)
     layers: int = Field(gt=0)
@@ -85,19 +90,23 @@ class ModelSpec(FrozenSpec):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """All fields, for fingerprints."""
+        """Return all fields, for the identity of a run."""
         return self.model_dump(mode="json")
 
     @property
     def moe_layers(self) -> int:
-        """Layers that have experts."""
+        """Return the number of layers that have experts."""
         return self.layers - self.dense_layers
 
     def params(self, kind: ParamKind = "total") -> int:
-        """Number of parameters.
+        """Return the number of parameters.
 
-        "total" counts all; "active" those that one token uses (top_k experts of E, embeddings included);
-        "non_embedding" all but the embedding and lm_head. Raises ValueError for another kind.
+        Args:
+            kind: "total" counts all; "active" those that one token uses (top_k experts of E, embeddings included);
+                "non_embedding" all but the embedding and lm_head.
+
+        Raises:
+            ValueError: For another kind.
         """
         h = self.hidden_size
         embeddings = self.vocab_size * h * (1 if self.tied_embeddings else 2)
@@ -113,7 +122,7 @@ class ModelSpec(FrozenSpec):
         return body if kind == "non_embedding" else body + embeddings
 
     def flops_per_token(self, seq_len: int) -> float:
-        """FLOPs of training on one token, forward and backward, in sequences of `seq_len`.
+        """Return the FLOPs of training on one token, forward and backward, in sequences of `seq_len`.
 
         Forward: 2 for each weight of a matrix product that the token passes (lm_head and router included, the embedding
         is a look-up) and 2·(T+1)·H·d a layer for causal attention (scores and values, half of the square). Backward is
@@ -134,11 +143,10 @@ class ModelSpec(FrozenSpec):
 
 
 class HFSpec(FrozenSpec):
-    """A causal language model of Hugging Face's transformers, trained from scratch: the search works on it as on our
-    own.
+    """A causal language model of Hugging Face's transformers, trained from scratch.
 
-    Its numbers come from its configuration; counting them imports transformers. Raises ValueError for a configuration
-    that transformers does not know.
+    Its numbers come from its configuration; counting them imports transformers, and raises SpecError for a
+    configuration that transformers does not know.
     """
 
     hf: str | dict[str, Any]
@@ -147,25 +155,32 @@ class HFSpec(FrozenSpec):
 
     @property
     def vocab_size(self) -> int:
-        """Size of the vocabulary."""
+        """Return the size of the vocabulary."""
         from raylr.trainables.models.hf import configuration
 
         return int(configuration(self.hf).vocab_size)
 
     def params(self, kind: ParamKind = "total") -> int:
-        """Number of parameters, as `ModelSpec.params`."""
+        """Return the number of parameters, as `ModelSpec.params`."""
         from raylr.trainables.models.hf import count_params
 
         return count_params(self.hf)[kind]
 
     def flops_per_token(self, seq_len: int) -> float:
-        """FLOPs of training on one token, as `ModelSpec.flops_per_token`."""
+        """Return the FLOPs of training on one token, as `ModelSpec.flops_per_token`."""
         from raylr.trainables.models.hf import flops_per_token
 
         return flops_per_token(self.hf, seq_len)
 
     def check_tokenizer(self, corpus_tokenizer: Path) -> None:
-        """Raises ValueError if `hf` is a folder with a tokenizer.json whose vocabulary is not the corpus' one."""
+        """Check that a corpus was tokenised by the model's own tokenizer, if `hf` is a folder that holds one.
+
+        Args:
+            corpus_tokenizer: The corpus' tokenizer.json.
+
+        Raises:
+            DataError: If the vocabularies differ.
+        """
         own = Path(self.hf) / "tokenizer.json" if isinstance(self.hf, str) else None
         if own is None or not own.is_file():
             return
@@ -173,18 +188,18 @@ class HFSpec(FrozenSpec):
 
         one, other = (Tokenizer.from_file(str(file)).get_vocab() for file in (own, corpus_tokenizer))
         if one != other:
-            raise ValueError(
+            raise DataError(
                 f"the corpus was tokenised by another tokenizer ({len(other)} tokens) than the one in {self.hf} "
                 f"({len(one)} tokens): build the corpus with that one, or give hf as a configuration without a folder"
             )
 
     def identity(self) -> dict[str, Any]:
-        """The whole configuration, wherever it was read from."""
+        """Return the whole configuration, wherever it was read from, for the identity of a run."""
         from raylr.trainables.models.hf import configuration
 
         return {"hf": configuration(self.hf).to_dict()}
 
 
 def model_spec(fields: dict[str, Any]) -> ModelSpec | HFSpec:
-    """The model that a plain dict describes: `HFSpec` if it has the key `hf`, else `ModelSpec`."""
+    """Return the model that a mapping describes: `HFSpec` if it has the key `hf`, otherwise `ModelSpec`."""
     return HFSpec.model_validate(fields) if "hf" in fields else ModelSpec.model_validate(fields)

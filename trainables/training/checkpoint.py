@@ -2,11 +2,12 @@
 
 A checkpoint is a folder: `engine/` as DeepSpeed saves it (weights, optimizer, one set of files a worker), `state.json`
 (position, history, running means, and what the run is: model, training, LR, budget), `tokenizer.json`, and
-`complete.json` (sizes and hashes of all files, written last): whoever has the folder has the model. Order and content
-of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to save.
+`complete.json` (sizes and hashes of all files, written last): the folder alone is enough to export the model. Order and
+content of the data follow from seeds and the step alone, and so does any randomness of a step: there is nothing else to
+save.
 
-A checkpoint belongs to a run (a fingerprint of its settings) in a layout: `workers`, `zero_stage`, `expert_parallel`.
-It loads into another layout only after `raylr.trainables.training.universal` has converted it.
+A checkpoint belongs to a run (`raylr.trainables.training.identity`) in a layout: `workers`, `zero_stage`,
+`expert_parallel`. It loads into another layout only after `raylr.trainables.training.universal` has converted it.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from raylr.errors import CheckpointError
+from raylr.trainables.training.identity import differences, identity_of
+from raylr.trainables.training.unpickling import only_tensors
 
 STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
 UNIVERSAL = "universal"
 """Key of the state of a converted checkpoint, which any number of workers loads."""
 KEEP = 2
 """Checkpoints kept in a run folder: the last, and the one before in case the last is damaged."""
-
-
-def fingerprint(parts: dict[str, Any]) -> str:
-    """Hash of a run's settings: two runs that share it make the same checkpoints."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -41,11 +41,14 @@ def _sync(path: Path) -> None:
 
 
 def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
-    """Save the engine and `state` (JSON, NaN allowed) into the new or empty `folder`, with the tokenizer that
-    `state["run"]` names, if it names one; all workers call this together.
+    """Save the engine and its state; all workers call this together.
 
-    `folder` is one that all workers share, or each has its own (Ray Train merges them): `complete.json` lists the files
-    of all.
+    Args:
+        engine: DeepSpeed's engine.
+        folder: A new or empty folder. All workers share it, or each has its own (Ray Train merges them):
+            `complete.json` lists the files of all.
+        state: Values that JSON can hold, NaN allowed. The tokenizer that `state["run"]` names is copied, if it names
+            one.
     """
     import torch.distributed as dist
 
@@ -69,7 +72,13 @@ def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
 
 
 def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None = None) -> None:
-    """Add `state` and, last of all, the `table` of the other files (None: of all in the folder): it is complete."""
+    """Complete a checkpoint: add its state and, last of all, the table of its files.
+
+    Args:
+        folder: The checkpoint.
+        state: Values that JSON can hold.
+        table: Name → size and hash of the other files; None: of all files in the folder.
+    """
     if table is None:
         table = _table(folder)
     (folder / STATE).write_text(json.dumps(state))
@@ -79,7 +88,7 @@ def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None
 
 
 def _table(folder: Path, known: Container[str] = ()) -> dict[str, list[Any]]:
-    """Size and hash of each file in the folder, written to disk first, but for those that are `known`."""
+    """Return size and hash of each file in the folder but those in `known`; the files are written to disk first."""
     names = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != COMPLETE}
     out = {}
     for name, path in names.items():
@@ -95,7 +104,7 @@ def _entry(path: Path) -> list[Any]:
 
 
 def verify(folder: Path) -> str:
-    """What is wrong with a checkpoint folder, or "" if it is whole."""
+    """Return what is wrong with a checkpoint folder, as a sentence; "" if it is whole."""
     if not (folder / COMPLETE).is_file():
         return f"{folder} was never completed"
     try:
@@ -110,47 +119,75 @@ def verify(folder: Path) -> str:
 
 
 def intact_state(folder: Path) -> dict[str, Any]:
-    """The `state` of a checkpoint. Raises ValueError if it is damaged."""
+    """Return the `state` of a checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged.
+    """
     problem = verify(folder)
     if problem:
-        raise ValueError(f"checkpoint: {problem}")
+        raise CheckpointError(f"checkpoint: {problem}")
     state: dict[str, Any] = json.loads((folder / STATE).read_text())
     return state
 
 
-def read_state(folder: Path, run: str, layout: dict[str, int]) -> dict[str, Any]:
-    """The `state` of a checkpoint of this run. Raises ValueError if it is damaged, of a run with other settings, or of
-    another layout."""
+def read_state(folder: Path, fields: Mapping[str, Any], layout: Mapping[str, int]) -> dict[str, Any]:
+    """Return the `state` of a checkpoint of a run.
+
+    Args:
+        folder: The checkpoint.
+        fields: What identifies the run (`raylr.trainables.training.identity.identity_fields`).
+        layout: Workers, ZeRO stage and expert parallelism with which it is to be loaded.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged, of another run, or of another layout.
+    """
     state = intact_state(folder)
-    if state["fingerprint"] != run:
-        raise ValueError(
-            f"the checkpoint in {folder} is of another run (other model, training, LR, corpus or budget): use another "
-            "run folder or delete it"
+    if state.get("identity") != identity_of(fields):
+        of = differences(state.get("fields", {}), fields)
+        named = f"; there {' and '.join(of[:3])}" if state.get("fields") else ", written by an older raylr"
+        raise CheckpointError(
+            f"the checkpoint in {folder} is of another run (other model, training, LR, corpus or tokens{named}): use "
+            "another run folder or delete it"
         )
     if state.get(UNIVERSAL):
         if layout["zero_stage"] not in (1, 2) or layout["expert_parallel"] > 1:
-            raise ValueError(
+            raise CheckpointError(
                 f"the converted checkpoint in {folder} loads with zero_stage=1 or 2 and without expert parallelism"
             )
     elif state["layout"] != layout:
         made = ", ".join(f"{name}={value}" for name, value in state["layout"].items())
-        raise ValueError(
+        raise CheckpointError(
             f"the checkpoint in {folder} was made with {made}: run with these, or convert it for another number of "
             "workers by `python -m raylr.trainables.training.universal`"
         )
     return state
 
 
-def load_engine(engine: Any, folder: Path) -> None:
-    """Load weights and optimizer from a checkpoint into a fresh engine of the same settings."""
-    found, _ = engine.load_checkpoint(str(folder), tag=TAG)
+def load_engine(engine: Any, folder: Path, *, trust: bool = False) -> None:
+    """Load weights and optimizer from a checkpoint into a fresh engine of the same settings.
+
+    Args:
+        engine: DeepSpeed's engine.
+        folder: The checkpoint.
+        trust: Whether its files may hold objects other than tensors (`raylr.trainables.training.unpickling`).
+
+    Raises:
+        CheckpointError: If there is nothing to load, or something else than tensors.
+    """
+    with only_tensors(folder, trust=trust):
+        found, _ = engine.load_checkpoint(str(folder), tag=TAG)
     if found is None:
-        raise ValueError(f"checkpoint: DeepSpeed found nothing to load in {folder}")
+        raise CheckpointError(f"checkpoint: DeepSpeed found nothing to load in {folder}")
 
 
 class RunFolder:
-    """The checkpoints of one run in one folder, the last `keep` of them (None: all). Interrupted writes leave a hidden
-    folder that the next run clears."""
+    """The checkpoints of one run in one folder. An interrupted write leaves a hidden folder, which the next one clears.
+
+    Args:
+        path: The folder.
+        keep: How many of the last checkpoints are kept; None: all.
+    """
 
     def __init__(self, path: str | Path, *, keep: int | None = KEEP) -> None:
         self.path, self.keep = Path(path), keep
@@ -158,17 +195,19 @@ class RunFolder:
     def _all(self) -> list[Path]:
         return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
 
-    def latest(self, run: str, layout: dict[str, int]) -> tuple[Path, dict[str, Any]] | None:
-        """The newest whole checkpoint and its state, damaged ones passed over; None if there is none. ValueError as
-        `read_state`."""
+    def whole(self) -> Iterator[Path]:
+        """Yield the checkpoints that are whole, the newest first; damaged ones are passed over."""
         for folder in self._all():
             if not verify(folder):
-                return folder, read_state(folder, run, layout)
-        return None
+                yield folder
 
     def save(self, engine: Any, state: dict[str, Any]) -> None:
-        """Write a checkpoint at `state["step"]`: into a hidden folder, renamed when it is whole; then drop the
-        oldest."""
+        """Write a checkpoint: into a hidden folder, renamed when it is whole. Then the oldest ones are removed.
+
+        Args:
+            engine: DeepSpeed's engine.
+            state: Its state; `state["step"]` names the checkpoint.
+        """
         import torch.distributed as dist
 
         rank = dist.get_rank()

@@ -25,7 +25,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def _libc() -> Any:
-    """The C library, for the malloc functions that glibc has and others may not."""
+    """Return the C library, for malloc functions that glibc has and others may not."""
     return ctypes.CDLL(None)
 
 
@@ -37,8 +37,11 @@ OUT_OF_MEMORY = (
 
 @contextmanager
 def out_of_memory_advice() -> Iterator[None]:
-    """Turn the many ways of finding no memory (Python's and NumPy's, torch's on the CPU, CUDA's) into one MemoryError
-    that says what to change."""
+    """Turn the many errors for too little memory (Python's and NumPy's, torch's on the CPU, CUDA's) into one.
+
+    Raises:
+        MemoryError: With what to change.
+    """
     import torch
 
     try:
@@ -51,7 +54,7 @@ def out_of_memory_advice() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep silent about what DeepSpeed calls that torch deprecates: nobody who runs a trial can change it."""
+    """Hide warnings that torch deprecates functions which DeepSpeed calls: a user of raylr cannot change that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -60,12 +63,14 @@ def quiet() -> Iterator[None]:
 
 
 def bring_up(threads: int | None = None) -> None:
-    """Import DeepSpeed quietly, let malloc keep its memory between steps (fewer page faults: 1 to 10 % of a step) and
-    make a process group of one, unless there is a group already (Ray Train makes one) or a launcher has set WORLD_SIZE
-    and the rest.
+    """Import DeepSpeed quietly and make the process group.
 
-    `threads`: torch's threads in this process (None: as they are). DeepSpeed's shared-memory operator is switched off
-    first: it would be compiled (28 s), and crash where no compiler is.
+    The group has one process unless there is a group already (Ray Train makes one) or a launcher has set WORLD_SIZE and
+    the rest. malloc is told to keep its memory between steps (fewer page faults: 1 to 10 % of a step). DeepSpeed's
+    shared-memory operator is switched off: it would be compiled (28 s), and crash where there is no compiler.
+
+    Args:
+        threads: CPU threads of torch in this process; None leaves them as they are.
     """
     import torch
     from torch._C._distributed_c10d import HashStore
@@ -96,9 +101,13 @@ def bring_up(threads: int | None = None) -> None:
 
 
 def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any]:
-    """The DeepSpeed configuration of a run. At stage 0 clipping is left to the loop (the engine keeps no norm there).
+    """Return the DeepSpeed configuration of a run.
 
-    `universal`: the engine is going to load a checkpoint that `raylr.trainables.training.universal` converted.
+    At stage 0 clipping is left to the loop, because the engine keeps no gradient norm there.
+
+    Args:
+        train: The run.
+        universal: Whether the engine will load a checkpoint that `raylr.trainables.training.universal` converted.
     """
     micro = train.micro_batch or train.sequences_per_worker
     config: dict[str, Any] = {
@@ -123,10 +132,21 @@ def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any
 def running_engine(
     model: torch.nn.Module, train: TrainSpec, multipliers: Mapping[str, Mapping[str, float]], *, universal: bool = False
 ) -> Iterator[Any]:
-    """A DeepSpeed engine over `model` with torch's AdamW in the groups of `groups.parameter_groups`, destroyed at the
-    end; `universal` as in `engine_config`.
+    """Make a DeepSpeed engine with torch's AdamW, and destroy it at the end.
 
     Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
+
+    Args:
+        model: The network.
+        train: The run.
+        multipliers: Tables of multipliers by module or role (`groups.multipliers_by_role`).
+        universal: As in `engine_config`.
+
+    Yields:
+        The engine, with parameter groups by role (`groups.parameter_groups`).
+
+    Raises:
+        SpecError: For a multiplier that matches no tensor of the model.
     """
     import deepspeed
     import torch

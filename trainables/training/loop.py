@@ -10,12 +10,15 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from raylr.analysis.runs import RunEnd
+from raylr.errors import InputError
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.training import metrics
 from raylr.trainables.training.arguments import check_run
+from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.metrics import Report, Row
+from raylr.trainables.training.probes import Probe, StepEvent, ValidationEvent, probe_step, probe_validation
 from raylr.trainables.training.schedule import lr_factor
 from raylr.trainables.training.spec import TrainSpec
 from raylr.trainables.training.validation import model_inputs, validate, validation_batches
@@ -35,106 +38,99 @@ def train(
     stop_at: int | None = None,
     report: Report | None = None,
     run_dir: str | Path | None = None,
-    aside_dir: str | Path | None = None,
-    aside_at: Sequence[int] = (),
+    queue_dir: str | Path | None = None,
+    queue_at: Sequence[int] = (),
     resume_from: str | Path | None = None,
     checkpoint_reports: bool = False,
+    trust_checkpoint: bool = False,
     threads: int | None = None,
     lr_multipliers: Mapping[str, float] | None = None,
     weight_decay_multipliers: Mapping[str, float] | None = None,
     eps_multipliers: Mapping[str, float] | None = None,
+    probes: Sequence[Probe] = (),
 ) -> list[Row]:
-    """Train one model at one peak LR over exactly `tokens` tokens; return all rows, one for each point of `eval_at`.
+    """Train one model at one peak LR over exactly `tokens` tokens.
 
-    With `stop_at`, one of `eval_at`, only the first part of the same run is done, schedule and all: with a `run_dir` it
-    leaves a checkpoint there, from which the same call with a later `stop_at` goes on.
+    Args:
+        lr: Peak LR.
+        model: The model.
+        train: Everything else about the run.
+        corpus: Folder of the tokenised text.
+        tokens: Training tokens of the whole run, on which the schedule depends. A run with a constant LR can be started
+            again with more tokens and goes on from its checkpoint.
+        eval_at: Token counts at which the validation loss is measured; the last is `tokens`. None: there alone.
+        stop_at: Token count, one of `eval_at`, at which this call stops: only the first segment of the same run is
+            trained. The same call with a later `stop_at` goes on from the checkpoint in `run_dir`.
+        report: Is called with every row.
+        run_dir: Folder for the run's own checkpoints. A run that is started again there reports its earlier rows once
+            more and goes on, bit for bit as if nothing had happened. Its loss is not measured again at points of
+            `eval_at` that lie before the checkpoint.
+        queue_dir: Folder for checkpoints that wait for an evaluation of benchmark scores, which removes them. They
+            change nothing about the run.
+        queue_at: Token counts of those checkpoints.
+        resume_from: A checkpoint that was handed to `report`: the run goes on without reporting earlier rows.
+        checkpoint_reports: Whether `report` gets a checkpoint with every row.
+        trust_checkpoint: Whether the checkpoint that is loaded may hold pickled objects other than tensors. They are
+            executed: only for checkpoints of people that you trust.
+        threads: CPU threads of torch in this process; None leaves them as they are.
+        lr_multipliers: Factors on the LR, by module or role (`raylr.trainables.models.roles`).
+        weight_decay_multipliers: Factors on the weight decay.
+        eps_multipliers: Factors on AdamW's ε.
+        probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`).
 
-    Checkpoints at the token counts `aside_at` are put into `aside_dir`, one folder each, for whoever evaluates them and
-    takes them away; they are not the run's own and change nothing about it.
+    Returns:
+        All rows of the run so far, in the order of their tokens. A run whose loss becomes NaN, infinite or explodes
+        ends with a row in which `run_end` is `diverged` and the loss NaN.
 
-    With `run_dir` the run keeps checkpoints there; started again with the same settings it reports its earlier rows
-    once more and goes on, bit for bit as if nothing had happened. `resume_from` (a checkpoint folder handed to
-    `report`) goes on without reporting earlier rows. A run whose loss becomes NaN, infinite or explodes ends with a
-    last row in which `diverged` is True and the loss NaN. Multipliers are by module or part, see
-    `raylr.trainables.training.groups`.
-
-    Raises ValueError for settings that cannot be (`check_run`), and for a checkpoint of another run; MemoryError,
-    saying what to change, where the run does not fit in memory.
+    Raises:
+        InputError: For settings that cannot be (`check_run`), and for a checkpoint of another run.
+        MemoryError: If the run does not fit in memory; the message says what to change.
     """
     from raylr.trainables.data.corpus import Corpus, Windows
-    from raylr.trainables.training.checkpoint import (
-        UNIVERSAL,
-        RunFolder,
-        fingerprint,
-        load_engine,
-        read_state,
-        write_checkpoint,
-    )
+    from raylr.trainables.training.checkpoint import UNIVERSAL, RunFolder, load_engine, write_checkpoint
+    from raylr.trainables.training.resume import end_of, starting_state
 
     points = list(eval_at) if eval_at is not None else [tokens]
     texts = Corpus.open(corpus)
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"lr={lr} must be a positive number")
-    check_run(model, train, texts, tokens, points)
     end = tokens if stop_at is None else stop_at
-    if end not in points:
-        raise ValueError(f"stop_at={stop_at} is none of the evaluation points, eval_at={points}")
-    odd = [point for point in aside_at if point % train.batch_tokens or not 0 < point <= tokens]
-    if odd or (aside_at and aside_dir is None):
-        raise ValueError(
-            f"aside_at={list(aside_at)} must be whole batches of {train.batch_tokens} tokens, up to tokens={tokens}, "
-            f"and needs aside_dir (it is {aside_dir})"
-        )
+    check_run(lr, model, train, texts, tokens, points, end, queue_at)
+    if queue_at and queue_dir is None:
+        raise InputError(f"queue_at={list(queue_at)} needs queue_dir, the folder for these checkpoints")
     multipliers = {
         "lr_multipliers": dict(lr_multipliers or {}),
         "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
         "eps_multipliers": dict(eps_multipliers or {}),
     }
-    settings = train.model_dump(mode="json", exclude={"checkpoint_seconds"})
-    layout = {"workers": train.workers, "zero_stage": train.stage, "expert_parallel": train.expert_parallel}
-    identity = fingerprint(
-        {
-            "model": model.identity(),
-            "train": {name: value for name, value in settings.items() if name not in layout},
-            "corpus": texts.fingerprint,
-            "lr": lr,
-            "tokens": tokens,
-            "eval_at": points,
-        }
-        | multipliers
+    fields = identity_fields(
+        model=model, train=train, lr=lr, tokens=tokens, corpus=texts.fingerprint, multipliers=multipliers
     )
-    state: dict[str, Any] = {
-        "fingerprint": identity,
-        "layout": layout,
-        "step": 0,
-        "history": [],
-        "running": 0.0,
-        "since": {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0},
-        "train_seconds": 0.0,
-        "eval_seconds": 0.0,
-    }
+    layout = {"workers": train.workers, "zero_stage": train.stage, "expert_parallel": train.expert_parallel}
     folder = RunFolder(run_dir) if run_dir is not None else None
-    aside = RunFolder(aside_dir, keep=None) if aside_dir is not None else None
-    start = Path(resume_from) if resume_from is not None else None
-    if start is not None:
-        state = read_state(start, identity, layout)
-    elif folder is not None and (found := folder.latest(identity, layout)) is not None:
-        start, state = found
-        for row in state["history"]:
-            if report is not None:
-                report(row, None)
+    queue = RunFolder(queue_dir, keep=None) if queue_dir is not None else None
+    start, state = starting_state(
+        fields,
+        layout,
+        batch_tokens=train.batch_tokens,
+        tokens=tokens,
+        end=end,
+        run_folder=folder,
+        resume_from=Path(resume_from) if resume_from is not None else None,
+    )
     universal = bool(state.pop(UNIVERSAL, False))
     state["layout"] = layout
     state["run"] = {
         "model": model.identity(),
-        "train": settings,
+        "train": train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "lr": lr,
         "tokens": tokens,
         "tokenizer": str(texts.tokenizer_path.absolute()),
         "eos_id": texts.eos_id,
     } | multipliers
     history: list[Row] = state["history"]
-    if history and (history[-1][metrics.DIVERGED] or history[-1][metrics.TOKENS] >= end):
+    if resume_from is None and report is not None:
+        for row in history:
+            report(row, None)
+    if history and history[-1][metrics.RUN_END] is not None:
         return history
 
     import torch
@@ -146,7 +142,7 @@ def train(
     bring_up(threads)
     rank, world = dist.get_rank(), dist.get_world_size()
     if world != train.workers:
-        raise ValueError(f"the spec has workers={train.workers}, but {world} process(es) run it")
+        raise InputError(f"the spec has workers={train.workers}, but {world} process(es) run it")
     with (
         out_of_memory_advice(),
         running_engine(
@@ -165,7 +161,7 @@ def train(
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank, engine.device)
         if start is not None:
-            load_engine(engine, start)
+            load_engine(engine, start, trust=trust_checkpoint)
 
         def emit(row: Row) -> None:
             history.append(row)
@@ -218,6 +214,9 @@ def train(
             for key, amount in (("steps", 1), ("loss", loss), ("aux", aux), ("seconds", seconds)):
                 since[key] += amount
             state["train_seconds"] += seconds
+            if probes:
+                current = {"current_lr": lr * factor, "train_loss": loss, "grad_norm": grad_norm}
+                probe_step(probes, StepEvent(engine=engine, step=state["step"], tokens=done, **current))
 
             if diverged or done in points:
                 began = time.perf_counter()
@@ -230,8 +229,8 @@ def train(
                     metrics.TRAIN_LOSS: loss if diverged else since["loss"] / since["steps"],
                     metrics.TOKENS: done,
                     metrics.STEP: state["step"],
-                    metrics.LR: lr * factor,
-                    metrics.PEAK_LR: lr,
+                    metrics.LR: lr,
+                    metrics.CURRENT_LR: lr * factor,
                     metrics.GRAD_NORM: grad_norm,
                     metrics.AUX_LOSS: since["aux"] / since["steps"],
                     metrics.TOKENS_PER_SECOND: since["steps"] * train.batch_tokens / since["seconds"],
@@ -241,16 +240,17 @@ def train(
                     metrics.TRAIN_SECONDS: state["train_seconds"],
                     metrics.EVAL_SECONDS: state["eval_seconds"],
                     metrics.EPOCH: done / (stream.count * train.seq_len),
-                    metrics.DIVERGED: diverged,
+                    metrics.RUN_END: RunEnd.DIVERGED.value if diverged else end_of(done, end, tokens),
                 }
+                row |= probe_validation(probes, ValidationEvent(engine=engine, row=row))
                 state["since"] = {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0}
                 emit(row)
                 if diverged:
                     if folder is not None:
                         folder.save(engine, state)
                     break
-            if aside is not None and done in aside_at:
-                aside.save(engine, state)
+            if queue is not None and done in queue_at:
+                queue.save(engine, state)
             if folder is not None and (done == end or save_due):
                 folder.save(engine, state)
                 saved_at = time.monotonic()

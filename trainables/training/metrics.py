@@ -1,16 +1,18 @@
 """Names of everything that the trainables report, each defined once (no heavy imports).
 
-One report is one row: a flat dict from these names to numbers, made at each point of `eval_at`. A run that diverged
-ends with one last row in which `DIVERGED` is True and `LOSS` is NaN: it says "this LR is too high", not "this is the
-loss".
+One report is one row: a flat dict from these names to values, made at each point of `eval_at`. The keys of a trial's
+config (`lr`, `tokens`) and the columns of the run table have the same names. A row may hold further columns, such as
+those of probes.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from raylr.analysis.runs import RunEnd
+
 Row = dict[str, Any]
-"""One report: names of `raylr.trainables.training.metrics` to numbers."""
+"""One report: names of this module to values."""
 Report = Callable[[Row, Path | None], None]
 """Takes a row and, with `checkpoint_reports`, a folder with a checkpoint (gone when the call returns)."""
 
@@ -24,9 +26,9 @@ TOKENS: Final = "tokens"
 STEP: Final = "step"
 """Optimizer steps made so far."""
 LR: Final = "lr"
-"""The LR of the last step (schedule included, module multipliers excluded)."""
-PEAK_LR: Final = "peak_lr"
-"""The LR that the run was given."""
+"""The peak LR: the LR that the run was given."""
+CURRENT_LR: Final = "current_lr"
+"""The LR of the last step (schedule included, multipliers by module excluded)."""
 GRAD_NORM: Final = "grad_norm"
 """Global gradient norm of the last step, before clipping."""
 AUX_LOSS: Final = "aux_loss"
@@ -45,8 +47,10 @@ EVAL_SECONDS: Final = "eval_seconds"
 """Seconds spent in validation so far."""
 EPOCH: Final = "epoch"
 """Times that the training stream has been read so far, as a fraction; above 1 tokens were repeated."""
-DIVERGED: Final = "diverged"
-"""Whether the run was ended because its training loss became NaN, infinite or exploded."""
+RUN_END: Final = "run_end"
+"""How the run ended, a value of `raylr.analysis.runs.RunEnd`: `completed` in the row at its last tokens, `paused` at
+the end of a segment (`stop_at`), `diverged` if its training loss became NaN, infinite or exploded (`loss` is then NaN,
+which says that the LR is too high). None in every other row."""
 
 ALL: Final = (
     LOSS,
@@ -54,7 +58,7 @@ ALL: Final = (
     TOKENS,
     STEP,
     LR,
-    PEAK_LR,
+    CURRENT_LR,
     GRAD_NORM,
     AUX_LOSS,
     TOKENS_PER_SECOND,
@@ -64,6 +68,11 @@ ALL: Final = (
     TRAIN_SECONDS,
     EVAL_SECONDS,
     EPOCH,
-    DIVERGED,
+    RUN_END,
 )
 """Every name above, in the order of a row."""
+
+
+def diverged(row: Row) -> bool:
+    """Return whether a row is the last of a run that diverged."""
+    return bool(row[RUN_END] == RunEnd.DIVERGED)

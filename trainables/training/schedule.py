@@ -1,7 +1,7 @@
 """The LR over a run, as a share of its peak.
 
-x is the position in tokens at the end of a step, D the budget: the last step of a run that decays to 0 still moves a
-little, as x is taken in the middle of the step there.
+In the decay, x in [0, 1] is the position of the middle of a step: the last step of a run that decays to 0 still moves
+the weights a little.
 """
 
 import math
@@ -10,10 +10,15 @@ from raylr.trainables.training.spec import TrainSpec
 
 
 def lr_factor(spec: TrainSpec, step: int, tokens: int) -> float:
-    """Share of the peak LR that optimizer step `step` (0 is the first) of a run over `tokens` tokens uses, in [0, 1].
+    """Return the share of the peak LR that an optimizer step uses, in [0, 1].
 
     The warmup is linear in steps: step s of a warmup of w steps uses (s + 1) / w. "wsd" is constant until the last
-    `decay_fraction` of the budget; "cosine" falls from the end of the warmup to the end of the budget.
+    `decay_fraction` of the tokens; "cosine" falls from the end of the warmup to the end of the run.
+
+    Args:
+        spec: The run.
+        step: Number of the step; 0 is the first.
+        tokens: Training tokens of the whole run.
     """
     done = step * spec.batch_tokens
     if done < spec.warmup:

@@ -11,7 +11,11 @@ from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec
 
 
 class TrainSpec(FrozenSpec):
-    """One training run but for its LR, its model, its corpus and its budget. Raises ValueError as `ModelSpec` does."""
+    """Settings of a training run, but for its peak LR, model, corpus and tokens.
+
+    Raises:
+        pydantic.ValidationError: A ValueError with one sentence for each setting that cannot be.
+    """
 
     seq_len: int = Field(gt=0)
     batch_tokens: int = Field(gt=0)
@@ -25,7 +29,7 @@ class TrainSpec(FrozenSpec):
     schedule: Literal["constant", "wsd", "cosine"] = "constant"
     """After the warmup: constant LR, constant with a decay at the end (warmup-stable-decay), or a cosine to the end."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
-    """Share of the whole budget that the decay of "wsd" takes."""
+    """Share of the run's tokens that the decay of "wsd" takes."""
     decay_shape: Literal["linear", "cosine", "sqrt"] = "linear"
     """Shape of that decay; "sqrt" is 1 − √x."""
     final_lr_ratio: float = Field(default=0.0, ge=0, le=1)
@@ -48,7 +52,7 @@ class TrainSpec(FrozenSpec):
     data_seed: int = 0
     """Seed of the order of the training sequences; runs that share it see the same tokens in the same order."""
     repeat_data: bool = False
-    """Whether a budget above the corpus' size may read the corpus again (in another order)."""
+    """Whether a run with more tokens than the corpus may read the corpus again (in another order)."""
     cross_document_attention: bool = True
     """Whether a token may attend to earlier documents packed into its sequence."""
     validation_tokens: int = Field(default=32768, gt=0)
@@ -103,7 +107,11 @@ class TrainSpec(FrozenSpec):
         return self
 
     def check_experts(self, model: ModelSpec | HFSpec) -> None:
-        """Raises SpecError if the experts of `model` cannot be spread over `expert_parallel` processes."""
+        """Check that the experts of a model can be spread over `expert_parallel` processes.
+
+        Raises:
+            SpecError: If they cannot.
+        """
         size = self.expert_parallel
         if size == 1:
             return
@@ -118,28 +126,35 @@ class TrainSpec(FrozenSpec):
 
     @property
     def sequences_per_worker(self) -> int:
-        """Sequences of one optimizer step on one worker."""
+        """Return the sequences of one optimizer step on one worker."""
         return self.batch_tokens // (self.seq_len * self.workers)
 
     @property
     def stage(self) -> int:
-        """The ZeRO stage in force."""
+        """Return the ZeRO stage in force."""
         if self.zero_stage is not None:
             return self.zero_stage
         return 0 if self.dtype == "fp32" and self.workers == 1 else 1
 
     @property
     def warmup(self) -> int:
-        """Length of the warmup in tokens."""
+        """Return the length of the warmup in tokens."""
         return self.warmup_tokens if self.warmup_tokens is not None else (self.warmup_steps or 0) * self.batch_tokens
 
     def round_tokens(self, tokens: float) -> int:
-        """The whole number of batches nearest to `tokens`, in tokens, at least one batch."""
+        """Return the whole number of batches nearest to `tokens`, in tokens, at least one batch."""
         return max(1, round(tokens / self.batch_tokens)) * self.batch_tokens
 
     def check_budget(self, tokens: int, eval_at: list[int]) -> None:
-        """Raises SpecError unless the budget and all evaluation points are whole numbers of batches in rising
-        order."""
+        """Check the tokens of a run and the points at which its loss is measured.
+
+        Args:
+            tokens: Training tokens.
+            eval_at: Token counts; they must rise and end with `tokens`.
+
+        Raises:
+            SpecError: If one of them is not a whole number of batches, or their order is wrong.
+        """
         if not eval_at or eval_at[-1] != tokens or sorted(set(eval_at)) != list(eval_at) or eval_at[0] <= 0:
             raise SpecError(f"eval_at={eval_at} must rise from above 0 to end at the budget, tokens={tokens}")
         for point in eval_at:

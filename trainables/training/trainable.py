@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from raylr.trainables.training.arguments import arguments
 from raylr.trainables.training.loop import train
@@ -13,20 +13,39 @@ from raylr.trainables.training.metrics import Row
 from raylr.trainables.training.spec import TrainSpec
 
 END_SECONDS = "600"
-"""How long Tune, which waits 2 s by itself, is to wait for a stopped trial to free its engine before the process is
-used again. A trial that does not end in time fails, and Tune (2.60) does not tell the searcher, which then waits."""
+"""Seconds that Tune waits for a stopped trial to free its engine before it uses the process again; its default is 2 s.
+A trial that does not end in time fails, and Tune 2.60 does not notify the searcher, which then waits forever."""
+
+
+class Trainable(Protocol):
+    """What can be searched: any function trainable of Ray Tune that keeps this contract. `pretrain` is one.
+
+    Its config holds `lr` (the peak LR) and `tokens` (training tokens of the whole run). It may hold `eval_at` (token
+    counts at which the loss is wanted, the last is `tokens`), `stop_at` (one of them, at which this trial is to stop),
+    and further keys of its own. The trainable reports rows with at least `loss` and `tokens`, under the names of
+    `raylr.trainables.training.metrics`; a row may have further columns, which the run table keeps. A loss that is NaN
+    or infinite, or a row with `run_end` = `diverged`, says that the LR is too high. An exception says nothing about
+    the LR.
+    """
+
+    def __call__(self, config: dict[str, Any]) -> None:
+        """Run one trial."""
+        ...
 
 
 def pretrain(config: dict[str, Any]) -> None:
-    """Ray Tune function trainable: one run of `train`, reported at each point of `eval_at`.
+    """Train one run: Ray Tune's function trainable around `raylr.trainables.train`.
 
-    Config keys: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder),
-    `tokens` (budget), `eval_at` (token counts, the last is `tokens`); optional `stop_at` (see `train`), `run_dir` (this
-    run's own checkpoints, which survive a kill), `aside_dir` and `aside_at` (checkpoints for others, see `train`),
-    `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, and `checkpoint_reports`: whether each report
-    carries a checkpoint, so that a scheduler may pause the trial (default: yes without `run_dir`).
-    With more than one worker the trial is a driver of Ray Train (see `workers`). Raises ValueError for
-    an unknown key.
+    Every point of `eval_at` is reported. With more than one worker the trial is a driver of Ray Train (see `workers`).
+
+    Args:
+        config: `lr`, `model` (fields of `ModelSpec`, or `hf`), `train` (fields of `TrainSpec`), `corpus` (folder) and
+            `tokens`; optionally all other arguments of `raylr.trainables.train` that are plain values. By default each
+            report carries a checkpoint, so that a scheduler may pause the trial, unless there is a `run_dir`
+            (`checkpoint_reports`).
+
+    Raises:
+        InputError: For an unknown key and for a run that cannot be.
     """
     from ray import tune
 
@@ -47,13 +66,19 @@ def pretrain(config: dict[str, Any]) -> None:
 
 
 def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> dict[str, float]:
-    """What one trial asks of Ray Tune: a process of `cpus` threads and `gpus`; with several workers the driver alone,
-    as Ray Train asks for theirs (cap the concurrency of the search accordingly)."""
+    """Return the resources that one trial requests from Ray Tune.
+
+    Args:
+        train: With several workers the trial is the driver alone: Ray Train requests theirs, so limit how many trials
+            run at a time.
+        cpus: CPU threads of a trial in one process.
+        gpus: Its GPUs.
+    """
     return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
 
 
 def trial_threads() -> int:
-    """CPU threads of this trial: what Ray gave it, at least one."""
+    """Return the CPU threads of this trial: what Ray gave it, at least one."""
     from ray import tune
 
     resources = tune.get_context().get_trial_resources()

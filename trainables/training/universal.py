@@ -18,25 +18,37 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from raylr.errors import CheckpointError, InputError, RaylrError
 from raylr.trainables.training.checkpoint import TAG, TOKENIZER, UNIVERSAL, intact_state, seal
+from raylr.trainables.training.unpickling import only_tensors
 
 STAGES = (1, 2)
 """ZeRO stages whose checkpoints can be converted, and into which they load."""
 
 
-def convert(checkpoint: str | Path, out: str | Path) -> Path:
-    """Write the checkpoint `checkpoint` to the new folder `out` in a form that any number of workers loads.
+def convert(checkpoint: str | Path, out: str | Path, *, trust_checkpoint: bool = False) -> Path:
+    """Convert a checkpoint to a form that any number of workers loads.
 
-    `out` then serves as `resume_from`, or as the first `step-…` of another run folder. It appears whole or not at all.
-    Raises ValueError for a damaged checkpoint, one that cannot be converted, or an `out` that exists.
+    Args:
+        checkpoint: The checkpoint's folder.
+        out: The new folder; it appears whole or not at all. It then serves as `resume_from`, or as the first `step-…`
+            of another run folder.
+        trust_checkpoint: Whether the checkpoint may hold pickled objects other than tensors, which are then executed.
+
+    Returns:
+        `out`.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged, holds more than tensors, or cannot be converted.
+        InputError: If `out` exists.
     """
     source, target = Path(checkpoint), Path(out)
     if target.exists():
-        raise ValueError(f"{target} exists: give another folder")
+        raise InputError(f"{target} exists: give another folder")
     state = intact_state(source)
     stage, spread = state["layout"]["zero_stage"], state["layout"]["expert_parallel"]
     if stage not in STAGES or spread > 1:
-        raise ValueError(
+        raise CheckpointError(
             f"{source} is of zero_stage={stage} and expert_parallel={spread}: only checkpoints of ZeRO 1 and 2 without "
             "expert parallelism load into another number of workers"
         )
@@ -45,7 +57,12 @@ def convert(checkpoint: str | Path, out: str | Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=target.parent) as temporary:
         work = Path(temporary) / "universal"
-        with quiet(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        with (
+            quiet(),
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+            only_tensors(source, trust=trust_checkpoint),
+        ):
             from deepspeed.checkpoint.ds_to_universal import main as ds_to_universal
 
             ds_to_universal(
@@ -67,9 +84,13 @@ def convert(checkpoint: str | Path, out: str | Path) -> Path:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        raise SystemExit("usage: python -m raylr.trainables.training.universal CHECKPOINT NEW_FOLDER")
+    trusting = "--trust-checkpoint" in sys.argv
+    given = [argument for argument in sys.argv[1:] if argument != "--trust-checkpoint"]
+    if len(given) != 2:
+        raise SystemExit(
+            "usage: python -m raylr.trainables.training.universal CHECKPOINT NEW_FOLDER [--trust-checkpoint]"
+        )
     try:
-        convert(*sys.argv[1:])
-    except ValueError as problem:
+        convert(*given, trust_checkpoint=trusting)
+    except RaylrError as problem:
         raise SystemExit(str(problem)) from None

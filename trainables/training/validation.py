@@ -11,7 +11,17 @@ if TYPE_CHECKING:
 
 
 def model_inputs(windows: Any, corpus: Corpus, train: TrainSpec, device: Any) -> tuple[Any, Any, Any]:
-    """Ids [B, T], next tokens [B, T] and, if attention stays within documents, document numbers [B, T] (else None)."""
+    """Return what the network takes of some windows.
+
+    Args:
+        windows: Token ids [B, T + 1].
+        corpus: Their corpus, for the end-of-document token.
+        train: The run.
+        device: Where the tensors are put.
+
+    Returns:
+        Ids [B, T], next tokens [B, T] and, if attention stays within documents, document numbers [B, T], else None.
+    """
     import torch
 
     rows = torch.from_numpy(windows).to(device)
@@ -23,8 +33,10 @@ def model_inputs(windows: Any, corpus: Corpus, train: TrainSpec, device: Any) ->
 
 
 def validation_batches(corpus: Corpus, train: TrainSpec, rank: int, device: Any) -> list[tuple[Any, Any, Any]]:
-    """This worker's share of the fixed validation sequences: the first of the validation stream, the same in every
-    run."""
+    """Return one worker's share of the fixed validation sequences, in micro-batches as `model_inputs` gives them.
+
+    They are the first of the validation stream, so that all runs of a corpus have the same ones.
+    """
     from raylr.trainables.data.corpus import Windows
 
     stream = Windows(corpus.validation, train.seq_len)
@@ -35,7 +47,13 @@ def validation_batches(corpus: Corpus, train: TrainSpec, rank: int, device: Any)
 
 
 def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> float:
-    """Mean cross-entropy over the validation sequences of all workers, in nats a token."""
+    """Return the mean cross-entropy over the validation sequences of all workers, in nats per token.
+
+    Args:
+        engine: DeepSpeed's engine.
+        batches: This worker's share (`validation_batches`).
+        world: Number of workers.
+    """
     import torch
     import torch.distributed as dist
 

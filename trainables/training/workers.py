@@ -1,11 +1,10 @@
 """A trial of several workers: a Ray Tune function trial that drives Ray Train's TorchTrainer, each worker running
 `train`.
 
-Workers take resources outside the trial, which itself asks for half a CPU
-(`trainable.trial_resources`). Train keeps its checkpoints in `run_dir/train-<trial>`, restores from
-them by that name after a pause, and starts dead workers again. Keep Ray's dashboard on, and with several Ray clusters
-on one machine put RAY_ADDRESS into the job's environment: without either Ray 2.60 does not find the state of a paused
-trial, and never frees its workers' resources.
+Workers take resources outside the trial, which itself requests half a CPU (`trainable.trial_resources`). Train keeps
+its checkpoints in `run_dir/train-<trial>`, restores from them by that name after a pause, and starts dead workers
+again. Keep Ray's dashboard on, and with several Ray clusters on one machine put RAY_ADDRESS into the job's environment:
+without either, Ray 2.60 does not find the state of a paused trial and never frees its workers' resources.
 """
 
 from __future__ import annotations
@@ -13,12 +12,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from raylr.errors import SpecError
+
 RETRIES = 2
 """How often a trial whose worker died starts again from its last checkpoint."""
 
 
 def drive(config: dict[str, Any], given: dict[str, Any]) -> None:
-    """Run one trial on `train.workers` workers. Raises ValueError without `run_dir`, which all nodes must reach."""
+    """Run one trial on `train.workers` workers.
+
+    Args:
+        config: The trial's config, as `raylr.trainables.pretrain` takes it.
+        given: The same as arguments of `raylr.trainables.train`.
+
+    Raises:
+        SpecError: Without `run_dir`, which all nodes must reach.
+    """
     import ray.train
     from ray import tune
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -26,7 +35,7 @@ def drive(config: dict[str, Any], given: dict[str, Any]) -> None:
 
     spec = given["train"]
     if config.get("run_dir") is None:
-        raise ValueError(f"workers={spec.workers} needs run_dir: a folder that all workers reach, for checkpoints")
+        raise SpecError(f"workers={spec.workers} needs run_dir: a folder that all workers reach, for checkpoints")
     gpus = _gpus()
     trainer = TorchTrainer(
         work,
@@ -53,7 +62,7 @@ def _gpus() -> bool:
 
 
 def work(config: dict[str, Any]) -> None:
-    """What each worker does: the loop, reported to Ray Train with a checkpoint at every point."""
+    """Run the training loop in one worker, reporting to Ray Train with a checkpoint at every point of `eval_at`."""
     import ray.train
 
     from raylr.trainables.training.arguments import arguments

@@ -4,7 +4,7 @@
 `opencompass_driver`. A process of its own, because Hugging Face's libraries read whether they are
 offline when they are first imported, and because its memory is gone with it. A subject's event holds, for each
 question, `scores` (log-likelihood in nats of " A" … " D" after the prompt), `gold` (the place of the right answer, as
-lm-eval understands the question) and `tokens` (of the prompt).
+lm-eval understands the question) and `tokens` (of the prompt). `index` counts from the start of the portion.
 
 The prompts are lm-eval's own tasks, mmlu and cmmlu; only where their questions come from is changed.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from raylr.analysis.scores.suites import LETTERS, Subject
-from raylr.evaluation.backends.opencompass_driver import load_strictly, serve
+from raylr.evaluation.backends.opencompass_driver import Emit, load_strictly, serve
 from raylr.evaluation.questions import SHOTS, Question, read_subject
 
 TASKS = {"mmlu": "mmlu/default/mmlu_{}.yaml", "cmmlu": "cmmlu/cmmlu_{}.yaml"}
@@ -31,7 +31,11 @@ PACKAGES = ("lm_eval", "torch", "transformers")
 
 
 def definition(subject: Subject) -> dict[str, Any]:
-    """lm-eval's own definition of a subject, with what it includes. Raises ValueError if it has none."""
+    """Return lm-eval's own definition of a subject, with what it includes.
+
+    Raises:
+        ValueError: It has none.
+    """
     import lm_eval
 
     path = Path(str(lm_eval.__file__)).parent / "tasks" / TASKS[subject.suite].format(subject.name)
@@ -43,21 +47,21 @@ def definition(subject: Subject) -> dict[str, Any]:
 
 
 def as_documents(suite: str, questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The questions as the data sets have them that lm-eval's tasks expect: cais/mmlu and haonan-li/cmmlu."""
+    """Return the questions as the data sets have them that lm-eval's tasks expect: cais/mmlu and haonan-li/cmmlu."""
     if suite == "mmlu":
         return [{"question": q.text, "choices": list(q.choices), "answer": LETTERS.index(q.gold)} for q in questions]
     return [{"Question": q.text, **dict(zip(LETTERS, q.choices, strict=True)), "Answer": q.gold} for q in questions]
 
 
-def task(subject: Subject, data: Path) -> Any:
-    """lm-eval's task of a subject, on the questions in `data`."""
+def task(subject: Subject, data: Path, start: int, stop: int) -> Any:
+    """Return lm-eval's task of a subject on the test questions `start` to `stop` (exclusive) in `data`."""
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
     read = read_subject(data, subject)
     splits = {
         "dev": Dataset.from_list(as_documents(subject.suite, read.dev)),
-        "test": Dataset.from_list(as_documents(subject.suite, read.test)),
+        "test": Dataset.from_list(as_documents(subject.suite, read.test[start:stop])),
     }
 
     class LocalTask(ConfigurableTask):
@@ -68,9 +72,9 @@ def task(subject: Subject, data: Path) -> Any:
     return LocalTask(config=definition(subject) | {"num_fewshot": SHOTS})
 
 
-def questions(made: Any, model: Any, limit: int | None) -> Iterator[dict[str, Any]]:
-    """Let the model answer the first `limit` questions of a task."""
-    made.build_all_requests(limit=limit, rank=0, world_size=1)
+def questions(made: Any, model: Any) -> Iterator[dict[str, Any]]:
+    """Let the model answer the questions of a task."""
+    made.build_all_requests(rank=0, world_size=1)
     likelihoods = model.loglikelihood(made.instances, disable_tqdm=True)
     answered = sorted(zip(made.instances, likelihoods, strict=True), key=lambda pair: (pair[0].doc_id, pair[0].idx))
     for index, pairs in groupby(answered, key=lambda pair: pair[0].doc_id):
@@ -84,30 +88,30 @@ def questions(made: Any, model: Any, limit: int | None) -> Iterator[dict[str, An
         }
 
 
-def score(request: dict[str, Any], tell: Any) -> None:
+def score(request: dict[str, Any], emit: Emit) -> None:
     """Load the model and score all subjects of the request."""
-    tell(event="at", where="loading lm-eval")
+    emit(event="at", where="loading lm-eval")
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    tell(event="at", where="loading the model")
+    emit(event="at", where="loading the model")
     tokenizer = AutoTokenizer.from_pretrained(request["model"])
     network = load_strictly(request["model"], tokenizer, device=request["device"], dtype=request["dtype"])
     model = HFLM(pretrained=network, tokenizer=tokenizer, batch_size=request["batch_size"])
     versions = {"python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES}
-    tell(
+    emit(
         event="ready",
         engine=f"transformers-{request['device']}-{request['dtype']}",
         versions=versions,
         context=model.max_length,
     )
-    for suite, name in request["subjects"]:
+    for suite, name, start, stop in request["portions"]:
         subject = Subject(suite, name)
-        tell(event="at", where=f"scoring {subject}")
-        made = task(subject, Path(request["data"]))
-        found = list(questions(made, model, request["limit"]))
-        tell(event="subject", suite=suite, subject=name, task=made.config.task, questions=found)
+        emit(event="at", where=f"scoring {subject}")
+        made = task(subject, Path(request["data"]), start, stop)
+        found = list(questions(made, model))
+        emit(event="subject", suite=suite, subject=name, task=made.config.task, questions=found)
 
 
 def main(path: str, descriptor: str) -> int:

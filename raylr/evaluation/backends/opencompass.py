@@ -1,6 +1,6 @@
-"""MMLU and CMMLU by OpenCompass: a subprocess in its own environment, believed only as far as its files agree.
+"""MMLU and CMMLU by OpenCompass: a subprocess in its own environment, whose results are checked against the questions.
 
-Units: OpenCompass's "PPL" of a prompt that ends in a letter is its mean loss in nats a token; times the number of
+Units: OpenCompass's "PPL" of a prompt that ends in a letter is its mean loss in nats per token; times the number of
 tokens that it was divided by (the driver's `divisors`) and negated it is the log-likelihood of prompt and letter,
 `score_a` … `score_d`. The four prompts of a question differ in the letter alone, so differences of scores are those of
 the letters' log-probabilities, to about 1e-3 nats: OpenCompass sums float32 losses over the whole prompt.
@@ -12,153 +12,117 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from raylr.analysis.scores.scores import SCORES
 from raylr.analysis.scores.suites import LETTERS, Subject
+from raylr.errors import EvaluationError
+from raylr.evaluation.backends.base import Answer, OnSubject, Portion, RunInfo, context_notes
 from raylr.evaluation.backends.opencompass_driver import CONFIGS
-from raylr.evaluation.environment import Environment
+from raylr.evaluation.environment import Environment, find
 from raylr.evaluation.process import driver_events, log_file
-from raylr.evaluation.questions import (
-    SHOTS,
-    EvaluationError,
-    OnSubject,
-    Row,
-    RunInfo,
-    SubjectData,
-    context_notes,
-    read_subject,
-    suite_folder,
-)
+from raylr.evaluation.questions import SHOTS, suite_folder
+from raylr.evaluation.spec import ScoresSpec
 
-ENGINES = ("transformers", "turbomind")
-MODES = ("ppl", "gen")
-DTYPES = ("float32", "bfloat16", "float16")
 PROGRAM = "OpenCompass"
 DRIVER = Path(__file__).with_name("opencompass_driver.py")
 
 UNEVEN = (
-    "the tokenizer writes the four letters with different numbers of tokens: OpenCompass compares mean losses a token, "
-    "which need not choose the likeliest letter"
+    "the tokenizer writes the four letters with different numbers of tokens: OpenCompass compares mean losses per "
+    "token, which need not choose the likeliest letter"
 )
 """Note on a tokenizer that has " A" as one token and " B" as two."""
 
 _SHOWN_VERSIONS = ("python", "opencompass", "torch", "transformers", "lmdeploy")
 
 
-def engines(
-    *, engine: str = "transformers", device: str = "cpu", dtype: str = "float32", allow_fallback: bool = False
-) -> tuple[str, ...]:
-    """Return the names of the engines that may compute for these options of `score`, as every question records them."""
-    plain = f"transformers-{device}-{dtype}"
-    if engine == "transformers":
-        return (plain,)
-    return ("turbomind", "lmdeploy-pytorch", plain) if allow_fallback else ("turbomind",)
+@dataclass(frozen=True, kw_only=True)
+class OpenCompass:
+    """The backend `opencompass`; see `raylr.evaluation.backends.base.Backend`."""
 
+    spec: ScoresSpec
+    environment: Environment
 
-def score(
-    model_dir: Path,
-    subjects: Sequence[Subject],
-    *,
-    data: Path | None,
-    limit: int | None,
-    batch_size: int,
-    work: Path,
-    on_subject: OnSubject,
-    environment: Environment,
-    mode: str = "ppl",
-    engine: str = "transformers",
-    device: str = "cpu",
-    dtype: str = "float32",
-    gpus: int = 1,
-    allow_fallback: bool = False,
-    max_seq_len: int = 4096,
-    max_out_len: int = 4,
-) -> RunInfo:
-    """Score the first `limit` test questions of each subject with OpenCompass.
+    @classmethod
+    def open(cls, spec: ScoresSpec) -> Self:
+        """Return the backend with the environment that the spec names, checked.
 
-    Args:
-        model_dir: a Hugging Face folder: config, safetensors, tokenizer.
-        subjects: in the order in which they are scored.
-        data: folder of `raylr.evaluation.questions`; None: OpenCompass's own download.
-        limit: questions a subject, from its first; None: all.
-        batch_size: prompts at once.
-        work: an empty folder for everything that OpenCompass writes; its log is `opencompass.log` in it.
-        on_subject: told each subject as it is finished.
-        environment: where OpenCompass is installed.
-        mode: "ppl" compares the likelihoods of the four letters, "gen" lets the model write.
-        engine: "transformers", or "turbomind" for LMDeploy on GPUs.
-        device: of transformers: "cpu", "cuda" or "auto".
-        dtype: of transformers: "float32", "bfloat16" or "float16".
-        gpus: that TurboMind spreads the model over.
-        allow_fallback: use another engine where TurboMind cannot run the model; which one ran is recorded.
-        max_seq_len: tokens of a prompt beyond which examples are left out of it, then its beginning.
-        max_out_len: tokens that are generated in mode "gen".
+        Raises:
+            InputError: As `raylr.evaluation.environment.find`.
+        """
+        return cls(spec=spec, environment=find(spec.env, spec.engine))
 
-    Raises ValueError for questions that cannot be read, and EvaluationError, which names the subject, for a run that
-    failed or was killed, and for results that do not fit: another number of questions than asked for, other right
-    answers than in the data, a score that is not finite, another accuracy than the questions have.
-    """
-    began = time.monotonic()
-    root = data if data is not None else fetch(environment, sorted({subject.suite for subject in subjects}), work)
-    questions = {subject: read_subject(root, subject) for subject in subjects}
-    request = {
-        "model": str(Path(model_dir).resolve()),
-        "folders": {subject.suite: str(suite_folder(root, subject.suite).resolve()) for subject in subjects},
-        "subjects": [[subject.suite, subject.name] for subject in subjects],
-        "mode": mode,
-        "limit": limit,
-        "batch_size": batch_size,
-        "work": str(Path(work).resolve()),
-        "engine": engine,
-        "device": device,
-        "dtype": dtype,
-        "gpus": gpus,
-        "allow_fallback": allow_fallback,
-        "max_seq_len": max_seq_len,
-        "max_out_len": max_out_len,
-    }
-    left = list(subjects)
-    ran, versions, ready, longest, scored = "", dict(environment.versions), began, 0, 0
-    notes: list[str] = []
-    uneven = False
-    with driver_events(environment.python, DRIVER, request, work, program=PROGRAM) as events:
-        for event in events:
-            if event["event"] == "ready":
-                ran, ready = event["engine"], time.monotonic()
-                versions |= event["versions"]
-            elif event["event"] == "subject":
-                subject = Subject(event["suite"], event["subject"])
-                version = versions["opencompass"]
-                rows, short = rows_of(event, questions[subject], mode=mode, engine=ran, version=version, limit=limit)
-                if short:
-                    notes.append(
-                        f"{short} prompts of {subject} have fewer than {SHOTS} examples, to fit {max_seq_len} tokens"
-                    )
-                uneven |= any(
-                    len(set(event["divisors"][at : at + 4])) > 1 for at in range(0, len(event["divisors"]), 4)
-                )
-                longest, scored = max(longest, event["tokens"]), scored + len(rows)
-                left.remove(subject)
-                on_subject(subject, rows)
-    if left:
-        raise EvaluationError(f"OpenCompass ended without {left[0]} (in full: {log_file(work, PROGRAM)})")
-    return RunInfo(
-        backend="opencompass",
-        engine=ran,
-        versions={name: versions[name] for name in _SHOWN_VERSIONS if name in versions},
-        startup_seconds=ready - began,
-        scoring_seconds=time.monotonic() - ready,
-        questions=scored,
-        notes=(*notes, *([UNEVEN] if uneven else []), *context_notes(model_dir, longest)),
-    )
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of the engines that may compute, the preferred one first."""
+        plain = f"transformers-{self.spec.device}-{self.spec.dtype}"
+        if self.spec.engine == "transformers":
+            return (plain,)
+        return ("turbomind", "lmdeploy-pytorch", plain) if self.spec.allow_fallback else ("turbomind",)
+
+    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_subject: OnSubject) -> RunInfo:
+        """Score questions with OpenCompass; its log is `opencompass.log` in `work`. As in `Backend`.
+
+        Raises:
+            EvaluationError: OpenCompass failed or was killed, or its results do not fit: another number of questions
+                than requested, other right answers than in the data, a score that is not finite, another accuracy than
+                the answers have. The message names the subject.
+        """
+        began = time.monotonic()
+        left = {portion.subject: portion for portion in portions}
+        engine, versions, ready, longest, scored = "", dict(self.environment.versions), began, 0, 0
+        notes: list[str] = []
+        uneven = False
+        request = self._request(model, portions, work)
+        with driver_events(self.environment.python, DRIVER, request, work, program=PROGRAM) as events:
+            for event in events:
+                if event["event"] == "ready":
+                    engine, ready = event["engine"], time.monotonic()
+                    versions |= event["versions"]
+                elif event["event"] == "subject":
+                    subject = Subject(event["suite"], event["subject"])
+                    portion = left.pop(subject)
+                    version = versions["opencompass"]
+                    answers, short = answers_of(event, portion, mode=self.spec.mode, engine=engine, version=version)
+                    if short:
+                        limit = self.spec.max_seq_len
+                        notes.append(
+                            f"{short} prompts of {subject} have fewer than {SHOTS} examples, to fit {limit} tokens"
+                        )
+                    counts = event["divisors"]
+                    uneven |= any(len(set(counts[at : at + 4])) > 1 for at in range(0, len(counts), 4))
+                    longest, scored = max(longest, event["tokens"]), scored + len(answers)
+                    on_subject(subject, answers)
+        if left:
+            raise EvaluationError(f"OpenCompass ended without {next(iter(left))} (in full: {log_file(work, PROGRAM)})")
+        return RunInfo(
+            backend="opencompass",
+            engine=engine,
+            versions={name: versions[name] for name in _SHOWN_VERSIONS if name in versions},
+            startup_seconds=ready - began,
+            scoring_seconds=time.monotonic() - ready,
+            questions=scored,
+            notes=(*notes, *([UNEVEN] if uneven else []), *context_notes(model, longest)),
+        )
+
+    def _request(self, model: Path, portions: Sequence[Portion], work: Path) -> dict[str, Any]:
+        names = ("mode", "engine", "allow_fallback", "device", "dtype", "batch_size", "max_seq_len", "max_out_len")
+        suites = {portion.subject.suite for portion in portions}
+        return {name: getattr(self.spec, name) for name in names} | {
+            "model": str(Path(model).resolve()),
+            "folders": {suite: str(suite_folder(self.spec.data, suite).resolve()) for suite in suites},
+            "portions": [[item.subject.suite, item.subject.name, item.start, item.stop] for item in portions],
+            "gpus": self.spec.gpus,
+            "work": str(Path(work).resolve()),
+        }
 
 
 def fetch(environment: Environment, suites: Sequence[str], work: Path) -> Path:
-    """Let OpenCompass download the questions of the suites, unless it has; return the folder of its data.
+    """Return the folder of OpenCompass's own questions of the suites, which it downloads first if it has to.
 
-    Raises EvaluationError if it cannot.
+    Raises:
+        EvaluationError: It cannot.
     """
     folders: dict[str, str] = {}
     request = {"fetch": list(suites), "work": str(Path(work).resolve())}
@@ -171,55 +135,64 @@ def fetch(environment: Environment, suites: Sequence[str], work: Path) -> Path:
     return roots.pop()
 
 
-def rows_of(
-    event: dict[str, Any], data: SubjectData, *, mode: str, engine: str, version: str, limit: int | None
-) -> tuple[list[Row], int]:
-    """Read and check what OpenCompass wrote of a subject; return a row a question, and how many prompts lack examples.
+def answers_of(
+    event: dict[str, Any], portion: Portion, *, mode: str, engine: str, version: str
+) -> tuple[list[Answer], int]:
+    """Read and check what OpenCompass wrote about a portion.
 
-    `event` is the driver's, `version` OpenCompass's. Raises EvaluationError as `score`.
+    Args:
+        event: The driver's event "subject".
+        portion: What was requested.
+        mode: "ppl" or "gen".
+        engine: The engine that computed.
+        version: OpenCompass's version.
+
+    Returns:
+        One answer for each question, and the number of prompts that lack examples.
+
+    Raises:
+        EvaluationError: As `OpenCompass.score`.
     """
-    subject, expected = data.subject, data.expected(limit)
+    subject, expected = portion.subject, len(portion)
     written, result = _json(event["predictions"], subject), _json(event["results"], subject)
     if len(written) != expected or set(written) != {str(index) for index in range(expected)}:
         raise EvaluationError(f"{subject}: OpenCompass scored {len(written)} questions of {expected}")
     if "accuracy" not in result:
         raise EvaluationError(f"{subject}: OpenCompass has no accuracy but {json.dumps(result)[:200]}")
-    rows: list[Row] = []
+    prompt_name = f"{CONFIGS[subject.suite, mode]} opencompass {version}"
+    answers: list[Answer] = []
     short = 0
-    for index in range(expected):
-        told, question = written[str(index)], data.test[index]
+    for place, question in enumerate(portion.questions):
+        index, found = portion.start + place, written[str(place)]
+        scores: tuple[float, ...] | None = None
         if mode == "ppl":
-            answer, gold, scores, prompt = _likelihoods(
-                told, event["divisors"][4 * index : 4 * index + 4], subject, index
-            )
+            scores = _likelihoods(found, event["divisors"][4 * place : 4 * place + 4], subject, index)
+            prediction, gold, prompt = found["prediction"], found["gold"], found["label: A"]["prompt"]
         else:
-            (extracted,), (gold,) = (result["details"][index][name] for name in ("pred", "refr"))
-            answer = extracted if extracted in LETTERS else None
-            scores, prompt = dict.fromkeys(SCORES), told["origin_prompt"]
+            (extracted,), (gold,) = (result["details"][place][name] for name in ("pred", "refr"))
+            prediction, prompt = extracted if extracted in LETTERS else None, found["origin_prompt"]
         if gold != question.gold:
             raise EvaluationError(
                 f"{subject}: question {index} has the right answer {gold}, in the data {question.gold}"
             )
-        short += data.dev[SHOTS - 1].text not in prompt
-        fields: Row = {"index": index, "gold": gold, "prediction": answer, "correct": answer == gold, "engine": engine}
-        rows.append(fields | scores | {"prompt": f"{CONFIGS[subject.suite, mode]} opencompass {version}"})
-    right, told_right = sum(row["correct"] for row in rows), result["accuracy"] / 100 * expected
-    if abs(right - told_right) > 0.01:
+        short += portion.data.dev[SHOTS - 1].text not in prompt
+        answers.append(
+            Answer(index=index, gold=gold, prediction=prediction, scores=scores, prompt=prompt_name, engine=engine)
+        )
+    right, reported = sum(answer.correct for answer in answers), result["accuracy"] / 100 * expected
+    if abs(right - reported) > 0.01:
         raise EvaluationError(
             f"{subject}: {right} of {expected} answers are right, by OpenCompass's accuracy of {result['accuracy']} % "
-            f"{told_right:.2f}"
+            f"{reported:.2f}"
         )
-    return rows, short
+    return answers, short
 
 
-def _likelihoods(
-    told: dict[str, Any], divisors: Sequence[int], subject: Subject, index: int
-) -> tuple[str | None, str, Row, str]:
-    losses = [told[f"label: {letter}"]["PPL"] for letter in LETTERS]
+def _likelihoods(found: dict[str, Any], divisors: Sequence[int], subject: Subject, index: int) -> tuple[float, ...]:
+    losses = [found[f"label: {letter}"]["PPL"] for letter in LETTERS]
     if not all(math.isfinite(loss) for loss in losses):
         raise EvaluationError(f"{subject}: the model's output on question {index} is not finite (it may have diverged)")
-    scores = {name: -loss * count for name, loss, count in zip(SCORES, losses, divisors, strict=True)}
-    return told["prediction"], told["gold"], scores, told["label: A"]["prompt"]
+    return tuple(-loss * count for loss, count in zip(losses, divisors, strict=True))
 
 
 def _json(path: str, subject: Subject) -> dict[str, Any]:

@@ -4,7 +4,7 @@ The backend `opencompass` starts it as `python -I opencompass_driver.py REQUEST 
 imported. REQUEST is a JSON file that it wrote, EVENTS the number of a file descriptor that takes an event a line:
 
     {"event": "at", "where": …}                       what is done next
-    {"event": "data", "folders": {suite: folder}}     OpenCompass's own download; if the request says "fetch"
+    {"event": "data", "folders": {suite: folder}}     OpenCompass's own download; for a request with "fetch"
     {"event": "ready", "engine": …, "versions": {…}}  the model is loaded, scoring begins
     {"event": "subject", "suite", "subject", "predictions", "results", "divisors", "tokens"}
                                                       OpenCompass's two files of a finished subject; in mode "ppl" what
@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,23 @@ CONFIGS = {
 
 PACKAGES = ("opencompass", "torch", "transformers", "lmdeploy")
 
+Emit = Callable[..., None]
+"""Writes an event, given as keyword arguments, to the process that started this one."""
+
 
 def datasets(request: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return OpenCompass's configuration of each requested subject, with the folder and the limit of the request."""
+    """Return OpenCompass's configuration of each requested subject, with its folder and its portion of questions."""
     found = {}
-    for suite in dict.fromkeys(suite for suite, _ in request["subjects"]):
+    for suite in dict.fromkeys(suite for suite, *_ in request["portions"]):
         name = CONFIGS[suite, request["mode"]]
         module = importlib.import_module(f"opencompass.configs.datasets.{suite}.{name}")
         known = {config["name"]: config for config in getattr(module, f"{suite}_datasets")}
-        for _, subject in (pair for pair in request["subjects"] if pair[0] == suite):
+        for _, subject, start, stop in (item for item in request["portions"] if item[0] == suite):
             if subject not in known:
                 raise ValueError(f"OpenCompass's {name} has no subject {subject!r}")
             config = dict(known[subject], path=request["folders"][suite])
-            config["reader_cfg"] = dict(config["reader_cfg"])
-            if request["limit"] is not None:
-                config["reader_cfg"]["test_range"] = f"[:{request['limit']}]"  # a number would be a random sample
+            # text, because OpenCompass takes a random sample for a number
+            config["reader_cfg"] = dict(config["reader_cfg"], test_range=f"[{start}:{stop}]")
             found[suite, subject] = config
     return found
 
@@ -95,7 +97,8 @@ def register_strict_model() -> None:
 
     class StrictBaseModel(base):
         def _load_tokenizer(self, path: str, kwargs: dict[str, Any], pad_token_id: int | None = None) -> None:
-            super()._load_tokenizer(path, kwargs, pad_token_id)
+            # OpenCompass's default is to run Python code that a model's folder brings
+            super()._load_tokenizer(path, kwargs | {"trust_remote_code": False}, pad_token_id)
             self.tokenizer.model_input_names = ["input_ids", "attention_mask"]  # generation refuses token types
             if not hasattr(self.tokenizer, "batch_encode_plus"):
                 self.tokenizer.batch_encode_plus = self.tokenizer.__call__
@@ -117,7 +120,12 @@ def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
     torch = importlib.import_module("torch")
     placed = {} if device == "cpu" else {"device_map": device}
     model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        path, output_loading_info=True, torch_dtype=getattr(torch, dtype), **placed
+        path,
+        output_loading_info=True,
+        torch_dtype=getattr(torch, dtype),
+        weights_only=True,  # a pickle's code is not run
+        trust_remote_code=False,
+        **placed,
     )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
@@ -133,12 +141,37 @@ def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
     return model
 
 
+def check_folder(path: str, engine: str) -> None:
+    """Check that the programs here read a model's folder as it is meant, and run no code that it brings.
+
+    transformers 4 reads the RoPE base of a model that version 5 saved as 10,000, without a message, and does not know
+    its tokenizer. LMDeploy runs Python code that a folder brings, with no option against it.
+
+    Raises:
+        ValueError: They do not.
+    """
+    fields: dict[str, Any] = {}
+    for name in ("config.json", "tokenizer_config.json"):
+        file = Path(path) / name
+        fields[name] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    here = version("transformers")
+    newer = (
+        "rope_parameters" in fields["config.json"] and "rope_theta" not in fields["config.json"],
+        fields["tokenizer_config.json"].get("tokenizer_class") == "TokenizersBackend",
+    )
+    if int(here.partition(".")[0]) < 5 and any(newer):
+        raise ValueError(f"{path} was saved by transformers 5, and this environment has {here}, which misreads it")
+    if engine != "transformers" and any("auto_map" in found for found in fields.values()):
+        raise ValueError(f"{path} brings Python code of its own (auto_map), which LMDeploy would run")
+
+
 def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
     """Load the model; return it, its configuration and the engine that computes.
 
-    LMDeploy takes another engine than TurboMind without a word where TurboMind cannot run the model. That, and
+    LMDeploy silently takes another engine than TurboMind where TurboMind cannot run the model. That, and
     transformers where LMDeploy cannot be used at all, is an error unless the request allows it.
     """
+    check_folder(request["model"], request["engine"])
     build = importlib.import_module("opencompass.utils").build_model_from_cfg
     register_strict_model()
     config = as_config({"models": [model_config(request)]}, request)["models"][0]
@@ -207,20 +240,20 @@ def divisors(model: Any, engine: str, prompts: list[str]) -> tuple[list[int], in
     return found, longest
 
 
-def score(request: dict[str, Any], tell: Any) -> None:
+def score(request: dict[str, Any], emit: Emit) -> None:
     """Load the model and score all subjects of the request."""
-    tell(event="at", where="loading OpenCompass")
+    emit(event="at", where="loading OpenCompass")
     configs = datasets(request)
-    tell(event="at", where="loading the model")
+    emit(event="at", where="loading the model")
     model, model_cfg, engine = build_model(request)
     found = {item.metadata["Name"].lower(): item.version for item in distributions()}
     versions = {"python": sys.version.split()[0]} | {name: found[name] for name in PACKAGES if name in found}
-    tell(event="ready", engine=engine, versions=versions)
+    emit(event="ready", engine=engine, versions=versions)
     for (suite, subject), config in configs.items():
-        tell(event="at", where=f"scoring {suite}/{subject}")
+        emit(event="at", where=f"scoring {suite}/{subject}")
         predictions, results = run_subject(model, model_cfg, config, request)
         counts, longest = divisors(model, engine, prompts_of(predictions, request["mode"]))
-        tell(
+        emit(
             event="subject",
             suite=suite,
             subject=subject,
@@ -231,11 +264,11 @@ def score(request: dict[str, Any], tell: Any) -> None:
         )
 
 
-def fetch(request: dict[str, Any], tell: Any) -> None:
-    """Tell where OpenCompass has the questions of the suites, downloaded by it if need be."""
-    tell(event="at", where="downloading the questions")
+def fetch(request: dict[str, Any], emit: Emit) -> None:
+    """Emit where OpenCompass has the questions of the suites, which it downloads first if it has to."""
+    emit(event="at", where="downloading the questions")
     locate = importlib.import_module("opencompass.utils").get_data_path
-    tell(
+    emit(
         event="data", folders={suite: str(Path(locate(f"opencompass/{suite}")).resolve()) for suite in request["fetch"]}
     )
 
@@ -251,34 +284,34 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def serve(path: str, descriptor: str, carry_out: Callable[[dict[str, Any], Any], None]) -> int:
-    """Let `carry_out` do the request in a file, telling its events; return the exit status."""
+def serve(path: str, descriptor: str, carry_out: Callable[[dict[str, Any], Emit], None]) -> int:
+    """Let `carry_out` do the request in a file, with a function that emits its events; return the exit status."""
     end_with_parent()
     request = json.loads(Path(path).read_text(encoding="utf-8"))
     where = "starting"
     os.set_inheritable(int(descriptor), False)
     with os.fdopen(int(descriptor), "w", encoding="utf-8", buffering=1) as events:
 
-        def tell(**event: Any) -> None:
+        def emit(**event: Any) -> None:
             nonlocal where
             where = event.get("where", where)
             events.write(json.dumps(event) + "\n")
 
         try:
-            carry_out(request, tell)
+            carry_out(request, emit)
         except Exception as error:
             try:
                 traceback.print_exc()
             finally:  # whether or not there is room for it on the disk
                 line = next(iter(str(error).strip().splitlines()), "")  # the log has all of it
-                tell(event="failed", where=where, error=f"{type(error).__name__}: {line}")
+                emit(event="failed", where=where, error=f"{type(error).__name__}: {line}")
             return 1
     return 0
 
 
 def main(path: str, descriptor: str) -> int:
     """Carry out the request in a file; return the exit status."""
-    return serve(path, descriptor, lambda request, tell: (fetch if "fetch" in request else score)(request, tell))
+    return serve(path, descriptor, lambda request, emit: (fetch if "fetch" in request else score)(request, emit))
 
 
 if __name__ == "__main__":

@@ -46,16 +46,7 @@ def test_tokens_only_grow():
     assert c.loss == [3.0]
 
 
-@pytest.mark.parametrize(
-    ("tolerance", "min_fraction", "want"),
-    [(0.05, 0.4, "truncated"), (1e-5, 0.4, None), (0.05, 0.6, None), (0.05, 1.0, None)],
-)
-def test_verdicts(tolerance, min_fraction, want):
-    assert curve().verdict(TARGET, min_fraction=min_fraction, tolerance=tolerance) == want
-
-
-def test_verdicts_at_the_ends():
-    options = {"min_fraction": 0.4, "tolerance": 0.05}
-    assert Curve().verdict(TARGET, **options) is None
-    assert curve(until=TARGET).verdict(TARGET, **options) == "complete"
-    assert Curve([1.0, 2.0], [3.0, math.inf]).verdict(TARGET, **options) == "diverged"
+def test_a_counter_may_start_at_zero():
+    shifted = curve()
+    with_zero = Curve([0.0, *shifted.tokens], [11.0, *shifted.loss])
+    assert with_zero.extrapolate(TARGET) == shifted.extrapolate(TARGET)

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +12,11 @@ from raylr.analysis.scores.scores import (
     LEVEL,
     QUESTION_SCHEMA,
     SCORES,
-    questions_table,
     summarise,
     summarise_all,
-    write_evals,
 )
 from raylr.analysis.scores.suites import LETTERS, SUITES
+from raylr.errors import DataError
 
 ONE = {
     "run": "r",
@@ -246,7 +244,7 @@ def test_flat_rows_are_json():
     ],
 )
 def test_bad_tables_are_refused(rows, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(DataError, match=said):
         summarise(table(rows))
 
 
@@ -261,18 +259,3 @@ def test_all_evaluations_of_a_table():
         (None, None, 0.0),
     }
     assert summarise_all(table([])) == []
-
-
-def test_questions_are_kept_once_and_written_as_one_file(tmp_path):
-    rows = answers("anatomy", "AB", "AB")
-    assert questions_table(tmp_path).append(rows) == 2
-    assert questions_table(tmp_path).append([*rows, question("anatomy", 2, "A", "B")]) == 1
-    assert questions_table(tmp_path).append(answers("anatomy", "A", "A", checkpoint="other")) == 1
-    path = write_evals(tmp_path)
-    assert path == tmp_path / "evals.parquet"
-    assert pq.read_table(path).equals(questions_table(tmp_path).read())
-    assert pq.read_table(path).num_rows == 4
-    assert questions_table(tmp_path).read(ONE)["checkpoint"].to_pylist() == ["c"] * 3
-    assert questions_table(tmp_path).read(ONE | {"run": "none"}).num_rows == 0
-    assert len(list((tmp_path / "evals").iterdir())) == 2
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

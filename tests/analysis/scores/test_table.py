@@ -17,6 +17,7 @@ from raylr.analysis.scores.table import (
     labels_of,
     suite_columns,
 )
+from raylr.analysis.status import Status
 
 RUNS = {"slow": 0.2, "fast": 0.0}
 TOKENS = (100_000, 300_000, 900_000, 1_000_000)
@@ -59,16 +60,16 @@ def test_two_backends_must_be_told_apart() -> None:
 def test_the_line_finds_what_was_put_in() -> None:
     joined = join_scores(run_table(RUNS, TOKENS), scored(RUNS, TOKENS, questions=400))
     fit = fit_scores(joined, "mmlu")
-    assert fit.status == "ok"
+    assert fit.status is Status.OK
     assert fit.points == 8
     # d/d edge of log softmax is 1 - p(right), which is 3/4 where nothing is known and less above
     assert -0.3 * 0.8 < fit.slope < -0.3 * 0.5
     low, high = made_loss(TOKENS[-1]), made_loss(TOKENS[0])
     assert fit.predict(low)[0] > fit.predict(high)[0]
     assert fit.predict(fit.loss_mean)[0] == pytest.approx(fit.level)
-    assert "nats of log-probability for a nat of loss" in fit.message
+    assert "nats of log-probability per nat of loss" in fit.message
     flat = fit_scores(join_scores(run_table(RUNS, TOKENS), scored(RUNS, TOKENS, slope=0.0)), "cmmlu")
-    assert flat.status == "flat"
+    assert flat.status is Status.FLAT
     assert "does not follow the loss" in flat.message
     with pytest.raises(ValueError, match="suite with scores"):
         fit_scores(run_table(RUNS, TOKENS), "mmlu")
@@ -114,7 +115,7 @@ def test_intervals_of_the_slope_cover() -> None:
 
 def test_what_cannot_be_fitted_says_why() -> None:
     few = fit_score([3.0, 2.0, math.nan], [-1.3, -1.2, -1.1], [0.1, 0.1, 0.1])
-    assert (few.status, few.points, few.message) == ("undetermined", 2, "2 checkpoints with scores; a line takes 3")
+    assert (few.status, few.points, few.message) == (Status.TOO_FEW, 2, "2 checkpoints with scores; a line takes 3")
     assert math.isnan(few.predict(2.0)[0])
     assert fit_score([3.0] * 4, [-1.3, -1.2, -1.1, -1.0], [0.1] * 4).message == "all checkpoints have the same loss"
     with pytest.raises(ValueError, match="one shape"):
@@ -135,19 +136,19 @@ def log_probs(questions: pa.Table) -> list[float]:
     return [scores.row(suite).log_prob for scores in summarise_all(questions) for suite in ("mmlu", "cmmlu")]
 
 
-def test_calibration_takes_the_letters_own_appeal_out() -> None:
+def test_calibration_removes_the_answer_bias() -> None:
     plain = scored(RUNS, TOKENS, questions=300)
     want = log_probs(calibrated(plain))
-    assert log_probs(plain) == pytest.approx(want, abs=0.02)  # the letters of these have no appeal of their own
-    appealing = moved(plain, (0.0, 3.0, -2.0, 0.5))
-    assert all(below < -1.7 for below in log_probs(appealing)[:2])
-    assert log_probs(calibrated(appealing)) == pytest.approx(want, abs=0.05)
-    assert calibrated(appealing).drop_columns(list(SCORES)).equals(plain.drop_columns(list(SCORES)))
-    deaf = moved(plain, (0.0, 3.0, -2.0, 0.5), scale=0.0)
-    assert log_probs(calibrated(deaf)) == pytest.approx([math.log(0.25)] * len(want), abs=1e-12)
-    error = [scores.row("mmlu").log_prob_stderr for scores in summarise_all(deaf)]
+    assert log_probs(plain) == pytest.approx(want, abs=0.02)  # these answers have no bias
+    biased = moved(plain, (0.0, 3.0, -2.0, 0.5))
+    assert all(below < -1.7 for below in log_probs(biased)[:2])
+    assert log_probs(calibrated(biased)) == pytest.approx(want, abs=0.05)
+    assert calibrated(biased).drop_columns(list(SCORES)).equals(plain.drop_columns(list(SCORES)))
+    constant = moved(plain, (0.0, 3.0, -2.0, 0.5), scale=0.0)
+    assert log_probs(calibrated(constant)) == pytest.approx([math.log(0.25)] * len(want), abs=1e-12)
+    error = [scores.row("mmlu").log_prob_stderr for scores in summarise_all(constant)]
     assert min(error) > 0.05  # which letters are right is luck; calibrated, nothing is left of it
-    assert max(scores.row("mmlu").log_prob_stderr for scores in summarise_all(calibrated(deaf))) < 1e-12
+    assert max(scores.row("mmlu").log_prob_stderr for scores in summarise_all(calibrated(constant))) < 1e-12
 
 
 def test_calibration_keeps_evaluations_apart_and_generated_answers() -> None:

@@ -1,38 +1,49 @@
-import json
+import errno
+import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from raylr.cli.app import EXIT_BAD_INPUT, main
+from raylr.cli import app as command_line
+from raylr.cli.app import main, sentence
+from raylr.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILURE,
+    CheckpointError,
+    DamagedError,
+    DataError,
+    EvaluationError,
+    InputError,
+    LawError,
+    SpecError,
+    StorageError,
+    StudyLockedError,
+    TrainingError,
+)
+
+Run = Callable[..., tuple[int, str, str]]
 
 
-def run(capsys, *arguments):
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line; return its exit status, output and errors."""
-    status = 0
-    try:
-        main(list(arguments))
-    except SystemExit as end:
-        status = end.code or 0
-    return status, *capsys.readouterr()
 
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = 0
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
 
-def test_predict_from_a_published_law_matches_the_papers_table_4(capsys):
-    status, out, _ = run(capsys, "predict", "zhou2026", "--params", "4e9", "--tokens", "120e9", "--json")
-    assert status == 0
-    assert json.loads(out)["lr"] == pytest.approx(5.55e-4, rel=0.1)
-
-
-def test_predict_says_what_it_does_not_know(capsys):
-    _, out, _ = run(capsys, "predict", "zhou2026", "--params", "12B", "--tokens", "500B")
-    assert "2.50e-4" in out
-    assert "interval unknown" in out
-    assert "4 times beyond" in out
+    return run
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "said"),
     [
         (["predict", "zhou2025", "--params", "1", "--tokens", "1"], "did you mean 'zhou2026'?"),
         (["predict", "zhou2026", "--params", "many", "--tokens", "1"], "--params: 'many' is not a count"),
@@ -46,49 +57,132 @@ def test_predict_says_what_it_does_not_know(capsys):
         (["export", "no-such-study"], "give --hf DIR"),
         (["export", "x", "--hf", "y", "--optuna", "sqlite:///z"], "give --hf DIR"),
         (["export", "x", "--optuna", "sqlite:///z", "--dtype", "bf16"], "go with --hf"),
+        (["export", "x", "--optuna", "sqlite:///z", "--trust-checkpoint"], "go with --hf"),
         (["export", "no-such-checkpoint", "--hf", "model"], "there is no checkpoint at no-such-checkpoint"),
         (["export", "no-such-study", "--optuna", "sqlite:///z"], "no-such-study holds no study"),
         (["predict", "zhou2026", "--params", "1"], "--tokens"),
-        (["serch"], "serch"),
+        (["serch"], 'Unknown command "serch". Did you mean "search"?'),
+        (["search", "a", "b", "c"], "Unused Tokens"),
+        (["predict", "x\0y", "--params", "1", "--tokens", "1"], "neither a study's folder nor a published law"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, arguments, sentence):
+def test_a_mistake_is_one_sentence_and_status_2(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    status, out, err = run(capsys, *arguments)
+    status, out, err = run(*arguments)
     assert status == EXIT_BAD_INPUT
-    assert sentence in out + err
-    assert "Traceback" not in err
+    assert said in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("raylr: ")
     assert not list(tmp_path.iterdir())
 
 
-def test_init_writes_a_spec_that_loads_and_never_overwrites(capsys, tmp_path):
-    from raylr.quickstart import quickstart_spec
-    from raylr.spec import load_spec
+def broken(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        raise error
 
-    file = tmp_path / "study.yaml"
-    assert run(capsys, "init", str(file))[0] == 0
-    assert load_spec(file) == quickstart_spec()
-    assert run(capsys, "init", str(file))[0] == EXIT_BAD_INPUT
+    return command
 
 
-def test_help_needs_nothing_heavy():
+ERRORS = [
+    (InputError("wrong"), EXIT_BAD_INPUT, "wrong"),
+    (SpecError("two\nlines"), EXIT_BAD_INPUT, "two lines"),
+    (DataError("wrong"), EXIT_BAD_INPUT, "wrong"),
+    (LawError("wrong"), EXIT_BAD_INPUT, "wrong"),
+    (CheckpointError("wrong"), EXIT_BAD_INPUT, "wrong"),
+    (StudyLockedError("locked"), EXIT_BAD_INPUT, "locked"),
+    (StorageError("full"), EXIT_FAILURE, "full"),
+    (DamagedError("torn"), EXIT_FAILURE, "torn"),
+    (TrainingError("failed"), EXIT_FAILURE, "failed"),
+    (EvaluationError("failed"), EXIT_FAILURE, "failed"),
+    (OSError(errno.ENOSPC, "No space left on device"), EXIT_FAILURE, "cannot use the output: the disk is full"),
+    (OSError(errno.ENOSPC, "No space", "/a/b"), EXIT_FAILURE, "cannot use /a/b: the disk is full"),
+    (PermissionError(errno.EACCES, "Permission denied", "/a/b"), EXIT_FAILURE, "cannot use /a/b: Permission denied"),
+    (OSError(errno.EROFS, "Read-only file system", b"/a"), EXIT_FAILURE, "cannot use /a: Read-only file system"),
+    (FileNotFoundError(errno.ENOENT, "No such file", "/a"), EXIT_FAILURE, "cannot use /a: No such file"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "said"), ERRORS)
+def test_errors_that_a_user_can_act_on_are_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    monkeypatch.delenv(command_line.DEBUG, raising=False)
+    monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(error)())
+    assert run() == (status, "", f"raylr: {said}\n")
+    monkeypatch.setenv(command_line.DEBUG, "1")
+    code, _, err = run()
+    assert code == status
+    assert err.startswith("Traceback")
+    assert err.endswith(f"raylr: {said}\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), RuntimeError("x"), KeyError("x"), TypeError("x"), OSError("x"), ConnectionError("x"),
+     AssertionError(), RecursionError("x"), MemoryError(), ZeroDivisionError(), NotImplementedError()],
+)  # fmt: skip
+def test_everything_else_is_a_bug_and_looks_like_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.delenv(command_line.DEBUG, raising=False)
+    monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(error)())
+    status, out, err = run()
+    assert (status, out) == (EXIT_FAILURE, "")
+    assert err.startswith("Traceback (most recent call last):")
+    assert type(error).__name__ in err
+    assert err.splitlines()[-1].startswith("raylr: this is a bug in raylr; please report it")
+    assert sentence(error) is None
+
+
+def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(KeyboardInterrupt())())
+    assert run() == (130, "", "")
+
+
+def call(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "raylr", *arguments]
+    return subprocess.run(command, text=True, check=False, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+
+
+PREDICT = ("predict", "zhou2026", "--params", "1e9", "--tokens", "100e9")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_under_the_output() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = call(*PREDICT, stdout=full)
+    assert done.returncode == EXIT_FAILURE
+    assert done.stderr.splitlines()[0] == "raylr: cannot use the output: the disk is full"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = call(*PREDICT, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_help_needs_nothing_heavy() -> None:
     code = (
         "import sys, raylr.cli\ntry:\n raylr.cli.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
     )
-    began = time.perf_counter()
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert time.perf_counter() - began < 20  # a hang, not a benchmark
-    for heavy in ("torch", "ray", "deepspeed", "matplotlib", "scipy", "pandas", "optuna", "pyarrow"):
+    for heavy in ("torch", "ray", "deepspeed", "matplotlib", "scipy", "pandas", "optuna", "pyarrow", "pydantic"):
         assert f"'{heavy}'" not in loaded
 
 
-def test_importing_raylr_is_light():
-    heavy = "('torch', 'ray', 'deepspeed', 'matplotlib')"
-    code = f"import raylr, raylr.analysis, sys; print([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+def test_every_command_has_help(run: Run) -> None:
+    for name in ("search", "fit", "predict", "report", "data", "export", "init", "eval"):
+        status, out, _ = run(name, "--help")
+        assert status == 0
+        assert "Usage" in out
 
 
-def test_the_study_is_to_be_had_from_the_package_itself():
+def test_the_study_is_to_be_had_from_the_package_itself() -> None:
     import raylr
 
     assert raylr.FittingStudy.__module__ == "raylr.study"

@@ -70,11 +70,11 @@ def call(*arguments: str | Path, **variables: str) -> subprocess.CompletedProces
 def test_a_model_trained_here_on_real_questions(checkpoint: Path, tmp_path: Path) -> None:
     set_up()
     arguments = (checkpoint, "--suite", "mmlu,cmmlu", "--data", DATA, "--subjects", "abstract_algebra,cmmlu/anatomy")
-    told = call(*arguments, "--limit", "5", "--out", tmp_path / "out", "--json", tmp_path / "scores.json")
-    assert told.returncode == 0, told.stderr
+    done = call(*arguments, "--limit", "5", "--out", tmp_path / "out", "--json", tmp_path / "scores.json")
+    assert done.returncode == 0, done.stderr
     for name in ("MMLU abstract_algebra", "CMMLU anatomy", "MMLU STEM, naive (1 of 19 subjects)", "questions/s"):
-        assert name in told.stdout, told.stdout
-    assert "start-up" in told.stdout
+        assert name in done.stdout, done.stdout
+    assert "start-up" in done.stdout
     found = json.loads((tmp_path / "scores.json").read_text())
     assert found["questions_scored"] == 10
     assert not found["complete"]
@@ -168,27 +168,30 @@ def until(done: Callable[[], bool], process: subprocess.Popen[bytes] | None = No
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"checkpoint": "nowhere"}, "there is no model or checkpoint in nowhere"),
         ({"suite": "mmul"}, "unknown suite 'mmul'; did you mean 'mmlu'"),
-        ({"data": "nowhere"}, "there is no data folder nowhere"),
+        ({"data": "nowhere"}, "there is no data folder "),
         ({"subjects": "anatmy"}, "no subject 'anatmy' in MMLU; nearest: anatomy"),
         ({"subjects": "anatomy,nutrition"}, "has no questions of mmlu/nutrition"),
         ({"env": "nowhere"}, "there is no environment for OpenCompass in"),
-        ({"backend": "lm-eval", "engine": "turbomind"}, "--engine, --allow-fallback and --env are of the backend"),
-        ({"limit": "0"}, "the limit must be at least 1, got 0"),
+        (
+            {"backend": "lm-eval", "engine": "turbomind"},
+            "engine, allow_fallback and env are options of the backend opencompass",
+        ),
+        ({"limit": "0"}, "limit: must be greater than or equal to 1, got 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(
     changes: dict[str, str],
-    said: str,
+    message: str,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """By an environment that only says that it has OpenCompass: nothing here comes so far as to ask it for more."""
+    """With an environment that only claims to have OpenCompass: nothing here gets as far as to use it."""
     environment = Environment(folder=tmp_path, versions={})
     if "env" not in changes:
         monkeypatch.setattr("raylr.evaluation.environment.find", lambda env, engine: environment)
@@ -201,20 +204,20 @@ def test_bad_input_is_one_sentence_and_status_2(
         main(given)
     printed = capsys.readouterr().err
     assert (ended.value.code, printed.count("\n")) == (2, 1), printed
-    assert said in printed
+    assert message in printed
 
 
 def test_the_help_names_what_there_is() -> None:
-    told = call("--help")
-    assert told.returncode == 0
+    done = call("--help")
+    assert done.returncode == 0
     for name in ("setup", "--suite", "--data", "--subjects", "--limit", "--json", "--backend", "--env"):
-        assert name in told.stdout
+        assert name in done.stdout
     assert call("setup", "--help").returncode == 0
 
 
-def test_a_partial_suite_is_said_not_averaged_as_the_whole(data: Path) -> None:
+def test_a_partial_suite_gives_a_warning(data: Path) -> None:
     from raylr.cli.evaluation import _warnings
-    from raylr.evaluation.run import choose_subjects
+    from raylr.evaluation.questions import choose_subjects
 
     chosen, missing = choose_subjects(["mmlu"], None, data)
     (line,) = _warnings(missing, chosen)

@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
+from raylr.errors import EvaluationError
 from raylr.evaluation import environment as eval_environment
 from raylr.evaluation.environment import MARKER, REQUIREMENTS, STARTED, VARIABLE, chosen_folder, find, set_up
-from raylr.evaluation.questions import EvaluationError
+from raylr.events import Listener
+
+
+class Stages(Listener):
+    """Keeps the stages."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def install(folder: Path, name: str, version: str) -> Path:
@@ -45,17 +56,17 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
 def test_an_environment_is_made_once(commands: list[list[str]], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no environment for OpenCompass in .*`raylr eval setup` makes it"):
         find()
-    said: list[str] = []
-    made = set_up(say=said.append)
+    stages = Stages()
+    made = set_up(listener=stages)
     assert made.folder.parent == tmp_path / "cache" / "raylr"
     assert made.versions["opencompass"] == "0.5.4"
     assert made.versions["python"] == sys.version.split()[0]
     assert [part for command in commands for part in command if part in ("venv", "pip")] == ["venv", "pip"]
     assert find() == made
     number = len(commands)
-    assert set_up(say=said.append) == made
+    assert set_up(listener=stages) == made
     assert len(commands) == number
-    assert said[-1].endswith("is whole and as it was made")
+    assert stages.texts[-1].endswith("is whole and as it was made")
 
 
 def test_versions_are_pinned(commands: list[list[str]]) -> None:
@@ -74,11 +85,11 @@ def test_a_half_made_environment_is_refused_and_made_again(commands: list[list[s
     made = set_up()
     (made.folder / MARKER).unlink()
     (made.folder / STARTED).touch()
-    with pytest.raises(ValueError, match="only half made"):
+    with pytest.raises(ValueError, match="is incomplete"):
         find()
-    said: list[str] = []
-    assert set_up(say=said.append) == made
-    assert "only half made" in said[0]
+    stages = Stages()
+    assert set_up(listener=stages) == made
+    assert "is incomplete" in stages.texts[0]
     assert find() == made
 
 
@@ -93,7 +104,7 @@ def test_a_setup_that_was_killed_is_made_again(commands: list[list[str]], monkey
     monkeypatch.setattr(eval_environment, "_run", killed)
     with pytest.raises(KeyboardInterrupt):
         set_up()
-    with pytest.raises(ValueError, match="only half made"):
+    with pytest.raises(ValueError, match="is incomplete"):
         find()
     monkeypatch.setattr(eval_environment, "_run", real)
     assert set_up() == find()
@@ -136,11 +147,13 @@ def test_other_environments_by_path_or_variable(
 def test_each_engine_has_its_own_environment(commands: list[list[str]]) -> None:
     made = set_up(engine="turbomind")
     assert made.versions["lmdeploy"] == "0.18.0"
+    constraints = (made.folder / "constraints.txt").read_text().splitlines()
+    assert not {"huggingface_hub==1.33.0", "tokenizers==0.23.3"} & set(constraints)
     assert chosen_folder() != made.folder
     assert find(engine="turbomind") == made
 
 
-def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
+def test_a_broken_interpreter_is_named(commands: list[list[str]]) -> None:
     made = set_up()
     made.python.unlink()
     made.python.write_text("#!/bin/sh\nexit 3\n")
@@ -150,7 +163,7 @@ def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "said"),
+    ("printed", "message"),
     [
         (
             "Looking in indexes\nERROR: No matching distribution found for opencompass==0.5.4\n",
@@ -160,11 +173,11 @@ def test_a_broken_interpreter_is_said(commands: list[list[str]]) -> None:
         ("something else\n", "something else"),
     ],
 )
-def test_a_failed_command_tells_the_end_of_its_output(tmp_path: Path, printed: str, said: str) -> None:
+def test_the_message_of_a_failed_command_has_the_end_of_its_output(tmp_path: Path, printed: str, message: str) -> None:
     command: list[Any] = [sys.executable, "-c", f"print({printed!r}, end=''); raise SystemExit(1)"]
     with (
-        eval_environment._lock(tmp_path, print) as lock,
-        pytest.raises(EvaluationError, match=f"installing failed: .*{said}.*in full: .*env.log"),
+        eval_environment._lock(tmp_path, Listener()) as lock,
+        pytest.raises(EvaluationError, match=f"installing failed: .*{message}.*in full: .*env.log"),
     ):
         eval_environment._run(command, tmp_path / "env.log", "installing", lock)
     assert (tmp_path / "env.log").read_text() == printed
@@ -181,8 +194,9 @@ def test_a_setup_that_was_killed_while_it_installs_holds_the_next_one_up(tmp_pat
 import sys
 from pathlib import Path
 from raylr.evaluation.environment import _lock, _run
+from raylr.events import Listener
 path = Path({str(path)!r})
-with _lock(path, print) as lock:
+with _lock(path, Listener()) as lock:
     _run([sys.executable, "-c", {command!r}], path.with_name("log"), "installing", lock)
 """
     setup = subprocess.Popen([sys.executable, "-c", script])
@@ -192,14 +206,15 @@ with _lock(path, print) as lock:
         time.sleep(0.01)
     setup.kill()
     setup.wait()
-    said: list[str] = []
 
-    def say(text: str) -> None:
-        said.append(text)
-        go_on.touch()
+    class GoOn(Stages):
+        def stage(self, text: str) -> None:
+            super().stage(text)
+            go_on.touch()
 
-    with eval_environment._lock(path, say):
-        assert "Waiting for another setup" in said[0]
+    listener = GoOn()
+    with eval_environment._lock(path, listener):
+        assert "Waiting for another setup" in listener.texts[0]
 
 
 @pytest.mark.slow
@@ -208,7 +223,7 @@ def test_the_real_environment() -> None:
     """Makes it in the user's cache, or finds it there whole; every evaluation of the tests runs in it."""
     made = set_up()
     assert made.versions["opencompass"] == "0.5.4"
-    assert made.versions["transformers"] == "4.57.6"
+    assert made.versions["transformers"] == "5.23.0"
     assert set_up() == made
     marker = json.loads((made.folder / MARKER).read_text())
     assert marker["versions"] == made.versions

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from raylr.errors import EvaluationError
 from raylr.evaluation.backends import opencompass_driver
 from raylr.evaluation.process import driver_events, log_file
-from raylr.evaluation.questions import EvaluationError
 
 SCRIPT = f"""
 import os, sys, time
-sys.path.insert(0, {str(Path(opencompass_driver.__file__).parent)!r})
+sys.path.append( {str(Path(opencompass_driver.__file__).parent)!r})
 from opencompass_driver import serve
 
-def carry_out(request, tell):
-    tell(event="at", where="counting")
+def carry_out(request, emit):
+    emit(event="at", where="counting")
     for number in range(request["count"]):
-        tell(event="number", number=number)
-    print("said aloud", os.environ.get("RAY_ADDRESS"), os.environ.get("PYTHONPATH"), os.environ["HF_HUB_OFFLINE"])
+        emit(event="number", number=number)
+    print("printed", os.environ.get("RAY_ADDRESS"), os.environ.get("PYTHONPATH"), os.environ["HF_HUB_OFFLINE"])
     sys.stdout.flush()
     exec(request.get("then", ""))
 
@@ -35,7 +35,7 @@ def driver(tmp_path: Path) -> Path:
 
 
 def numbers(driver: Path, then: str = "", *, isolated: bool = True) -> list[int]:
-    """The numbers that the driver tells, `then` being Python that it runs at its end."""
+    """The numbers that the driver emits, `then` being Python that it runs at its end."""
     request = {"count": 3, "then": then}
     with driver_events(
         Path(sys.executable), driver, request, driver.parent, program="Counter", isolated=isolated
@@ -47,13 +47,13 @@ def test_events_arrive_and_output_goes_to_the_log(driver: Path, monkeypatch: pyt
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere")
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     assert numbers(driver) == [0, 1, 2]
-    assert log_file(driver.parent, "Counter").read_text() == "said aloud None None 1\n"
+    assert log_file(driver.parent, "Counter").read_text() == "printed None None 1\n"
     assert numbers(driver, isolated=False) == [0, 1, 2]
-    assert "said aloud None /nowhere 1" in log_file(driver.parent, "Counter").read_text()
+    assert "printed None /nowhere 1" in log_file(driver.parent, "Counter").read_text()
 
 
 @pytest.mark.parametrize(
-    ("then", "said"),
+    ("then", "message"),
     [
         ("raise ValueError('no such thing')", r"Counter failed counting: ValueError: no such thing \(in full: .*log\)"),
         ("raise OSError(28, 'No space left on device')", "No space left on device"),
@@ -62,19 +62,19 @@ def test_events_arrive_and_output_goes_to_the_log(driver: Path, monkeypatch: pyt
         ("print('broken pipe'); sys.stdout.flush(); os._exit(7)", "ended with status 7 counting: broken pipe"),
     ],
 )
-def test_every_end_but_the_right_one_is_an_error(driver: Path, then: str, said: str) -> None:
-    with pytest.raises(EvaluationError, match=said):
+def test_every_end_but_the_right_one_is_an_error(driver: Path, then: str, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
         numbers(driver, then)
 
 
-def test_an_interpreter_that_cannot_run_the_driver_is_said(tmp_path: Path) -> None:
+def test_an_interpreter_that_cannot_run_the_driver_is_named(tmp_path: Path) -> None:
     (tmp_path / "driver.py").write_text("import no_such_module")
     with pytest.raises(EvaluationError, match="status 1 starting: ModuleNotFoundError"):
         numbers(tmp_path / "driver.py")
 
 
 def test_the_program_ends_when_the_reader_leaves(driver: Path) -> None:
-    request = {"count": 1, "then": "tell(event='pid', pid=os.getpid()); time.sleep(60)"}
+    request = {"count": 1, "then": "emit(event='pid', pid=os.getpid()); time.sleep(60)"}
     with driver_events(Path(sys.executable), driver, request, driver.parent, program="Counter") as events:
         pid = next(event["pid"] for event in events if event["event"] == "pid")
         assert alive(pid)
@@ -106,7 +106,7 @@ with driver_events(Path(sys.executable), driver, request, driver.parent, program
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits to be asked for its status does not."""
+    """Whether the process runs; one that ended and waits for its status to be read does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

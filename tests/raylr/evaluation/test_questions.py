@@ -1,11 +1,12 @@
-import json
+import shutil
 from pathlib import Path
 
 import pytest
 from made_questions import write_questions
 
 from raylr.analysis.scores.suites import Subject, resolve
-from raylr.evaluation.questions import SHOTS, context_notes, present, read_subject, subject_file, suite_folder
+from raylr.errors import DataError
+from raylr.evaluation.questions import SHOTS, choose_subjects, present, read_subject, subject_file, suite_folder
 
 ANATOMY, GENETICS = Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")
 
@@ -57,16 +58,16 @@ def test_what_is_there(data: Path) -> None:
 
 
 def test_missing_files_are_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no data folder .*nowhere"):
+    with pytest.raises(DataError, match=r"there is no data folder .*nowhere"):
         read_subject(tmp_path / "nowhere", ANATOMY)
-    with pytest.raises(ValueError, match=r"no questions of mmlu/virology: .*virology_dev\.csv is missing"):
+    with pytest.raises(DataError, match=r"no questions of mmlu/virology: .*virology_dev\.csv is missing"):
         read_subject(data, Subject("mmlu", "virology"))
-    with pytest.raises(ValueError, match="holds no cmmlu/dev and cmmlu/test"):
+    with pytest.raises(DataError, match="holds no cmmlu/dev and cmmlu/test"):
         suite_folder(data / "mmlu", "cmmlu")
 
 
 @pytest.mark.parametrize(
-    ("subject", "split", "change", "said"),
+    ("subject", "split", "change", "message"),
     [
         (ANATOMY, "test", lambda text: text + "one,two\n", r"anatomy_test\.csv .*line \d+ has 2 columns, mmlu has 6"),
         (GENETICS, "test", lambda text: text + "9,q,a,b,c,d,E\n", r"genetics\.csv .*line 8 has the right answer 'E'"),
@@ -74,24 +75,33 @@ def test_missing_files_are_named(data: Path, tmp_path: Path) -> None:
         (GENETICS, "test", lambda text: text.splitlines(True)[0], "has no questions"),
     ],
 )
-def test_bad_files_are_named_with_the_line(data, subject, split, change, said) -> None:
+def test_bad_files_are_named_with_the_line(data, subject, split, change, message) -> None:
     path = subject_file(data, subject, split)
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(DataError, match=message):
         read_subject(data, subject)
 
 
 def test_text_that_is_not_utf8_is_refused(data: Path) -> None:
     subject_file(data, GENETICS, "test").write_bytes("编号,问题".encode("gbk"))
-    with pytest.raises(ValueError, match=r"genetics\.csv cannot be read as questions: 'utf-8' codec"):
+    with pytest.raises(DataError, match=r"genetics\.csv cannot be read as questions: 'utf-8' codec"):
         read_subject(data, GENETICS)
 
 
-def test_prompts_beyond_what_a_model_was_made_for_are_told(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 4096}))
-    assert context_notes(tmp_path, 4096) == []
-    assert context_notes(tmp_path, 4097) == ["the longest prompt has 4097 tokens, the model was made for 4096"]
-    (tmp_path / "raylr.json").write_text(json.dumps({"seq_len": 128}))
-    assert context_notes(tmp_path, 200) == ["the longest prompt has 200 tokens, the model was made for 128"]
-    (tmp_path / "raylr.json").write_text(json.dumps({"seq_len": None}))
-    assert context_notes(tmp_path, 200) == []
+def test_subjects_by_what_the_data_has(data: Path) -> None:
+    assert choose_subjects(["mmlu"], ["anatomy"], data) == ([ANATOMY], {})
+    there, missing = choose_subjects(["mmlu", "cmmlu"], None, data)
+    assert there == [ANATOMY, GENETICS]
+    assert (len(missing["mmlu"]), len(missing["cmmlu"])) == (56, 66)
+    with pytest.raises(DataError, match="has no questions of mmlu/marketing, mmlu/nutrition"):
+        choose_subjects(["mmlu"], ["anatomy", "nutrition", "marketing"], data)
+    (data / "cmmlu" / "dev" / "genetics.csv").unlink()
+    with pytest.raises(DataError, match="has the questions of no subject of CMMLU"):
+        choose_subjects(["mmlu", "cmmlu"], None, data)
+
+
+def test_a_suite_without_a_named_subject_is_not_needed(data: Path) -> None:
+    """`--subjects mmlu/anatomy` means MMLU alone, also with both suites as by default."""
+    assert choose_subjects(["mmlu", "cmmlu"], ["mmlu/anatomy"], data) == ([ANATOMY], {})
+    shutil.rmtree(data / "cmmlu")
+    assert choose_subjects(["mmlu", "cmmlu"], ["mmlu/anatomy"], data) == ([ANATOMY], {})

@@ -1,24 +1,24 @@
 import errno
-import fcntl
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from made_backend import NAME, MadeBackend
 from made_questions import write_questions
 
-from raylr.analysis.scores.scores import SCORES, questions_table
-from raylr.analysis.scores.suites import LETTERS, Subject, resolve
-from raylr.errors import InputError
-from raylr.evaluation import run as evaluation
-from raylr.evaluation.environment import Environment
-from raylr.evaluation.questions import EvaluationError, RunInfo, read_subject
-from raylr.evaluation.run import choose_subjects, evaluate, study_of
+from raylr.analysis.scores.suites import LETTERS, Subject
+from raylr.errors import EvaluationError, StorageError
+from raylr.evaluation.questions import read_subject
+from raylr.evaluation.run import Evaluation, evaluate, study_of
+from raylr.evaluation.spec import ScoresSpec
+from raylr.evaluation.tables import QuestionTable
+from raylr.events import EvaluationPlanned, Listener, SubjectScored
+from raylr.store.files import exclusive
 
 ANATOMY, VIROLOGY, GENETICS = Subject("mmlu", "anatomy"), Subject("mmlu", "virology"), Subject("cmmlu", "genetics")
 ALL = [ANATOMY, VIROLOGY, GENETICS]
-ENVIRONMENT = Environment(folder=Path("/nowhere"), versions={})
+Call = Any
 
 
 @pytest.fixture
@@ -28,68 +28,26 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "model"
-    path.mkdir()
-    (path / "config.json").write_text(json.dumps({"model_type": "qwen3_moe"}))
-    (path / "model.safetensors").write_bytes(b"weights")
-    (path / "tokenizer.json").write_text("{}")
-    return path
-
-
-class Backend:
-    """Answers "A" to everything, and can be made to fail before a subject."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[Subject]] = []
-        self.fails: tuple[Subject, Exception] | None = None
-        self.engine = "transformers-cpu-float32"
-
-    def __call__(self, model_dir: Path, subjects: list[Subject], **options: Any) -> RunInfo:
-        assert list(options["work"].iterdir()) == []
-        self.asked.append(list(subjects))
-        (options["work"] / "backend.log").write_text("said\n")
-        count = 0
-        for subject in subjects:
-            if self.fails and self.fails[0] == subject:
-                raise self.fails[1]
-            questions = read_subject(options["data"], subject)
-            rows = [
-                {"index": index, "gold": item.gold, "prediction": "A", "correct": item.gold == "A", "prompt": "p"}
-                | dict(zip(SCORES, [0.0, -1.0, -1.0, -1.0], strict=True))
-                | {"engine": self.engine}
-                for index, item in enumerate(questions.test[: options["limit"]])
-            ]
-            count += len(rows)
-            options["on_subject"](subject, rows)
-        return RunInfo(
-            backend="opencompass",
-            engine=self.engine,
-            versions={"opencompass": "0.5.4"},
-            startup_seconds=2.0,
-            scoring_seconds=0.5,
-            questions=count,
-        )
+@pytest.fixture(autouse=True)
+def backend() -> type[MadeBackend]:
+    MadeBackend.reset()
+    return MadeBackend
 
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
-    made = Backend()
-    monkeypatch.setattr(evaluation, "_backend", lambda name: made)
-    return made
+def run(hugging_face: Path, data: Path, tmp_path: Path) -> Call:
+    names = {"checkpoint", "out", "run", "label", "tokens", "phase", "listener"}
 
-
-@pytest.fixture
-def run(model: Path, data: Path, tmp_path: Path) -> Any:
-    def call(**options: Any) -> evaluation.Evaluation:
-        usual: dict[str, Any] = {"subjects": ALL, "data": data, "out": tmp_path / "out", "environment": ENVIRONMENT}
-        return evaluate(options.pop("checkpoint", model), **usual | options)
+    def call(**options: Any) -> Evaluation:
+        given = {"checkpoint": hugging_face, "out": tmp_path / "out"}
+        given |= {name: options.pop(name) for name in names & options.keys()}
+        spec = ScoresSpec(**{"data": data, "backend": NAME} | options)
+        return evaluate(given.pop("checkpoint"), spec, given.pop("out"), **given)
 
     return call
 
 
-def test_every_question_is_kept_and_added_up(run: Any, backend: Backend, data: Path, tmp_path: Path) -> None:
+def test_every_question_is_kept_and_added_up(run: Call, backend: type[MadeBackend], data: Path, tmp_path: Path) -> None:
     found = run()
     kept = pq.read_table(tmp_path / "out" / "evals.parquet").to_pylist()
     assert found.evals == tmp_path / "out" / "evals.parquet"
@@ -106,112 +64,139 @@ def test_every_question_is_kept_and_added_up(run: Any, backend: Backend, data: P
     assert not list((tmp_path / "out").glob(".eval-*"))
 
 
-def test_what_is_scored_is_not_scored_again(run: Any, backend: Backend) -> None:
-    first = run(subjects=[VIROLOGY])
+def test_what_is_scored_is_not_scored_again(run: Call, backend: type[MadeBackend]) -> None:
+    first = run(subjects=["mmlu/virology"])
     assert run().known == 6
     again = run()
-    assert backend.asked == [[VIROLOGY], [ANATOMY, GENETICS]]
+    assert backend.calls == [[(VIROLOGY, 0, 6)], [(ANATOMY, 0, 6), (GENETICS, 0, 6)]]
     assert (again.info, again.known, again.questions_per_second) == (None, 18, None)
     assert again.scores.row("mmlu", "virology") == first.scores.row("mmlu", "virology")
 
 
-def test_a_failed_evaluation_keeps_what_it_has(run: Any, backend: Backend, tmp_path: Path) -> None:
+def test_a_failed_evaluation_keeps_what_it_has(run: Call, backend: type[MadeBackend], tmp_path: Path) -> None:
     backend.fails = VIROLOGY, EvaluationError("OpenCompass was ended by SIGKILL")
     with pytest.raises(EvaluationError, match="SIGKILL; 1 of 3 subjects are kept, run it again for the others"):
         run()
     (left,) = (tmp_path / "out").glob(".eval-*")
-    assert (left / "opencompass" / "backend.log").read_text() == "said\n"
+    assert (left / "backend" / "made.log").read_text() == "printed\n"
     backend.fails = None
     resumed = run()
-    assert backend.asked[1:] == [[VIROLOGY, GENETICS]]
+    assert backend.calls[1:] == [[(VIROLOGY, 0, 6), (GENETICS, 0, 6)]]
     assert not left.exists()
     undisturbed = run(out=tmp_path / "other")
     assert resumed.scores == undisturbed.scores
 
 
-def test_limits_are_of_the_first_questions(run: Any, backend: Backend) -> None:
+def test_limits_are_of_the_first_questions(run: Call, backend: type[MadeBackend]) -> None:
     assert run(limit=2).scores.row("mmlu", "anatomy").questions == 2
     assert run(limit=4).scores.row("mmlu", "anatomy").questions == 4
     assert run(limit=3).info is None
     assert run(limit=3).scores.row("mmlu", "anatomy").questions == 3
     assert run(limit=100).scores.row("mmlu", "anatomy").questions == 6
-    assert len(backend.asked) == 3
+    assert [[(start, stop) for _, start, stop in call] for call in backend.calls] == [
+        [(0, 2)] * 3,
+        [(2, 4)] * 3,
+        [(4, 6)] * 3,
+    ]
 
 
-def test_other_questions_or_weights_are_another_evaluation(run: Any, backend: Backend, data: Path, model: Path) -> None:
+def test_other_questions_or_weights_are_another_evaluation(
+    run: Call, backend: type[MadeBackend], data: Path, hugging_face: Path
+) -> None:
     run()
     write_questions(data, "mmlu", "anatomy", seed=1)
     assert run().known == 12
-    assert backend.asked[-1] == [ANATOMY]
-    (model / "model.safetensors").write_bytes(b"other weights")
+    assert backend.calls[-1] == [(ANATOMY, 0, 6)]
+    (hugging_face / "model.safetensors").write_bytes(b"other weights")
     assert run().known == 0
     assert run(mode="gen").known == 0
 
 
-def test_one_evaluation_has_one_engine(run: Any, backend: Backend) -> None:
-    run(subjects=[ANATOMY], engine="turbomind", allow_fallback=True)
-    backend.engine = "lmdeploy-pytorch"
-    with pytest.raises(EvaluationError, match="6 of the questions were scored by transformers-cpu-float32 before"):
-        run(engine="turbomind", allow_fallback=True)
-    backend.engine = "turbomind"
-    assert run(engine="turbomind").known == 0
+def test_one_evaluation_has_one_engine(run: Call, backend: type[MadeBackend]) -> None:
+    run(subjects=["mmlu/anatomy"])
+    backend.engine = "slow"
+    with pytest.raises(EvaluationError, match="6 of the questions were scored by fast before, the others by slow now"):
+        run()
+    assert run().scores.engine == "slow"  # which has scored more by now
+    backend.possible, backend.engine = ("fast",), "fast"
+    assert run().known == 6
 
 
-def test_names_for_the_table(run: Any, backend: Backend, tmp_path: Path) -> None:
+def test_names_for_the_table(run: Call, backend: type[MadeBackend], tmp_path: Path) -> None:
     run(run="search-S", tokens=100, phase="stable", label="step 3")
-    rows = questions_table(tmp_path / "out").read().to_pylist()
+    rows = QuestionTable(tmp_path / "out").read().to_pylist()
     assert {(row["run"], row["tokens"], row["phase"], row["checkpoint"]) for row in rows} == {
         ("search-S", 100, "stable", "step 3")
     }
     assert set(rows[0]["prediction"]) <= set(LETTERS)
 
 
-def test_a_full_disk_is_said(run: Any, backend: Backend) -> None:
+def test_a_full_disk_is_named(run: Call, backend: type[MadeBackend]) -> None:
     backend.fails = VIROLOGY, OSError(errno.ENOSPC, "No space left on device", "/data/evals")
-    with pytest.raises(EvaluationError, match=r"the disk of /data/evals is full; .*: the subjects in .*out are kept"):
+    with pytest.raises(StorageError, match=r"the disk of /data/evals is full; .*: the subjects in .*out are kept"):
         run()
     backend.fails = VIROLOGY, PermissionError(errno.EACCES, "no")
     with pytest.raises(PermissionError):
         run()
 
 
-def test_the_folder_of_a_running_evaluation_is_left_alone(run: Any, backend: Backend, tmp_path: Path) -> None:
+def test_the_folder_of_a_running_evaluation_is_left_alone(
+    run: Call, backend: type[MadeBackend], tmp_path: Path
+) -> None:
     for name in ("running", "dead"):
         (tmp_path / "out" / f".eval-{name}").mkdir(parents=True)
-    with (tmp_path / "out" / ".eval-running" / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with exclusive(tmp_path / "out" / ".eval-running" / "lock", "held"):
         run()
     assert [path.name for path in (tmp_path / "out").glob(".eval-*")] == [".eval-running"]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"backend": "helm"}, "no backend 'helm'"),
-        ({"backend": "lm-eval", "mode": "gen"}, "only OpenCompass generates"),
-        ({"subjects": []}, "no subjects"),
-        ({"limit": 0}, "the limit must be at least 1, got 0"),
-        ({"batch_size": 0}, "the batch size must be at least 1, got 0"),
+        ({"backend": "lm-eval", "mode": "gen"}, "only opencompass generates"),
         ({"checkpoint": Path("/no/model")}, "no model or checkpoint in /no/model"),
-        ({"subjects": resolve(["mmlu"], ["marketing"])}, r"no questions of mmlu/marketing"),
+        ({"subjects": ["mmlu/marketing"]}, r"no questions of mmlu/marketing"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(run: Any, backend: Backend, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_evaluated_is_refused(
+    run: Call, backend: type[MadeBackend], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         run(**options)
-    assert not backend.asked
+    assert not backend.calls
 
 
-def test_subjects_by_what_the_data_has(data: Path) -> None:
-    assert choose_subjects(["mmlu"], ["virology"], data) == ([VIROLOGY], {})
-    there, missing = choose_subjects(["mmlu", "cmmlu"], None, data)
-    assert there == ALL
-    assert (len(missing["mmlu"]), len(missing["cmmlu"])) == (55, 66)
-    with pytest.raises(InputError, match="has no questions of mmlu/marketing, mmlu/nutrition"):
-        choose_subjects(["mmlu"], ["virology", "nutrition", "marketing"], data)
-    (data / "cmmlu" / "dev" / "genetics.csv").unlink()
-    with pytest.raises(InputError, match="has the questions of no subject of CMMLU"):
-        choose_subjects(["mmlu", "cmmlu"], None, data)
+def test_a_listener_receives_the_progress(run: Call) -> None:
+    events: list[object] = []
+
+    class Kept(Listener):
+        def stage(self, text: str) -> None:
+            events.append(text)
+
+        def evaluation_planned(self, event: EvaluationPlanned) -> None:
+            events.append(event)
+
+        def subject_scored(self, event: SubjectScored) -> None:
+            events.append(event)
+
+    run(subjects=["mmlu/anatomy"], limit=2)
+    run(subjects=["mmlu/anatomy"], limit=5, listener=Kept())
+    assert str(events[0]).startswith("Opening ")
+    assert events[1:3] == [EvaluationPlanned(questions=5, known=2), f"Starting {NAME}"]
+    (scored,) = events[3:]
+    assert isinstance(scored, SubjectScored)
+    assert (scored.subject, scored.questions) == ("mmlu/anatomy", 3)
+
+
+def test_a_gap_in_the_table_is_scored_again(run: Call, backend: type[MadeBackend], tmp_path: Path) -> None:
+    run(subjects=["mmlu/anatomy"], limit=2)
+    run(subjects=["mmlu/anatomy"], limit=4)
+    kept = pq.read_table(tmp_path / "out" / "evals.parquet").to_pylist()
+    other = QuestionTable(tmp_path / "other")
+    other.append([row for row in kept if row["index"] != 1])
+    found = run(subjects=["mmlu/anatomy"], limit=4, out=tmp_path / "other")
+    assert backend.calls[-1] == [(ANATOMY, 1, 4)]
+    assert found.scores.row("mmlu", "anatomy").questions == 4
 
 
 def test_the_study_of_a_checkpoint(tmp_path: Path) -> None:

@@ -1,161 +1,117 @@
-import json
+"""Ray Tune as an executor, on trainables that take no time."""
+
 import math
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
-from ray.tune.search import Searcher
+from ray import tune
 
-from raylr.events import Listener
-from raylr.execution.tune import FixedSearch, ReplaySearch, TableWriter, trial_key
+from raylr.analysis.runs import Run, RunEnd
+from raylr.errors import StorageError
+from raylr.execution.executor import Job
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, reported
+from raylr.execution.work import FixedPolicy, Work
+from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
 
-
-def config(lr):
-    return {"role": "search", "size": "S", "lr": lr, "tokens": 20}
+POINTS = (10, 20, 30)
 
 
-class Recorder(FixedSearch):
-    """A list search that remembers what it was told."""
-
-    def __init__(self, configs):
-        super().__init__(configs)
-        self.heard = []
-
-    def on_trial_result(self, trial_id, result):
-        self.heard.append((trial_id, result["tokens"], result["loss"]))
-
-    def on_trial_complete(self, trial_id, result=None, error=False):
-        self.heard.append((trial_id, "end", result and result["loss"], error))
+@pytest.fixture(autouse=True)
+def own_cluster(monkeypatch):
+    """Not one that somebody else runs on this machine."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
 
 
-@pytest.fixture
-def tables(tmp_path):
-    evaluations, trials = evaluations_table(tmp_path), trials_table(tmp_path)
-    known = config(0.1)
-    row = {"trial": trial_key(known), "role": "search", "size": "S", "lr": 0.1}
-    evaluations.append([row | {"tokens": 10, "loss": 3.0}, row | {"tokens": 20, "loss": 2.0}])
-    result = json.dumps({"loss": 2.0, "tokens": 20})
-    trials.append([row | {"tokens": 20, "target_tokens": 20, "status": "completed", "loss": 2.0, "result": result}])
-    return evaluations, trials
+class Stopping(FixedPolicy):
+    """Stops runs at LRs above 1 after their first report."""
+
+    def __init__(self, lrs):
+        super().__init__(lrs)
+        self.ends = {}
+
+    def report(self, run, tokens, loss):
+        return RunEnd.PRUNED if run > 1 else None
+
+    def tell(self, run, end, loss=None, stderr=0.0):
+        self.ends[run] = end
 
 
-def test_what_was_measured_is_answered_from_the_tables(tables):
-    inner = Recorder([config(0.1), config(0.2)])
-    search = ReplaySearch(inner, *tables, Listener())
-    assert search.suggest("t1") == config(0.2)
-    assert inner.heard == [("00000", 10, 3.0), ("00000", 20, 2.0), ("00000", "end", 2.0, False)]
-    search.on_trial_result("t1", {"tokens": 10, "loss": 4.0})
-    search.on_trial_complete("t1", result={"loss": 3.5})
-    assert inner.heard[3:] == [("00001", 10, 4.0), ("00001", "end", 3.5, False)]
-    assert search.suggest("t2") == Searcher.FINISHED
+def trainable(config):
+    """Report three losses; fail at the LR 0.5, the first time only at 0.25, and diverge at 0.75."""
+    marker = Path(config["folder"]) / f"tried-{config['lr']}"
+    for tokens in POINTS:
+        if config["lr"] == 0.5 or (config["lr"] == 0.25 and tokens == 20 and not marker.exists()):
+            marker.touch()
+            raise OSError("no space for activations")
+        diverged = config["lr"] == 0.75 and tokens == 20
+        loss = math.nan if diverged else 3 - tokens / 100
+        tune.report({"loss": loss, "tokens": tokens, "run_end": "diverged" if diverged else None, "more": {"x": 1}})
+        if diverged:
+            return
 
 
-def test_parts_of_a_run_are_known_one_by_one(tmp_path):
-    evaluations, trials = evaluations_table(tmp_path), trials_table(tmp_path)
-    row = {"trial": trial_key(config(0.1)), "role": "search", "size": "S", "lr": 0.1}
-    evaluations.append([row | {"tokens": t, "loss": 5 - t / 10} for t in (5, 10, 15)])
-    end = row | {"target_tokens": 20, "status": "frozen"}
-    trials.append([end | {"tokens": 10, "result": json.dumps({"loss": 4.0, "tokens": 10})}])
-    trials.append([end | {"tokens": 15, "result": json.dumps({"loss": 3.5, "tokens": 15})}])
-    assert len(trials) == 2
-    parts = [config(0.1) | {"stop_at": stop} for stop in (5, 10, 15, 20)]
-    inner = Recorder(parts)
-    assert ReplaySearch(inner, evaluations, trials, Listener()).suggest("t1") == parts[3]  # all but the last are known
-    assert inner.heard == [
-        ("00000", 5, 4.5), ("00000", 10, 4.0), ("00000", "end", 4.0, False),
-        ("00001", 5, 4.5), ("00001", 10, 4.0), ("00001", "end", 4.0, False),
-        ("00002", 5, 4.5), ("00002", 10, 4.0), ("00002", 15, 3.5), ("00002", "end", 3.5, False),
-    ]  # fmt: skip
+def work_in(folder, lrs):
+    def job_of(lr):
+        config = {"run": f"run-{lr}", "lr": lr, "folder": str(folder)}
+        run = Run(measured={"lr": lr}, label=str(lr))
+        return Job(run=run, role="search", size="S", lr=lr, tokens=30, stop_at=30, config=config, handle=lr)
+
+    return Work(Stopping(lrs), job_of, RunStore(evaluations_table(folder), trials_table(folder)))
 
 
-def test_a_run_that_diverged_on_its_way_has_no_later_part(tmp_path):
-    evaluations, trials = evaluations_table(tmp_path), trials_table(tmp_path)
-    row = {"trial": trial_key(config(0.1)), "role": "search", "size": "S", "lr": 0.1, "target_tokens": 20}
-    trials.append([row | {"tokens": 10, "status": "diverged", "result": json.dumps({"loss": math.nan, "tokens": 10})}])
-    search = ReplaySearch(Recorder([config(0.1) | {"stop_at": 15}]), evaluations, trials, Listener())
-    assert not search.needs_training()
+def executor_in(folder, **more):
+    return TuneExecutor(storage=folder / "tune", resources={"CPU": 1}, **more)
 
 
-def test_a_finished_search_needs_no_training(tables):
-    assert not ReplaySearch(Recorder([config(0.1)]), *tables, Listener()).needs_training()
+@pytest.mark.slow
+def test_runs_end_as_they_ended_and_failures_are_retried_once(tmp_path):
+    work = work_in(tmp_path, [0.1, 0.25, 0.5, 0.75, 2.0])
+    executor_in(tmp_path, concurrency=2).execute(trainable, work)
+    assert work.policy.ends == {
+        0.1: RunEnd.COMPLETED,
+        0.25: RunEnd.COMPLETED,
+        0.5: RunEnd.FAILED,
+        0.75: RunEnd.DIVERGED,
+        2.0: RunEnd.PRUNED,
+    }
+    (error,) = work.errors
+    assert "no space for activations" in error
+    assert "error.txt" in error
+    rows = evaluations_table(tmp_path).read().to_pylist()
+    assert {(row["lr"], row["tokens"]) for row in rows} == {
+        *((lr, tokens) for lr in (0.1, 0.25) for tokens in POINTS),
+        *((0.75, tokens) for tokens in POINTS[:2]),
+        (2.0, 10),
+    }
+    assert all(row["more/x"] == 1 for row in rows)
+    assert "trial_id" not in rows[0]
 
 
-def test_looking_ahead_loses_no_suggestion(tables):
-    search = ReplaySearch(Recorder([config(0.1), config(0.2), config(0.3)]), *tables, Listener())
-    assert search.needs_training()
-    assert search.needs_training()
-    assert [search.suggest(f"t{i}") for i in range(3)] == [config(0.2), config(0.3), Searcher.FINISHED]
+@pytest.mark.slow
+def test_a_storage_that_fails_ends_everything_with_its_own_error(tmp_path, monkeypatch):
+    work = work_in(tmp_path, [0.1, 0.2])
+
+    def full(row):
+        raise StorageError("cannot write: the disk is full")
+
+    monkeypatch.setattr(work._store, "add_end", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        executor_in(tmp_path, concurrency=1).execute(trainable, work)
 
 
-def test_a_trial_is_named_by_what_it_measures():
-    assert trial_key(config(0.1)) == trial_key(config(0.1) | {"anything": "else"})
-    names = {trial_key(config(lr)) for lr in (0.1, 0.2, 0.1001)} | {trial_key(config(0.1) | {"role": "check"})}
-    assert len(names) == 4
+def test_what_tune_adds_to_a_report_is_left_out():
+    result = {"loss": 2.0, "trial_id": "x", "pid": 7, "done": True, "config": {"lr": 1}, "config/lr": 1, "a": {"b": 3}}
+    assert reported(result) == {"loss": 2.0, "a/b": 3}
 
 
-def test_tunes_own_snapshot_is_not_a_way_to_resume(tables, tmp_path):
-    search = ReplaySearch(Recorder([]), *tables, Listener())
-    search.save(str(tmp_path / "snapshot"))
-    with pytest.raises(RuntimeError, match="raylr search"):
-        search.restore(str(tmp_path / "snapshot"))
+def test_a_copy_that_tune_writes_to_disk_holds_nothing_and_cannot_go_on(tmp_path):
+    import pickle
 
-
-@pytest.fixture
-def writer(tmp_path):
-    return TableWriter(evaluations_table(tmp_path), trials_table(tmp_path), Listener())
-
-
-def trial(**last_result):
-    run = config(0.1) | {"train": {"seed": 3}}
-    return SimpleNamespace(
-        config=run, last_result=last_result, get_error=lambda: "Traceback\nOSError: full", local_path="/t"
-    )
-
-
-def ended(writer, **last_result):
-    writer.on_trial_complete(0, [], trial(**last_result))
-    rows = writer._trials.read().to_pylist()
-    return rows[0] if rows else None
-
-
-def test_an_evaluation_is_written_when_tune_hears_of_it(writer):
-    result = {"tokens": 10, "loss": 3.0, "lr": 0.05, "params": 7, "diverged": False, "unknown": 1}
-    writer.on_trial_result(0, [], trial(), result)
-    (row,) = writer._evaluations.read().to_pylist()
-    assert (row["loss"], row["lr"], row["seed"], row["params"]) == (3.0, 0.1, 3, 7)  # the peak LR, not the step's
-
-
-@pytest.mark.parametrize(
-    ("last_result", "status", "target_loss"),
-    [
-        ({"tokens": 20, "loss": 2.0}, "completed", 2.0),
-        ({"tokens": 10, "loss": 3.0, "raylr/decision": "truncated", "raylr/loss": 2.1}, "truncated", 2.1),
-        ({"tokens": 10, "loss": 3.0, "raylr/decision": "pruned", "raylr/loss": 2.9}, "pruned", 2.9),
-        ({"tokens": 10, "loss": math.nan, "diverged": True}, "diverged", None),
-        ({"tokens": 10, "loss": 9.0, "raylr/decision": "diverged"}, "diverged", None),
-    ],
-)
-def test_how_a_trial_ended_is_written(writer, last_result, status, target_loss):
-    row = ended(writer, **last_result)
-    assert (row["status"], row["target_loss"], row["tokens"]) == (status, target_loss, last_result["tokens"])
-    assert writer.errors == []
-
-
-def test_the_end_of_a_part_is_written(writer):
-    part = trial(tokens=10, loss=3.0)
-    part.config["stop_at"] = 10
-    writer.on_trial_complete(0, [], part)
-    (row,) = writer._trials.read().to_pylist()
-    assert (row["status"], row["tokens"], row["target_tokens"]) == ("frozen", 10, 20)
-    assert writer.errors == []
-
-
-def test_a_trial_that_stopped_for_no_reason_is_an_error_and_tried_again(writer):
-    assert ended(writer, tokens=10, loss=3.0) is None
-    assert "ended after 10 of 20 tokens" in writer.errors[0]
-
-
-def test_a_trial_that_raised_is_told_and_tried_again(writer):
-    writer.on_trial_error(0, [], trial())
-    assert writer.errors == [f"{trial_key(config(0.1))}: OSError: full (in full: /t/error.txt)"]
-    assert len(writer._trials) == 0
+    copy = pickle.loads(pickle.dumps(_Jobs(work_in(tmp_path, [0.1]))))
+    with pytest.raises(RuntimeError, match=r"continued by `raylr search`, not by Tuner\.restore"):
+        _ = copy.work
+    searcher = _JobSearcher(copy)
+    searcher.save(str(tmp_path / "state"))
+    with pytest.raises(RuntimeError, match=r"not by Tuner\.restore"):
+        searcher.restore(str(tmp_path / "state"))

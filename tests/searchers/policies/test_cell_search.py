@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 
 from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.runs import RunEnd
 from raylr.searchers.policies.cell_search import APART, CellSearch, readable
 
 
@@ -21,7 +22,7 @@ def loss(x):
 
 def end(run, value=None):
     run.loss = loss(run.log_lr) if value is None else value
-    run.state = "done" if math.isfinite(run.loss) else "diverged"
+    run.end = RunEnd.COMPLETED if math.isfinite(run.loss) else RunEnd.DIVERGED
 
 
 def test_rounds_wait_for_all_of_their_trials():

@@ -4,24 +4,24 @@ import pytest
 
 from raylr.analysis import LRLaw, Status
 from raylr.analysis.optimum.posterior import ShapePrior
-from raylr.searchers import Cell, QuadraticSearch
+from raylr.searchers import QuadraticPolicy, Setting
 from raylr.searchers.policies.priors import prior_for
 
-CELL = Cell("big", params=1.6e7, tokens=1e9)
+BIG = Setting(name="big", params=1.6e7, tokens=1e9)
 
 
 def test_nothing_and_itself():
-    assert prior_for(None, CELL) == ShapePrior()
-    assert prior_for(ShapePrior(center=-6.0), CELL) == ShapePrior(center=-6.0)
+    assert prior_for(None, BIG) == ShapePrior()
+    assert prior_for(ShapePrior(center=-6.0), BIG) == ShapePrior(center=-6.0)
 
 
 def test_a_law_and_a_preset():
     law = LRLaw(c=1e-3, alpha=0.0, beta=0.0, lr_unit=1.0)
-    assert prior_for(law, CELL).center == pytest.approx(math.log(1e-3))
-    preset = prior_for("zhou2026", Cell("4B", params=4e9, tokens=120e9))
+    assert prior_for(law, BIG).center == pytest.approx(math.log(1e-3))
+    preset = prior_for("zhou2026", Setting(name="4B", params=4e9, tokens=120e9))
     assert math.exp(preset.center) == pytest.approx(5.55e-4, rel=0.1)
     with pytest.raises(ValueError, match="zhou2026"):
-        prior_for("zhou2062", CELL)
+        prior_for("zhou2062", BIG)
 
 
 def results():
@@ -38,11 +38,11 @@ def results():
 
 
 def test_earlier_results():
-    prior = prior_for(results(), CELL)
+    prior = prior_for(results(), BIG)
     assert prior.center == pytest.approx(math.log(2e-3 * 16**-0.3), abs=0.3)
     assert prior.center_sd < 0.7
-    search = QuadraticSearch("loss", "min", lr_range=(1e-5, 1e-1), cells=[CELL], prior=results())
-    lrs = [search.suggest(t)["lr"] for t in ("a", "b")]
+    policy = QuadraticPolicy([BIG], lr_range=(1e-5, 1e-1), prior=results())
+    lrs = [policy.ask().lr for _ in range(2)]
     assert lrs[0] < math.exp(prior.center) < lrs[1]
 
 
@@ -57,4 +57,4 @@ def test_earlier_results():
 )
 def test_bad_priors(prior, message):
     with pytest.raises(ValueError, match=message):
-        prior_for(prior, CELL)
+        prior_for(prior, BIG)

@@ -6,7 +6,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from raylr.searchers import Cell, QuadraticSearch, SurfaceSearch
+from raylr.searchers import QuadraticSearch, Setting, SurfaceSearch
 
 SPACE = {"lr": tune.loguniform(1e-4, 1e-1), "model": {"dropout": tune.uniform(0.0, 0.5)}, "size": 1}
 
@@ -15,9 +15,11 @@ def loss(config):
     return 2.5 + 0.03 * math.log(config["lr"] / 2e-3) ** 2 + 0.1 * config["model"]["dropout"] * config.get("size", 1)
 
 
-def run(slots, seed, *, inner=None, cells=None, bad=()):
-    """All configs of a search whose trials end in random order, by cell and lr; trials in `bad` end with that value."""
-    search = QuadraticSearch(cells=cells, batch=2, max_trials=8, tolerance=1e-12, inner=inner, wave=2, seed=3)
+def run(slots, seed, *, inner=None, settings=None, bad=()):
+    """All configs of a search whose trials end in random order, by setting and lr; values in `bad` end some trials."""
+    search = QuadraticSearch(
+        settings=settings, batch=2, max_trials=8, tolerance=1e-12, inner=inner, settings_at_once=2, seed=3
+    )
     search.set_search_properties("loss", "min", SPACE)
     order, running, seen = random.Random(seed), {}, []
     for i in range(200):
@@ -42,11 +44,11 @@ def run(slots, seed, *, inner=None, cells=None, bad=()):
 def test_the_order_of_results_has_no_say():
     import optuna
 
-    cells = [Cell(str(n), {"size": n}, params=float(n), tokens=1.0) for n in (1, 2, 4)]
+    settings = [Setting(name=str(n), config={"size": n}, params=float(n), tokens=1.0) for n in (1, 2, 4)]
     runs = []
     for slots, seed in ((1, 0), (3, 1), (3, 2), (8, 3)):
         inner = OptunaSearch(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=2))  # so that results count
-        runs.append(run(slots, seed, inner=inner, cells=cells))
+        runs.append(run(slots, seed, inner=inner, settings=settings))
     assert runs[0] == runs[1] == runs[2] == runs[3]
     assert len(runs[0]) == 24
     assert len({dropout for *_, dropout in runs[0]}) > 8

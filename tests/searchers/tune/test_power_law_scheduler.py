@@ -36,7 +36,7 @@ def test_rewriting_can_be_turned_off():
 def test_complete_at_the_target():
     trials, _ = run_scheduler(lambda: PowerLawScheduler(target=5e4, min_fraction=1.0), [1e-3], falling)
     assert trials[0].last_result["tokens"] == 5e4
-    assert trials[0].last_result["raylr/decision"] == "complete"
+    assert trials[0].last_result["raylr/decision"] == "completed"
     assert trials[0].last_result["raylr/loss"] == falling(1e-3, 5e4)
 
 
@@ -50,7 +50,7 @@ def test_diverged_trials_carry_nan():
 def test_prunes_what_cannot_win():
     options = {"min_fraction": 0.3, "tolerance": 1e-9, "prune": True}
     trials, _ = run_scheduler(lambda: PowerLawScheduler(**options), (3e-3, 1e-1), falling)
-    assert trials[0].last_result["raylr/decision"] == "complete"
+    assert trials[0].last_result["raylr/decision"] == "completed"
     assert trials[1].last_result["raylr/decision"] == "pruned"
 
 
@@ -93,13 +93,6 @@ def test_a_report_without_the_metric_is_named_and_left_out(caplog):
     assert caplog.text.count("no 'val_loss' in a report, which has loss, tokens:") == 1
     scheduler.on_trial_complete(controller, trial, trial.last_result)
     assert "raylr/decision" not in trial.last_result
-
-
-def test_freezing_needs_a_surface_search(caplog):
-    with caplog.at_level(logging.ERROR):
-        trials, _ = run_scheduler(lambda: PowerLawScheduler(mode="freeze", tolerance=0.02), [1e-3], falling)
-    assert "needs a SurfaceSearch" in caplog.text
-    assert trials[0].last_result["raylr/decision"] == "truncated"
 
 
 @pytest.mark.parametrize(

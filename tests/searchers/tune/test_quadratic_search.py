@@ -11,7 +11,8 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from raylr.analysis import LRLaw
 from raylr.analysis.optimum.posterior import rise
-from raylr.searchers import Cell, QuadraticSearch
+from raylr.errors import InputError
+from raylr.searchers import QuadraticSearch, Setting
 
 SPACE = {"lr": tune.loguniform(1e-4, 1e-1)}
 
@@ -45,8 +46,8 @@ def drive(search, loss_of, *, slots=1, seed=0, most=2000, report=None):
     raise AssertionError("the search did not end")
 
 
-def by_cell(said):
-    return {cell: [lr for c, lr in said if c == cell] for cell in {c for c, _ in said}}
+def by_setting(suggested):
+    return {setting: [lr for c, lr in suggested if c == setting] for setting in {c for c, _ in suggested}}
 
 
 @pytest.mark.parametrize("best", [3e-4, 1e-3, 4e-3, 3e-2])
@@ -68,42 +69,26 @@ def test_maximises():
     assert search.recommend().loss == pytest.approx(0.75, rel=1e-2)
 
 
-CELLS = [Cell(str(n), {"size": n}, params=1e6 * n, tokens=2e7 * n) for n in (1, 2, 4, 8, 16)]
+SETTINGS = [Setting(name=str(n), config={"size": n}, params=1e6 * n, tokens=2e7 * n) for n in (1, 2, 4, 8, 16)]
 
 
-def cell_loss(c):
+def loss_of_setting(c):
     return bowl(4e-3 * c["size"] ** -0.5)(c["lr"])
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8, 64])
 def test_suggestions_depend_on_results_only(slots):
-    want = by_cell(drive(begin(cells=CELLS), cell_loss))
+    want = by_setting(drive(begin(settings=SETTINGS), loss_of_setting))
     for seed in range(3):
-        assert by_cell(drive(begin(cells=CELLS), cell_loss, slots=slots, seed=seed)) == want
+        assert by_setting(drive(begin(settings=SETTINGS), loss_of_setting, slots=slots, seed=seed)) == want
 
 
-def test_later_cells_need_two_trials():
-    search = begin(cells=CELLS)
-    trials = by_cell(drive(search, cell_loss))
+def test_later_settings_need_two_trials():
+    search = begin(settings=SETTINGS)
+    trials = by_setting(drive(search, loss_of_setting))
     assert [len(trials[n]) for n in (8, 16)] == [2, 2]
-    for cell in CELLS:
-        assert abs(math.log(search.recommend(cell).lr / (4e-3 * cell.config["size"] ** -0.5))) < 0.2
-
-
-def test_recalled_results_give_the_same_search():
-    first = begin(cells=CELLS)
-    said = drive(first, cell_loss)
-    for cut in (0, 1, 5, 9, len(said)):
-        again = QuadraticSearch(cells=CELLS)
-        assert (
-            again.recall((str(size), lr, {"loss": cell_loss({"size": size, "lr": lr})}) for size, lr in said[:cut])
-            == cut
-        )
-        again.set_search_properties("loss", "min", SPACE)
-        new = drive(again, cell_loss, slots=3)
-        assert {*said[:cut], *new} == set(said)
-        assert len(new) == len(said) - cut
-        assert all(again.recommend(c) == first.recommend(c) for c in CELLS)
+    for setting in SETTINGS:
+        assert abs(math.log(search.recommend(setting).lr / (4e-3 * setting.config["size"] ** -0.5))) < 0.2
 
 
 def test_diverged_runs_bound_from_above():
@@ -142,7 +127,7 @@ def test_the_edge_is_said_or_left():
 
 def test_a_law_is_a_prior():
     law = LRLaw(c=1e-3, alpha=0.5, beta=0.0, params_unit=1e6, tokens_unit=1.0, lr_unit=1.0)
-    search = begin(cells=CELLS[:1], prior=law)
+    search = begin(settings=SETTINGS[:1], prior=law)
     first = search.suggest("a")["lr"], search.suggest("b")["lr"]
     assert math.sqrt(first[0] * first[1]) == pytest.approx(1e-3, rel=1e-3)
     with pytest.raises(ValueError, match="needs the parameters and tokens"):
@@ -159,18 +144,20 @@ def test_points_come_first_and_known_ones_are_not_run():
 
 
 def test_save_and_restore_go_on_alike(tmp_path):
-    search = begin(cells=CELLS)
-    want = by_cell(drive(begin(cells=CELLS), cell_loss))
+    search = begin(settings=SETTINGS)
+    want = by_setting(drive(begin(settings=SETTINGS), loss_of_setting))
     a = {t: search.suggest(t) for t in ("a", "b")}
-    search.on_trial_complete(trial_id="a", result={"loss": cell_loss(a["a"])}, error=False)
+    search.on_trial_complete(trial_id="a", result={"loss": loss_of_setting(a["a"])}, error=False)
     search.save(str(tmp_path / "state"))
-    again = QuadraticSearch(cells=CELLS)
+    again = QuadraticSearch(settings=SETTINGS)
     again.restore(str(tmp_path / "state"))
-    again.on_trial_complete(trial_id="b", result={"loss": cell_loss(a["b"])}, error=False)
-    got = by_cell([(c["size"], c["lr"]) for c in a.values()] + drive(again, cell_loss))
+    again.on_trial_complete(trial_id="b", result={"loss": loss_of_setting(a["b"])}, error=False)
+    got = by_setting([(c["size"], c["lr"]) for c in a.values()] + drive(again, loss_of_setting))
     assert got == want
-    with pytest.raises(ValueError, match="has worked in"):
-        again.set_search_properties("loss", "min", {"lr": tune.loguniform(1e-6, 1e-5)})
+    with pytest.raises(InputError, match="has worked in"):
+        begin().set_search_properties("loss", "min", {"lr": tune.loguniform(1e-6, 1e-5)})
+    with pytest.raises(InputError, match="has finished in another Tuner"):
+        again.set_search_properties("loss", "min", SPACE)
 
 
 def test_nested_keys():
@@ -180,7 +167,7 @@ def test_nested_keys():
 
 
 def test_concurrency_is_kept():
-    search = ConcurrencyLimiter(QuadraticSearch(cells=CELLS, metric="loss", mode="min"), 3)
+    search = ConcurrencyLimiter(QuadraticSearch(settings=SETTINGS, metric="loss", mode="min"), 3)
     search.set_search_properties("loss", "min", SPACE)
     assert [isinstance(search.suggest(str(i)), dict) for i in range(5)] == [True, True, True, False, False]
 
@@ -229,7 +216,7 @@ def test_other_domains_go_to_an_inner_searcher():
 
 
 def test_a_run_cut_short_by_another_scheduler_is_extrapolated():
-    search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1), cells=[Cell("", tokens=1e9)], tolerance=1e-9)
+    search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1), settings=[Setting(tokens=1e9)], tolerance=1e-9)
     for i in range(4):
         lr = search.suggest(f"t{i}")["lr"]
         end = 10 if i % 2 else 20

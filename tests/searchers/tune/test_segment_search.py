@@ -5,7 +5,7 @@ import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
-from raylr.searchers import Cell, SegmentSearch, SurfaceSearch
+from raylr.searchers import RunEnd, SegmentSearch, Setting
 
 TARGET, REPORTS = 1e9, 50
 
@@ -24,9 +24,9 @@ def begin(**options):
 
 
 def run(search, *, slots=1, seed=0, most=200):
-    """Run the suggested parts, `slots` at once in random order, each from its run's beginning as a resumed trainable
-    reports it; returns (size, lr) -> tokens reached, and the parts."""
-    order, running, reached, parts = random.Random(seed), {}, {}, []
+    """Run the suggested segments, `slots` at once in random order, each from its run's beginning as a resumed trainable
+    reports it; returns (size, lr) -> tokens reached, and the segments."""
+    order, running, reached, segments = random.Random(seed), {}, {}, []
     for i in range(most):
         config = search.suggest(f"t{i}")
         if isinstance(config, dict):
@@ -35,7 +35,7 @@ def run(search, *, slots=1, seed=0, most=200):
                 continue
         if not running:
             assert config == Searcher.FINISHED
-            return reached, parts
+            return reached, segments
         trial = order.choice(list(running))
         config = running.pop(trial)
         key, stop = (config.get("size", 1), config["lr"]), config["stop_at"]
@@ -46,57 +46,29 @@ def run(search, *, slots=1, seed=0, most=200):
             search.on_trial_result(trial, result)
             if math.isnan(result["loss"]):
                 break
-        parts.append((*key, stop))
+        segments.append((*key, stop))
         reached[key] = tokens
         search.on_trial_complete(trial_id=trial, result=result, error=False)
     raise AssertionError("the search did not end")
 
 
-def test_parts_add_up_to_runs_and_find_the_optimum():
+def test_segments_add_up_to_runs_and_find_the_optimum():
     search = begin()
-    reached, parts = run(search)
+    reached, segments = run(search)
     got = search.recommend()
     assert abs(math.log(got.lr / best_lr(TARGET))) < 0.35
     assert got.lr_low < best_lr(TARGET) < got.lr_high
     assert sum(reached.values()) <= 3.0 * TARGET
-    assert len(parts) > len(reached), "no run went on"
+    assert len(segments) > len(reached), "no run was resumed"
 
 
 def test_timing_has_no_say():
-    cells = [Cell(str(n), {"size": n}, params=n, tokens=TARGET) for n in (1, 4)]
-    ends = [sorted(run(begin(cells=cells, target=None), slots=slots, seed=slots)[1]) for slots in (1, 3, 8)]
+    settings = [Setting(name=str(n), config={"size": n}, params=n, tokens=TARGET) for n in (1, 4)]
+    ends = [sorted(run(begin(settings=settings, target=None), slots=slots, seed=slots)[1]) for slots in (1, 3, 8)]
     assert ends[0] == ends[1] == ends[2]
 
 
-def test_it_does_what_the_freezing_search_does():
-    parts = run(begin())[1]
-    search, spent = SurfaceSearch("loss", "min", lr_range=(1e-4, 1e-1), target=TARGET), []
-    names = iter(range(100))
-    while not search.finished:
-        trial = f"t{next(names)}"
-        config = search.suggest(trial)
-        begun = [trial] if isinstance(config, dict) else [t for t in search._trials if search.wants(t)]
-        for one in begun:
-            state, index = search._find(one)
-            lr = round(math.exp(state.runs[index].log_lr), 12)
-            for step in range(1, REPORTS + 1):
-                said = search.observe(
-                    one, {"loss": loss_at(lr, step * TARGET / REPORTS), "tokens": step * TARGET / REPORTS}
-                )
-                if said and step * TARGET / REPORTS >= state.end_of(index):
-                    break
-                if said == "diverged":
-                    break
-            spent.append((1, pytest.approx(lr), state.end_of(index)))
-            if said == "freeze":
-                search.freeze(one, can_go_on=True)
-            else:
-                search.on_trial_complete(trial_id=one, result={"raylr/decision": said}, error=False)
-        search.plan(no_more_trials=False)
-    assert sorted(parts) == sorted(spent, key=lambda part: (part[1].expected, part[2]))
-
-
-def test_saved_in_the_middle_it_goes_on_alike(tmp_path):
+def test_saved_in_the_middle_it_continues_alike(tmp_path):
     search, again = begin(), begin()
     first = {}
     for i in range(4):
@@ -111,19 +83,32 @@ def test_saved_in_the_middle_it_goes_on_alike(tmp_path):
     assert run(again)[1] == run(search)[1]
 
 
-def test_a_part_that_raised_counts_as_diverged_and_one_that_never_reported_as_nothing():
+def report(search, trial, lr, until=10):
+    for step in range(1, until + 1):
+        tokens = step * TARGET / REPORTS
+        search.on_trial_result(trial, {"loss": loss_at(lr, tokens), "tokens": tokens})
+    search.on_trial_complete(trial_id=trial, result={"loss": loss_at(lr, tokens), "tokens": tokens})
+
+
+def test_a_segment_that_raised_is_repeated_and_one_that_never_reported_counts_as_nothing():
     search = begin()
     lrs = [search.suggest(f"t{i}")["lr"] for i in range(4)]
     search.on_trial_complete(trial_id="t3", result=None, error=True)
     search.on_trial_complete(trial_id="t0", result=None, error=False)
-    for trial, lr in (("t1", lrs[1]), ("t2", lrs[2])):
-        for step in range(1, 11):
-            tokens = step * TARGET / REPORTS
-            search.on_trial_result(trial, {"loss": loss_at(lr, tokens), "tokens": tokens})
-        search.on_trial_complete(trial_id=trial, result={"loss": loss_at(lr, tokens), "tokens": tokens})
-    states = [r.state for r in search._find("t0")[0].runs]
-    assert states == ["void", "frozen", "frozen", "diverged"]
-    assert isinstance(search.suggest("t4"), dict)
+    report(search, "t1", lrs[1])
+    report(search, "t2", lrs[2])
+    ends = [run.end for run in search.policy._searches[""].runs]
+    assert ends == [RunEnd.NO_REPORT, RunEnd.PAUSED, RunEnd.PAUSED, RunEnd.FAILED]
+    assert search.suggest("t4")["lr"] == lrs[3]
+    search.on_trial_complete(trial_id="t4", result=None, error=True)
+    assert search.policy._searches[""].runs[3].end is RunEnd.DIVERGED
+    assert isinstance(search.suggest("t5"), dict)
+
+
+def test_segments_of_epochs_end_within_their_rungs():
+    search = begin(target=10.0)
+    assert search.suggest("a")["stop_at"] == 2
+    assert begin(target=3.0).suggest("a")["stop_at"] == pytest.approx(0.6)
 
 
 def test_other_hyperparameters_are_refused():

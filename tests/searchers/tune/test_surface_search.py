@@ -4,8 +4,8 @@ import random
 import pytest
 from ray.tune.search import Searcher
 
-from raylr.searchers import Cell, SurfaceSearch
-from raylr.searchers.tune.surface_search import SurfaceSearch as Direct
+from raylr.errors import InputError
+from raylr.searchers import RunEnd, Setting, SurfaceSearch
 
 TARGET = 1e9
 
@@ -20,7 +20,7 @@ def loss_at(lr, tokens, size=1):
 
 
 def run(search, *, checkpoints=True, slots=3, seed=0, most=500):
-    """Drive a search as the freezing scheduler does, `slots` runs at once, reports in random order.
+    """Drive a search as the scheduler does, `slots` runs at once, reports in random order.
 
     Returns the tokens spent and, per trial in order of suggestion, (lr, tokens it stopped at)."""
     order, running, paused, trials, spent, i = random.Random(seed), [], [], {}, 0.0, 0
@@ -31,18 +31,16 @@ def run(search, *, checkpoints=True, slots=3, seed=0, most=500):
                 trials[f"t{i}"] = [config["lr"], 0.0, config.get("size", 1)]
                 running.append(f"t{i}")
                 i += 1
-            else:
-                search.plan(no_more_trials=False)
-                wanted = [t for t in paused if search.wants(t)]
-                if wanted:
-                    search.on_unpause(wanted[0])
-                    paused.remove(wanted[0])
-                    running.append(wanted[0])
-                elif not running:
-                    assert config == Searcher.FINISHED
-                    for t in paused:
-                        search.on_trial_complete(trial_id=t, result=None, error=False)
-                    return spent / TARGET, [(lr, at) for lr, at, _ in trials.values()]
+            elif search.resume_one():
+                resumed = [t for t in paused if not search.is_paused(t)]
+                assert len(resumed) == 1
+                paused.remove(resumed[0])
+                running.append(resumed[0])
+            elif not running:
+                assert config == Searcher.FINISHED
+                for t in paused:
+                    search.on_trial_complete(trial_id=t, result=None, error=False)
+                return spent / TARGET, [(lr, at) for lr, at, _ in trials.values()]
         if not running:
             continue
         t = order.choice(running)
@@ -50,17 +48,15 @@ def run(search, *, checkpoints=True, slots=3, seed=0, most=500):
         spent += TARGET / 50
         lr, tokens, size = trials[t]
         result = {"loss": loss_at(lr, tokens, size), "tokens": tokens}
-        said = search.observe(t, result)
-        if said == "freeze":
-            search.freeze(t, checkpoints)
+        decision = search.decide(t, result)
+        if decision is RunEnd.PAUSED and checkpoints:
+            search.pause(t)
             running.remove(t)
-            if checkpoints:
-                paused.append(t)
-            else:
-                search.on_trial_complete(trial_id=t, result=result, error=False)
-        elif said:
+            paused.append(t)
+        elif decision:
             running.remove(t)
-            search.on_trial_complete(trial_id=t, result={**result, "raylr/decision": said}, error=False)
+            end = RunEnd.TRUNCATED if decision is RunEnd.PAUSED else decision
+            search.on_trial_complete(trial_id=t, result={**result, "raylr/decision": str(end)}, error=False)
     raise AssertionError("the search did not end")
 
 
@@ -80,8 +76,8 @@ def test_finds_the_optimum_at_the_target_for_less_than_a_few_runs(checkpoints):
 
 
 def test_timing_has_no_say():
-    cells = [Cell(str(n), {"size": n}, params=n, tokens=TARGET) for n in (1, 4)]
-    ends = [sorted(run(begin(cells=cells, target=None), slots=slots, seed=slots)[1]) for slots in (1, 3, 8)]
+    settings = [Setting(name=str(n), config={"size": n}, params=n, tokens=TARGET) for n in (1, 4)]
+    ends = [sorted(run(begin(settings=settings, target=None), slots=slots, seed=slots)[1]) for slots in (1, 3, 8)]
     assert ends[0] == ends[1] == ends[2]
 
 
@@ -118,33 +114,38 @@ def test_all_diverged():
 def test_no_more_trials_ends_the_search():
     search = begin()
     lrs = [search.suggest(f"t{i}")["lr"] for i in range(2)]
-    at, said = [0, 0], None
-    for _ in range(20):
-        for i in range(2):
-            while at[i] < 50 and (at[i] < 10 or search.wants(f"t{i}") or said is None):
-                at[i] += 1
-                said = search.observe(f"t{i}", {"loss": loss_at(lrs[i], 2e7 * at[i]), "tokens": 2e7 * at[i]})
-                if said == "freeze":
-                    search.freeze(f"t{i}", True)
-                    break
-                if said:
-                    search.on_trial_complete(trial_id=f"t{i}", result=None, error=False)
-                    break
-        search.plan(no_more_trials=True)
-        if search.finished:
-            return
-    raise AssertionError("two lrs, no more trials, and no end")
+    at, running = [0, 0], {0, 1}
+    search.close()
+    while running:
+        i = min(running)
+        at[i] += 1
+        decision = search.decide(f"t{i}", {"loss": loss_at(lrs[i], 2e7 * at[i]), "tokens": 2e7 * at[i]})
+        if decision is RunEnd.PAUSED:
+            search.pause(f"t{i}")
+        elif decision:
+            search.on_trial_complete(trial_id=f"t{i}", result={"raylr/decision": str(decision), "loss": 1.0})
+        if decision:
+            running.discard(i)
+            while search.resume_one():
+                pass
+            running |= {i for i in range(2) if at[i] < 50 and not search.is_paused(f"t{i}")} - {
+                i for i in range(2) if search.policy.run(search._runs[f"t{i}"]).end is not None
+            }
+    assert search.finished
+    assert search.suggest("t9") == Searcher.FINISHED
 
 
 def test_save_and_restore(tmp_path):
     search = begin()
-    for i in range(4):
-        search.suggest(f"t{i}")
-        search.freeze(f"t{i}", True)
+    lrs = [search.suggest(f"t{i}")["lr"] for i in range(4)]
+    for i, lr in enumerate(lrs[:2]):
+        for step in range(1, 11):
+            search.decide(f"t{i}", {"loss": loss_at(lr, step * 2e7), "tokens": step * 2e7})
+        search.pause(f"t{i}")
     search.save(str(tmp_path / "s"))
     again = begin()
     again.restore(str(tmp_path / "s"))
-    assert all(again.frozen(f"t{i}") for i in range(4))
+    assert [again.is_paused(f"t{i}") for i in range(4)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -162,5 +163,5 @@ def test_bad_input(kwargs, message):
 
 
 def test_results_of_elsewhere_are_refused():
-    with pytest.raises(ValueError, match="final losses"):
-        Direct("loss", "min", lr_range=(1e-4, 1e-1), target=1.0).recall([])
+    with pytest.raises(InputError, match="final losses"):
+        begin().add_evaluated_point({"lr": 1e-3}, 2.0)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
+from raylr.errors import InputError
 from raylr.trainables.data.build import build_corpus
 from raylr.trainables.data.corpus import MANIFEST, Corpus
 
@@ -89,9 +90,9 @@ def test_a_large_file_beside_a_small_one_is_cut(texts: Path, tmp_path: Path) -> 
 def test_a_given_tokenizer_is_used(texts: Path, corpus: Corpus, tmp_path: Path) -> None:
     again = build_corpus([texts], tmp_path / "x", tokenizer=corpus.tokenizer_path, validation_fraction=0.1)
     assert again.train.tolist() == corpus.train.tolist()
-    with pytest.raises(ValueError, match="vocab_size=300 is below the 400 tokens"):
+    with pytest.raises(InputError, match="vocab_size=300 is below the 400 tokens"):
         build_corpus([texts], tmp_path / "y", tokenizer=corpus.tokenizer_path, vocab_size=300)
-    with pytest.raises(ValueError, match="no end-of-document token"):
+    with pytest.raises(InputError, match="no end-of-document token"):
         build_corpus([texts], tmp_path / "y", tokenizer=corpus.tokenizer_path, eos_token="<end>")
 
 
@@ -101,11 +102,11 @@ def test_an_existing_corpus_is_kept_and_others_are_not_overwritten(texts: Path, 
     stamp = (out / MANIFEST).stat().st_mtime_ns
     assert build_corpus([texts], out, vocab_size=300) == first
     assert (out / MANIFEST).stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="built from other text or settings"):
+    with pytest.raises(InputError, match="built from other text or settings"):
         build_corpus([texts], out, vocab_size=310)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(ValueError, match="is not a tokenised corpus"):
+    with pytest.raises(InputError, match="is not a tokenised corpus"):
         build_corpus([texts], tmp_path / "mine", vocab_size=300)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "mine"]
 
@@ -131,16 +132,16 @@ def test_bad_sources(texts: Path, tmp_path: Path) -> None:
         (lines, "line 2: not a JSON object with a field 'text'"),
         (table, "has no column 'text'; its columns are body"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(InputError, match=message):
             build_corpus([texts, source], tmp_path / "out", vocab_size=300)
     (tmp_path / "short.txt").write_text("a")
-    with pytest.raises(ValueError, match=r"1 different document\(s\) with 1 characters are too little text"):
+    with pytest.raises(InputError, match=r"1 different document\(s\) with 1 characters are too little text"):
         build_corpus([tmp_path / "short.txt"], tmp_path / "out", vocab_size=300)
-    with pytest.raises(ValueError, match="the text yields a vocabulary of"):
+    with pytest.raises(InputError, match="the text yields a vocabulary of"):
         build_corpus([texts], tmp_path / "out", vocab_size=50_000)
-    with pytest.raises(ValueError, match="too small"):
+    with pytest.raises(InputError, match="too small"):
         build_corpus([texts], tmp_path / "out", vocab_size=200)
-    with pytest.raises(ValueError, match="give vocab_size"):
+    with pytest.raises(InputError, match="give vocab_size"):
         build_corpus([texts], tmp_path / "out")
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raylr.errors import InputError
 from raylr.trainables.data.corpus import Corpus, Windows, shuffled
 
 
@@ -55,7 +56,7 @@ def test_position_alone_decides() -> None:
 
 
 def test_too_few_ids() -> None:
-    with pytest.raises(ValueError, match="do not fill one sequence of 10"):
+    with pytest.raises(InputError, match="do not fill one sequence of 10"):
         Windows(np.arange(10, dtype=np.uint16), 10)
 
 
@@ -65,9 +66,9 @@ def test_open_checks_lengths(corpus: Corpus, tmp_path: Path) -> None:
     assert Corpus.open(copy).fingerprint == corpus.fingerprint
     with (copy / "train.bin").open("ab") as stream:
         stream.write(b"12")
-    with pytest.raises(ValueError, match="build the corpus again"):
+    with pytest.raises(InputError, match="build the corpus again"):
         Corpus.open(copy)
-    with pytest.raises(ValueError, match="is not a tokenised corpus"):
+    with pytest.raises(InputError, match="is not a tokenised corpus"):
         Corpus.open(tmp_path)
 
 
@@ -75,7 +76,7 @@ def test_open_checks_the_tokenizer(corpus: Corpus, tmp_path: Path) -> None:
     copy = tmp_path / "c"
     shutil.copytree(corpus.path, copy)
     (copy / "tokenizer.json").write_text((copy / "tokenizer.json").read_text().replace("def", "fed"))
-    with pytest.raises(ValueError, match="is not the tokenizer that made this corpus"):
+    with pytest.raises(InputError, match="is not the tokenizer that made this corpus"):
         Corpus.open(copy)
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raylr.errors import InputError
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.data.readers import documents, import_corpus
 
@@ -85,8 +86,8 @@ def test_what_cannot_be_read(tmp_path: Path, ids: list[list[int]], corpus: Corpu
         ("empty", "has no .arrow or .parquet files"),
         ("none", "no such file or folder"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(InputError, match=message):
             import_corpus(tmp_path / name, tmp_path / "out", tokenizer=corpus.tokenizer_path, eos_id=0)
-    with pytest.raises(ValueError, match="has no column 'ids'; its columns are text, input_ids"):
+    with pytest.raises(InputError, match="has no column 'ids'; its columns are text, input_ids"):
         list(documents(tmp_path / "t.parquet", "ids"))
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from raylr.errors import InputError
 from raylr.trainables.data.texts import documents, python_stdlib_sources, source_files
 
 
@@ -14,9 +15,9 @@ def test_files_are_named_or_found(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("c")
     found = source_files([folder, tmp_path / "c.txt"])
     assert [(path.name, named) for path, named in found] == [("a.txt", False), ("b.txt", False), ("c.txt", True)]
-    with pytest.raises(ValueError, match="no such file or folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         source_files([tmp_path / "none"])
-    with pytest.raises(ValueError, match="no files in an empty list of paths"):
+    with pytest.raises(InputError, match="no files in an empty list of paths"):
         source_files([])
 
 
@@ -25,7 +26,7 @@ def test_lines_are_documents(tmp_path: Path) -> None:
         stream.write('{"text": "one"}\n\n{"text": "two"}\n')
     assert list(documents(tmp_path / "a.jsonl.gz", True, "text")) == ["one", "two"]
     (tmp_path / "b.jsonl").write_text('{"text": 3}\n')
-    with pytest.raises(ValueError, match="line 1: field 'text' is int, not text"):
+    with pytest.raises(InputError, match="line 1: field 'text' is int, not text"):
         list(documents(tmp_path / "b.jsonl", True, "text"))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_runs import MODEL, run
 
+from raylr.errors import InputError
 from raylr.trainables import HFSpec, ModelSpec, TrainSpec
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.models.hf import HuggingFaceModel
@@ -96,7 +97,7 @@ def test_documents_do_not_see_each_other() -> None:
     with torch.no_grad():
         apart = model(ids, None, documents) - model(changed, None, documents)
     assert float(apart[0, 10:].abs().max()) == 0.0
-    with pytest.raises(ValueError, match="cross_document_attention=False"):
+    with pytest.raises(InputError, match="cross_document_attention=False"):
         HuggingFaceModel(MOE, seed=0, within_documents=True)
 
 
@@ -110,9 +111,9 @@ def test_seed_decides_and_bad_configurations_are_refused(tmp_path: Path) -> None
     name = "network.model.layers.0.self_attn.q_proj.weight"
     assert torch.equal(first[name], second[name])
     assert not torch.equal(first[name], other[name])
-    with pytest.raises(ValueError, match="it has no model_type"):
+    with pytest.raises(InputError, match="it has no model_type"):
         HFSpec(hf={"hidden_size": 3}).params()
-    with pytest.raises(ValueError, match="no configuration that transformers reads"):
+    with pytest.raises(InputError, match="no configuration that transformers reads"):
         HFSpec(hf=str(tmp_path)).params()
     assert isinstance(model_spec({"hf": LLAMA}), HFSpec)
     assert isinstance(model_spec(MODEL.model_dump()), ModelSpec)
@@ -128,7 +129,7 @@ def test_a_corpus_of_another_tokenizer_is_refused(corpus: Corpus, tmp_path: Path
     tokens = json.loads(own.read_text())
     tokens["added_tokens"][0]["content"] = "<end>"
     own.write_text(json.dumps(tokens))
-    with pytest.raises(ValueError, match="tokenised by another tokenizer"):
+    with pytest.raises(InputError, match="tokenised by another tokenizer"):
         run(corpus.path, model=spec)
 
 

@@ -5,9 +5,14 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from raylr.trainables.training.checkpoint import COMPLETE, KEEP, RunFolder, fingerprint, read_state, verify
+from raylr.errors import CheckpointError
+from raylr.trainables.training.checkpoint import COMPLETE, KEEP, RunFolder, read_state, verify
+from raylr.trainables.training.identity import identity_of
 
 ALONE = {"workers": 1, "zero_stage": 1, "expert_parallel": 1}
+A, B = {"lr": 1.0}, {"lr": 2.0}
+"""What identifies two runs."""
+STATE = {"identity": identity_of(A), "fields": A, "layout": ALONE}
 
 
 class Engine:
@@ -36,7 +41,7 @@ def alone() -> Any:
 def saved(path: Path, *steps: int) -> RunFolder:
     folder = RunFolder(path)
     for step in steps:
-        folder.save(Engine(), {"fingerprint": "a", "layout": ALONE, "step": step, "history": [{"loss": float("nan")}]})
+        folder.save(Engine(), STATE | {"step": step, "history": [{"loss": float("nan")}]})
     return folder
 
 
@@ -45,10 +50,11 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     folder = saved(tmp_path / "run", 1, 2, 3, 10)
     assert sorted(p.name for p in folder.path.iterdir()) == ["step-0000000003", "step-0000000010"]
     assert KEEP == 2
-    found = folder.latest("a", ALONE)
-    assert found is not None
-    assert found[1]["step"] == 10
-    assert str(found[1]["history"]) == "[{'loss': nan}]"
+    newest, older = folder.whole()
+    assert older.name == "step-0000000003"
+    state = read_state(newest, A, ALONE)
+    assert state["step"] == 10
+    assert str(state["history"]) == "[{'loss': nan}]"
 
 
 @pytest.mark.usefixtures("alone")
@@ -69,25 +75,23 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
         case "garbled":
             (newest / COMPLETE).write_text("{")
     assert verify(newest)
-    with pytest.raises(ValueError, match="checkpoint: "):
-        read_state(newest, "a", ALONE)
-    found = folder.latest("a", ALONE)
-    assert found is not None
-    assert found[1]["step"] == 1
+    with pytest.raises(CheckpointError, match="checkpoint: "):
+        read_state(newest, A, ALONE)
+    assert [path.name for path in folder.whole()] == ["step-0000000001"]
 
 
 @pytest.mark.usefixtures("alone")
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
-    folder = saved(tmp_path, 1)
-    with pytest.raises(ValueError, match="is of another run"):
-        folder.latest("b", ALONE)
+    (only,) = saved(tmp_path, 1).whole()
+    with pytest.raises(CheckpointError, match=r"is of another run .*there lr: 1\.0, not 2\.0"):
+        read_state(only, B, ALONE)
 
 
 @pytest.mark.usefixtures("alone")
 def test_another_layouts_checkpoint_is_refused(tmp_path: Path) -> None:
-    folder = saved(tmp_path, 1)
-    with pytest.raises(ValueError, match="made with workers=1, zero_stage=1, expert_parallel=1: run"):
-        folder.latest("a", ALONE | {"workers": 2})
+    (only,) = saved(tmp_path, 1).whole()
+    with pytest.raises(CheckpointError, match="made with workers=1, zero_stage=1, expert_parallel=1: run"):
+        read_state(only, A, ALONE | {"workers": 2})
 
 
 @pytest.mark.usefixtures("alone")
@@ -95,12 +99,11 @@ def test_an_interrupted_write_is_cleared(tmp_path: Path) -> None:
     (tmp_path / ".writing-7" / "engine").mkdir(parents=True)
     folder = saved(tmp_path, 8)
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
-    folder.save(Engine(), {"fingerprint": "a", "layout": ALONE, "step": 8, "history": []})
+    folder.save(Engine(), STATE | {"step": 8, "history": []})
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
 
 
-def test_empty_folders_and_fingerprints(tmp_path: Path) -> None:
-    assert RunFolder(tmp_path / "none").latest("a", ALONE) is None
+def test_empty_folders(tmp_path: Path) -> None:
+    assert list(RunFolder(tmp_path / "none").whole()) == []
     (tmp_path / COMPLETE).write_text(json.dumps({}))
     assert "is empty" in verify(tmp_path)
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})

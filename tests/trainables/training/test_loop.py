@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import BATCH, MODEL, curve, keeping, run, train_spec
+from tiny_runs import BATCH, CLOCK, MODEL, curve, keeping, run, train_spec
 
-from raylr.trainables import pretrain, train
+from raylr.analysis.runs import RunEnd
+from raylr.errors import CheckpointError, InputError, SpecError
+from raylr.trainables import train
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import STATE, verify
+from raylr.trainables.training.probes import Event, StepEvent
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,11 @@ def folder(corpus: Corpus) -> Iterator[Path]:
         deepspeed.comm.destroy_process_group()
 
 
+def clock(rows: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """What depends on the clock in the `number`-th row."""
+    return {key: rows[number - 1][key] for key in CLOCK}
+
+
 @pytest.mark.slow
 def test_rows_hold_every_metric_and_the_loss_falls(folder: Path) -> None:
     rows = run(folder, steps=40)
@@ -37,7 +45,7 @@ def test_rows_hold_every_metric_and_the_loss_falls(folder: Path) -> None:
     assert rows[-1][metrics.LOSS] < rows[0][metrics.LOSS] < math.log(400)
     assert rows[-1][metrics.PARAMS] == MODEL.params()
     assert rows[-1][metrics.FLOPS] == pytest.approx(10240 * MODEL.flops_per_token(32))
-    assert rows[-1][metrics.LR] == 3e-3
+    assert rows[0][metrics.LR] == rows[-1][metrics.LR] == rows[-1][metrics.CURRENT_LR] == 3e-3
     assert 0 < rows[-1][metrics.GRAD_NORM] < 10
     assert 1.9 < rows[-1][metrics.AUX_LOSS] < 4
 
@@ -81,12 +89,12 @@ def test_multipliers_reach_the_optimizer(folder: Path) -> None:
 @pytest.mark.parametrize("lr", [50.0, 1e30], ids=["explodes", "overflows"])
 def test_a_diverged_run_says_so_and_keeps_its_last_good_point(folder: Path, tmp_path: Path, lr: float) -> None:
     rows = run(folder, lr=lr, steps=40, run_dir=tmp_path, checkpoint_seconds=0, eval_at=[256, 512, 256 * 40])
-    assert rows[-1][metrics.DIVERGED]
+    assert rows[-1][metrics.RUN_END] == RunEnd.DIVERGED
     assert math.isnan(rows[-1][metrics.LOSS])
     assert rows[-1][metrics.TOKENS] < 10240
     assert all(math.isfinite(row[metrics.LOSS]) for row in rows[:-1])
     older, newest = sorted(tmp_path.iterdir())
-    assert json.loads((newest / STATE).read_text())["history"][-1][metrics.DIVERGED]
+    assert json.loads((newest / STATE).read_text())["history"][-1][metrics.RUN_END] == RunEnd.DIVERGED
     assert not verify(older)
     good = json.loads((older / STATE).read_text())
     assert good["step"] == rows[-1][metrics.STEP] - 1
@@ -147,7 +155,7 @@ def test_a_run_killed_in_a_step_goes_on_bit_for_bit(
     seen.clear()
     run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
     assert curve(seen) == want
-    with pytest.raises(ValueError, match="is of another run"):
+    with pytest.raises(CheckpointError, match=r"is of another run .*; there lr: 0\.003, not 0\.001"):
         run(folder, run_dir=tmp_path, lr=1e-3, **fields)
 
 
@@ -166,9 +174,59 @@ def test_a_run_in_parts_is_the_whole_run(folder: Path, tmp_path: Path) -> None:
     whole = run(folder, schedule="wsd")
     for rows in (1, 2, 4):
         part = run(folder, schedule="wsd", stop_at=BATCH * 3 * rows, run_dir=tmp_path / "parts")
-        assert curve(part) == curve(whole)[:rows]
-    with pytest.raises(ValueError, match="stop_at=300 is none of the evaluation points"):
+        assert part[-1][metrics.RUN_END] == (RunEnd.COMPLETED if rows == 4 else RunEnd.PAUSED)
+        assert curve(part)[:-1] == curve(whole)[: rows - 1]
+        assert part[-1] | {metrics.RUN_END: None} | clock(whole, rows) == whole[rows - 1] | {metrics.RUN_END: None}
+    with pytest.raises(SpecError, match="stop_at=300 is none of the points"):
         run(folder, stop_at=300)
+
+
+@pytest.mark.slow
+def test_a_run_at_a_constant_lr_goes_on_to_more_tokens(folder: Path, tmp_path: Path) -> None:
+    """Bit for bit as if it had been the long run from the start, with its loss measured at other points."""
+    long = run(folder, steps=12)
+    short = run(folder, steps=6, run_dir=tmp_path, eval_at=[BATCH * 3, BATCH * 5, BATCH * 6])
+    assert [row[metrics.RUN_END] for row in short] == [None, None, RunEnd.COMPLETED]
+    seen: list[dict[str, Any]] = []
+    rows = run(folder, steps=12, run_dir=tmp_path, report=lambda row, _: seen.append(row))
+    assert [row[metrics.TOKENS] // BATCH for row in rows] == [3, 5, 6, 9, 12]
+    assert curve([row for row in rows if row[metrics.STEP] != 5][2:]) == curve(long)[2:]
+    assert [row[metrics.LOSS] for row in rows if row[metrics.STEP] != 5] == [row[metrics.LOSS] for row in long]
+    assert [row[metrics.RUN_END] for row in rows] == [None, None, None, None, RunEnd.COMPLETED]
+    assert curve(seen) == curve(rows)
+    again = run(folder, steps=6, run_dir=tmp_path, eval_at=[BATCH * 6])
+    assert curve(again) == curve(short)
+    assert curve(run(folder, steps=9, run_dir=tmp_path, eval_at=[BATCH * 9]))[:3] == curve(rows)[:3]  # known already
+    between = run(folder, steps=8, run_dir=tmp_path, eval_at=[BATCH * 8])  # from the checkpoint after 6 steps
+    assert between[-1][metrics.LOSS] == run(folder, steps=8)[-1][metrics.LOSS]
+    with pytest.raises(CheckpointError, match=f"already at {8 * BATCH} tokens, and its loss was not measured at"):
+        run(folder, steps=4, run_dir=tmp_path, eval_at=[BATCH * 4])
+    with pytest.raises(CheckpointError, match=r"there train\.schedule: 'constant', not 'wsd'|there tokens"):
+        run(folder, steps=12, run_dir=tmp_path, schedule="wsd")
+
+
+@pytest.mark.slow
+def test_probes_see_every_step_and_validation_and_change_nothing(folder: Path) -> None:
+    events: list[Event] = []
+
+    def probe(event: Event) -> dict[str, float] | None:
+        events.append(event)
+        if isinstance(event, StepEvent):
+            return None
+        return {"embedding_norm": float(event.engine.module.model.embed_tokens.weight.detach().norm())}
+
+    plain, rows = run(folder, steps=8), run(folder, steps=8, probes=[probe])
+    assert curve(rows) == curve(plain)
+    norms = [row["embedding_norm"] for row in rows]
+    assert norms == sorted(set(norms))
+    assert all(tuple(row) == (*metrics.ALL, "embedding_norm") for row in rows)
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert [event.step for event in steps] == list(range(1, 9))
+    assert [event.current_lr for event in steps][3::2] == [row[metrics.CURRENT_LR] for row in rows][1:]
+    assert sum(event.train_loss for event in steps[:2]) / 2 == pytest.approx(rows[0][metrics.TRAIN_LOSS])
+    assert [type(event).__name__ for event in events][:4] == ["StepEvent", "StepEvent", "ValidationEvent", "StepEvent"]
+    with pytest.raises(InputError, match="the column 'loss' exists already"):
+        run(folder, steps=4, probes=[lambda event: {"loss": 0.0}])
 
 
 @pytest.mark.slow
@@ -203,7 +261,7 @@ def test_memory_is_flat_over_many_runs(folder: Path) -> None:
 def test_runs_that_cannot_be(corpus: Corpus, fields: dict[str, Any], message: str) -> None:
     own = {key: fields[key] for key in ("validation_tokens", "repeat_data") if key in fields}
     steps = fields.get("steps", 8)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         train(
             lr=fields.get("lr", 1e-3),
             model=fields.get("model", MODEL),
@@ -212,24 +270,6 @@ def test_runs_that_cannot_be(corpus: Corpus, fields: dict[str, Any], message: st
             tokens=BATCH * steps,
             eval_at=[BATCH * steps // 2, BATCH * steps],
         )
-
-
-def test_the_trainable_refuses_unknown_keys() -> None:
-    with pytest.raises(ValueError, match="unknown leraning_rate; known are "):
-        pretrain({"leraning_rate": 1})
-
-
-def test_a_stopped_trial_has_time_to_free_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "TUNE_FUNCTION_THREAD_TIMEOUT_S"
-    for before, after in ((None, "600"), ("7", "7")):
-        if before is None:
-            monkeypatch.setenv(name, "")  # so that it is put back
-            monkeypatch.delenv(name)
-        else:
-            monkeypatch.setenv(name, before)
-        with pytest.raises(ValueError, match="unknown"):
-            pretrain({"leraning_rate": 1.0})
-        assert os.environ[name] == after
 
 
 def test_importing_loads_nothing_heavy() -> None:
@@ -241,14 +281,14 @@ def test_importing_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_checkpoints_are_put_aside_and_change_nothing(corpus: Corpus, tmp_path: Path) -> None:
+def test_checkpoints_wait_in_a_queue_and_change_nothing(corpus: Corpus, tmp_path: Path) -> None:
     plain = run(corpus.path)
-    rows = run(corpus.path, run_dir=tmp_path / "run", aside_dir=tmp_path / "aside", aside_at=[3 * BATCH, 5 * BATCH])
+    rows = run(corpus.path, run_dir=tmp_path / "run", queue_dir=tmp_path / "queue", queue_at=[3 * BATCH, 5 * BATCH])
     assert curve(rows) == curve(plain)
-    assert sorted(path.name for path in (tmp_path / "aside").iterdir()) == ["step-0000000003", "step-0000000005"]
+    assert sorted(path.name for path in (tmp_path / "queue").iterdir()) == ["step-0000000003", "step-0000000005"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["step-0000000012"]
     for bad in ([3 * BATCH + 1], [13 * BATCH]):
-        with pytest.raises(ValueError, match=r"aside_at=.* must be whole batches"):
-            run(corpus.path, aside_dir=tmp_path / "aside", aside_at=bad)
-    with pytest.raises(ValueError, match="needs aside_dir"):
-        run(corpus.path, aside_at=[BATCH])
+        with pytest.raises(SpecError, match=r"queue_at=.* must be whole batches"):
+            run(corpus.path, queue_dir=tmp_path / "queue", queue_at=bad)
+    with pytest.raises(InputError, match="needs queue_dir"):
+        run(corpus.path, queue_at=[BATCH])

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import BATCH, Curve, curve, curves, keeping, run
 
+from raylr.errors import InputError
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.training import metrics
 from raylr.trainables.training.universal import convert
@@ -29,11 +30,11 @@ def test_runs_go_on_with_another_number_of_workers(corpus: Corpus, tmp_path: Pat
     convert(tmp_path / "two" / "step-0000000011", tmp_path / "back" / "step-0000000011")
     back = curve(run(corpus.path, **alone, run_dir=tmp_path / "back"))
     assert losses(back) == pytest.approx(losses(whole), abs=2e-5)
-    with pytest.raises(ValueError, match="made with workers=2, zero_stage=2, expert_parallel=1"):
+    with pytest.raises(InputError, match="made with workers=2, zero_stage=2, expert_parallel=1"):
         run(corpus.path, **alone, run_dir=tmp_path / "two")
-    with pytest.raises(ValueError, match="loads with zero_stage=1 or 2"):
+    with pytest.raises(InputError, match="loads with zero_stage=1 or 2"):
         run(corpus.path, zero_stage=0, resume_from=tmp_path / "any")
-    with pytest.raises(ValueError, match="exists: give another folder"):
+    with pytest.raises(InputError, match="exists: give another folder"):
         convert(tmp_path / "one", tmp_path / "any")
 
 
@@ -41,6 +42,6 @@ def test_runs_go_on_with_another_number_of_workers(corpus: Corpus, tmp_path: Pat
 @pytest.mark.parametrize("stage", [0, 3])
 def test_what_cannot_be_converted(corpus: Corpus, tmp_path: Path, stage: int) -> None:
     run(corpus.path, steps=4, zero_stage=stage, report=keeping(tmp_path / "kept", BATCH), checkpoint_reports=True)
-    with pytest.raises(ValueError, match=f"is of zero_stage={stage} and expert_parallel=1: only checkpoints of ZeRO 1"):
+    with pytest.raises(InputError, match=f"is of zero_stage={stage} and expert_parallel=1: only checkpoints of ZeRO 1"):
         convert(tmp_path / "kept", tmp_path / "any")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tiny_runs import BATCH, MODEL, Curve, curve, curves, die_once, train_spec
 
+from raylr.errors import InputError
 from raylr.trainables import Corpus, pretrain
 from raylr.trainables.training import metrics, workers
 
@@ -154,5 +155,5 @@ def test_a_trial_of_two_workers_paused_and_killed_has_the_undisturbed_curve(corp
 
 
 def test_several_workers_need_a_run_folder(corpus: Corpus) -> None:
-    with pytest.raises(ValueError, match="needs run_dir"):
+    with pytest.raises(InputError, match="needs run_dir"):
         pretrain(config(corpus, workers=2))

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,16 +7,20 @@ import pytest
 from made_questions import write_questions
 from shared_data import DATA
 
-from raylr.analysis.scores.scores import SCORES
 from raylr.analysis.scores.suites import LETTERS, Subject, resolve
-from raylr.evaluation.backends import lm_eval as eval_lm
-from raylr.evaluation.backends import opencompass as eval_opencompass
+from raylr.errors import DataError, EvaluationError, InputError, SpecError
+from raylr.evaluation.backends import lm_eval
+from raylr.evaluation.backends.base import Answer, Portion
+from raylr.evaluation.backends.lm_eval import LmEval, answers_of
 from raylr.evaluation.backends.lm_eval_driver import as_documents, definition
+from raylr.evaluation.backends.opencompass import OpenCompass
 from raylr.evaluation.environment import Environment
-from raylr.evaluation.questions import EvaluationError, Question, SubjectData, read_subject
+from raylr.evaluation.questions import Question, SubjectData, read_subject
+from raylr.evaluation.spec import ScoresSpec
 
 SUBJECTS = [Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")]
 LM_EVAL, OPENCOMPASS = "lm-eval", "opencompass"
+Found = dict[Subject, Sequence[Answer]]
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +38,31 @@ def loaded(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def by_lm_eval(
-    model: Path, data: Path | None, work: Path, **options: Any
-) -> tuple[dict[Subject, list[dict[str, Any]]], Any]:
-    found: dict[Subject, list[dict[str, Any]]] = {}
-    options = {"subjects": SUBJECTS, "limit": None, "batch_size": 3} | options
-    info = eval_lm.score(model, data=data, work=work, on_subject=found.__setitem__, **options)
-    return found, info
+def portions(data: Path, start: int, stop: int, subjects: Sequence[Subject] = SUBJECTS) -> list[Portion]:
+    return [Portion(data=read_subject(data, subject), start=start, stop=stop) for subject in subjects]
+
+
+def by_lm_eval(model: Path, data: Path, work: Path, asked: Sequence[Portion]) -> tuple[Found, Any]:
+    found: Found = {}
+    backend = LmEval.open(ScoresSpec(data=data, batch_size=3))
+    return found, backend.score(model, asked, work=work, on_subject=found.__setitem__)
 
 
 @pytest.mark.slow
 def test_likelihoods_are_those_of_an_independent_scorer(model: Path, made: Path, tmp_path: Path) -> None:
     network, tokenizer = loaded(model)
-    found, info = by_lm_eval(model, made, tmp_path)
+    found, info = by_lm_eval(model, made, tmp_path, portions(made, 0, 8))
     assert list(found) == SUBJECTS
     answers = set()
     for subject, rows in found.items():
         want = letter_scorer.score(network, tokenizer, LM_EVAL, made, subject.suite, subject.name, 8)
-        assert [row["index"] for row in rows] == list(range(8))
-        assert [(row["gold"], row["prediction"]) for row in rows] == [(gold, answer) for gold, answer, _ in want]
-        assert all(row["correct"] == (row["gold"] == row["prediction"]) for row in rows)
+        assert [row.index for row in rows] == list(range(8))
+        assert [(row.gold, row.prediction) for row in rows] == [(gold, answer) for gold, answer, _ in want]
         for row, (_, _, scores) in zip(rows, want, strict=True):
-            assert [row[name] for name in SCORES] == pytest.approx(scores, abs=1e-4)
-        assert {row["engine"] for row in rows} == {info.engine} == set(eval_lm.engines())
-        assert rows[0]["prompt"].startswith(f"{subject.suite}_{subject.name} lm-eval ")
-        answers |= {row["prediction"] for row in rows}
+            assert row.scores == pytest.approx(scores, abs=1e-4)
+        assert {row.engine for row in rows} == {info.engine} == set(LmEval(spec=ScoresSpec(data=made)).engines)
+        assert rows[0].prompt.startswith(f"{subject.suite}_{subject.name} lm-eval ")
+        answers |= {row.prediction for row in rows}
     assert len(answers) > 1
     assert (info.backend, info.questions) == ("lm-eval", 16)
     assert info.startup_seconds > 0 < info.scoring_seconds
@@ -66,16 +71,17 @@ def test_likelihoods_are_those_of_an_independent_scorer(model: Path, made: Path,
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "mmlu").is_dir(), reason=f"no {DATA}/mmlu: set RAYLR_DATA")
-def test_real_questions_and_the_limit(model: Path, tmp_path: Path) -> None:
+def test_a_portion_of_real_questions(model: Path, tmp_path: Path) -> None:
     network, tokenizer = loaded(model)
     subjects = resolve(["mmlu", "cmmlu"], ["mmlu/abstract_algebra", "cmmlu/anatomy"])
-    found, info = by_lm_eval(model, DATA, tmp_path, subjects=subjects, limit=4)
+    found, info = by_lm_eval(model, DATA, tmp_path, portions(DATA, 2, 5, subjects))
     for subject, rows in found.items():
-        want = letter_scorer.score(network, tokenizer, LM_EVAL, DATA, subject.suite, subject.name, 4)
+        want = letter_scorer.score(network, tokenizer, LM_EVAL, DATA, subject.suite, subject.name, 5)[2:]
+        assert [row.index for row in rows] == [2, 3, 4]
         for row, (gold, _, scores) in zip(rows, want, strict=True):
-            assert row["gold"] == gold
-            assert [row[name] for name in SCORES] == pytest.approx(scores, abs=1e-4)
-    assert info.questions == 8
+            assert row.gold == gold
+            assert row.scores == pytest.approx(scores, abs=1e-4)
+    assert info.questions == 6
 
 
 @pytest.mark.slow
@@ -87,36 +93,40 @@ def test_both_backends_agree_up_to_their_prompts(
     network, tokenizer = loaded(model)
     (tmp_path / "lm").mkdir()
     (tmp_path / "oc").mkdir()
-    ours, _ = by_lm_eval(model, made, tmp_path / "lm")
-    theirs: dict[Subject, list[dict[str, Any]]] = {}
-    eval_opencompass.score(
-        model, SUBJECTS, data=made, limit=None, batch_size=4, work=tmp_path / "oc", on_subject=theirs.__setitem__,
-        environment=environment,
-    )  # fmt: skip
+    asked = portions(made, 0, 8)
+    ours, _ = by_lm_eval(model, made, tmp_path / "lm", asked)
+    theirs: Found = {}
+    backend = OpenCompass(spec=ScoresSpec(data=made, backend=OPENCOMPASS, batch_size=4), environment=environment)
+    backend.score(model, asked, work=tmp_path / "oc", on_subject=theirs.__setitem__)
     for subject in SUBJECTS:
         for style, rows in ((LM_EVAL, ours[subject]), (OPENCOMPASS, theirs[subject])):
             want = letter_scorer.score(network, tokenizer, style, made, subject.suite, subject.name, 8)
             for row, (gold, answer, scores) in zip(rows, want, strict=True):
-                assert row["gold"] == gold
-                assert [row[name] - row["score_a"] for name in SCORES] == pytest.approx(
+                assert row.gold == gold
+                assert row.scores is not None
+                assert [value - row.scores[0] for value in row.scores] == pytest.approx(
                     [value - scores[0] for value in scores], abs=1e-4 if style == LM_EVAL else 5e-3
                 )
                 tie = sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
-                assert row["prediction"] == answer or tie, (style, subject, row)
+                assert row.prediction == answer or tie, (style, subject, row)
 
 
 @pytest.mark.slow
 def test_failures_name_what_failed(model: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="downloads nothing"):
-        by_lm_eval(model, None, tmp_path)
-    with pytest.raises(ValueError, match=r"virology.* is missing"):
-        by_lm_eval(model, made, tmp_path, subjects=[Subject("mmlu", "virology")])
+    with pytest.raises(DataError, match=r"virology.* is missing"):
+        portions(made, 0, 8, [Subject("mmlu", "virology")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(EvaluationError, match="lm-eval failed loading the model"):
-        by_lm_eval(tmp_path / "empty", made, tmp_path)
-    monkeypatch.setattr(eval_lm, "NEEDED", ("lm_eval", "no_such_package"))
-    with pytest.raises(ValueError, match=r"needs no_such_package.* pip install raylr\[eval\]"):
-        eval_lm.check_installed()
+        by_lm_eval(tmp_path / "empty", made, tmp_path, portions(made, 0, 1))
+    monkeypatch.setattr(lm_eval, "NEEDED", ("lm_eval", "no_such_package"))
+    with pytest.raises(InputError, match=r"needs no_such_package.* pip install raylr\[eval\]"):
+        LmEval.open(ScoresSpec(data=made))
+
+
+@pytest.mark.parametrize("fields", [{"mode": "gen"}, {"engine": "turbomind", "gpus": 1}, {"env": "somewhere"}])
+def test_options_of_opencompass_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="opencompass"):
+        LmEval.open(ScoresSpec(data=Path("questions"), **fields))
 
 
 def question(index: int, **fields: Any) -> dict[str, Any]:
@@ -137,11 +147,11 @@ def test_results_that_do_not_fit_are_errors(answered: list[dict[str, Any]], prob
     asked = Question("?", ("a", "b", "c", "d"), "A")
     data = SubjectData(subject=SUBJECTS[0], dev=(asked,) * 5, test=(asked,) * 3)
     with pytest.raises(EvaluationError, match=problem):
-        eval_lm.rows_of(answered, data, engine="e", prompt="p", limit=2)
-    good = eval_lm.rows_of(
-        [question(0), question(1, scores=[-2.0, -1.0, -1.0, -9.0])], data, engine="e", prompt="p", limit=2
-    )
-    assert [(row["prediction"], row["correct"]) for row in good] == [("A", True), ("B", False)]
+        answers_of(answered, Portion(data=data, start=0, stop=2), engine="e", prompt="p")
+    good = [question(0), question(1, scores=[-2.0, -1.0, -1.0, -9.0])]
+    answers = answers_of(good, Portion(data=data, start=1, stop=3), engine="e", prompt="p")
+    assert [(row.index, row.prediction, row.correct) for row in answers] == [(1, "A", True), (2, "B", False)]
+    assert answers[1].row() | {"score_a": -2.0, "score_d": -9.0, "correct": False} == answers[1].row()
 
 
 def test_lm_evals_own_tasks_are_used(made: Path) -> None:

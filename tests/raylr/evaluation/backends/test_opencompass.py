@@ -1,11 +1,12 @@
 import inspect
 import json
 import math
+import pickle
 import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ import psutil
 import pytest
 from made_questions import write_questions
 
-from raylr.analysis.scores.scores import SCORES
 from raylr.analysis.scores.suites import LETTERS, SUITES, Subject
+from raylr.errors import EvaluationError
 from raylr.evaluation.backends import opencompass_driver
-from raylr.evaluation.backends.opencompass import UNEVEN, engines, fetch, rows_of, score
+from raylr.evaluation.backends.base import Answer, Portion
+from raylr.evaluation.backends.opencompass import UNEVEN, OpenCompass, answers_of, fetch
 from raylr.evaluation.environment import Environment
-from raylr.evaluation.questions import EvaluationError, SubjectData, read_subject
+from raylr.evaluation.questions import SubjectData, read_subject
+from raylr.evaluation.spec import ScoresSpec
 
 ANATOMY, GENETICS = Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")
 PLAIN = "transformers-cpu-float32"
-READ: dict[str, Any] = {"mode": "ppl", "engine": PLAIN, "version": "0.5.4", "limit": None}
+READ: dict[str, Any] = {"mode": "ppl", "engine": PLAIN, "version": "0.5.4"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subject in (ANATOMY, GENETICS):
         write_questions(folder, subject.suite, subject.name)
     return folder
+
+
+def whole(data: SubjectData) -> Portion:
+    return Portion(data=data, start=0, stop=len(data.test))
 
 
 # -- OpenCompass's files --
@@ -58,14 +65,14 @@ def written(folder: Path, data: SubjectData, **changes: Any) -> dict[str, Any]:
 
 def test_scores_are_log_likelihoods(tmp_path: Path, data: Path) -> None:
     questions = read_subject(data, ANATOMY)
-    rows, short = rows_of(written(tmp_path, questions), questions, **READ)
+    rows, short = answers_of(written(tmp_path, questions), whole(questions), **READ)
     assert short == 0
-    assert [row["index"] for row in rows] == list(range(6))
-    assert [row["gold"] for row in rows] == [question.gold for question in questions.test]
-    assert {row["prediction"] for row in rows} == {"B"}
-    assert all(row["correct"] == (row["gold"] == "B") for row in rows)
-    assert [rows[0][name] for name in SCORES] == [-20.0, -10.0, -20.0, -20.0]
-    assert {(row["engine"], row["prompt"]) for row in rows} == {(PLAIN, "mmlu_ppl_ac766d opencompass 0.5.4")}
+    assert [row.index for row in rows] == list(range(6))
+    assert [row.gold for row in rows] == [question.gold for question in questions.test]
+    assert {row.prediction for row in rows} == {"B"}
+    assert all(row.correct == (row.gold == "B") for row in rows)
+    assert rows[0].scores == (-20.0, -10.0, -20.0, -20.0)
+    assert {(row.engine, row.prompt) for row in rows} == {(PLAIN, "mmlu_ppl_ac766d opencompass 0.5.4")}
 
 
 def drop(key: str) -> Callable[[dict[str, Any]], None]:
@@ -82,7 +89,7 @@ def change(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "act", "said"),
+    ("name", "act", "message"),
     [
         ("predictions", drop("5"), "mmlu/anatomy: OpenCompass scored 5 questions of 6"),
         ("predictions", change({}, "6"), "scored 7 questions of 6"),
@@ -96,30 +103,30 @@ def change(value: Any, *path: str) -> Callable[[dict[str, Any]], None]:
         ),
     ],
 )
-def test_files_that_do_not_fit_are_errors(tmp_path: Path, data: Path, name: str, act: Any, said: str | None) -> None:
+def test_files_that_do_not_fit_are_errors(tmp_path: Path, data: Path, name: str, act: Any, message: str | None) -> None:
     questions = read_subject(data, ANATOMY)
     event = written(tmp_path, questions, **{name: act})
-    if said is None:
-        rows_of(event, questions, **READ)
+    if message is None:
+        answers_of(event, whole(questions), **READ)
     else:
-        with pytest.raises(EvaluationError, match=said):
-            rows_of(event, questions, **READ)
+        with pytest.raises(EvaluationError, match=message):
+            answers_of(event, whole(questions), **READ)
 
 
 def test_a_failed_task_is_an_error_with_its_reason(tmp_path: Path, data: Path) -> None:
     questions = read_subject(data, ANATOMY)
     event = written(tmp_path, questions, results=lambda content: (content.clear(), content.update(error="no GPU")))
     with pytest.raises(EvaluationError, match=r'no accuracy but .*"error": "no GPU"'):
-        rows_of(event, questions, **READ)
+        answers_of(event, whole(questions), **READ)
     Path(event["results"]).unlink()
     with pytest.raises(EvaluationError, match="mmlu/anatomy: OpenCompass's results cannot be read"):
-        rows_of(event, questions, **READ)
+        answers_of(event, whole(questions), **READ)
 
 
 def test_prompts_that_lost_examples_are_counted(tmp_path: Path, data: Path) -> None:
     questions = read_subject(data, ANATOMY)
     event = written(tmp_path, questions, predictions=change("Question 0 alone", "0", "label: A", "prompt"))
-    assert rows_of(event, questions, **READ)[1] == 1
+    assert answers_of(event, whole(questions), **READ)[1] == 1
 
 
 # -- the driver's configurations and its choice of the engine --
@@ -179,6 +186,7 @@ def test_another_engine_runs_only_if_that_is_allowed(
     monkeypatch.setitem(sys.modules, "opencompass.utils", types.SimpleNamespace(build_model_from_cfg=build))
     monkeypatch.setattr(opencompass_driver, "register_strict_model", lambda: None)
     monkeypatch.setattr(opencompass_driver, "as_config", lambda fields, request: fields)
+    monkeypatch.setattr(opencompass_driver, "check_folder", lambda path, engine: None)
     request = REQUEST | {"allow_fallback": allowed}
     if " " in outcome:
         with pytest.raises((RuntimeError, ImportError), match=outcome):
@@ -186,13 +194,60 @@ def test_another_engine_runs_only_if_that_is_allowed(
     else:
         engine = opencompass_driver.build_model(request)[2]
         assert engine == outcome
-        assert engine in engines(engine="turbomind", allow_fallback=allowed)
+        assert engine in engines(engine="turbomind", gpus=1, allow_fallback=allowed)
+
+
+def engines(**fields: Any) -> tuple[str, ...]:
+    spec = ScoresSpec(data=Path("questions"), backend="opencompass", **fields)
+    return OpenCompass(spec=spec, environment=Environment(folder=Path("nowhere"), versions={})).engines
+
+
+MADE_BY_4 = {
+    "config.json": {"rope_theta": 1e6},
+    "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
+}
+MADE_BY_5 = {"config.json": {"rope_parameters": {}}, "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}
+MADE_BY_BOTH = {"config.json": {"rope_parameters": {}, "rope_theta": 1e6}}
+WITH_CODE = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization.Own", None]}}}
+
+
+@pytest.mark.parametrize(
+    ("files", "here", "engine", "message"),
+    [
+        (MADE_BY_4, "4.57.6", "transformers", None),
+        (MADE_BY_4, "5.23.0", "transformers", None),
+        (MADE_BY_5, "5.23.0", "transformers", None),
+        (MADE_BY_BOTH, "4.57.6", "turbomind", None),
+        (MADE_BY_5, "4.57.6", "transformers", "was saved by transformers 5, and this environment has 4.57.6"),
+        ({"config.json": MADE_BY_5["config.json"]}, "4.57.6", "turbomind", "was saved by transformers 5"),
+        ({"tokenizer_config.json": MADE_BY_5["tokenizer_config.json"]}, "4.57.6", "transformers", "by transformers 5"),
+        (WITH_CODE, "4.57.6", "turbomind", "brings Python code of its own"),
+        (WITH_CODE, "5.23.0", "transformers", None),
+        ({}, "4.57.6", "transformers", None),
+    ],
+)
+def test_folders_that_would_be_misread_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    files: dict[str, Any],
+    here: str,
+    engine: str,
+    message: str | None,
+) -> None:
+    monkeypatch.setattr(opencompass_driver, "version", lambda name: here)
+    for name, fields in files.items():
+        (tmp_path / name).write_text(json.dumps(fields))
+    if message is None:
+        opencompass_driver.check_folder(str(tmp_path), engine)
+    else:
+        with pytest.raises(ValueError, match=message):
+            opencompass_driver.check_folder(str(tmp_path), engine)
 
 
 def test_the_names_of_engines() -> None:
     assert engines() == (PLAIN,) == engines(allow_fallback=True)
-    assert engines(device="cuda", dtype="bfloat16") == ("transformers-cuda-bfloat16",)
-    assert engines(engine="turbomind") == ("turbomind",)
+    assert engines(device="cuda", gpus=1, dtype="bfloat16") == ("transformers-cuda-bfloat16",)
+    assert engines(engine="turbomind", gpus=1) == ("turbomind",)
 
 
 def test_what_losses_were_divided_by() -> None:
@@ -209,12 +264,22 @@ def test_what_losses_were_divided_by() -> None:
 
 
 def scored(
-    model: Path, environment: Environment, data: Path | None, work: Path, **options: Any
-) -> tuple[dict[Subject, list[dict[str, Any]]], Any]:
-    found: dict[Subject, list[dict[str, Any]]] = {}
-    options = {"subjects": [ANATOMY, GENETICS], "limit": None, "batch_size": 4} | options
-    info = score(model, data=data, work=work, on_subject=found.__setitem__, environment=environment, **options)
-    return found, info
+    model: Path,
+    environment: Environment,
+    data: Path,
+    work: Path,
+    *,
+    subjects: Sequence[Subject] = (ANATOMY, GENETICS),
+    start: int = 0,
+    stop: int = 6,
+    **fields: Any,
+) -> tuple[dict[Subject, Sequence[Answer]], Any]:
+    found: dict[Subject, Sequence[Answer]] = {}
+    backend = OpenCompass(
+        spec=ScoresSpec(data=data, backend="opencompass", batch_size=4, **fields), environment=environment
+    )
+    portions = [Portion(data=read_subject(data, subject), start=start, stop=stop) for subject in subjects]
+    return found, backend.score(model, portions, work=work, on_subject=found.__setitem__)
 
 
 @pytest.mark.slow
@@ -232,12 +297,13 @@ def test_answers_are_those_of_an_independent_scorer(
         want = letter_scorer.score(network, tokenizer, "opencompass", data, subject.suite, subject.name, 6)
         assert len(rows) == 6
         for row, (gold, answer, scores) in zip(rows, want, strict=True):
-            assert row["gold"] == gold
-            assert [row[name] - row["score_a"] for name in SCORES] == pytest.approx(
+            assert row.gold == gold
+            assert row.scores is not None
+            assert [value - row.scores[0] for value in row.scores] == pytest.approx(
                 [value - scores[0] for value in scores], abs=5e-3
             )
-            assert row["prediction"] == answer or sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
-        answers |= {row["prediction"] for row in rows}
+            assert row.prediction == answer or sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
+        answers |= {row.prediction for row in rows}
     assert len(answers) > 1
     assert (info.backend, info.engine, info.questions) == ("opencompass", PLAIN, 12)
     assert info.versions["opencompass"] == "0.5.4"
@@ -248,7 +314,7 @@ def test_answers_are_those_of_an_independent_scorer(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_tokenizer_with_letters_of_several_tokens_is_told_of(
+def test_a_tokenizer_with_letters_of_several_tokens_gives_a_note(
     model: Path, environment: Environment, data: Path, tmp_path: Path
 ) -> None:
     """The scores are still likelihoods of the text where " A" is one token and " B" two."""
@@ -261,14 +327,13 @@ def test_a_tokenizer_with_letters_of_several_tokens_is_told_of(
     merges.append(["Ġ", "A"])
     (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(fields))
     (tmp_path / "work").mkdir()
-    found, info = scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], limit=2)
+    found, info = scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], stop=2)
     assert UNEVEN in info.notes
     network = AutoModelForCausalLM.from_pretrained(model).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     text = letter_scorer.prompt("opencompass", data, "mmlu", "anatomy", 1)
     likelihoods = [likelihood(network, tokenizer, f"{text} {letter}") for letter in LETTERS]
-    row = found[ANATOMY][1]
-    assert [row[name] for name in SCORES] == pytest.approx(likelihoods, rel=1e-5)
+    assert found[ANATOMY][1].scores == pytest.approx(likelihoods, rel=1e-5)
 
 
 def likelihood(network: Any, tokenizer: Any, text: str) -> float:
@@ -283,13 +348,36 @@ def likelihood(network: Any, tokenizer: Any, text: str) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_generated_answers(model: Path, environment: Environment, data: Path, tmp_path: Path) -> None:
-    found, info = scored(model, environment, data, tmp_path, mode="gen", limit=3, max_out_len=2)
+    """Of a portion that does not begin with the first question, and by a model as transformers 5 saves it."""
+    saved = shutil.copytree(model, tmp_path / "model")
+    as_transformers_5_saves_it(saved)
+    (tmp_path / "work").mkdir()
+    found, info = scored(saved, environment, data, tmp_path / "work", mode="gen", start=2, stop=5, max_out_len=2)
     for subject, rows in found.items():
-        assert [row["gold"] for row in rows] == [question.gold for question in read_subject(data, subject).test[:3]]
-        assert all(row["prediction"] in (*LETTERS, None) for row in rows)
-        assert all(row[name] is None for row in rows for name in SCORES)
-        assert rows[0]["prompt"] == f"{opencompass_driver.CONFIGS[subject.suite, 'gen']} opencompass 0.5.4"
+        assert [(row.index, row.gold) for row in rows] == [
+            (index, question.gold) for index, question in enumerate(read_subject(data, subject).test) if 2 <= index < 5
+        ]
+        assert all(row.prediction in (*LETTERS, None) for row in rows)
+        assert all(row.scores is None for row in rows)
+        assert rows[0].prompt == f"{opencompass_driver.CONFIGS[subject.suite, 'gen']} opencompass 0.5.4"
     assert info.questions == 6
+
+
+def as_transformers_5_saves_it(folder: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    AutoConfig.from_pretrained(folder).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    assert "rope_theta" not in json.loads((folder / "config.json").read_text())
+    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "TokenizersBackend"
+
+
+def run_code_of_its_own(folder: Path) -> None:
+    """Bring a tokenizer in Python, as folders from elsewhere can; importing it leaves a file behind."""
+    (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nOwn = None\n")
+    fields = json.loads((folder / "tokenizer_config.json").read_text())
+    auto_map = {"AutoTokenizer": ["own.Own", "own.Own"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields | {"tokenizer_class": "Own", "auto_map": auto_map}))
 
 
 def lose_a_weight(folder: Path) -> None:
@@ -298,6 +386,32 @@ def lose_a_weight(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+class Writes:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.slow
+def test_code_in_pickled_weights_is_not_run(model: Path, tmp_path: Path) -> None:
+    """Both drivers load models by this function."""
+    import torch
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(model, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Writes(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        opencompass_driver.load_strictly(
+            str(folder), AutoTokenizer.from_pretrained(folder), device="cpu", dtype="float32"
+        )
+    assert not (tmp_path / "ran").exists()
 
 
 def shrink_the_vocabulary(folder: Path) -> None:
@@ -314,21 +428,23 @@ def shrink_the_vocabulary(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lose_a_weight, r"failed loading the model: .* 1 weights .* are missing, as model\.norm\.weight"),
+        (run_code_of_its_own, r"failed loading the model: .*contains custom code"),
         (shrink_the_vocabulary, r"failed loading the model: .*the tokenizer .* has \d+ tokens .* vocabulary 300"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(
-    model: Path, environment: Environment, data: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
+    model: Path, environment: Environment, data: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     shutil.copytree(model, tmp_path / "model")
     damage(tmp_path / "model")
     (tmp_path / "work").mkdir()
-    with pytest.raises(EvaluationError, match=said):
-        scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], limit=1)
+    with pytest.raises(EvaluationError, match=message):
+        scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], stop=1)
     assert "Traceback" in (tmp_path / "work" / "opencompass.log").read_text()
+    assert not (tmp_path / "model" / "ran").exists()
 
 
 @pytest.mark.slow
@@ -347,7 +463,7 @@ def test_opencompass_own_data_is_found_in_its_cache(
 
 FACTS = """
 import importlib, inspect, json, sys
-sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[1])
 import opencompass_driver as driver
 from opencompass.models.turbomind import TurboMindModel
 names = {}
@@ -360,7 +476,7 @@ print(json.dumps([names, list(inspect.signature(TurboMindModel.__init__).paramet
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_opencompass_has_what_is_asked_of_it(environment: Environment) -> None:
+def test_opencompass_has_what_the_driver_needs(environment: Environment) -> None:
     """Its subjects are ours; and its TurboMind model, which needs a GPU to run, takes the arguments it is given."""
     folder = Path(inspect.getfile(opencompass_driver)).parent
     done = subprocess.run([environment.python, "-I", "-c", FACTS, folder], capture_output=True, text=True, check=True)
@@ -378,13 +494,12 @@ def test_no_process_is_left_when_the_reader_stops(
 ) -> None:
     driver = Path(opencompass_driver.__file__).name
 
-    def stop(subject: Subject, rows: list[dict[str, Any]]) -> None:
+    def interrupt(subject: Subject, rows: Sequence[Answer]) -> None:
         assert any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())
         raise KeyboardInterrupt
 
+    backend = OpenCompass(spec=ScoresSpec(data=data, backend="opencompass"), environment=environment)
+    portions = [Portion(data=read_subject(data, subject), start=0, stop=1) for subject in (ANATOMY, GENETICS)]
     with pytest.raises(KeyboardInterrupt):
-        score(
-            model, [ANATOMY, GENETICS], data=data, limit=1, batch_size=4, work=tmp_path, on_subject=stop,
-            environment=environment,
-        )  # fmt: skip
+        backend.score(model, portions, work=tmp_path, on_subject=interrupt)
     assert not any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())

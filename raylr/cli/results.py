@@ -1,0 +1,176 @@
+"""`raylr fit`, `raylr predict`, `raylr report`: what was measured, read again. None of them trains anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from raylr.cli.console import make_console, say
+from raylr.errors import InputError, LawError, nearest
+
+if TYPE_CHECKING:
+    from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
+
+EXIT_NO_MEANING = 3
+"""Exit status of a prediction that is refused: too far outside the fitted range, or from a law that does not hold what
+the prediction needs."""
+LARGEST_LAW_FILE = 10_000_000
+"""Bytes of a law's file; a larger file is another one."""
+
+
+def fit(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
+    """Fit the laws of a study again from its run table alone, and show them. The study's folder is only read.
+
+    Parameters
+    ----------
+    study
+        A study's folder.
+    out
+        A file to write the law to, as JSON; `raylr predict` reads it.
+    """
+    from raylr.report.text import show_result
+    from raylr.store.files import write_atomic
+    from raylr.study import FittingStudy
+
+    result = FittingStudy.open(study).result()
+    show_result(result, None, make_console())
+    if out is not None:
+        write_atomic(out, result.fit.law.to_json())
+
+
+def predict(
+    law: str,
+    *,
+    params: str,
+    tokens: str,
+    level: float = 0.9,
+    extrapolate: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Predict the optimal LR at a model size and a token budget. Nothing is written.
+
+    A prediction far outside the range that the law was fitted on is refused, with exit status 3.
+
+    Parameters
+    ----------
+    law
+        A study's folder, a law.json, or the name of a published law (zhou2026, …).
+    params
+        Parameters of the model, as the law counts them: 12e9 or 12B.
+    tokens
+        Training tokens: 500e9 or 500B.
+    level
+        Coverage of the interval.
+    extrapolate
+        Give the LR also where it is refused without this.
+    as_json
+        Print JSON.
+    """
+    from raylr.report.text import show_prediction
+
+    fitted = read_law(law)
+    if not 0 < level < 1:
+        raise InputError(f"--level is a coverage between 0 and 1, got {level:g}")
+    prediction = fitted.predict(_count("--params", params), _count("--tokens", tokens), level=level)
+    known = math.isfinite(prediction.lr) and prediction.lr > 0
+    refused = not known or not (prediction.status.ok or extrapolate)
+    if not prediction.status.ok or not known:
+        # In front of the answer, and with --json beside it: the number below it must not be used unread.
+        say(make_console(file=sys.stderr) if as_json else make_console(), _warning(prediction, known))
+    if as_json:
+        print(json.dumps(_record(prediction, refused=refused), indent=2))
+    elif not refused:
+        show_prediction(fitted, prediction, make_console())
+    if refused:
+        raise SystemExit(EXIT_NO_MEANING)
+
+
+def report(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
+    """Write the report of a study again, from its run table alone: report.html, and figures/ as PNG and SVG.
+
+    Parameters
+    ----------
+    study
+        A study's folder.
+    out
+        Folder for the report; by default the study's, which may be read-only with this.
+    """
+    from raylr.report.html import write_report
+    from raylr.study import FittingStudy
+
+    path = write_report(FittingStudy.open(study).result(), out)
+    say(make_console(), f"Report: {path}")
+
+
+def read_law(name: str) -> LRLaw:
+    """Return the law of a study's folder, of a law.json, or of that name.
+
+    The law of a study is fitted to its run table as it is now, in memory.
+
+    Args:
+        name: Folder, file, or name of a published law.
+
+    Raises:
+        LawError: If there is no such law, or the file holds none; the message names it.
+        StudyError: If the folder holds no study.
+    """
+    from raylr.analysis.laws import presets
+    from raylr.analysis.laws.lr_law import LRLaw
+    from raylr.study import LAW_FILE, FittingStudy
+
+    path = Path(name)
+    if path.is_dir():
+        return FittingStudy.open(path).fit().law
+    if path.is_file():
+        try:
+            if path.stat().st_size > LARGEST_LAW_FILE:
+                raise LawError(f"it has more than {LARGEST_LAW_FILE:,} bytes")
+            return LRLaw.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise LawError(f"cannot read {path}: {error.strerror or error}") from None
+        except (LawError, UnicodeDecodeError) as error:
+            raise LawError(f"{path} holds no law: {error}; a study writes its law to {LAW_FILE}") from None
+    known = presets.names()
+    if "/" in name or name.endswith(".json"):
+        raise LawError(f"there is no {name}; give a study's folder, a {LAW_FILE} or one of {', '.join(known)}")
+    if name not in known:
+        raise LawError(f"{name!r} is neither a study's folder nor a published law{nearest(name, known)}")
+    return presets.get(name)
+
+
+def _count(option: str, text: str) -> float:
+    from raylr.analysis.units import parse_count
+
+    try:
+        return parse_count(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
+
+
+def _warning(prediction: LRPrediction, known: bool) -> str:
+    from raylr.analysis.laws.lr_law import EXTRAPOLATION_LIMIT
+    from raylr.analysis.status import Status
+
+    if not known:
+        return f"There is no prediction ({prediction.status}): {prediction.message}."
+    if prediction.status is Status.EXTRAPOLATED:
+        advice = (
+            f"Laws were tested up to {EXTRAPOLATION_LIMIT:g} times beyond their fitted range; an LR beyond that has no "
+            "meaning. Run the study with larger sizes or budgets; --extrapolate shows the number all the same."
+        )
+    else:
+        advice = "Run the study with more sizes or budgets; --extrapolate shows the number all the same."
+    return f"The law does not support this prediction ({prediction.status}): {prediction.message}. {advice}"
+
+
+def _record(prediction: LRPrediction, *, refused: bool) -> dict[str, object]:
+    """Return a prediction as plain JSON values; what is not finite, or refused, is null."""
+    fields = dataclasses.asdict(prediction)
+    plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
+    return plain | (dict.fromkeys(("lr", "lr_low", "lr_high")) if refused else {})

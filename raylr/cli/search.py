@@ -1,0 +1,55 @@
+"""`raylr search`: run a study."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from raylr.cli.console import ConsoleListener, make_console, say
+
+
+def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
+    """Search the LR of small models, fit the law, predict the LR of the target and check it there.
+
+    The same command continues a study that was stopped. A finished study answers at once.
+
+    Parameters
+    ----------
+    spec
+        The study's spec (YAML). Without one: the quickstart, on the Python standard library's own sources.
+    out
+        The study's folder; by default runs/ and the name of the spec's file.
+    """
+    from raylr.quickstart import quickstart_spec
+    from raylr.report.html import write_report
+    from raylr.report.text import show_result
+    from raylr.spec import load_spec, summary
+    from raylr.study import FittingStudy
+
+    console = make_console()
+    wanted = load_spec(spec) if spec else quickstart_spec()
+    folder = out or Path("runs") / (spec.stem if spec else wanted.name)
+    with ConsoleListener(console) as listener:
+        study = FittingStudy(wanted, folder, progress=listener)
+        ending = study.ending()
+        if ending is not None:
+            say(console, f"{folder} is finished; nothing was run.")
+            console.print(ending, end="", markup=False, soft_wrap=True)
+            return
+        listener.stage(f"Study {wanted.name} in {folder}: {summary(wanted)}")
+        try:
+            result = study.run()
+        except KeyboardInterrupt:
+            words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", str(out)] if out else [])]
+            say(console, f"Stopped. Everything measured is kept in {folder}; `{shlex.join(words)}` continues.")
+            raise
+        listener.stage("Writing the report")
+        report = write_report(result)
+    show_result(result, report, console)
+    text = io.StringIO()
+    show_result(result, report, make_console(file=text, width=console.width))
+    study.end(text.getvalue())

@@ -1,0 +1,67 @@
+"""`Executor`: what trains the runs of a study. Ray Tune is one (`raylr.execution.tune`); others implement `execute`.
+
+    policy ──suggestions──▶ Work ──jobs──▶ Executor ──processes──▶ trainable
+       ▲                      │   ◀─reports─          ◀─────────────
+       └──────losses──────────┘──rows──▶ tables
+
+An executor knows nothing of learning rates and of tables. It takes jobs from `Work`, runs the trainable for each, and
+passes on what the trainable reports; `Work` answers whether the run is to be stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from raylr.analysis.runs import Run
+
+if TYPE_CHECKING:
+    from raylr.execution.work import Work
+
+Config: TypeAlias = dict[str, Any]
+Trainable: TypeAlias = Callable[[Config], Any]
+"""Trains one segment of a run. How it reports is between it and the executor; each report is a flat mapping with at
+least `loss` and `tokens`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """One segment of a run, to be trained.
+
+    Args:
+        run: What is measured. A run that is resumed comes with the same identity.
+        role: What the run is for, such as "search" or "check".
+        size: Name of its model size, for people.
+        lr: Peak learning rate.
+        tokens: Training tokens at which the loss of the whole run counts.
+        stop_at: Tokens at which this segment ends; `tokens` for the last.
+        seed: Seed of the initial weights.
+        config: Config of the trainable.
+        handle: What the policy calls the run.
+    """
+
+    run: Run
+    role: str
+    size: str
+    lr: float
+    tokens: int
+    stop_at: int
+    seed: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    handle: Any = None
+
+
+class Executor(Protocol):
+    """Trains the jobs of a `Work` until there are no more."""
+
+    def execute(self, trainable: Trainable, work: Work) -> None:
+        """Train everything that `work` hands out, several jobs at a time where there is room.
+
+        Calls `work.next()` for a job, `work.started` when it begins, `work.report` for every report, in their order,
+        and `work.end` once when it has ended or failed. A decision that `work.report` returns ends the run at once.
+        `work.next()` returns None while the policy waits for results; there are no more jobs once `work.finished`.
+
+        Raises:
+            KeyboardInterrupt: On Ctrl-C. What was reported until then is with `work` already.
+        """

@@ -1,0 +1,265 @@
+"""`Work`: between a policy, the store and an executor. The policy suggests, the store answers what is known, the
+executor trains the rest, and everything that is reported is recorded.
+
+A policy starts from nothing whenever a study is started. It is given what is in the tables exactly as it was given it
+when that was measured; as its suggestions follow from the results alone, it goes on where it was, and nothing is
+trained twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from raylr.analysis.curves.curve import Curve
+from raylr.analysis.runs import RunEnd
+from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
+from raylr.execution.executor import Job
+from raylr.store.runs import KnownEnd, Row, RunStore
+
+STOPPING = (RunEnd.TRUNCATED, RunEnd.PRUNED, RunEnd.DIVERGED)
+"""Decisions that end a run at once. At the end of a segment a run ends by itself, with a checkpoint."""
+
+
+class Policy(Protocol):
+    """What is needed of a policy (`raylr.searchers.policies.policy.Policy`)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+
+    def ask(self) -> Any:
+        """Return what to train next; None while it waits for results."""
+
+    def report(self, run: Any, tokens: float, loss: float) -> RunEnd | None:
+        """Take a report and decide about the run."""
+
+    def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
+        """Take the end of a segment."""
+
+
+class FixedPolicy:
+    """Suggests what is in a list, each once, and decides nothing.
+
+    Args:
+        suggestions: The suggestions, in their order.
+    """
+
+    def __init__(self, suggestions: Sequence[Any]) -> None:
+        self._left = list(suggestions)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all were handed out."""
+        return not self._left
+
+    def ask(self) -> Any:
+        """Return the next one; None after the last."""
+        return self._left.pop(0) if self._left else None
+
+    def report(self, run: Any, tokens: float, loss: float) -> RunEnd | None:
+        """Decide nothing."""
+
+    def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
+        """Learn nothing."""
+
+
+class Work:
+    """What is to be trained in one stage of a study.
+
+    Args:
+        policy: Suggests what to train.
+        job_of: Makes a job of a suggestion.
+        store: Knows what was measured, and takes what is.
+        listener: Receives the events.
+    """
+
+    def __init__(
+        self, policy: Policy, job_of: Callable[[Any], Job], store: RunStore, listener: Listener | None = None
+    ) -> None:
+        self.policy, self._job_of, self._store = policy, job_of, store
+        self._listener = listener or Listener()
+        self._ahead: Job | None = None
+        self._last: dict[Job, Mapping[str, Any]] = {}
+        self._curves: dict[Job, Curve] = {}
+        self._decisions: dict[Job, RunEnd] = {}
+        self.errors: list[str] = []
+        """A sentence for each run that failed; they are trained again when the study is started again."""
+
+    # -- what an executor calls --
+
+    def next(self) -> Job | None:
+        """Return the next job; None while the policy waits for results, and when it has `finished`."""
+        found, self._ahead = self._ahead, None
+        return found or self._next()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there will be no more jobs."""
+        return self._ahead is None and self.policy.finished
+
+    def started(self, job: Job) -> None:
+        """Note that a job began to train."""
+        self._listener.run_started(
+            RunStarted(run=job.run.name, role=job.role, size=job.size, lr=job.lr, tokens=job.tokens)
+        )
+
+    def report(self, job: Job, values: Mapping[str, Any]) -> RunEnd | None:
+        """Record one report; return how the run is to end now, None to let it continue.
+
+        Args:
+            job: The job.
+            values: `loss` (nats per token, NaN if the run diverged), `tokens`, and any other metrics.
+        """
+        if any(name not in values for name in ("loss", "tokens")):
+            self._last[job] = {}
+            return RunEnd.NO_REPORT
+        loss = _number(values["loss"])
+        tokens = int(values["tokens"])
+        row = _evaluation_row(job, {**values, "loss": loss, "tokens": tokens})
+        self._last[job] = row
+        self._store.add_evaluation(row)
+        self._listener.loss_measured(LossMeasured(run=job.run.name, tokens=tokens, loss=loss))
+        self._curves.setdefault(job, Curve()).add(tokens, loss)
+        decision = self.policy.report(job.handle, tokens, loss)
+        if row["diverged"] or decision not in STOPPING:
+            return None
+        self._decisions[job] = decision
+        return decision
+
+    def end(self, job: Job, *, error: str | None = None, seconds: float | None = None) -> None:
+        """Record that a job has ended.
+
+        Args:
+            job: The job.
+            error: Why it failed, in a sentence; None if it ended by itself or was stopped.
+            seconds: How long it took.
+        """
+        last, curve = self._last.pop(job, None), self._curves.pop(job, Curve())
+        decision = self._decisions.pop(job, None)
+        end, problem = _end_of(job, last, decision, error)
+        if problem:
+            self.errors.append(f"{job.run.label or job.run.name}: {problem}")
+            self._store.flush()
+            self.policy.tell(job.handle, end)
+            return
+        assert last is not None
+        loss, stderr = _final_loss(curve, job.tokens, end)
+        row = self._store.add_end(
+            {
+                "trial": job.run.name,
+                "role": job.role,
+                "size": job.size,
+                "lr": job.lr,
+                "tokens": last["tokens"],
+                "target_tokens": job.tokens,
+                "flops": last.get("flops"),
+                "end": end.value,
+                "loss": last["loss"],
+                "target_loss": loss,
+                "target_loss_stderr": stderr,
+                "seconds": seconds,
+                "config": job.run.config,
+            }
+        )
+        self._tell(job, end, row)
+        self._listener.run_ended(_event(row))
+
+    def flush_due(self) -> None:
+        """Write reports that have waited long enough; to be called every second or so."""
+        self._store.flush_due()
+
+    # -- what a stage calls --
+
+    def needs_training(self) -> bool:
+        """Whether anything is left to train; everything that is known is given to the policy first."""
+        self._ahead = self._ahead or self._next()
+        return self._ahead is not None
+
+    # -- inside --
+
+    def _next(self) -> Job | None:
+        while (suggestion := self.policy.ask()) is not None:
+            job = self._job_of(suggestion)
+            known = self._store.known(job.run.name, tokens=job.tokens, stop_at=job.stop_at)
+            if known is None:
+                return job
+            self._replay(job, known)
+        return None
+
+    def _replay(self, job: Job, known: KnownEnd) -> None:
+        for row in known.curve:
+            self.policy.report(job.handle, row["tokens"], _number(row["loss"]))
+        self._tell(job, known.end, known.row)
+        self._listener.run_ended(_event(known.row, known=True))
+
+    def _tell(self, job: Job, end: RunEnd, row: Mapping[str, Any]) -> None:
+        """Give the policy an end. It has the curve, and extrapolates it by itself where the run was stopped early."""
+        measured = end is RunEnd.COMPLETED
+        self.policy.tell(job.handle, end, _number(row["loss"]) if measured else None)
+
+
+def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
+    """The row of a report: everything that was reported, under its own name, beside what names the run.
+
+    `lr` is the peak LR in every table; the LR of the schedule at that step, if it is reported under that name, is
+    `current_lr`.
+    """
+    row: Row = dict(values)
+    if "lr" in row:
+        row["current_lr"] = row.pop("lr")
+    row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
+    return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
+
+
+def _end_of(job: Job, last: Mapping[str, Any] | None, decision: RunEnd | None, error: str | None) -> tuple[RunEnd, str]:
+    """Return how a job ended, and what went wrong ("" if nothing did)."""
+    if last and last["diverged"]:
+        return RunEnd.DIVERGED, ""
+    if decision is not None and error is None:
+        return decision, ""
+    if error is not None:
+        return RunEnd.FAILED, error
+    if not last:
+        return RunEnd.NO_REPORT, "it ended without a report of `loss` and `tokens`"
+    if last["tokens"] >= job.tokens:
+        return RunEnd.COMPLETED, ""
+    if last["tokens"] >= job.stop_at:
+        return RunEnd.PAUSED, ""
+    return RunEnd.FAILED, f"it ended after {last['tokens']} of {job.stop_at} tokens"
+
+
+def _final_loss(curve: Curve, target: float, end: RunEnd) -> tuple[float | None, float | None]:
+    """Return the loss at the target and its standard error; None where it is not known."""
+    if end is RunEnd.COMPLETED:
+        return curve.loss[-1], 0.0
+    if end not in (RunEnd.TRUNCATED, RunEnd.PRUNED):
+        return None, None
+    loss, stderr = curve.extrapolate(target)
+    return float(loss), float(stderr)
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _event(row: Mapping[str, Any], *, known: bool = False) -> RunEnded:
+    end = RunEnd(row["end"])
+    cut = end in (RunEnd.TRUNCATED, RunEnd.PRUNED)
+    return RunEnded(
+        run=row["trial"],
+        role=row["role"],
+        size=row["size"],
+        lr=row["lr"],
+        end=end,
+        tokens=row["tokens"],
+        loss=_number(row["loss"]),
+        target_tokens=row["target_tokens"],
+        target_loss=row["target_loss"] if cut else None,
+        target_loss_stderr=row["target_loss_stderr"] if cut else None,
+        known=known,
+    )

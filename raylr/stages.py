@@ -1,0 +1,297 @@
+"""The stages of a study: search, check, evaluate. Each starts from the tables and trains only what is not in them.
+
+search ──▶ fit ──▶ check at the target ──▶ evaluate
+   │                  │
+   └── Work ◀─────────┘   asks a policy, answers from the tables, hands the rest to an executor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylr.analysis.runs import Run, RunEnd, Setting
+from raylr.analysis.units import format_count, format_lr
+from raylr.errors import InputError, TrainingError
+from raylr.evaluation.queue import EvaluationQueue
+from raylr.events import Listener, Optimum, StudyPlanned
+from raylr.execution.executor import Executor, Job
+from raylr.execution.work import FixedPolicy, Policy, Work
+from raylr.spec import StudySpec
+from raylr.store.files import inside, remove_inside
+from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
+from raylr.store.runs import RunStore, run_end
+
+if TYPE_CHECKING:
+    from raylr.trainables import Corpus, HFSpec, ModelSpec
+
+TRAINABLE = "raylr.trainables.pretrain"
+"""Name of the trainable in a run's identity."""
+UNMEASURED = frozenset({"checkpoint_seconds"})
+"""Training settings that cannot change what a run measures."""
+MANIFEST = "manifest.json"
+
+
+class Stages:
+    """Runs the stages of one study, under its lock.
+
+    Args:
+        folder: The study's folder, locked and claimed.
+        listener: Receives the events.
+        executor: Makes the executor of a stage from Tune callbacks; None: Ray Tune.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, listener: Listener, executor: Callable[[list[Any]], Executor] | None = None
+    ) -> None:
+        self.folder, self.spec, self.listener = folder, folder.spec, listener
+        self._executor = executor or self._tune
+        self._store = RunStore(folder.evaluations, folder.trials)
+        self._fingerprint = folder.corpus
+        for run, what in self._store.lost().items():
+            listener.message(f"{run} lacks {what}; it is trained again.")
+
+    # -- the stages --
+
+    def search(self) -> None:
+        """Search the LR of every size.
+
+        Raises:
+            InputError: If every run diverged.
+            TrainingError: If runs failed for another reason.
+        """
+        models, budget = self.spec.models(), max(self.spec.token_budgets)
+        batch = float(self.spec.train.batch_tokens)
+        settings = [
+            Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
+            for name, model in models.items()
+        ]
+        policy = search_policy(self.spec, settings)
+        self.listener.study_planned(
+            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(policy, size))
+        )
+
+        def job_of(suggestion: Any) -> Job:
+            size = suggestion.run.setting
+            stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
+            return self._job("search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at)
+
+        self._train("Searching the learning rate", policy, job_of)
+        rows = [row for row in self.folder.trials.read().to_pylist() if row["role"] == "search"]
+        if rows and all(run_end(row) is RunEnd.DIVERGED for row in rows):
+            lrs = [row["lr"] for row in rows]
+            raise InputError(
+                f"every run diverged, at LRs from {min(lrs):.2e} to {max(lrs):.2e}; lower lr.low and lr.high, and look "
+                "at the data"
+            )
+
+    def check(self, lr: float) -> None:
+        """Train the target at the multiples of `lr` that the spec names, at `lr` itself first."""
+        target = self.spec.target
+        if target is None or not lr > 0:
+            return
+        model, tokens = self.spec.target_model(), self.spec.target_tokens
+        ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
+        lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
+
+        def job_of(chosen: float) -> Job:
+            return self._job("check", target.name, model, tokens, chosen, None, None)
+
+        self._train(f"Checking the prediction at {target.name}", FixedPolicy(lrs), job_of)
+
+    def evaluate(self) -> None:
+        """Score the checkpoints that wait for it, and the kept ones of completed runs that have no score."""
+        from raylr.evaluation.evaluator import finish_evaluations
+
+        scores = self.spec.scores
+        if scores is None:
+            return
+        rows = self.folder.trials.read(columns=["trial", "role", "end"]).to_pylist()
+        runs = [row["trial"] for row in rows if scores.concerns(row["role"]) and run_end(row) is RunEnd.COMPLETED]
+        for run in runs:
+            inside(self.folder.checkpoints, run)
+        finish_evaluations(scores, self.folder.path, runs, self.listener)
+
+    # -- training --
+
+    def _train(self, stage: str, policy: Policy, job_of: Callable[[Any], Job]) -> None:
+        """Train what the policy suggests and was not measured yet; a stage that is done starts no cluster."""
+        if self._fingerprint is None:
+            self._open_corpus()
+        work = Work(policy, job_of, self._store, self.listener)
+        if work.needs_training():
+            callbacks = self._callbacks()
+            self._open_corpus()
+            self.listener.stage(stage)
+            try:
+                self._executor(callbacks).execute(train_trial, work)
+            finally:
+                self._store.flush()
+            if work.errors:
+                raise TrainingError(
+                    f"{len(work.errors)} of the runs failed, first {work.errors[0]}; what was measured is kept, and "
+                    "the same command tries again"
+                )
+        self._store.compact()
+        self._drop_checkpoints()
+
+    def _callbacks(self) -> list[Any]:
+        from raylr.evaluation.evaluator import evaluation_callbacks
+        from raylr.execution.trackers import tracker_callbacks
+
+        beside = evaluation_callbacks(self.spec.scores, self.folder.path, self.listener)
+        return [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
+
+    def _tune(self, callbacks: list[Any]) -> Executor:
+        from raylr.execution.tune import TuneExecutor
+        from raylr.trainables import trial_resources
+
+        asked = self.spec.resources
+        return TuneExecutor(
+            storage=self.folder.path / "tune",
+            resources=trial_resources(self.spec.train, cpus=asked.cpus, gpus=asked.gpus),
+            concurrency=asked.concurrency,
+            callbacks=callbacks,
+        )
+
+    def _job(
+        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, handle: Any, stop_at: int | None
+    ) -> Job:
+        run = self.run_of(role, size, model, tokens, lr)
+        eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
+        queued = scores.points(self.spec.train, tokens, eval_at) if scores and scores.concerns(role) else []
+        config: dict[str, Any] = {
+            "run": run.name,
+            "study": str(self.folder.path),
+            "role": role,
+            "size": size,
+            "lr": lr,
+            "model": model.model_dump(),
+            "train": self.spec.train.model_dump(),
+            "corpus": str(self._corpus_path()),
+            "tokens": tokens,
+            "eval_at": eval_at,
+            "queue_at": queued,
+        }
+        if stop_at is not None:
+            config["stop_at"] = stop_at
+        return Job(
+            run=run,
+            role=role,
+            size=size,
+            lr=lr,
+            tokens=tokens,
+            stop_at=tokens if stop_at is None else stop_at,
+            seed=self.spec.train.seed,
+            config=config,
+            handle=handle,
+        )
+
+    def run_of(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float) -> Run:
+        """Return the run of these settings.
+
+        The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
+        search is part of. The horizon counts only where the schedule depends on it.
+        """
+        train = self.spec.train
+        measured = {
+            "trainable": TRAINABLE,
+            "purpose": role,
+            "model": model.identity(),
+            "train": train.model_dump(mode="json", exclude=set(UNMEASURED)),
+            "corpus": self._fingerprint,
+            "lr": lr,
+            "tokens": None if train.schedule == "constant" else tokens,
+        }
+        return Run(measured=measured, label=f"{size}-lr{format_lr(lr)}")
+
+    def _segment_end(self, tokens: int, stop_at: float) -> int:
+        """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""
+        return min((point for point in self.spec.eval_at(tokens) if point >= stop_at * (1 - 1e-9)), default=tokens)
+
+    # -- the corpus and the checkpoints --
+
+    def _corpus_path(self) -> Path:
+        return (self.spec.corpus.path or self.folder.path / CORPUS).resolve()
+
+    def _open_corpus(self) -> Corpus:
+        """Return the corpus, made if it is not there, checked against the spec and the runs trained so far."""
+        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
+
+        wanted, folder = self.spec.corpus, self._corpus_path()
+        if not wanted.path and not (folder / MANIFEST).exists():
+            self.listener.stage("Tokenising the text")
+            files = list(wanted.files) or python_stdlib_sources()
+            build_corpus(files, folder, vocab_size=wanted.vocab_size, tokenizer=wanted.tokenizer)
+        corpus = Corpus.open(folder)
+        checked = self.spec.target if self.spec.target and self.spec.target.check else None
+        need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
+        if corpus.train_tokens < need and not self.spec.train.repeat_data:
+            raise InputError(
+                f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run "
+                f"needs {format_count(need)}; give it more text or lower the budgets"
+            )
+        models = self.spec.models() | ({checked.name: self.spec.target_model()} if checked else {})
+        for name, model in models.items():
+            if model.vocab_size < corpus.vocab_size:
+                raise InputError(
+                    f"size {name!r} has vocab_size {model.vocab_size} and the corpus in {folder} {corpus.vocab_size}; "
+                    f"set vocab_size to at least {corpus.vocab_size}"
+                )
+        self.folder.note_corpus(corpus.fingerprint)
+        self._fingerprint = corpus.fingerprint
+        return corpus
+
+    def _drop_checkpoints(self) -> None:
+        keep = self.spec.keep_checkpoints
+        if keep == "all":
+            return
+        for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
+            if keep == "none" or row["role"] != "check":
+                remove_inside(self.folder.checkpoints, row["trial"])
+
+
+def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
+    """Return the policy that the spec names, which searches these settings at the largest budget."""
+    from raylr.searchers.policies.quadratic import QuadraticPolicy
+    from raylr.searchers.policies.stopping import StoppingRule
+    from raylr.searchers.policies.surface import SurfacePolicy
+
+    search, budget = spec.search, max(spec.token_budgets)
+    shared: dict[str, Any] = {
+        "lr_range": (spec.lr.low, spec.lr.high),
+        "tolerance": search.tolerance,
+        "max_trials": search.max_trials,
+        "extend": search.extend,
+        "seed": spec.seed,
+    }
+    if search.method == "quadratic":
+        least = search.min_fraction if search.truncate else 1.0
+        return QuadraticPolicy(
+            settings, stopping=StoppingRule(min_fraction=least, tolerance=search.loss_tolerance), **shared
+        )
+    points = spec.eval_at(budget)
+    stops = sorted({min(point for point in points if point >= share * budget) for share in search.rungs})
+    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget, **shared)
+
+
+def train_trial(config: dict[str, Any]) -> None:
+    """Train one segment of a run of a study: Ray Tune's function trainable.
+
+    Its checkpoints lie in the study's folder, and those that wait to be scored.
+    """
+    from raylr.trainables import pretrain
+
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
+    arguments = {key: config[key] for key in keys if key in config}
+    study = Path(config["study"])
+    run_dir, queue = inside(study / CHECKPOINTS, config["run"]), EvaluationQueue(study).folder_of(config["run"])
+    pretrain({**arguments, "run_dir": str(run_dir), "queue_dir": str(queue)})
+
+
+def _optimum(policy: Any, size: str) -> Optimum | None:
+    found = policy.recommend(size)
+    if found.lr is None or found.lr_low is None or found.lr_high is None:
+        return None
+    return Optimum(lr=found.lr, lr_low=found.lr_low, lr_high=found.lr_high)

@@ -1,0 +1,196 @@
+"""`StudyFolder`: the folder of one study: whose it is, its files, its lock.
+
+spec.yaml       what the study is to do
+study.json      version of the format, identity of the spec, fingerprint of the corpus that the runs were trained on
+corpus/         the tokenised text, if the spec does not name another folder
+evaluations/    the run table: one row per evaluation      } append-only Parquet fragments with checksums that
+trials/         one row per end of a segment of a run      } carry the identity of the spec
+checkpoints/    of runs that have not ended, and of those that the spec keeps
+law.json        the law
+ending.json     what was printed at the end, so that a finished study answers at once
+report.html     the report, figures/ beside it
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from raylr.analysis.runs import identity_of
+from raylr.errors import DamagedError, StudyError
+from raylr.spec import StudySpec, dump_spec, load_spec
+from raylr.store.files import exclusive, storage_errors, write_atomic
+from raylr.store.runtable import EVALUATIONS, TRIALS, evaluations_table, trials_table
+from raylr.store.table import FORMAT, Table
+
+SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
+CORPUS, CHECKPOINTS = "corpus", "checkpoints"
+
+
+def spec_identity(spec: StudySpec) -> str:
+    """Return the hash of everything in a spec that changes what is measured; defaults and unused keys do not count."""
+    from raylr.spec.study import NOT_MEASURED
+
+    return identity_of(spec.model_dump(mode="json", exclude=set(NOT_MEASURED), exclude_defaults=True))
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The folder of the study of one spec. Making the object reads and writes nothing.
+
+    Args:
+        path: The folder; it need not exist yet.
+        spec: The study's spec.
+    """
+
+    path: Path
+    spec: StudySpec
+
+    @cached_property
+    def identity(self) -> str:
+        """Identity of the spec; the tables carry it."""
+        return spec_identity(self.spec)
+
+    @property
+    def evaluations(self) -> Table:
+        """The run table. Every call returns a new object."""
+        return evaluations_table(self.path, owner=self.identity)
+
+    @property
+    def trials(self) -> Table:
+        """The table of ended segments. Every call returns a new object."""
+        return trials_table(self.path, owner=self.identity)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the runs' own checkpoints."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything was measured."""
+        return any(next(self.path.glob(f"{name}/*.parquet"), None) for name in (EVALUATIONS, TRIALS))
+
+    # -- reading --
+
+    def check_owner(self) -> None:
+        """Raise StudyError unless the folder is free for this spec, or holds its study already; nothing is written."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise StudyError(f"{self.path} is a file; choose another folder for the study")
+        if (self.path / SPEC_FILE).exists():
+            self._about()
+            if self.measured:
+                self._require_same_spec()
+            return
+        with storage_errors(self.path, "read"):
+            names = {path.name for path in self.path.iterdir()}
+        if {name for name in names if not name.startswith(".")} - {ABOUT_FILE}:
+            raise StudyError(f"{self.path} is not empty and holds no study; choose another folder")
+
+    def check_unchanged(self) -> None:
+        """Raise StudyError if spec.yaml is not the one that the study was begun with."""
+        if self._about().get("spec") != self.identity:
+            raise StudyError(
+                f"{self.path / SPEC_FILE} was changed since the study began; its results belong to the old spec. Undo "
+                "the change, or start a study of the new spec in another folder"
+            )
+
+    @property
+    def corpus(self) -> str | None:
+        """Fingerprint of the corpus that the runs were trained on; None before the first."""
+        found = self._about().get("corpus") if (self.path / ABOUT_FILE).exists() else None
+        return None if found is None else str(found)
+
+    # -- writing, under the lock --
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study's lock, then claim the folder for the spec; nothing is changed before the lock is held.
+
+        Raises:
+            StudyLockedError: If another process is running the study.
+            StudyError: If the folder holds another study, or other things.
+            StorageError: If it cannot be written.
+        """
+        self.check_owner()
+        with storage_errors(self.path, "make"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        busy = f"another process is running the study in {self.path}; wait for it or stop it"
+        with exclusive(self.path / LOCK_FILE, busy):
+            self.check_owner()  # the other process may have begun a study in between
+            self._claim()
+            yield
+
+    def note_corpus(self, fingerprint: str) -> None:
+        """Note the corpus that the runs are trained on. Raises StudyError if it was another one before."""
+        known = self.corpus
+        if known is None:
+            self._write_about(fingerprint)
+        elif known != fingerprint:
+            raise StudyError(
+                f"the corpus of the study in {self.path} has changed since its first runs were trained; put it back, "
+                "or start a study in another folder"
+            )
+
+    def _claim(self) -> None:
+        file = self.path / SPEC_FILE
+        old = load_spec(file, check_files=False) if file.exists() and (self.path / ABOUT_FILE).exists() else None
+        if old is not None and old != self.spec and not self.measured:
+            shutil.rmtree(self.path / CORPUS, ignore_errors=True)  # of the old spec; nothing was measured on it
+        if old is None or self._about().get("spec") != self.identity:
+            self._write_about(None)
+        if old != self.spec:
+            write_atomic(file, dump_spec(self.spec))
+
+    def _write_about(self, corpus: str | None) -> None:
+        about = {"format": FORMAT, "raylr": version("raylr"), "spec": self.identity, "corpus": corpus}
+        write_atomic(self.path / ABOUT_FILE, json.dumps(about, indent=1) + "\n")
+
+    def _require_same_spec(self) -> None:
+        if self._about().get("spec") == self.identity:
+            return
+        differences = self.spec.differences(load_spec(self.path / SPEC_FILE, check_files=False))
+        why = f" ({'; '.join(differences[:3])})" if differences else ""
+        raise StudyError(f"{self.path} holds a study of another spec{why}; choose another folder")
+
+    def _about(self) -> dict[str, Any]:
+        file = self.path / ABOUT_FILE
+        if not file.exists():
+            raise StudyError(
+                f"{self.path} holds a study of an earlier version of raylr, which this version does not read; start it "
+                "again in another folder"
+            )
+        found = read_json(file)
+        if not isinstance(found, dict) or not isinstance(found.get("spec"), str):
+            raise DamagedError(f"{file} is damaged: it does not say whose study this is")
+        if found.get("format") != FORMAT:
+            raise StudyError(f"{self.path} holds a study of another version of raylr, {found.get('raylr')}")
+        return found
+
+
+def open_folder(directory: Path) -> StudyFolder:
+    """Return the folder of an existing study. Raises StudyError if there is none in `directory`; nothing is written."""
+    if not (directory / SPEC_FILE).is_file():
+        raise StudyError(f"{directory} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
+    folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
+    folder.check_unchanged()
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of the study holds. Raises DamagedError naming it if it is not JSON."""
+    with storage_errors(path, "read"):
+        data = path.read_bytes()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,115 @@
+"""The search on final losses: a few runs of each setting, each placed where it says most about the optimum. No Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+from raylr.analysis.curves.curve import OWN
+from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.runs import RunEnd, Setting
+from raylr.searchers._config import LRDomain
+from raylr.searchers.policies.cell_search import CellSearch
+from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
+from raylr.searchers.policies.settings_policy import SettingsPolicy
+from raylr.searchers.policies.stopping import StoppingRule
+from raylr.searchers.policies.types import Decision, RunId
+
+UNKNOWN = 0.05
+"""Relative standard error of the loss of a run that was cut short and whose curve cannot be extrapolated."""
+
+
+class QuadraticPolicy(SettingsPolicy):
+    """Finds the lr of least final loss of each setting in as few runs as the data allow.
+
+    Args:
+        settings: Models and budgets to be searched, cheapest first; None takes one setting.
+        lr_range: (low, high) of the lr, or an `LRDomain`.
+        tolerance: Expected regret, relative to the loss, at which a setting is finished (0.001: 0.1 %).
+        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
+        max_trials: Most runs of a setting.
+        prior: An `LRLaw`, the name of a preset, a `ShapePrior`, or earlier results (dicts with lr, loss and, where
+            they vary, params and tokens).
+        extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
+        batch: Runs of one setting that are suggested at once after its first two.
+        settings_at_once: Settings that are searched side by side.
+        stopping: Rule by which `report` decides to stop runs early; None: it never does.
+        points: Learning rates to begin with.
+        seed: 0 places the first lrs symmetrically; others shift them.
+
+    Raises:
+        InputError: For arguments that cannot work.
+
+    Example:
+        >>> import math
+        >>> from raylr.searchers import RunEnd
+        >>> policy = QuadraticPolicy(lr_range=(1e-4, 1e-1))
+        >>> while not policy.finished:
+        ...     suggestion = policy.ask()
+        ...     loss = 2.5 + 0.03 * math.log(suggestion.lr / 2e-3) ** 2
+        ...     policy.tell(suggestion.run, RunEnd.COMPLETED, loss)
+        >>> abs(math.log(policy.recommend().lr / 2e-3)) < 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[Setting] | None = None,
+        *,
+        lr_range: tuple[float, float] | LRDomain | None = None,
+        tolerance: float = 1e-3,
+        lr_tolerance: float = 2.0,
+        max_trials: int = 8,
+        prior: Any = None,
+        extend: bool = False,
+        batch: int = 1,
+        settings_at_once: int = 3,
+        stopping: StoppingRule | None = None,
+        points: Sequence[Point] = (),
+        seed: int = 0,
+    ) -> None:
+        require_count("max_trials", max_trials)
+        require_count("batch", batch)
+        require_tolerances(tolerance, lr_tolerance)
+        self._options: dict[str, Any] = {
+            "tolerance": tolerance, "lr_factor": lr_tolerance, "max_trials": max_trials, "extend": extend,
+            "batch": batch,
+        }  # fmt: skip
+        self.stopping = stopping
+        super().__init__(
+            settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
+        )
+
+    def _new_search(self, setting: Setting, prior: ShapePrior, jitter: float) -> SettingSearch:
+        assert self._domain is not None
+        low, high = math.log(self._domain.low), math.log(self._domain.high)
+        return cast(SettingSearch, CellSearch(low=low, high=high, prior=prior, jitter=jitter, **self._options))
+
+    def _report(self, run: RunId, tokens: float, loss: float) -> Decision:
+        curve = self.run(run).curve
+        if not curve.add(tokens, loss) or self.stopping is None:
+            return None
+        return self.stopping.decide(curve, self.target(run))
+
+    def _tell(self, run: RunId, end: RunEnd, loss: float | None, stderr: float) -> None:
+        found, target = self.run(run), self.target(run)
+        found.end = end
+        if end in (RunEnd.DIVERGED, RunEnd.NO_REPORT):
+            return
+        if end is RunEnd.FAILED:
+            found.end = RunEnd.DIVERGED if found.curve.diverged() else end
+            return
+        curve = found.curve
+        if end in (RunEnd.TRUNCATED, RunEnd.PRUNED) and stderr == 0 and target is not None and curve.tokens:
+            value, error = curve.extrapolate(target)
+            found.loss, found.stderr = value, min(OWN * error, UNKNOWN * abs(value))
+        elif loss is not None:
+            found.loss, found.stderr = loss, OWN * stderr
+        elif curve.tokens:
+            found.loss = curve.loss[-1]
+        else:
+            found.end = RunEnd.NO_REPORT
+            return
+        if not math.isfinite(found.loss):
+            found.end, found.loss = RunEnd.DIVERGED, math.nan

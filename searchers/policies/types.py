@@ -1,0 +1,134 @@
+"""The words that every policy shares: what it suggests, what it is given back, what it recommends.
+
+Plain data without Ray or Optuna. `Setting` and `RunEnd` are raylr's own words for all packages (`raylr.analysis.runs`)
+and are only passed on from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias
+
+from raylr.analysis.curves.curve import Curve
+from raylr.analysis.runs import RunEnd, Setting
+from raylr.analysis.status import Status
+
+__all__ = ["Decision", "Recommendation", "RunEnd", "RunId", "RunState", "Setting", "Status", "Suggestion"]
+
+Decision: TypeAlias = RunEnd | None
+"""What a policy decides after a report: None lets the run continue, `PAUSED` ends its segment, and `COMPLETED`,
+`TRUNCATED`, `PRUNED` and `DIVERGED` end the run."""
+
+
+class RunId(NamedTuple):
+    """Identity of a run within one search: it follows from the results alone, never from timing."""
+
+    setting: str
+    """Name of the run's setting."""
+    number: int
+    """Number of the run among those of its setting, from 0, in the order of suggestion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What to train next.
+
+    Args:
+        run: Identity of the run, to be given back to `report` and `tell`.
+        setting: The setting that the run belongs to.
+        lr: Learning rate, rounded to four digits (and to the steps of its domain).
+        config: Further keys of the run: those of its setting, then those of the user's point.
+        point: The user's point alone; empty for an lr that the policy chose.
+        stop_at: Tokens at which this segment of the run ends; None where the policy has no opinion.
+        resumes: Whether the run was paused before and continues from its last checkpoint.
+        known: Number of runs of the setting that had ended when this run was planned.
+    """
+
+    run: RunId
+    setting: Setting
+    lr: float
+    config: Mapping[str, Any] = field(default_factory=dict)
+    point: Mapping[str, Any] = field(default_factory=dict)
+    stop_at: float | None = None
+    resumes: bool = False
+    known: int = 0
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The learning rate that a search would choose now, and why."""
+
+    lr: float | None
+    """The lr of least expected regret, or None when nothing is known."""
+    lr_low: float | None
+    """Lower end of the 90 % interval of the best lr."""
+    lr_high: float | None
+    """Upper end of it."""
+    loss: float | None
+    """Predicted loss at `lr`, in the metric's own sign."""
+    regret: float | None
+    """Expected loss above the best possible, relative to the loss."""
+    status: Status
+    """`OK`, `UNCERTAIN`, `EDGE_LOW`, `EDGE_HIGH`, `FLAT`, `DIVERGED` (no run ended with a finite loss) or `TOO_FEW`
+    (fewer than two finite losses)."""
+    reason: str
+    """The same in one sentence, with the numbers."""
+    trials: int
+    """Ended runs behind it."""
+
+    @classmethod
+    def nothing(cls, status: Status, reason: str, trials: int = 0, *, lr_high: float | None = None) -> Recommendation:
+        """Return the recommendation of a search that cannot name an lr yet."""
+        return cls(None, None, lr_high, None, None, status, reason, trials)
+
+    def in_sign_of(self, sign: float) -> Recommendation:
+        """Return the same with the loss times `sign` (-1: the metric is maximised)."""
+        return self if self.loss is None or sign > 0 else replace(self, loss=-self.loss)
+
+
+@dataclass
+class RunState:
+    """What a search knows of one of its runs.
+
+    Args:
+        log_lr: ln of the learning rate.
+        end: How the run ended; None while it is running, `PAUSED` while it can be resumed.
+        loss: Loss at the setting's tokens, smaller is better; NaN where there is none.
+        stderr: Standard error of `loss`, for an extrapolated one.
+        curve: The losses that it reported.
+        rung: Index of the rung at which it pauses next (or paused), for searches that pause.
+    """
+
+    log_lr: float
+    end: RunEnd | None = None
+    loss: float = math.nan
+    stderr: float = 0.0
+    curve: Curve = field(default_factory=Curve)
+    rung: int = 0
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return math.exp(self.log_lr)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was suggested and has not ended."""
+        return self.end is None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ended with a finite loss."""
+        return self.end is not None and self.end is not RunEnd.DIVERGED and math.isfinite(self.loss)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it says that the best lr is lower than its own."""
+        return self.end is RunEnd.DIVERGED
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it ended without saying anything about its lr."""
+        return self.end in (RunEnd.FAILED, RunEnd.NO_REPORT)

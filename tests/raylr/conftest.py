@@ -1,0 +1,23 @@
+import shutil
+
+import pytest
+from made_study import spec_of, study_of
+
+from raylr.study import FittingStudy
+
+
+@pytest.fixture(scope="session")
+def whole(texts, tmp_path_factory):
+    """A finished study; not to be changed."""
+    folder = tmp_path_factory.mktemp("studies") / "tiny"
+    study = study_of(spec_of(texts), folder)
+    result = study.run()
+    study.end("the answer\n")
+    return study, result
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of it."""
+    shutil.copytree(whole[0].directory, tmp_path / "tiny")
+    return FittingStudy.open(tmp_path / "tiny")

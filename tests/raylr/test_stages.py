@@ -1,0 +1,118 @@
+"""Identities of runs, and studies that are stopped and go on, on a made-up loss."""
+
+import shutil
+
+import pytest
+import yaml
+from made_study import SPEC, SURFACE, no_executor, same_study, spec_of, study_of
+from serial_executor import SerialExecutor
+
+from raylr.analysis.runs import RunEnd
+from raylr.errors import InputError, TrainingError
+from raylr.stages import Stages
+from raylr.study import FittingStudy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"data_seed": 1},
+        {"batch_tokens": 1024},
+        {"schedule": "cosine"},
+        {"weight_decay": 0.2},
+        {"validation_tokens": 1024},
+        {"warmup_tokens": 2048},
+    ],
+)
+def test_runs_that_measure_other_things_have_other_names(texts, tmp_path, change):
+    names = []
+    for train in ({}, change):
+        spec = spec_of(texts, train=yaml.safe_load(SPEC)["train"] | train)
+        stages = Stages(FittingStudy(spec, tmp_path / str(len(names))).folder, None)
+        names.append(stages.run_of("search", "S", spec.models()["S"], 39_936, 1e-3).name)
+    assert names[0] != names[1]
+
+
+def test_the_horizon_counts_only_where_the_schedule_depends_on_it(texts, tmp_path):
+    for schedule, same in (("constant", True), ("cosine", False), ("wsd", False)):
+        spec = spec_of(texts, train=yaml.safe_load(SPEC)["train"] | {"schedule": schedule, "checkpoint_seconds": 7})
+        stages = Stages(FittingStudy(spec, tmp_path / schedule).folder, None)
+        model = spec.models()["S"]
+        names = {stages.run_of("search", "S", model, tokens, 1e-3).name for tokens in (20_480, 39_936)}
+        assert (len(names) == 1) is same
+
+
+@pytest.mark.parametrize("changes", [{}, SURFACE], ids=["quadratic", "surface"])
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.75, 0.98])
+def test_killed_anywhere_it_ends_with_the_same_tables_and_law(texts, tmp_path, changes, share):
+    spec = spec_of(texts, **changes)
+    counter = SerialExecutor()
+    undisturbed = study_of(spec, tmp_path / "undisturbed", counter)
+    undisturbed.run()
+    left = int(share * len(counter.trained))
+
+    def die(job, tokens):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    first, second = SerialExecutor(die), SerialExecutor()
+    with pytest.raises(KeyboardInterrupt):
+        study_of(spec, tmp_path / "killed", first).run()
+    study = study_of(spec, tmp_path / "killed", second)
+    study.run()
+    same_study(study, undisturbed)
+    if not changes:  # a made-up run has no checkpoint: of one that was on its way, or paused, all is reported again
+        assert len({run for run, _ in set(first.trained) & set(second.trained)}) <= 1
+
+
+def test_a_finished_study_trains_nothing(finished, texts):
+    shutil.rmtree(finished.directory / "corpus")
+    again = FittingStudy(spec_of(texts), finished.directory, executor=no_executor)
+    assert again.ending() == "the answer\n"
+    assert again.run().fit.law == finished.fit().law
+
+
+def test_runs_are_paused_and_resumed(texts, tmp_path):
+    executor = SerialExecutor()
+    study = study_of(spec_of(texts, **SURFACE), tmp_path / "study", executor)
+    result = study.run()
+    ends = study.trials.read().to_pylist()
+    runs = {row["trial"] for row in ends}
+    assert len(ends) > len(runs), "no run was resumed"
+    assert {row["end"] for row in ends} <= {RunEnd.PAUSED, RunEnd.COMPLETED}
+    budget = max(study.spec.token_budgets)
+    for run in study.finished_runs():
+        if run.attributes["status"] == RunEnd.PAUSED:
+            assert run.final == pytest.approx(float(result.fit.surfaces[run.setting].loss(run.lr, budget)[0]))
+
+
+def test_a_run_that_failed_is_trained_again(texts, tmp_path):
+    def fail(job, tokens):
+        if job.size == "M" and tokens > 20_000:
+            raise RuntimeError("out of memory")
+
+    spec = spec_of(texts)
+    with pytest.raises(TrainingError, match=r"M-lr.*: out of memory; what was measured is kept"):
+        study_of(spec, tmp_path / "study", SerialExecutor(fail)).run()
+    study = study_of(spec, tmp_path / "study")
+    study.run()
+    undisturbed = study_of(spec, tmp_path / "other")
+    undisturbed.run()
+    assert study.fit().law == undisturbed.fit().law or len(study.trials) > len(undisturbed.trials)
+
+
+def test_every_run_diverged(texts, tmp_path):
+    with pytest.raises(InputError, match=r"every run diverged, at LRs from .* lower lr\.low"):
+        study_of(spec_of(texts, lr={"low": 5.0, "high": 90.0}), tmp_path / "study").run()
+
+
+def test_a_corpus_smaller_than_the_budget_is_refused_before_training(texts, tmp_path):
+    train = yaml.safe_load(SPEC)["train"] | {"repeat_data": False}
+    spec = spec_of(texts, budgets=["20k", "900M"], train=train)
+    study = FittingStudy(spec, tmp_path / "study", executor=no_executor)
+    with pytest.raises(InputError, match=r"training tokens and the longest run needs 900M"):
+        study.run()
+    study_of(spec_of(texts), tmp_path / "study").run()  # nothing was measured: the mended spec may have the folder

@@ -1,0 +1,162 @@
+"""Studies from end to end: Ray Tune trains models as small as they can be, and processes are killed."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raylr.analysis.laws.lr_law import LRLaw
+from raylr.analysis.runs import RunEnd
+from raylr.cli.app import main
+from raylr.spec import StudySpec
+from raylr.store.check import check_study
+from raylr.study import FittingStudy
+
+SPEC = """
+name: tiny
+corpus: {vocab_size: 300}
+model: {heads: 2, kv_heads: 1, head_dim: 8, experts: 4, top_k: 2, layers: 1}
+sizes:
+  S: {hidden_size: 8, expert_size: 8}
+  M: {hidden_size: 16, expert_size: 16}
+train: {seq_len: 32, batch_tokens: 512, warmup_tokens: 4096, validation_tokens: 2048}
+budgets: [20k, 40k]
+lr: {low: 3e-3, high: 2e-1}
+search: {max_trials: 3}
+target: {name: XL, model: {hidden_size: 24, expert_size: 24}, tokens: 50k, check: [0.333, 1, 3]}
+"""
+SEGMENTS = {"search": {"method": "surface", "max_trials": 5, "rungs": [0.25, 0.5, 1], "budget": 2}, "target": None}
+PATIENCE = 240
+"""Seconds to wait for a process; the machine may be busy."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cluster():
+    """Not one that somebody else runs on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "local")
+        yield
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A folder of text: a few modules of the standard library."""
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("argparse", "ast", "inspect", "subprocess", "tarfile", "typing", "zipfile", "doctest", "pickle"):
+        (folder / f"{name}.txt").write_text(Path(__import__(name).__file__).read_text())
+    return folder
+
+
+def data_of(text, **changes):
+    data = yaml.safe_load(SPEC)
+    data["corpus"]["files"] = [str(text)]
+    return data | changes
+
+
+@pytest.fixture(scope="module")
+def finished(text, tmp_path_factory):
+    study = FittingStudy(StudySpec.model_validate(data_of(text)), tmp_path_factory.mktemp("studies") / "tiny")
+    return study, study.run()
+
+
+def killed_and_finished(folder, text, changes, total, shares, log):
+    """Run a study by the command line, kill -9 it when `shares` of its `total` evaluations are there, let it end."""
+    file = log / "spec.yaml"
+    file.write_text(yaml.safe_dump(data_of(text, **changes)))
+    command = [sys.executable, "-m", "raylr", "search", str(file), "--out", str(folder)]
+    for share in shares:
+        printed = log / f"killed-at-{share:.2f}.log"
+        with printed.open("w") as sink:
+            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not (folder / "spec.yaml").exists() or len(FittingStudy.open(folder).evaluations) < share * total:
+                assert process.poll() is None, printed.read_text()
+                assert time.monotonic() < deadline, printed.read_text()
+                time.sleep(0.2)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert end.returncode == 0, end.stdout + end.stderr
+    return command, end
+
+
+def assert_the_same_study(folder, study, law):
+    assert LRLaw.from_json((folder / "law.json").read_text()) == law
+    again = FittingStudy.open(folder)
+    rows = [{(row["trial"], row["tokens"], row["loss"]) for row in one.evaluations.read().to_pylist()}
+            for one in (study, again)]  # fmt: skip
+    assert rows[0] == rows[1]
+    assert len(again.trials) == len(study.trials)
+    assert check_study(folder).whole
+
+
+@pytest.mark.slow
+def test_a_study_of_real_runs_ends_with_a_law_and_a_check(finished, monkeypatch):
+    study, result = finished
+    assert [run.lr / result.prediction.lr for run in result.check.runs] == pytest.approx([0.333, 1, 3], rel=1e-4)
+    assert all(math.isfinite(result.check.loss_at(run)) for run in result.check.runs)
+    rows = study.evaluations.read().to_pylist()
+    assert all(0 < row["loss"] < 7 and row["peak_lr"] == row["lr"] for row in rows)
+    names = {row["trial"] for row in rows}
+    assert len(names) == len(study.trials)
+    kept = {path.name for path in (study.directory / "checkpoints").iterdir()}
+    assert kept == {row["trial"] for row in study.trials.read().to_pylist() if row["role"] == "check"}
+    monkeypatch.setattr("ray.init", lambda *args, **kwargs: pytest.fail("a finished study started Ray"))
+    assert FittingStudy.open(study.directory).run().fit.law == result.fit.law
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_it_ends_with_the_same_law(finished, text, tmp_path):
+    study, result = finished
+    folder = tmp_path / "study"
+    command, end = killed_and_finished(folder, text, {}, len(study.evaluations), (1 / 3, 2 / 3), tmp_path)
+    assert_the_same_study(folder, study, result.fit.law)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert "nothing was run" in again.stdout
+    assert again.stdout.splitlines()[-1] == end.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_runs_in_segments_and_killed_in_the_middle_end_with_the_same_law(text, tmp_path):
+    whole = FittingStudy(StudySpec.model_validate(data_of(text, **SEGMENTS)), tmp_path / "whole")
+    result = whole.run()
+    ends = whole.trials.read().to_pylist()
+    reached = {row["trial"]: max(other["tokens"] for other in ends if other["trial"] == row["trial"]) for row in ends}
+    assert len(ends) > len(reached), "no run was resumed"
+    assert sum(row["end"] == RunEnd.PAUSED for row in ends) >= len(reached) - 2
+    for size in ("S", "M"):
+        runs = {row["trial"] for row in ends if row["size"] == size}
+        assert sum(reached[run] for run in runs) <= 2 * 39_936 + 512
+    curves = whole.evaluations.read().to_pylist()
+    assert {run: max(row["tokens"] for row in curves if row["trial"] == run) for run in reached} == reached
+    assert not list((whole.directory / "checkpoints").iterdir())
+    folder = tmp_path / "killed"
+    killed_and_finished(folder, text, SEGMENTS, len(whole.evaluations), (0.5,), tmp_path)
+    assert_the_same_study(folder, whole, result.fit.law)
+
+
+@pytest.mark.slow
+def test_a_study_is_exported_for_optuna_dashboard(finished, tmp_path, capsys):
+    import optuna
+
+    study, _ = finished
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    with pytest.raises(SystemExit) as end:
+        main(["export", str(study.directory), "--optuna", storage])
+    assert not end.value.code
+    assert "2 studies" in capsys.readouterr().out
+    exported = {summary.study_name: summary for summary in optuna.get_all_study_summaries(storage)}
+    ended = [row for row in study.trials.read().to_pylist() if row["role"] == "search"]
+    assert sum(summary.n_trials for summary in exported.values()) == len(ended)
+    best = min(row["target_loss"] for row in ended if row["size"] == "S")
+    assert next(v for k, v in exported.items() if k.endswith("S")).best_trial.value == pytest.approx(best)

@@ -1,0 +1,92 @@
+"""The config.json of an exported model, and whether Qwen3-MoE can express it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from raylr.errors import InputError
+from raylr.trainables.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+_EXPRESSIBLE = frozenset(
+    {
+        "hidden_size", "layers", "heads", "kv_heads", "head_dim", "experts", "top_k", "expert_size", "vocab_size",
+        "tied_embeddings", "dense_layers", "dense_size", "rope_theta", "rms_norm_eps", "init_std", "aux_loss",
+        "bias_rate", "residual_multiplier",
+    }
+)  # fmt: skip
+"""Fields of ModelSpec that an export carries, or that a model which is not trained does not need. All others must have
+their defaults: a feature that is new in ModelSpec is refused until it is added here."""
+
+
+def check_expressible(spec: ModelSpec) -> None:
+    """Raises InputError, naming every feature of `spec` that Qwen3-MoE does not have."""
+    defaults = {name: field.default for name, field in ModelSpec.model_fields.items()}
+    odd = [
+        f"{name}={getattr(spec, name)!r}"
+        for name in ModelSpec.model_fields
+        if name not in _EXPRESSIBLE and getattr(spec, name) != defaults[name]
+    ]
+    if odd:
+        raise InputError(f"Qwen3-MoE has no {', no '.join(odd)}: this model cannot be exported to it")
+
+
+def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None) -> dict[str, Any]:
+    """Return the config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
+    return both_spellings(
+        {
+            "architectures": ["Qwen3MoeForCausalLM"],
+            "model_type": "qwen3_moe",
+            "vocab_size": spec.vocab_size,
+            "hidden_size": spec.hidden_size,
+            "intermediate_size": spec.dense_size or spec.expert_size,
+            "num_hidden_layers": spec.layers,
+            "num_attention_heads": spec.heads,
+            "num_key_value_heads": spec.kv_heads,
+            "head_dim": spec.head_dim,
+            "hidden_act": "silu",
+            "max_position_embeddings": context,
+            "initializer_range": spec.init_std,
+            "rms_norm_eps": spec.rms_norm_eps,
+            "use_cache": True,
+            "tie_word_embeddings": spec.tied_embeddings,
+            "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_theta},
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "use_sliding_window": False,
+            "sliding_window": None,
+            "max_window_layers": spec.layers,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": list(range(spec.dense_layers)),
+            "moe_intermediate_size": spec.expert_size,
+            "num_experts": spec.experts,
+            "num_experts_per_tok": spec.top_k,
+            "norm_topk_prob": True,
+            "output_router_logits": False,
+            "router_aux_loss_coef": spec.aux_loss,
+            "bos_token_id": None,
+            "eos_token_id": eos_id,
+            "pad_token_id": eos_id,
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+    )
+
+
+def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config.json with the keys that transformers 5 renamed under both names."""
+    out = dict(config)
+    experts = out.get("num_experts", out.get("num_local_experts"))
+    if experts is not None:
+        out["num_experts"] = out["num_local_experts"] = experts
+    rope = out.get("rope_parameters") or {}
+    if "rope_theta" in rope:
+        out["rope_theta"] = rope["rope_theta"]
+        scaled = {key: value for key, value in rope.items() if key != "rope_theta"}
+        out["rope_scaling"] = scaled if rope.get("rope_type", "default") != "default" else None
+    dtype = out.get("dtype", out.get("torch_dtype"))
+    if dtype is not None:
+        out["dtype"] = out["torch_dtype"] = dtype
+    return out

@@ -183,7 +183,7 @@ def test_a_prediction_without_meaning_is_refused(run: Run, study: Path, place: t
 
 def test_a_law_without_an_answer_is_refused_even_with_extrapolate(run: Run, tmp_path: Path) -> None:
     law = json.loads(read_law("zhou2026").to_json())
-    law |= {"status": "too_few", "fitted": [], "c": "nan", "alpha": "nan", "beta": "nan", "message": "no optimum"}
+    law |= {"status": "too_few", "c": "nan", "alpha": "nan", "beta": "nan", "message": "no optimum"}
     (tmp_path / "law.json").write_text(json.dumps(law))
     for more in ((), ("--extrapolate",)):
         status, out, _ = run("predict", tmp_path / "law.json", "--params", "1e9", "--tokens", "1e11", *more)

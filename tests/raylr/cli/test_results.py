@@ -1,6 +1,7 @@
 import copy
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import made_spec, rows_of
 
+from raylr.analysis.laws.lr_fit import fit_lr_law
 from raylr.cli.app import main
 from raylr.cli.results import EXIT_NO_MEANING, read_law
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, LawError
@@ -182,13 +184,13 @@ def test_a_prediction_without_meaning_is_refused(run: Run, study: Path, place: t
 
 
 def test_a_law_without_an_answer_is_refused_even_with_extrapolate(run: Run, tmp_path: Path) -> None:
-    law = json.loads(read_law("zhou2026").to_json())
-    law |= {"status": "too_few", "c": "nan", "alpha": "nan", "beta": "nan", "message": "no optimum"}
-    (tmp_path / "law.json").write_text(json.dumps(law))
+    law = fit_lr_law([1e8], [1e9], [math.nan])
+    assert not law.usable
+    (tmp_path / "law.json").write_text(law.to_json())
     for more in ((), ("--extrapolate",)):
         status, out, _ = run("predict", tmp_path / "law.json", "--params", "1e9", "--tokens", "1e11", *more)
         assert status == EXIT_NO_MEANING
-        assert out.startswith("There is no prediction (too_few): no optimum")
+        assert out.startswith(f"There is no prediction ({law.status}): {law.message}")
 
 
 def test_files_that_hold_no_law(run: Run, tmp_path: Path) -> None:

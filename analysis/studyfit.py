@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.laws.lr_fit import ExponentPriors, fit_lr_law
+from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
 from raylr.analysis.runs import Setting
@@ -123,7 +123,7 @@ def fit_study(
     budgets: Sequence[int],
     *,
     conditions: Conditions | None = None,
-    priors: ExponentPriors | None = ExponentPriors(),
+    priors: ExponentPriors | None = DEFAULT_PRIORS,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 

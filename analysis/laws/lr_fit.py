@@ -54,6 +54,7 @@ class ExponentPriors:
                 raise InputError(f"the prior of {name} must be a finite mean and a standard deviation above zero")
 
 
+DEFAULT_PRIORS = ExponentPriors()
 BATCH_PRIORS = {"alpha": (-0.15, 0.3), "beta": (-0.45, 0.25)}
 """Exponents of the best batch, B = c N^-alpha D^-beta: it grows as D^0.57 (Step Law), D^0.38 (nanochat), C^0.33
 (DeepSeek), N^0.67 at 20 tokens a parameter (OLMo)."""
@@ -70,7 +71,7 @@ def fit_lr_law(
     batch_exponent: float | str | None = None,
     width: ArrayLike | None = None,
     params_kind: str = "total",
-    priors: ExponentPriors | None = ExponentPriors(),
+    priors: ExponentPriors | None = DEFAULT_PRIORS,
     stderr: ArrayLike | None = None,
     draws: ArrayLike | None = None,
     params_unit: float | None = None,

@@ -167,6 +167,8 @@ class LRLaw(ScalingLaw):
             skip = "batch " if self.batch_unit is not None else "\0"
             notes += [f"the target differs in {one}" for one in self.conditions.differences(conditions)
                       if not one.startswith(skip)]  # fmt: skip
+        if self.notes:
+            notes.append(f"the law's setting: {self.notes}")
         decay = self.weight_decay_law
         return LRPrediction(
             lr=found.value, lr_low=found.low, lr_high=found.high, level=level, params=n, tokens=d,

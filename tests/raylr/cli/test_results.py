@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import made_spec, rows_of
@@ -42,7 +41,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was measured, without a law or a report."""
     folder = tmp_path_factory.mktemp("study")
     study = FittingStudy(made_spec(), folder / "study")
-    study.evaluations.append(rows_of(folder, {}))
+    with study.folder.locked():
+        study.evaluations.append(rows_of(folder, {}))
     return folder / "study"
 
 
@@ -103,11 +103,9 @@ def test_predict_of_a_study_writes_nothing(run: Run, study: Path) -> None:
 def test_reading_needs_neither_the_corpus_nor_a_lock_nor_a_folder_to_write(
     run: Run, read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = read_only / "spec.yaml"
-    spec.chmod(0o644)
-    moved = yaml.safe_load(spec.read_text())
-    moved["corpus"] = {"path": str(tmp_path / "moved")}
-    spec.write_text(yaml.safe_dump(moved))
+    corpus = FittingStudy.open(read_only).spec.corpus.path
+    assert corpus is not None
+    assert not corpus.exists()
     before = content(read_only)
     refuse_writes(monkeypatch, read_only)
     assert run("predict", read_only, *PLACE)[0] == 0
@@ -136,14 +134,19 @@ def refuse_writes(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(Path, "open", refuse_open)
 
 
-def test_fit_writes_the_law_and_says_where_it_cannot(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, _ = run("fit", study)
+def test_fit_shows_the_law_and_writes_it_where_it_is_wanted(run: Run, study: Path, tmp_path: Path) -> None:
+    before = content(study)
+    status, out, _ = run("fit", study, "--out", tmp_path / "law.json")
     assert status == 0
     assert "Law         LR = " in out
-    assert read_law(str(study / "law.json")) == read_law(str(study))
+    assert content(study) == before
+    assert read_law(str(tmp_path / "law.json")) == read_law(str(study))
+
+
+def test_what_cannot_be_written_is_named(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_writes(monkeypatch, study)
-    for command in ("fit", "report"):
-        status, _, err = run(command, study)
+    for command in (("fit", study, "--out", study / "law.json"), ("report", study)):
+        status, _, err = run(*command)
         assert (status, err.count("\n")) == (EXIT_FAILURE, 1), err
         assert f"cannot write {study}" in err or f"cannot make {study}" in err
         assert "Read-only file system" in err

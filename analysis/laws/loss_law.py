@@ -186,9 +186,8 @@ class _Nodes:
     def at(self, n: float, d: float) -> tuple[Array, Array]:
         """Return each node's loss and its standard deviation without the noise of a run, both (G,)."""
         x, t = math.log(n) - self.centre[0], math.log(d) - self.centre[1]
-        row = np.stack(
-            [np.ones(self.weight.size), np.exp(-self.exponents[:, 0] * x), np.exp(-self.exponents[:, 1] * t)], 1
-        )
+        a, b = self.exponents.T
+        row = np.stack([np.ones(a.size), np.exp(-a * x), np.exp(-b * t)], 1)
         mean = (row * self.phi).sum(1)
         spread = np.einsum("gi,gij,gj->g", row, self.covariance, row)
         return mean, np.sqrt(np.maximum(spread, 0.0) * self.variance)
@@ -329,9 +328,7 @@ def _least_squares(design: Array, y: Array) -> tuple[Array, Array, Array, Array]
             continue
         better = ~settled & (phi >= 0).all(1)
         for kept, new in ((best[0], phi), (best[1], covariance), (best[3], misfit)):
-            kept[better] = new[
-                better
-            ]  # the determinant stays that of all three columns: one prior volume for all nodes
+            kept[better] = new[better]  # the determinant stays that of all columns: one prior volume for all nodes
         settled = settled | better
     assert best is not None
     return best

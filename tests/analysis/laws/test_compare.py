@@ -53,8 +53,8 @@ def test_the_same_losses_decide_nothing():
 
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
-    [(([], [3.0]), {}, "no runs"), (([3.0], [3.0]), {"seed_sd": -1}, "seed_sd"), (([3.0], [3.0]), {"level": 2}, "level"),
-     (([3.0], [3.0]), {"seed_sd": 1, "seed_sd_dof": 0}, "dof")],
+    [(([], [3.0]), {}, "no runs"), (([3.0], [3.0]), {"seed_sd": -1}, "seed_sd"),
+     (([3.0], [3.0]), {"level": 2}, "level"), (([3.0], [3.0]), {"seed_sd": 1, "seed_sd_dof": 0}, "dof")],
 )  # fmt: skip
 def test_bad_input_is_refused(arguments, options, words):
     with pytest.raises(InputError, match=words):

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, positive, positive_number
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.laws.scaling import SIZES, BatchLaw, ScalingLaw, WeightDecayLaw
+from raylr.analysis.laws.quantities import BatchLaw, WeightDecayLaw
+from raylr.analysis.laws.scaling import SIZES, ScalingLaw
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count
 from raylr.errors import InputError

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from raylr.analysis._checks import one_of
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw
-from raylr.analysis.laws.scaling import SIZES, BatchLaw, WeightDecayLaw
+from raylr.analysis.laws.quantities import BatchLaw, WeightDecayLaw
+from raylr.analysis.laws.scaling import SIZES
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count
 

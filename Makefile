@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test lint format types check setup clean
+.PHONY: help quickstart test lint format types docs check setup clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ types: $(VENV)/.installed  ## mypy
 format: $(VENV)/.installed  ## apply ruff's fixes and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed  ## write the pages that are made from the code
+	$(BIN)/python -m raylr.cli.spec_reference docs/spec.md
 
 setup: $(VENV)/.installed  ## the virtual environment with everything in it
 

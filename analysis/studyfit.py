@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.laws.lr_fit import ExponentPriors, fit_lr_law
+from raylr.analysis.laws.loss_law import LossLaw, fit_loss_law
+from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curvature_law, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
+from raylr.analysis.laws.quantities import CurvatureLaw
 from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
 from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
@@ -47,6 +49,8 @@ class SettingOptimum:
     loss: float
     """Loss at the optimum, nats."""
     loss_stderr: float
+    curvature: float
+    """C of Eq. 2 in nats at the optimum: an LR off by a factor k costs C ln(k)^2; NaN where it is not known."""
     lrs: int
     """How many LRs the size was trained at."""
     measured_tokens: int
@@ -100,6 +104,11 @@ class StudyFit:
     optima: list[SettingOptimum]
     """One a size and budget, those without an optimum included."""
     law: LRLaw
+    """The LR law through the optima."""
+    loss_law: LossLaw
+    """The loss over size and tokens at the best LR, through the losses at the optima."""
+    curvature_law: CurvatureLaw
+    """What an LR beside the best costs, through the curvatures at the optima."""
 
 
 def runs_of(table: pa.Table, role: str) -> list[FittedRun]:
@@ -123,7 +132,7 @@ def fit_study(
     budgets: Sequence[int],
     *,
     conditions: Conditions | None = None,
-    priors: ExponentPriors | None = ExponentPriors(),
+    priors: ExponentPriors | None = DEFAULT_PRIORS,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
@@ -172,13 +181,37 @@ def fit_study(
         priors=priors,
         source="a study's run table",
     )
-    return StudyFit(runs=runs, surfaces=surfaces, optima=optima, law=law)
+    return StudyFit(
+        runs=runs,
+        surfaces=surfaces,
+        optima=optima,
+        law=law,
+        loss_law=_loss_law(known),
+        curvature_law=_curvature_law(known),
+    )
+
+
+def _loss_law(optima: Sequence[SettingOptimum]) -> LossLaw:
+    """Return the loss over size and tokens; losses without a known error are left out."""
+    known = [one for one in optima if 0 < one.loss < math.inf and 0 < one.loss_stderr < math.inf]
+    params, tokens, loss, stderr = (
+        np.array([getattr(one, name) for one in known], float) for name in ("params", "tokens", "loss", "loss_stderr")
+    )
+    return fit_loss_law(params, tokens, loss, loss_stderr=stderr if known else None)
+
+
+def _curvature_law(optima: Sequence[SettingOptimum]) -> CurvatureLaw:
+    params, tokens, curvature = (
+        np.array([getattr(one, name) for one in optima], float) for name in ("params", "tokens", "curvature")
+    )
+    return fit_curvature_law(params, tokens, curvature, source="a study's run table")
 
 
 def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
     lr_opt = float(surface.lr_opt(float(budget)))
     low, high = (float(side) for side in surface.lr_interval(float(budget), LEVEL))
     loss, stderr = surface.loss(lr_opt, float(budget)) if math.isfinite(lr_opt) else (math.nan, math.nan)
+    quadratic = surface.at(float(budget))
     return SettingOptimum(
         size=size,
         setting=Setting(name=f"{size} at {format_count(budget)} tokens", params=params, tokens=budget),
@@ -187,6 +220,7 @@ def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: li
         lr_high=high,
         loss=float(loss),
         loss_stderr=float(stderr),
+        curvature=quadratic.curvature if quadratic.ok and quadratic.curvature > 0 else math.nan,
         lrs=len({run.lr for run in runs}),
         measured_tokens=int(max(run.tokens[-1] for run in runs)),
         status=surface.status,

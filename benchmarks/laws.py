@@ -95,18 +95,10 @@ def published() -> Out:
     places = ((1e9, 100e9), (4e9, 120e9), (12e9, 500e9))
     row("", *(f"{n / 1e9:g}B, {d / 1e9:g}B" for n, d in places), "source seen")
     for name in presets.names():
-        law = presets.get(name)
-        row(name, *(f"{law.lr(n, d):.3g}" for n, d in places), "yes" if law.verified else "no")
-    for name in presets.other_names():
-        other = presets.other(name)
-        if other.why_not:
-            print(f"  {name:34}{other.formula}: gives no LR, {other.why_not}")
-        else:
-            row(
-                name,
-                *(f"{other.lr(n, d):.3g}" if n < 1e10 or "C" in other.formula else "none" for n, d in places),
-                "no",
-            )
+        law, width = presets.get(name), {1e9: 2048, 4e9: 2560, 12e9: 4096}
+        batch = 4e6 if law.params_kind == "width" else None
+        found = [law.predict(n, d, width=width[n], batch=batch) for n, d in places]
+        row(name, *(f"{one.lr:.3g}" for one in found), "yes" if law.verified else "no")
     zhou = float(presets.get("zhou2026").lr(4e9, 120e9))
     print(f"  zhou2026 at 4B, 120B tokens: {zhou:.3g} (Table 4: 5.55e-04)")
     return {"zhou2026_4b_120b": zhou}

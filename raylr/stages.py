@@ -22,14 +22,13 @@ from raylr.spec import StudySpec
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
 from raylr.store.runs import RunStore, run_end
+from raylr.trainables.training.identity import identity_fields
 
 if TYPE_CHECKING:
     from raylr.trainables import Corpus, HFSpec, ModelSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
-UNMEASURED = frozenset({"checkpoint_seconds"})
-"""Training settings that cannot change what a run measures."""
 MANIFEST = "manifest.json"
 
 
@@ -192,19 +191,12 @@ class Stages:
         """Return the run of these settings.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
-        search is part of. The horizon counts only where the schedule depends on it.
+        search is part of. Everything else is what the trainable says (`raylr.trainables.training.identity`).
         """
-        train = self.spec.train
-        measured = {
-            "trainable": TRAINABLE,
-            "purpose": role,
-            "model": model.identity(),
-            "train": train.model_dump(mode="json", exclude=set(UNMEASURED)),
-            "corpus": self._fingerprint,
-            "lr": lr,
-            "tokens": None if train.schedule == "constant" else tokens,
-        }
-        return Run(measured=measured, label=f"{size}-lr{format_lr(lr)}")
+        fields = identity_fields(
+            model=model, train=self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
+        )
+        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
         """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""

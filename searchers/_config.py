@@ -57,13 +57,15 @@ class LRDomain:
 
     def within(self, log_lr: float) -> float | int:
         """Return the allowed value of the range nearest to exp(log_lr)."""
-        value = self.value(min(max(log_lr, math.log(self.low)), math.log(self.high)))
-        spacing = self.spacing or 0.0
-        if value > self.high:
-            value = self.value(math.log(self.high - spacing / 2)) if spacing else self.high
-        if value < self.low:
-            value = self.value(math.log(self.low + spacing / 2)) if spacing else self.low
-        return value
+        value, spacing = min(max(math.exp(log_lr), self.low), self.high), self.spacing
+        if spacing is None:
+            return float(min(max(self.value(math.log(value)), self.low), self.high))
+        first = math.ceil((self.low - self.origin) / spacing - 1e-9)
+        last = math.floor((self.high - self.origin) / spacing + 1e-9)
+        value = self.origin + min(max(round((value - self.origin) / spacing), first), last) * spacing
+        if value <= 0:  # the range is narrower than a step and holds no allowed value
+            return self.high
+        return round(value) if self.integer else float(f"{value:.12g}")
 
     def neighbours(self, log_lr: float, distance: int = 1) -> list[float]:
         """Return the allowed values of the range `distance` steps from the one at `log_lr`; none without steps."""

@@ -23,6 +23,7 @@ from raylr.analysis.figures._drawing import (
     styled,
 )
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
+from raylr.analysis.status import Status
 from raylr.analysis.studyfit import LEVEL, Check, FittedRun, SettingOptimum, StudyFit
 from raylr.analysis.units import format_count, format_lr
 
@@ -128,7 +129,7 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
     lrs = np.array([run.lr for run in check.runs])
     losses = np.array([check.loss_at(run) for run in check.runs])
     finite = np.isfinite(losses)
-    if check.quadratic.status in ("ok", "edge_low", "edge_high") and finite.sum() >= 3:
+    if check.quadratic.status in (Status.OK, Status.EDGE_LOW, Status.EDGE_HIGH) and finite.sum() >= 3:
         grid = np.geomspace(lrs.min() / 1.2, lrs.max() * 1.2, _CURVE)
         ax.plot(grid, check.quadratic.predict(grid), "-", color=GREY, lw=1, label="Eq. 2 through the three")
     if math.isfinite(prediction.lr_low) and prediction.lr_high < math.inf:
@@ -158,7 +159,7 @@ def _draw_curves(ax: Axes, runs: Sequence[FittedRun], budget: int, *, power_laws
         label = format_lr(run.lr) + (" diverged" if run.diverged else "")
         ax.plot(run.tokens, run.loss, "o" if power_laws else "o-", ms=3, lw=1.2, color=colour, label=label)
         fit = run.power_law
-        if power_laws and not run.diverged and fit.status == "ok":
+        if power_laws and not run.diverged and fit.status == Status.OK:
             end = run.tokens[-1]
             grid = np.geomspace(max(fit.burn_in, run.tokens[0]), max(budget, end), _CURVE)
             loss, stderr = (np.asarray(part) for part in fit.predict(grid))

@@ -23,7 +23,7 @@ from raylr.analysis._checks import positive
 from raylr.analysis.laws._fitting import Prior, fit_law
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw
-from raylr.analysis.laws.scaling import BatchLaw, WeightDecayLaw
+from raylr.analysis.laws.quantities import BatchLaw, CurvatureLaw, WeightDecayLaw
 from raylr.errors import InputError
 
 
@@ -54,11 +54,15 @@ class ExponentPriors:
                 raise InputError(f"the prior of {name} must be a finite mean and a standard deviation above zero")
 
 
+DEFAULT_PRIORS = ExponentPriors()
 BATCH_PRIORS = {"alpha": (-0.15, 0.3), "beta": (-0.45, 0.25)}
 """Exponents of the best batch, B = c N^-alpha D^-beta: it grows as D^0.57 (Step Law), D^0.38 (nanochat), C^0.33
 (DeepSeek), N^0.67 at 20 tokens a parameter (OLMo)."""
 DECAY_PRIORS = {"alpha": (0.0, 0.3), "beta": (0.75, 0.4), "delta": (0.5, 0.3)}
 """Exponents of the weight decay: D^-1/2 (Complete(d)P), sqrt(B) / D (nanochat)."""
+
+CURVATURE_PRIORS = {"alpha": (0.0, 0.3), "beta": (0.0, 0.3)}
+"""Exponents of the curvature over ln lr: no change with scale, give or take a factor of two per decade."""
 
 
 def fit_lr_law(
@@ -70,7 +74,7 @@ def fit_lr_law(
     batch_exponent: float | str | None = None,
     width: ArrayLike | None = None,
     params_kind: str = "total",
-    priors: ExponentPriors | None = ExponentPriors(),
+    priors: ExponentPriors | None = DEFAULT_PRIORS,
     stderr: ArrayLike | None = None,
     draws: ArrayLike | None = None,
     params_unit: float | None = None,
@@ -210,4 +214,44 @@ def fit_weight_decay_law(
     return fit_law(
         blank, params, tokens, weight_decay_opt, batch=batch, priors=DECAY_PRIORS, stderr=stderr,
         conditions=conditions, names=("params", "weight_decay_opt"),
+    )  # fmt: skip
+
+
+def fit_curvature_law(
+    params: ArrayLike,
+    tokens: ArrayLike,
+    curvature: ArrayLike,
+    *,
+    stderr: ArrayLike | None = None,
+    conditions: Conditions | Sequence[Conditions] | None = None,
+    source: str = "",
+) -> CurvatureLaw:
+    """Fit the law of the curvature of the loss over ln lr, which says what a wrong LR costs.
+
+    Args:
+        params: Parameters of each cell (n,).
+        tokens: Training tokens of each cell (n,).
+        curvature: C of Eq. 2, L = L_min + C (ln lr - ln lr_opt)^2, of each cell in nats (n,); NaN leaves a cell out.
+        stderr: Standard error of ln curvature, scalar or (n,).
+        conditions: As for `fit_lr_law`.
+        source: Where the curvatures come from.
+
+    Returns:
+        The law; `cost` gives the loss that an LR beside the best costs.
+
+    Raises:
+        InputError: as `fit_lr_law`.
+
+    Example:
+        >>> law = fit_curvature_law([1e8, 2e8, 4e8], [2e9, 4e9, 8e9], [0.05, 0.045, 0.04])
+        >>> 0.01 < law.cost(8e8, 1.6e10, 2).value < 0.03
+        True
+
+    References:
+        Zhou et al. 2026, arXiv 2601.05049, Eq. 2.
+    """
+    blank = CurvatureLaw(c=1.0, alpha=0.0, beta=0.0, source=source)
+    return fit_law(
+        blank, params, tokens, curvature, priors=CURVATURE_PRIORS, stderr=stderr, conditions=conditions,
+        names=("params", "curvature"),
     )  # fmt: skip

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, positive, positive_number
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.laws.scaling import SIZES, BatchLaw, ScalingLaw, WeightDecayLaw
+from raylr.analysis.laws.quantities import BatchLaw, WeightDecayLaw
+from raylr.analysis.laws.scaling import SIZES, ScalingLaw
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
@@ -167,6 +168,8 @@ class LRLaw(ScalingLaw):
             skip = "batch " if self.batch_unit is not None else "\0"
             notes += [f"the target differs in {one}" for one in self.conditions.differences(conditions)
                       if not one.startswith(skip)]  # fmt: skip
+        if self.notes:
+            notes.append(f"the law's setting: {self.notes}")
         decay = self.weight_decay_law
         return LRPrediction(
             lr=found.value, lr_low=found.low, lr_high=found.high, level=level, params=n, tokens=d,

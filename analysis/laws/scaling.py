@@ -360,22 +360,6 @@ class ScalingLaw:
         return _json.load(cls, text, cls.KIND, cls.SCHEMA)
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchLaw(ScalingLaw):
-    """A law of the optimal batch, in tokens of one optimizer step."""
-
-    KIND: ClassVar[str] = "batch_law"
-    QUANTITY: ClassVar[str] = "batch"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightDecayLaw(ScalingLaw):
-    """A law of the optimal weight decay."""
-
-    KIND: ClassVar[str] = "weight_decay_law"
-    QUANTITY: ClassVar[str] = "weight decay"
-
-
 def _beyond(value: float, span: Span | None) -> float:
     """Return 1.0 inside `span` (or where it is not known), else the factor outside."""
     if span is None:

@@ -1,5 +1,1 @@
 """The command line."""
-
-from raylr.cli.app import main
-
-__all__ = ["main"]

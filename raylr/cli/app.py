@@ -15,7 +15,13 @@ from typing import NoReturn
 
 import cyclopts
 
-from raylr.cli import check, data, evaluation, export, init, results, search
+from raylr.cli.check import check
+from raylr.cli.data import data
+from raylr.cli.evaluation import app as evaluation
+from raylr.cli.export import export
+from raylr.cli.init import init
+from raylr.cli.results import fit, predict, report
+from raylr.cli.search import search
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
 EXIT_INTERRUPTED = 130
@@ -32,19 +38,8 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_flags=["--help", "-h"],
 )
-_COMMANDS = (
-    search.search,
-    results.fit,
-    results.predict,
-    results.report,
-    check.check,
-    data.data,
-    export.export,
-    init.init,
-)
-for _command in _COMMANDS:
+for _command in (search, fit, predict, report, check, data, export, init, evaluation):
     app.command(_command)
-app.command(evaluation.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,13 +36,22 @@ LOG_SECONDS = 10.0
 
 
 def make_console(**options: Any) -> Console:
-    """Return the console of a command: no automatic colours, no emoji codes (`:x:` in a name stays as it is)."""
+    """Return the console of a command: no automatic colours, no emoji codes (`:x:` in a name stays as it is).
+
+    Args:
+        options: Of rich's `Console`.
+    """
     from rich.console import Console
 
-    console = Console(highlight=False, emoji=False, **options)
-    if console.is_terminal or "COLUMNS" in os.environ or "width" in options:
-        return console
-    return Console(highlight=False, emoji=False, width=LOG_WIDTH, **options)
+    class CommandConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to `raylr.cli.app.main`; rich would end with exit status 1."""
+            raise BrokenPipeError
+
+    console = CommandConsole(highlight=False, emoji=False, **options)
+    if not console.is_terminal and "COLUMNS" not in os.environ and "width" not in options:
+        console.width = LOG_WIDTH
+    return console
 
 
 def say(console: Console, text: str, *, heading: str = "", style: str = "") -> None:

@@ -166,7 +166,8 @@ def _warning(prediction: LRPrediction, known: bool) -> str:
         )
     else:
         advice = "Run the study with more sizes or budgets; --extrapolate shows the number all the same."
-    return f"The law does not support this prediction ({prediction.status}): {prediction.message}. {advice}"
+    reasons = prediction.message.replace("extrapolated: ", "")
+    return f"The law does not support this prediction ({prediction.status}): {reasons}. {advice}"
 
 
 def _record(prediction: LRPrediction, *, refused: bool) -> dict[str, object]:

@@ -203,12 +203,12 @@ class Work:
 def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     """The row of a report: everything that was reported, under its own name, beside what names the run.
 
-    `lr` is the peak LR in every table; the LR of the schedule at that step, if it is reported under that name, is
-    `current_lr`.
+    `lr` is the peak LR in every table. A trainable that reports the schedule's LR at that step under this name finds
+    it as `current_lr`.
     """
     row: Row = dict(values)
-    if "lr" in row:
-        row["current_lr"] = row.pop("lr")
+    if row.get("lr", job.lr) != job.lr:
+        row.setdefault("current_lr", row["lr"])
     row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
     return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
 

@@ -113,6 +113,11 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
         span = interval(prediction.lr_low, prediction.lr_high)
         about = f"; optimum of the {law.conditions.objective} loss" if law.conditions.objective else ""
         lines.append(Line(f"{prediction.level:.0%} prediction interval {span}{about}"))
+    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} tokens"]
+    if prediction.weight_decay is not None:
+        with_it.append(f"weight decay {prediction.weight_decay:.3g}")
+    if with_it:
+        lines.append(Line(f"for {' and '.join(with_it)}"))
     if prediction.status is Status.EXTRAPOLATED:
         lines.append(Line("too far outside the fitted range to be trusted"))
     if prediction.message:
@@ -124,10 +129,7 @@ def law_text(law: LRLaw) -> str:
     """Return a law as a formula with its units; "none" if the optima follow no law."""
     if not known(law.c):
         return "none"
-    return (
-        f"LR = {law.c:.4g}·{law.lr_unit:g} · (N/{format_count(law.params_unit)})^{-law.alpha:.4f} · "
-        f"(D/{format_count(law.tokens_unit)})^{-law.beta:.4f}"
-    )
+    return law.formula
 
 
 def check_lines(result: StudyResult) -> list[Line]:

@@ -65,12 +65,12 @@ def export(
         if full in optuna.get_all_study_names(storage):
             optuna.delete_study(study_name=full, storage=storage)
         study = optuna.create_study(study_name=full, storage=storage, direction="minimize")
-        study.add_trials([_frozen(run, low, high) for run in members])
+        study.add_trials([_trial_of(run, low, high) for run in members])
         names.append(full)
     return names
 
 
-def _frozen(run: FinishedRun, low: float, high: float) -> FrozenTrial:
+def _trial_of(run: FinishedRun, low: float, high: float) -> FrozenTrial:
     good = run.final is not None and math.isfinite(run.final)
     return optuna.trial.create_trial(
         state=TrialState.COMPLETE if good else TrialState.FAIL,

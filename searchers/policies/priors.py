@@ -41,7 +41,7 @@ def prior_for(prior: Any, setting: Setting) -> OptimumPrior:
     if setting.params is None or setting.tokens is None:
         where = f"{setting.name!r} has none" if setting.name else "pass settings=[Setting(params=..., tokens=...)]"
         raise InputError(f"an LR law needs the parameters and tokens of each setting: {where}")
-    said = prior.predict(setting.params, setting.tokens)
+    said = prior.predict(setting.params, setting.tokens, batch=setting.batch)
     sd = UNKNOWN_SD
     if math.isfinite(said.lr_low) and math.isfinite(said.lr_high) and said.lr_low > 0:
         sd = min(2.0, math.hypot(math.log(said.lr_high / said.lr_low) / (2 * 1.645), SCATTER))

@@ -156,6 +156,7 @@ class SettingsPolicy(ABC):
         self.history.add("tell", run.setting, run.number, str(end), value, float(stderr))
         if value is not None and not abs(value) < LOSSES[1] and end is not RunEnd.FAILED:
             end, value = RunEnd.DIVERGED, None
+        self.run(run).raised = end is RunEnd.FAILED
         self._tell(run, end, value, float(stderr))
         self._advance()
 
@@ -209,6 +210,9 @@ class SettingsPolicy(ABC):
         if name not in self._searches or self._domain is None:
             return Recommendation.nothing(Status.TOO_FEW, "the search of this setting has not begun")
         found = self._searches[name].recommend()
+        ended = [run for run in self._searches[name].runs if not run.running]
+        if found.lr is None and ended and all(run.raised for run in ended):
+            found = replace(found, reason=f"all {len(ended)} runs raised errors: look at those first; {found.reason}")
         if found.lr is None or not self._domain.quantised:
             return found
         lr = float(self._domain.value(math.log(found.lr)))

@@ -99,6 +99,7 @@ class RunState:
         stderr: Standard error of `loss`, for an extrapolated one.
         curve: The losses that it reported.
         rung: Index of the rung at which it pauses next (or paused), for searches that pause.
+        raised: Whether it raised an error, whatever that is taken to mean for its lr.
     """
 
     log_lr: float
@@ -107,6 +108,7 @@ class RunState:
     stderr: float = 0.0
     curve: Curve = field(default_factory=Curve)
     rung: int = 0
+    raised: bool = False
 
     @property
     def lr(self) -> float:

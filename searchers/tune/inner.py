@@ -39,7 +39,7 @@ class InnerSearch:
             searcher = OptunaSearch(seed=seed)
         self._space = dict(space)
         self._searchers = {name: searcher if i == 0 else copy.deepcopy(searcher) for i, name in enumerate(settings)}
-        self._asked: dict[str, list[tuple[int, str, dict[str, Any]]]] = {name: [] for name in settings}
+        self._asked: dict[str, list[tuple[int, str, dict[str, Any], bool]]] = {name: [] for name in settings}
         self._ended: dict[str, tuple[dict[str, Any] | None, bool]] = {}
         self._metric = ""
 
@@ -64,15 +64,16 @@ class InnerSearch:
         """
         asked = self._asked[setting]
         while asked and asked[0][0] < planned and asked[0][1] in self._ended:
-            _, trial, values = asked.pop(0)
-            self._digest(setting, trial, values, *self._ended.pop(trial))
+            _, trial, fixed_values, suggested = asked.pop(0)
+            self._digest(setting, trial, fixed_values, suggested, *self._ended.pop(trial))
         values = {key: lookup(fixed, key) for key in self._space if lookup(fixed, key) is not None}
         more: Any = {}
-        if len(values) < len(self._space):
+        incomplete = len(values) < len(self._space)
+        if incomplete:
             more = self._searchers[setting].suggest(trial_id)
             if not isinstance(more, dict):
                 return more
-        asked.append((index, trial_id, {**flatten(more), **values} if values else {}))
+        asked.append((index, trial_id, {**flatten(more), **values} if values else {}, incomplete))
         return {**flatten(more), **values}
 
     def complete(self, trial_id: str, result: Mapping[str, Any] | None, error: bool) -> None:
@@ -91,14 +92,20 @@ class InnerSearch:
             logger.warning("%s took no evaluated point: %s", type(self._searchers[setting]).__name__, error)
 
     def _digest(
-        self, setting: str, trial: str, fixed: dict[str, Any], result: dict[str, Any] | None, error: bool
+        self,
+        setting: str,
+        trial: str,
+        fixed: dict[str, Any],
+        suggested: bool,
+        result: dict[str, Any] | None,
+        error: bool,
     ) -> None:
         searcher = self._searchers[setting]
         if not fixed:
             searcher.on_trial_complete(trial, result=result, error=error)
             return
-        # The trial ran with values of the user's point: the searcher's own were not tried.
-        searcher.on_trial_complete(trial, result=None, error=True)
+        if suggested:  # the trial ran with values of the user's point: the searcher's own were not tried
+            searcher.on_trial_complete(trial, result=None, error=True)
         score = None if result is None else as_float(lookup(result, self._metric))
         if score is not None:
             self.add(setting, fixed, score)
@@ -118,7 +125,9 @@ class InnerSearch:
                 path = Path(folder) / "searcher"
                 path.write_bytes(base64.b64decode(encoded))
                 self._searchers[name].restore(str(path))
-        self._asked = {name: [(i, trial, dict(v)) for i, trial, v in asked] for name, asked in state["asked"].items()}
+        self._asked = {
+            name: [(i, trial, dict(v), own) for i, trial, v, own in asked] for name, asked in state["asked"].items()
+        }
         self._ended = {trial: (result, error) for trial, (result, error) in state["ended"].items()}
 
 

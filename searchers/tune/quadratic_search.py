@@ -9,7 +9,8 @@ from ray.tune.search import Searcher
 
 from raylr.analysis.runs import Setting
 from raylr.searchers.policies.quadratic import QuadraticPolicy
-from raylr.searchers.tune.searcher import PolicySearch, domain_of, points_of
+from raylr.searchers.tune.points import domain_of, points_of
+from raylr.searchers.tune.searcher import PolicySearch
 
 
 class QuadraticSearch(PolicySearch):

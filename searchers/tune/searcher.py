@@ -13,13 +13,13 @@ from ray.tune.search.sample import Domain
 
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import DamagedError, InputError
-from raylr.searchers._config import LRDomain, as_float, copied, flatten, has, lookup, merge, number, place
+from raylr.searchers._config import as_float, copied, flatten, has, lookup, merge, number, place
 from raylr.searchers.policies import history
-from raylr.searchers.policies.policy import Point
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import ended
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, Suggestion
 from raylr.searchers.tune.inner import InnerSearch
+from raylr.searchers.tune.points import path_of, point_of
 from raylr.searchers.tune.results import LOSS, LOSS_STDERR, end_in, loss_in, reported
 from raylr.searchers.tune.space import lr_domain, other_domains
 
@@ -66,7 +66,7 @@ class PolicySearch(Searcher):
         self._metric: str | None = metric
         self._mode: str | None = mode
         self.policy = policy
-        self.lr_key, self.time_attr, self.stop_key, self.decides = _path(lr_key), time_attr, stop_key, decides
+        self.lr_key, self.time_attr, self.stop_key, self.decides = path_of(lr_key), time_attr, stop_key, decides
         self._inner_searcher, self._seed = inner, seed
         self._inner: InnerSearch | None = None
         self._space: Mapping[str, Any] = {}
@@ -339,62 +339,6 @@ class PolicySearch(Searcher):
             searcher = None if isinstance(self._inner_searcher, bool) else self._inner_searcher
             self._inner = InnerSearch(searcher, self._seed, space, [s.name for s in self.settings])
         self._inner.begin(self._metric, self._mode)
-
-
-def points_of(
-    points: Sequence[Mapping[str, Any]] | None,
-    rewards: Sequence[float] | None,
-    *,
-    lr_key: str,
-    settings: Sequence[Setting],
-    mode: str | None,
-) -> list[Point]:
-    """Return Tune's `points_to_evaluate` and `evaluated_rewards` as points of a policy.
-
-    Args:
-        points: Configs with an lr at `lr_key`.
-        rewards: Their metrics, where they are known.
-        lr_key: Key of the lr.
-        settings: The settings that are searched.
-        mode: "max" where the rewards are to be maximised.
-
-    Raises:
-        InputError: For points without an lr, of no setting or several, and for another number of rewards.
-    """
-    found = [point_of(point, _path(lr_key), settings) for point in points or ()]
-    if rewards is None:
-        return found
-    if len(rewards) != len(found):
-        raise InputError(f"{len(found)} points_to_evaluate but {len(rewards)} evaluated_rewards")
-    values = [as_float(reward) for reward in rewards]
-    sign = -1.0 if mode == "max" else 1.0
-    return [
-        Point(lr=p.lr, setting=p.setting, config=p.config, loss=math.nan if v is None else sign * v)
-        for p, v in zip(found, values, strict=True)
-    ]
-
-
-def point_of(config: Mapping[str, Any], lr_key: str, settings: Sequence[Setting]) -> Point:
-    """Return a config as a point: its lr, the setting whose own config it holds, and all of its keys."""
-    lr = as_float(lookup(config, lr_key))
-    if lr is None or not math.isfinite(lr) or lr <= 0:
-        raise InputError(f"the point {dict(config)} has no positive number at {lr_key!r}")
-    fits = [s for s in settings if all(lookup(config, k) == v for k, v in s.config.items())]
-    if len(settings) == 1:
-        fits = list(settings)
-    if len(fits) != 1:
-        names = [s.name for s in settings]
-        raise InputError(f"{dict(config)} belongs to {len(fits)} of the settings {names}, not to one")
-    return Point(lr=lr, setting=fits[0].name, config=dict(config))
-
-
-def domain_of(lr_range: tuple[float, float] | None) -> LRDomain | None:
-    """Return the `lr_range` argument of a searcher as a domain."""
-    return None if lr_range is None else LRDomain(float(lr_range[0]), float(lr_range[1]))
-
-
-def _path(key: str) -> str:
-    return key.replace(".", "/")
 
 
 def _check_mode(mode: str | None) -> None:

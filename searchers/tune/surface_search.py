@@ -8,7 +8,8 @@ from typing import Any
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers.policies.surface import RUNGS, SurfacePolicy
-from raylr.searchers.tune.searcher import PolicySearch, domain_of, points_of
+from raylr.searchers.tune.points import domain_of, points_of
+from raylr.searchers.tune.searcher import PolicySearch
 
 
 class SurfaceSearch(PolicySearch):

@@ -60,7 +60,7 @@ def test_a_table_without_runs_is_refused(tmp_path):
 )
 def test_an_open_interval_says_little_in_the_law(low, high, expected):
     cell = SettingOptimum(
-        size="S", setting=Setting(params=1, tokens=1), lr_opt=1e-3, lr_low=low, lr_high=high, loss=2.0,
+        size="S", setting=Setting(params=1, tokens=1), lr_opt=1e-3, lr_low=low, lr_high=high, loss=2.0, curvature=0.05,
         loss_stderr=0.1, lrs=3, measured_tokens=1, status=Status.OK, message="",
     )  # fmt: skip
     assert cell.log_stderr == pytest.approx(expected, rel=1e-3)

@@ -17,8 +17,9 @@ from raylr.study import StudyResult
 
 
 def made_spec(sizes: tuple[str, ...] = ("S", "M", "L"), target: str | None = "XL", name: str = "made") -> StudySpec:
-    """The quickstart's spec with other names, and the made-up study's budget."""
+    """The quickstart's spec with other names, the made-up study's budget, and a corpus that is not there (any more)."""
     data = yaml.safe_load(QUICKSTART_YAML)
+    data |= {"corpus": {"path": "/moved/elsewhere"}, "model": data["model"] | {"vocab_size": 1024}}
     data |= {"name": name, "sizes": dict(zip(sizes, data["sizes"].values(), strict=False)), "budgets": ["500k", "1M"]}
     data["target"] = data["target"] | {"name": target, "tokens": "2M"} if target else None
     return StudySpec.model_validate(data)

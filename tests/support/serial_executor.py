@@ -25,7 +25,8 @@ def report_of(job: Job, tokens: int) -> dict[str, Any]:
         "loss": math.nan if diverged else synthetic.loss(params, job.lr, seen) + noise,
         "tokens": tokens,
         "step": tokens // 512,
-        "lr": 0.5 * job.lr,  # of the schedule
+        "lr": job.lr,
+        "current_lr": 0.5 * job.lr,
         "params": params,
         "params_active": params // 2,
         "flops": 6.0 * params * tokens,

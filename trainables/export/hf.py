@@ -30,7 +30,7 @@ from raylr.trainables.export.config import both_spellings, check_expressible, qw
 from raylr.trainables.export.weights import read_weights
 from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training import metrics
-from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, STATE, TOKENIZER, verify
+from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, TOKENIZER, load_state, verify
 from raylr.trainables.training.schedule import lr_factor
 from raylr.trainables.training.spec import TrainSpec
 
@@ -68,10 +68,10 @@ def find_checkpoint(path: str | Path) -> Path:
         raise CheckpointError(f"{root} is a Hugging Face model, not a training checkpoint of raylr")
     found: dict[Path, dict[str, Any]] = {}
     for pattern in (f"{PREFIX}*", "checkpoint_*", f"*/{PREFIX}*", "*/checkpoint_*"):
-        found |= {folder: _state(folder) for folder in root.glob(pattern) if (folder / COMPLETE).is_file()}
+        found |= {folder: load_state(folder) for folder in root.glob(pattern) if (folder / COMPLETE).is_file()}
     if not found:
         raise CheckpointError(f"{root} holds no whole checkpoint (folders with a {COMPLETE}, as {PREFIX}0000000100)")
-    runs = {state["identity"]: folder.relative_to(root) for folder, state in found.items()}
+    runs = {state.get("identity"): folder.relative_to(root) for folder, state in found.items()}
     if len(runs) > 1:
         raise CheckpointError(
             f"{root} holds checkpoints of {len(runs)} runs; name one, as {min(map(str, runs.values()))}"
@@ -81,14 +81,6 @@ def find_checkpoint(path: str | Path) -> Path:
         if not verify(folder):
             return folder
     raise CheckpointError(f"checkpoint: {verify(newest[0])}")
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint: {folder / STATE} cannot be read ({error})") from error
-    return state
 
 
 def export_checkpoint(
@@ -124,7 +116,7 @@ def export_checkpoint(
         OSError: If the disk is full; nothing is left behind.
     """
     folder = find_checkpoint(checkpoint)
-    state = _state(folder)
+    state = load_state(folder)
     run = state.get("run", {})
     if model is None:
         if "model" not in run:

@@ -30,18 +30,23 @@ class ModelSpec(FrozenSpec):
     """
 
     hidden_size: int = Field(gt=0)
+    """Width of the residual stream."""
     layers: int = Field(gt=0)
+    """Decoder layers."""
     heads: int = Field(gt=0)
     """Query heads."""
     kv_heads: int = Field(gt=0)
     """Key/value heads; each serves heads / kv_heads query heads."""
     head_dim: int = Field(gt=0)
+    """Size of one head; even."""
     experts: int = Field(gt=0)
+    """Routed experts of one layer."""
     top_k: int = Field(gt=0)
     """Experts that a token uses."""
     expert_size: int = Field(gt=0)
     """Inner size of one expert."""
     vocab_size: int = Field(gt=1)
+    """Entries of the vocabulary; in a study that of the corpus unless it is given."""
     tied_embeddings: bool = False
     """Whether lm_head shares the embedding's weights."""
     qk_norm: bool = True
@@ -53,7 +58,9 @@ class ModelSpec(FrozenSpec):
     dense_size: int = Field(default=0, ge=0)
     """Inner size of those dense MLPs."""
     rope_theta: float = Field(default=1e6, gt=0)
+    """Base of the rotary position embedding."""
     rms_norm_eps: float = Field(default=1e-6, gt=0)
+    """ε of all RMSNorms."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of all initial weights but the norms' (which start at 1)."""
     balance: Literal["loss", "bias"] = "loss"

@@ -18,14 +18,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from raylr.analysis.runs import identity_of
 from raylr.errors import CheckpointError
-from raylr.trainables.training.identity import differences, identity_of
+from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
 STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
+LOCK = ".lock"
+"""File of a run's folder that the process which trains the run holds locked."""
 UNIVERSAL = "universal"
 """Key of the state of a converted checkpoint, which any number of workers loads."""
 KEEP = 2
@@ -109,8 +115,10 @@ def verify(folder: Path) -> str:
         return f"{folder} was never completed"
     try:
         table = json.loads((folder / COMPLETE).read_text())
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return f"{folder / COMPLETE} cannot be read"
+    if not isinstance(table, dict) or not all(isinstance(entry, list) and entry for entry in table.values()):
+        return f"{folder / COMPLETE} is not a table of files"
     for name, entry in table.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry[0] or _entry(path) != entry:
@@ -127,7 +135,22 @@ def intact_state(folder: Path) -> dict[str, Any]:
     problem = verify(folder)
     if problem:
         raise CheckpointError(f"checkpoint: {problem}")
-    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    return load_state(folder)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Return the `state` of a checkpoint without verifying its other files.
+
+    Raises:
+        CheckpointError: If it cannot be read, or is not the state of a run.
+    """
+    try:
+        state = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint: {folder / STATE} cannot be read ({error})") from error
+    kinds = {"step": int, "history": list, "layout": dict}
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
+        raise CheckpointError(f"checkpoint: {folder / STATE} is not the state of a run (it needs {', '.join(kinds)})")
     return state
 
 
@@ -194,6 +217,17 @@ class RunFolder:
 
     def _all(self) -> list[Path]:
         return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for one process; another one that wants it waits.
+
+        Two budgets of a run at a constant LR have one identity and therefore one folder: the longer one waits for the
+        shorter one and goes on from its checkpoint. The lock goes with the process, however that ends.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / LOCK):
+            yield
 
     def whole(self) -> Iterator[Path]:
         """Yield the checkpoints that are whole, the newest first; damaged ones are passed over."""

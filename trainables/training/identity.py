@@ -13,11 +13,10 @@ the other. Not part of the identity are
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from raylr.analysis.runs import identity_of
 from raylr.trainables.models.roles import MODULE_OF
 from raylr.trainables.training.groups import Tables, multipliers_by_role
 
@@ -88,7 +87,7 @@ def run_identity(
     corpus: str,
     multipliers: Tables | None = None,
 ) -> str:
-    """Return the identity of a run: the SHA-256 of `identity_fields`, in hexadecimal. Arguments as there.
+    """Return the identity of a run: the hash of `identity_fields`. Arguments as there.
 
     Example:
         >>> from raylr.trainables import ModelSpec, TrainSpec
@@ -106,11 +105,6 @@ def run_identity(
     """
     fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=corpus, multipliers=multipliers)
     return identity_of(fields)
-
-
-def identity_of(fields: Mapping[str, Any]) -> str:
-    """Return the hash of `identity_fields`."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raylr.analysis.runs import RunEnd
+from raylr.analysis.runs import RunEnd, identity_of
 from raylr.errors import CheckpointError
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import RunFolder, read_state
-from raylr.trainables.training.identity import identity_of
 from raylr.trainables.training.metrics import Row
 
 

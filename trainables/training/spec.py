@@ -18,12 +18,14 @@ class TrainSpec(FrozenSpec):
     """
 
     seq_len: int = Field(gt=0)
+    """Tokens of one sequence."""
     batch_tokens: int = Field(gt=0)
     """Tokens of one optimizer step, over all workers."""
     micro_batch: int | None = Field(default=None, gt=0)
     """Sequences of one forward and backward on one worker; the rest of the batch is accumulated. None: the whole
     batch."""
     warmup_steps: int | None = Field(default=None, ge=0)
+    """Length of the linear warmup in steps, in place of `warmup_tokens`."""
     warmup_tokens: int | None = Field(default=None, ge=0)
     """Length of the linear warmup from 0: in steps or in tokens, not both; neither: no warmup."""
     schedule: Literal["constant", "wsd", "cosine"] = "constant"
@@ -37,7 +39,9 @@ class TrainSpec(FrozenSpec):
     weight_decay: float = Field(default=0.1, ge=0)
     """AdamW's decoupled weight decay, on matrices only (not on norms and biases)."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's β₁ and β₂."""
     eps: float = Field(default=1e-8, gt=0)
+    """AdamW's ε."""
     grad_clip: float = Field(default=1.0, ge=0)
     """Largest global gradient norm; 0: no clipping."""
     z_loss: float = Field(default=0.0, ge=0)
@@ -47,6 +51,7 @@ class TrainSpec(FrozenSpec):
     zero_stage: int | None = Field(default=None, ge=0, le=3)
     """DeepSpeed's ZeRO stage. None: 0 in fp32 on one worker, 1 otherwise."""
     activation_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass instead of being stored."""
     seed: int = 0
     """Seed of the initial weights."""
     data_seed: int = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from raylr.trainables.training.arguments import arguments
+from raylr.trainables.training.checkpoint import RunFolder
 from raylr.trainables.training.loop import train
 from raylr.trainables.training.metrics import Row
 from raylr.trainables.training.spec import TrainSpec
@@ -61,7 +62,10 @@ def pretrain(config: dict[str, Any]) -> None:
         tune.report(row, checkpoint=tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
 
     checkpoint = tune.get_checkpoint()
-    with checkpoint.as_directory() if checkpoint is not None else nullcontext() as folder:
+    with (
+        RunFolder(given["run_dir"]).alone() if given.get("run_dir") is not None else nullcontext(),
+        checkpoint.as_directory() if checkpoint is not None else nullcontext() as folder,
+    ):
         train(**given, report=report, resume_from=folder, threads=trial_threads())
 
 

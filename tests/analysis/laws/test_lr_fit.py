@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raylr.analysis import Conditions, LRLaw, fit_lr_law
-from raylr.analysis.laws._fitting import SCATTER, SCATTER_DOF
+from raylr.analysis.laws._fitting import DRIFT, SCATTER, SCATTER_DOF
 from raylr.analysis.laws.lr_fit import ExponentPriors, fit_batch_law, fit_weight_decay_law
 from raylr.errors import InputError
 
@@ -16,8 +16,9 @@ PRIORS = ExponentPriors()
 
 
 def made_up(rng: np.random.Generator, n, d, b, *, bend=0.0, exponents=None):
-    """Cells whose exponents come from the priors and whose scatter is what the scatter's prior says: their ln lr_opt, the
-    exponents, and a function that gives ln lr_opt of another cell, its own scatter included."""
+    """Cells whose exponents come from the priors, and whose scatter is what the scatter's prior says.
+
+    Gives their ln lr_opt, the exponents, and a function for ln lr_opt of another cell, its own scatter included."""
     alpha, beta, delta = exponents or (rng.normal(*PRIORS.alpha), rng.normal(*PRIORS.beta), rng.normal(*PRIORS.delta))
     scatter = SCATTER * math.sqrt(SCATTER_DOF / rng.chisquare(SCATTER_DOF))
 
@@ -68,16 +69,17 @@ def test_few_cells_give_finite_covering_intervals():
     """2 x 2 cells a factor of 4 apart in N: least squares against exponents under their prior."""
     rng, n, d = np.random.default_rng(1), np.repeat([1e8, 4e8], 2), np.tile([1e9, 4e9], 2)
     inside, errors = [], []
-    for _ in range(400):
+    for _ in range(200):
         z, _, optimum = made_up(rng, n, d, np.full(4, 1e5))
         truth = float(optimum(1.6e9, 1.6e10, 1e5))
+        drifted = truth + rng.normal(0, DRIFT * math.hypot(math.log(4), math.log(4)))
         laws = [fit_lr_law(n, d, np.exp(z), priors=priors) for priors in (PRIORS, None)]
         found = laws[0].predict(1.6e9, 1.6e10)
         assert math.isfinite(found.lr_high / found.lr_low)
-        inside.append(found.lr_low <= math.exp(truth) <= found.lr_high)
+        inside.append(found.lr_low <= math.exp(drifted) <= found.lr_high)
         errors.append([math.log(law.predict(1.6e9, 1.6e10).lr) - truth for law in laws])
     assert 0.85 <= np.mean(inside) <= 0.97
-    ours, plain = np.sqrt(np.mean(np.square(errors), 0))
+    ours, plain = np.nanmedian(np.abs(errors), 0)  # least squares finds no law at all in a few draws
     assert ours < 0.9 * plain
 
 
@@ -90,17 +92,17 @@ def test_data_overrule_the_priors():
 
 @pytest.mark.parametrize(
     ("n", "d", "status"),
-    [(np.full(3, 1e8), BUDGETS, "one_size"), (SIZES, np.full(3, 1e9), "one_budget"), (SIZES[:1], BUDGETS[:1], "one_cell"),
-     (SIZES, 20 * SIZES, "collinear")],
+    [(np.full(3, 1e8), BUDGETS, "one_size"), (SIZES, np.full(3, 1e9), "one_budget"),
+     (SIZES[:1], BUDGETS[:1], "one_cell"), (SIZES, 20 * SIZES, "collinear")],
 )  # fmt: skip
 def test_what_the_cells_do_not_determine_is_the_priors_and_said(n, d, status):
     law = fit_lr_law(n, d, np.full(n.size, 1e-3), stderr=0.1)
     assert law.status == status
     assert "prior" in law.message
-    found = law.predict(1e9, 1e11)
+    found = law.predict(1e9, 9e9)
     assert 0 < found.lr_low < found.lr_high < math.inf
     assert found.status == (status if status != "collinear" else "ok")
-    assert LRLaw.from_json(law.to_json()) == law
+    assert LRLaw.from_json(law.to_json()).to_json() == law.to_json()
 
 
 @pytest.mark.parametrize("bend", [0.0, 0.1])
@@ -108,7 +110,7 @@ def test_a_known_bend_is_recovered_and_its_power_is_as_stated(bend):
     rng = np.random.default_rng(2)
     n, d = (v.ravel() for v in np.meshgrid(SIZES, np.geomspace(1e9, 6.4e10, 5), indexing="ij"))
     inside, seen, power = [], [], []
-    for _ in range(300):
+    for _ in range(200):
         z, *_ = made_up(rng, n, d, np.full(n.size, 1e5), bend=bend)
         for law in (fit_lr_law(n, d, np.exp(z)),):
             test = next(one for one in law.bends if one.axis == "tokens")

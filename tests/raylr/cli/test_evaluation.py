@@ -194,7 +194,7 @@ def test_bad_input_is_one_sentence_and_status_2(
     """With an environment that only claims to have OpenCompass: nothing here gets as far as to use it."""
     environment = Environment(folder=tmp_path, versions={})
     if "env" not in changes:
-        monkeypatch.setattr("raylr.evaluation.environment.find", lambda env, engine: environment)
+        monkeypatch.setattr("raylr.evaluation.backends.opencompass.find", lambda env, engine: environment)
     monkeypatch.chdir(tmp_path)
     options = {"checkpoint": ".", "suite": "mmlu", "data": str(data)} | changes
     given = ["eval", options.pop("checkpoint")]

@@ -1,6 +1,7 @@
 import copy
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import made_spec, rows_of
 
+from raylr.analysis.laws.lr_fit import fit_lr_law
 from raylr.cli.app import main
 from raylr.cli.results import EXIT_NO_MEANING, read_law
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, LawError
@@ -42,7 +43,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was measured, without a law or a report."""
     folder = tmp_path_factory.mktemp("study")
     study = FittingStudy(made_spec(), folder / "study")
-    study.evaluations.append(rows_of(folder, {}))
+    with study.folder.locked():
+        study.evaluations.append(rows_of(folder, {}))
     return folder / "study"
 
 
@@ -103,11 +105,9 @@ def test_predict_of_a_study_writes_nothing(run: Run, study: Path) -> None:
 def test_reading_needs_neither_the_corpus_nor_a_lock_nor_a_folder_to_write(
     run: Run, read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = read_only / "spec.yaml"
-    spec.chmod(0o644)
-    moved = yaml.safe_load(spec.read_text())
-    moved["corpus"] = {"path": str(tmp_path / "moved")}
-    spec.write_text(yaml.safe_dump(moved))
+    corpus = FittingStudy.open(read_only).spec.corpus.path
+    assert corpus is not None
+    assert not corpus.exists()
     before = content(read_only)
     refuse_writes(monkeypatch, read_only)
     assert run("predict", read_only, *PLACE)[0] == 0
@@ -136,14 +136,19 @@ def refuse_writes(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(Path, "open", refuse_open)
 
 
-def test_fit_writes_the_law_and_says_where_it_cannot(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, _ = run("fit", study)
+def test_fit_shows_the_law_and_writes_it_where_it_is_wanted(run: Run, study: Path, tmp_path: Path) -> None:
+    before = content(study)
+    status, out, _ = run("fit", study, "--out", tmp_path / "law.json")
     assert status == 0
     assert "Law         LR = " in out
-    assert read_law(str(study / "law.json")) == read_law(str(study))
+    assert content(study) == before
+    assert read_law(str(tmp_path / "law.json")) == read_law(str(study))
+
+
+def test_what_cannot_be_written_is_named(run: Run, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_writes(monkeypatch, study)
-    for command in ("fit", "report"):
-        status, _, err = run(command, study)
+    for command in (("fit", study, "--out", study / "law.json"), ("report", study)):
+        status, _, err = run(*command)
         assert (status, err.count("\n")) == (EXIT_FAILURE, 1), err
         assert f"cannot write {study}" in err or f"cannot make {study}" in err
         assert "Read-only file system" in err
@@ -179,13 +184,13 @@ def test_a_prediction_without_meaning_is_refused(run: Run, study: Path, place: t
 
 
 def test_a_law_without_an_answer_is_refused_even_with_extrapolate(run: Run, tmp_path: Path) -> None:
-    law = json.loads(read_law("zhou2026").to_json())
-    law |= {"status": "too_few", "fitted": [], "c": "nan", "alpha": "nan", "beta": "nan", "message": "no optimum"}
-    (tmp_path / "law.json").write_text(json.dumps(law))
+    law = fit_lr_law([1e8], [1e9], [math.nan])
+    assert not law.usable
+    (tmp_path / "law.json").write_text(law.to_json())
     for more in ((), ("--extrapolate",)):
         status, out, _ = run("predict", tmp_path / "law.json", "--params", "1e9", "--tokens", "1e11", *more)
         assert status == EXIT_NO_MEANING
-        assert out.startswith("There is no prediction (too_few): no optimum")
+        assert out.startswith(f"There is no prediction ({law.status}): {law.message}")
 
 
 def test_files_that_hold_no_law(run: Run, tmp_path: Path) -> None:

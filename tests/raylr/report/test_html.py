@@ -16,6 +16,11 @@ from raylr.report.text import show_result
 Row = dict[str, Any]
 
 
+@pytest.fixture(autouse=True)
+def _small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raylr.report.html._PNG_DPI", 20)
+
+
 class Page(html.parser.HTMLParser):
     """Tags and texts of a page; tags that are not closed are errors."""
 
@@ -87,7 +92,7 @@ def test_a_study_without_a_target_reports_its_law(tmp_path: Path) -> None:
 NAMES = ("<b>&amp;", "[bold]", "$x_1", "_S", "{0}", "%s", "学习率", "😀", "'\"", "a:smile:", "$name")
 
 
-@pytest.mark.parametrize("first", range(0, len(NAMES), 3))
+@pytest.mark.parametrize("first", range(0, len(NAMES), 4))
 def test_names_are_shown_as_they_are(tmp_path: Path, first: int) -> None:
     names = tuple((*NAMES, *NAMES)[first : first + 4])
     sizes = dict(zip(("S", "M", "L", "XL"), names, strict=True))

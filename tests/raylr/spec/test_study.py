@@ -60,7 +60,8 @@ def test_conditions_are_those_of_the_spec() -> None:
     assert conditions.schedule == "wsd"
     assert (conditions.batch_tokens, conditions.seq_len, conditions.warmup_tokens) == (2048, 128, 40960)
     assert (conditions.optimizer, conditions.beta1, conditions.beta2) == ("adamw", 0.9, 0.99)
-    assert (conditions.weight_decay, conditions.objective) == (0.03, "stable")
+    assert (conditions.weight_decay, conditions.objective) == (0.03, "decayed")
+    assert quickstart().conditions().objective == "stable"
     steps = {key: value for key, value in train.items() if key != "warmup_tokens"} | {"warmup_steps": 3}
     assert quickstart(train=steps).conditions().warmup_tokens == 3 * 2048
 

@@ -52,7 +52,7 @@ def test_earlier_results():
         (3.0, "prior must be"),
         ([{"loss": 3.0}], "positive lr and a loss"),
         ([{"lr": 1e-3, "loss": 3.0}], "3 finite losses"),
-        (LRLaw(c=math.nan, alpha=0.0, beta=0.0, status=Status.NO_LAW, fitted=()), "gives no lr"),
+        (LRLaw(c=math.nan, alpha=0.0, beta=0.0, status=Status.NO_LAW), "gives no lr"),
     ],
 )
 def test_bad_priors(prior, message):

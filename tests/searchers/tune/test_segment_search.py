@@ -64,8 +64,8 @@ def test_segments_add_up_to_runs_and_find_the_optimum():
 
 def test_timing_has_no_say():
     settings = [Setting(name=str(n), config={"size": n}, params=n, tokens=TARGET) for n in (1, 4)]
-    ends = [sorted(run(begin(settings=settings, target=None), slots=slots, seed=slots)[1]) for slots in (1, 3, 8)]
-    assert ends[0] == ends[1] == ends[2]
+    ends = [sorted(run(begin(settings=settings, target=None), slots=slots, seed=slots)[1]) for slots in (1, 8)]
+    assert ends[0] == ends[1]
 
 
 def test_saved_in_the_middle_it_continues_alike(tmp_path):

@@ -77,8 +77,8 @@ def test_finds_the_optimum_at_the_target_for_less_than_a_few_runs(checkpoints):
 
 def test_timing_has_no_say():
     settings = [Setting(name=str(n), config={"size": n}, params=n, tokens=TARGET) for n in (1, 4)]
-    ends = [sorted(run(begin(settings=settings, target=None), slots=slots, seed=slots)[1]) for slots in (1, 3, 8)]
-    assert ends[0] == ends[1] == ends[2]
+    ends = [sorted(run(begin(settings=settings, target=None), slots=slots, seed=slots)[1]) for slots in (1, 8)]
+    assert ends[0] == ends[1]
 
 
 def test_it_ends_when_no_tokens_are_left_that_are_worth_it():

@@ -1,13 +1,14 @@
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 
+from raylr.analysis.runs import identity_of
 from raylr.errors import CheckpointError
-from raylr.trainables.training.checkpoint import COMPLETE, KEEP, RunFolder, read_state, verify
-from raylr.trainables.training.identity import identity_of
+from raylr.trainables.training.checkpoint import COMPLETE, KEEP, RunFolder, intact_state, load_state, read_state, verify
 
 ALONE = {"workers": 1, "zero_stage": 1, "expert_parallel": 1}
 A, B = {"lr": 1.0}, {"lr": 2.0}
@@ -101,6 +102,34 @@ def test_an_interrupted_write_is_cleared(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
     folder.save(Engine(), STATE | {"step": 8, "history": []})
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000008"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": 1}', '{"step": "1", "history": [], "layout": {}}', "[" * 100_000])
+def test_what_is_not_a_checkpoint_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (only,) = saved(tmp_path, 1).whole()
+    for name in (COMPLETE, "state.json"):
+        before = (only / name).read_text()
+        (only / name).write_text(text)
+        with pytest.raises(CheckpointError, match=name):
+            intact_state(only) if name == COMPLETE else load_state(only)
+        (only / name).write_text(before)
+
+
+def test_a_second_process_waits_for_the_folder(tmp_path: Path) -> None:
+    """Threads stand for processes: each has a lock of its own on the same file."""
+    entered = threading.Event()
+
+    def second() -> None:
+        with RunFolder(tmp_path / "run").alone():
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with RunFolder(tmp_path / "run").alone():
+        thread.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(30)
+    thread.join()
 
 
 def test_empty_folders(tmp_path: Path) -> None:

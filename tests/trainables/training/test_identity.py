@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import MODEL, train_spec
 
+from raylr.analysis.runs import identity_of
 from raylr.errors import SpecError
 from raylr.trainables import HFSpec, run_identity
-from raylr.trainables.training.identity import differences, identity_fields, identity_of
+from raylr.trainables.training.identity import differences, identity_fields
 from raylr.trainables.training.spec import TrainSpec
 
 SAME = {

@@ -52,6 +52,8 @@ class Losses:
     """Their heights, (m,)."""
     tried_count: Array
     """Runs behind each of them, (m,)."""
+    tried_error: Array
+    """Standard error that each of them came with, (m,)."""
 
 
 def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Losses:
@@ -66,7 +68,7 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
         empty = np.empty(0)
         return Losses(
             x=empty, h=empty, count=empty, error=empty, diverged=lost, lowest=0.0, unit=1.0, scatter=math.nan,
-            scatter_dof=0, tried=empty, tried_h=empty, tried_count=empty,
+            scatter_dof=0, tried=empty, tried_h=empty, tried_count=empty, tried_error=empty,
         )  # fmt: skip
     group = _clusters(xs)
     mixed = [g for g in range(group[-1] + 1) if _share_lost(xs[group == g][0], x, finite) >= 0.5]
@@ -92,7 +94,7 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
     return Losses(
         x=mx[order], h=h[order] / unit, count=count[order], error=error[order] / unit, diverged=lost,
         lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h /
-        unit, tried_count=count,
+        unit, tried_count=count, tried_error=error / unit,
     )  # fmt: skip
 
 

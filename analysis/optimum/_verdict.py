@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import SAME, Losses
-from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, tied
+from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, tied
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 
@@ -139,9 +139,11 @@ def _status(
         return Status.UNCERTAIN, (
             f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
         )
-    factor = ends[1] / ends[0] if ends[0] > 0 else math.inf
+    factor = math.sqrt(ends[1] / ends[0]) if ends[0] > 0 else math.inf
     limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature
     if factor <= lr_factor and regret <= limit:
+        if not prior.informative and noise_unconfirmed(losses, curves):
+            return Status.UNCERTAIN, "the losses scatter around the curve: repeat a run to tell noise from its shape"
         need = LRS_PRIOR if prior.informative else LRS
         if x.size >= need:
             return Status.OK, f"known within tolerance from {x.size} LRs with a finite loss"
@@ -154,8 +156,8 @@ def _status(
         )
     share, most = (v / curvature if curvature > 0 else math.inf for v in (regret, limit))
     return Status.UNCERTAIN, (
-        f"interval within a factor {factor:.2f} (tolerance {lr_factor:.2f}), expected regret {share:.1%} of "
-        f"what a factor e of the LR costs (tolerance {most:.1%})"
+        f"interval within a factor {factor:.2f} to either side (at most {lr_factor:.2f}), expected regret {share:.1%} "
+        f"of what a factor e of the LR costs (tolerance {most:.1%})"
     )
 
 
@@ -166,11 +168,15 @@ def _plateau(losses: Losses, curves: Curves, lr_factor: float) -> tuple[float, f
     for size in range(x.size - 1, LRS - 1, -1):
         part = np.sort(order[:size])
         if part[-1] - part[0] + 1 == size and h[order[size - 1]] <= NEGLIGIBLE * h[order[size]]:
-            if x[part[-1]] - x[part[0]] > math.log(lr_factor):
+            if x[part[-1]] - x[part[0]] > 2.0 * math.log(lr_factor):
                 return float(x[part[0]]), float(x[part[-1]]), True
             break
     part = np.flatnonzero(tied(losses, curves))
-    if part.size >= LRS and part[-1] - part[0] + 1 == part.size and x[part[-1]] - x[part[0]] > math.log(lr_factor):
+    if (
+        part.size >= LRS
+        and part[-1] - part[0] + 1 == part.size
+        and x[part[-1]] - x[part[0]] > 2.0 * math.log(lr_factor)
+    ):
         return float(x[part[0]]), float(x[part[-1]]), False
     return None
 

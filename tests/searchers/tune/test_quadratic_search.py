@@ -234,7 +234,7 @@ def test_a_run_cut_short_by_another_scheduler_is_extrapolated():
 def test_any_skewed_quadratic_is_found_whatever_its_units(best, curvature, skew, scale, seed):
     def loss(lr):
         u = math.log(lr / best)
-        rise = u * u if skew == 0 else 2 * (math.expm1(skew * u) - skew * u) / skew**2
+        rise = u * u if abs(skew) < 1e-6 else 2 * (math.expm1(skew * u) - skew * u) / skew**2
         return scale * (1 + curvature * rise)
 
     search = begin(seed=seed)

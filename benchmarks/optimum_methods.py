@@ -1,6 +1,6 @@
 """Runs raylr and its peers on problems: what was tried, what was measured, and what was answered after every run.
 
-Whatever an installed raylr does not have (its models of the loss over the LR changed) is left out."""
+An earlier raylr can be measured too: what it does not have is left out."""
 
 import math
 import multiprocessing
@@ -42,26 +42,10 @@ def _quadratic() -> Points:
     return answer
 
 
-def _posterior() -> Points:
-    from raylr.searchers._policy import CellSearch, Run
-    from raylr.searchers._posterior import ShapePrior
-
-    def answer(lr: np.ndarray, loss: np.ndarray) -> Answer:
-        runs = [
-            Run(math.log(a), float(b), state="done" if math.isfinite(b) else "diverged")
-            for a, b in zip(lr, loss, strict=True)
-        ]
-        low, high = math.log(lr.min()), math.log(lr.max())
-        search = CellSearch(low, high, ShapePrior(), 1e-3, 2.0, 8, False, 1, runs=runs, given=len(runs))
-        return _answer(search.recommend())
-
-    return answer
-
-
 def fits() -> dict[str, Points]:
-    """raylr's answers from points: its one model, or what it had before."""
+    """raylr's answers from points: its model, and the fit of Eq. 2 alone."""
     out = {}
-    for name, make in (("raylr", _optimum), ("fit_quadratic", _quadratic), ("posterior", _posterior)):
+    for name, make in (("raylr", _optimum), ("fit_quadratic", _quadratic)):
         try:
             out[name] = make()
         except ImportError:

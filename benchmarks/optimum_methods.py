@@ -92,13 +92,13 @@ def runs_above_divergence(problem: Problem, trace: Trace) -> int:
 
 
 def untried_beside_cliff(problem: Problem, trace: Trace, apart: float = 0.02) -> bool:
-    """Whether the last answer lies between the best run and a diverged one, more than `apart` (ln lr) from every
-    run."""
+    """Whether the last answer lies right below a diverged run: above every run that did not diverge, by more than
+    `apart` (ln lr)."""
     lr, runs = trace.answers[-1].lr, len(trace.lrs)
-    best, cliff = trace.best_measured(runs), diverged_above(problem, trace, runs)
-    if not (math.isfinite(lr) and math.isfinite(cliff) and best < lr < cliff):
+    cliff = diverged_above(problem, trace, runs)
+    if not (math.isfinite(lr) and math.isfinite(cliff) and lr < cliff):
         return False
-    return min(abs(math.log(lr / one)) for one in trace.lrs) > apart
+    return lr > max((one for one in trace.lrs if one < cliff), default=0.0) * math.exp(apart)
 
 
 def run_raylr(problem: Problem, seed: int, most: int, **options: Any) -> Trace:

@@ -39,7 +39,7 @@ def _next(search: CellSearch, domain: LRDomain, *, modelled: bool) -> float | in
     proposed = search.ask() if modelled else _widest_gap(search, domain)
     if domain.quantised:
         return _free_value(search, domain, proposed)
-    if any(abs(proposed - r.log_lr) <= APART / 2 for r in search.runs if r.running):
+    if any(abs(proposed - r.log_lr) <= (APART / 2 if r.running else SAME) for r in search.runs):
         proposed = _widest_gap(search, domain)  # the model has no more places for so many workers
     return domain.within(proposed)
 

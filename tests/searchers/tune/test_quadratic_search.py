@@ -4,6 +4,7 @@ import random
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
@@ -215,7 +216,7 @@ def test_other_domains_go_to_an_inner_searcher():
 
 def test_a_run_cut_short_by_another_scheduler_is_extrapolated():
     search = QuadraticSearch("loss", "min", lr_range=(1e-4, 1e-1), settings=[Setting(tokens=1e9)], tolerance=1e-9)
-    for i in range(4):
+    for i in range(8):
         lr = search.suggest(f"t{i}")["lr"]
         end = 10 if i % 2 else 20
         for step in range(1, end + 1):
@@ -242,6 +243,7 @@ def test_any_skewed_quadratic_is_found_whatever_its_units(best, curvature, skew,
     assert loss(search.recommend().lr) / scale - 1 < 2e-3
 
 
+@hypothesis_settings(deadline=None)
 @given(results=st.lists(st.one_of(st.floats(), st.none(), st.just("missing"), st.just("error")), max_size=12))
 def test_no_result_raises(results):
     search = begin(max_trials=20, tolerance=1e-9, extend=True)

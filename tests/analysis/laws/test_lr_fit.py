@@ -71,9 +71,10 @@ def test_few_cells_give_finite_covering_intervals():
     inside, errors = [], []
     for _ in range(200):
         z, _, optimum = made_up(rng, n, d, np.full(4, 1e5))
+        one_batch = Conditions(batch_tokens=1e5)
         truth = float(optimum(1.6e9, 1.6e10, 1e5))
         drifted = truth + rng.normal(0, DRIFT * math.hypot(math.log(4), math.log(4)))
-        laws = [fit_lr_law(n, d, np.exp(z), priors=priors) for priors in (PRIORS, None)]
+        laws = [fit_lr_law(n, d, np.exp(z), priors=priors, conditions=one_batch) for priors in (PRIORS, None)]
         found = laws[0].predict(1.6e9, 1.6e10)
         assert math.isfinite(found.lr_high / found.lr_low)
         inside.append(found.lr_low <= math.exp(drifted) <= found.lr_high)

@@ -21,6 +21,9 @@ from .laws.lr_law import LRPrediction as LRPrediction
 from .laws.quantities import BatchLaw as BatchLaw
 from .laws.quantities import CurvatureLaw as CurvatureLaw
 from .laws.quantities import WeightDecayLaw as WeightDecayLaw
+from .optimum.fit import OptimumFit as OptimumFit
+from .optimum.fit import fit_optimum as fit_optimum
+from .optimum.prior import OptimumPrior as OptimumPrior
 from .optimum.quadratic import QuadraticFit as QuadraticFit
 from .optimum.quadratic import QuadraticPrior as QuadraticPrior
 from .optimum.quadratic import fit_quadratic as fit_quadratic

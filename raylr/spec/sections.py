@@ -116,8 +116,9 @@ class SearchSpec(Section):
     max_trials: int = Field(default=6, ge=3, le=10_000)
     """Most runs per size."""
     tolerance: float | None = Field(default=None, gt=0)
-    """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of the
-    loss; by default a tenth of what a factor e of the LR costs. Method "surface": relative to the loss, by default 4e-3."""
+    """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of
+    the loss, by default a tenth of what a factor e of the LR costs. Method "surface": relative to the loss, by default
+    4e-3."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
     truncate: bool = True

@@ -2,7 +2,7 @@
 
     python benchmarks/laws.py                                  # every table below, then asked against reached
     python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, scaling,
-                                                               # marin, speed, presets, decay
+                                                               # marin, speed, presets, decay, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -130,6 +130,23 @@ def decay(data: Path) -> Out:
     return out
 
 
+def answers(data: Path) -> Out:
+    """Answers of raylr and of the simple baselines from given points: `optimum.py`'s sections."""
+    from optimum import FITS, run
+
+    out: Out = {}
+
+    def flatten(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                flatten(f"{name}_{key}".replace(" ", "_"), inner)
+        elif isinstance(value, (int, float)):
+            out[name] = float(value)
+
+    flatten("answers", run(FITS, data=data))
+    return out
+
+
 def summary(out: Out) -> None:
     """Asked against reached."""
     print("\nasked and reached")
@@ -166,6 +183,7 @@ def main() -> int:
         "marin": (lambda *_: marin(), ()),
         "speed": (lambda *_: speed(), ()),
         "presets": (lambda *_: published(), ()),
+        "answers": (lambda data, _: answers(data), ()),
         "decay": (lambda data, _: decay(data), ("wsd124m_stable", "wsd124m_decayed")),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

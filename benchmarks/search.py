@@ -3,6 +3,7 @@
     python benchmarks/search.py                       # lr_grid_moe and lr_grid_dense: full evaluations against regret
     python benchmarks/search.py --curves              # wsd124m_stable and moe_curves: whole curves, with schedulers
     python benchmarks/search.py --families            # made-up curves: where the pausing search ends, and with what
+    python benchmarks/search.py --shapes              # made-up functions, small networks, cells with cliffs: optimum.py
     python benchmarks/search.py --timing              # seconds per suggest and on_trial_complete, to 10,000 trials
     python benchmarks/search.py --json out.json --plot out.png
 
@@ -153,11 +154,12 @@ def plot(path: Path, results: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="searches of each cell")
     parser.add_argument("--every", type=int, default=1, help="take every n-th cell only")
     parser.add_argument("--only", nargs="*", help="parts of the names of the searchers to run")
     parser.add_argument("--curves", action="store_true", help="whole curves with schedulers instead of final losses")
     parser.add_argument("--families", action="store_true", help="the pausing search on made-up curves instead")
+    parser.add_argument("--shapes", action="store_true", help="the searches of optimum.py, with asked and reached")
     parser.add_argument(
         "--timing", action="store_true", help="time suggest and on_trial_complete only, to 10,000 trials"
     )
@@ -176,6 +178,10 @@ def main() -> None:
         from search_families import check_families
 
         report |= check_families(args.seeds)
+    elif args.shapes:
+        from optimum import SEARCHES, run
+
+        report |= run(SEARCHES, every=args.every, seeds=args.seeds, only=args.only)
     elif args.timing:
         report |= timing()
     else:

@@ -124,7 +124,7 @@ def peers() -> list[Peer]:
         Peer("random", _random),
         Peer("Optuna TPE", _optuna("TPESampler"), ("optuna",)),
         Peer(
-            "Optuna GP", _optuna("GPSampler", n_startup_trials=3), ("optuna", "torch")
+            "Optuna GP", _optuna("GPSampler", n_startup_trials=2), ("optuna", "torch")
         ),  # its 10 are more than the budget
         Peer("Optuna CMA-ES", _optuna("CmaEsSampler"), ("optuna", "cmaes")),
         Peer("HyperOpt", _hyperopt, ("hyperopt",)),

@@ -115,9 +115,9 @@ class SearchSpec(Section):
     this narrows the optimum; for runs that are long enough to follow a power law."""
     max_trials: int = Field(default=6, ge=3, le=10_000)
     """Most runs per size."""
-    tolerance: float = Field(default=1e-3, gt=0)
-    """The search of a size ends when the expected regret of its LR, relative to the loss, is below this. Default: 1e-3,
-    and 4e-3 with the method "surface"."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of the
+    loss; by default a tenth of what a factor e of the LR costs. Method "surface": relative to the loss, by default 4e-3."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
     truncate: bool = True
@@ -134,8 +134,8 @@ class SearchSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _tolerance_of_the_surface(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("method") == "surface":
-            return {"tolerance": 4e-3, **data}
+        if isinstance(data, dict) and data.get("method") == "surface" and data.get("tolerance") is None:
+            return {**data, "tolerance": 4e-3}
         return data
 
     @model_validator(mode="after")

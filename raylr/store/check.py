@@ -30,7 +30,9 @@ class Part:
     whole: bool
     message: str
     remade: bool = False
-    """Whether raylr makes it again by itself, from what is whole."""
+    """Whether `raylr search` makes it again, from what is whole."""
+    damaged: bool = False
+    """Whether it is a file of the run table that must be moved away first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,11 @@ class StudyCheck:
         if not broken:
             return f"{self.directory} is whole."
         names = ", ".join(dict.fromkeys(part.name for part in broken))
+        if any(part.damaged for part in broken):
+            return (
+                f"{self.directory} is not whole ({names}); `raylr check --set-aside` moves the damaged files away, and "
+                "`raylr search` then measures again what they held."
+            )
         if all(part.remade for part in broken):
             return f"{self.directory} is not whole ({names}); `raylr search` measures again what is missing."
         return f"{self.directory} is not whole ({names})."
@@ -70,7 +77,10 @@ def check_study(directory: Path) -> StudyCheck:
     parts = [Part(name=SPEC_FILE, whole=True, message=f"the spec that the study began with, {folder.identity}")]
     for name, table in (("evaluations", folder.evaluations), ("trials", folder.trials), *_other_tables(folder.path)):
         problems = table.problems()
-        parts += [Part(name=name, whole=False, message=problem.message) for problem in problems]
+        for problem in problems:
+            damaged = name in ("evaluations", "trials") and problem.path.is_file()
+            gone = not problem.path.exists()
+            parts.append(Part(name=name, whole=False, message=problem.message, remade=gone, damaged=damaged))
         if not problems:
             parts.append(Part(name=name, whole=True, message=f"{len(table)} rows"))
     with suppress(StorageError, StudyError):  # a table that cannot be read is in the list already

@@ -134,11 +134,14 @@ class Table:
             self._merge(loose)
 
     def compact(self) -> None:
-        """Write everything as one fragment. Raises DamagedError, StudyError and StorageError; nothing is lost then."""
+        """Write everything as one fragment. Raises DamagedError, StudyError and StorageError; nothing is lost then.
+
+        A fragment that is missing is not noticed any more afterwards: what it held must have been measured again.
+        """
         self.flush()
         names = self._names()
-        if len(names) > 1:
-            self._merge(names)
+        if len(names) > 1 or any(self._open(path, list(self.key)).first for path in names):
+            self._merge(names, first=0)
 
     # -- reading --
 
@@ -262,8 +265,8 @@ class Table:
             raise StudyError(f"{path} holds results of another spec; this table takes those of its own study alone")
         return _Fragment(path=path, rows=rows.replace_schema_metadata(None), replaces=replaces, first=first)
 
-    def _merge(self, paths: Sequence[Path]) -> None:
-        """Write the rows of these fragments as one, then delete them."""
+    def _merge(self, paths: Sequence[Path], *, first: int | None = None) -> None:
+        """Write the rows of these fragments as one that stands for those from number `first` on, then delete them."""
         replaced: set[str] = set()
         live: list[_Fragment] = []
         for path in reversed(paths):
@@ -271,7 +274,8 @@ class Table:
                 live.append(self._open(path, None))
                 replaced |= live[-1].replaces
         rows = first_of_each(concatenate([fragment.rows for fragment in reversed(live)], self.schema), self.key)
-        merged = self._write(rows, replaces=[path.name for path in paths], first=min(one.first for one in live))
+        first = min(one.first for one in live) if first is None else first
+        merged = self._write(rows, replaces=[path.name for path in paths], first=first)
         self._merged.add(merged.name)
         with storage_errors(self.folder, "tidy"):
             for path in paths:

@@ -38,10 +38,11 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
     Args:
         lr_key: Name of the learning rate in `trial.suggest_float`; its range must be positive.
         target: Step (tokens) at which the loss of a pruned trial counts; give the same to `PowerLawPruner`.
-        tolerance: Expected regret, relative to the loss, at which the optimum counts as known.
-        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
+        tolerance: Expected regret, in the unit of the loss, at which the optimum counts as known;
+            None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
+        lr_tolerance: Factor that the 90 % interval of the best lr may span.
         stop: Whether to stop the study then.
-        prior: An `LRLaw`, the name of a preset, or a `ShapePrior`; a law needs `params` and `tokens`.
+        prior: An `LRLaw`, the name of a preset, or an `OptimumPrior`; a law needs `params` and `tokens`.
         params: Parameters of the model, for the law.
         tokens: Training tokens, for the law.
         objective: Index of the objective that the lr is judged by, in a study with several.
@@ -68,7 +69,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
         *,
         lr_key: str = "lr",
         target: float | None = None,
-        tolerance: float = 1e-3,
+        tolerance: float | None = None,
         lr_tolerance: float = 2.0,
         stop: bool = False,
         prior: Any = None,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raylr.analysis.optimum.posterior import Posterior, ShapePrior, posterior
+from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
+from raylr.analysis.optimum.acquisition import APART, imagined, propose
 from raylr.analysis.status import Status
 from raylr.searchers.policies.types import Recommendation, RunState
 
@@ -23,21 +24,16 @@ FIRST_LEAST = 0.4
 """The same in ln lr, at least: closer together, the noise would hide the slope."""
 EXTEND_STEP = math.log(4.0)
 """An extended search goes at most this far beyond the lrs tried so far, in ln lr."""
-REACH = 0.25
-"""An optimum this far beyond the lrs of an extended search still counts as inside, in ln lr."""
 EXTEND_MOST = math.log(100.0)
 """And altogether this far beyond the range."""
 LEVEL = 0.9
 """Probability of the reported interval."""
-REFINE = 4
-"""Finite losses from which, if losses repeat exactly, trials are placed to find the lowest one (mean less one
-standard deviation); before, and with noisy losses, they are placed to find the shape."""
-EXACT = 0.05
-"""Probability of that from which it is worth it."""
 MANY = 16
 """Trials from which a round grows with their number, so that the time per trial does not."""
-APART = 0.05
-"""No two trials are closer than this in ln lr."""
+NEAR = 2 * APART
+"""An lr this close to the end of the range, in ln lr, counts as its end: no other fits between them."""
+FLAT_AFTER = 4
+"""LRs with a finite loss from which a search ends if none differs from the others."""
 
 
 def readable(log_lr: float) -> float:
@@ -51,8 +47,9 @@ class CellSearch:
 
     low: float
     high: float
-    prior: ShapePrior
-    tolerance: float
+    prior: OptimumPrior
+    tolerance: float | None
+    """Expected regret, in the unit of the loss, at which the optimum counts as known; None: see `fit_optimum`."""
     lr_factor: float
     max_trials: int
     extend: bool
@@ -66,7 +63,7 @@ class CellSearch:
     planned: int = 0
     """How many runs there were when this round was planned; all of them had ended."""
     finished: bool = False
-    _cached: tuple[tuple[int, int], Posterior] | None = None
+    _cached: tuple[tuple[int, int], OptimumFit] | None = None
 
     def pending(self) -> int:
         """Trials handed out and not yet ended."""
@@ -93,8 +90,8 @@ class CellSearch:
         return sum(r.measured for r in self.runs) >= 2
 
     def moments(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of ln of the best lr, ln of the relative curvature, and the skew."""
-        return self.posterior().moments()
+        """Mean and standard deviation of ln of the best lr, ln of the curvature, and the skew."""
+        return self.fit().moments()
 
     def tried(self) -> int:
         """Trials handed out so far."""
@@ -105,30 +102,26 @@ class CellSearch:
         if len(self.runs) < 2:
             free = [p for p in self._first() if all(abs(p - r.log_lr) > APART for r in self.runs)]
             return (free or self._first())[0]
-        post = self.posterior()
-        if post.count == 0:
+        fit = self.fit()
+        if fit.curves is None:
             low = self.low if not self.extend else self.low - EXTEND_MOST
             return readable(max(low, min(r.log_lr for r in self.runs) - FIRST_LEAST))
-        fantasies: list[tuple[float, float]] = []
-        for run in self.runs:
-            if run.running and len(fantasies) < MANY:
-                fantasies.append((run.log_lr, post.predict(run.log_lr)[0]))
-        return readable(self._most_informative(self.posterior(fantasies) if fantasies else post, []))
+        waiting = [r.log_lr for r in self.runs if r.running][:MANY]
+        return readable(self._most_informative(imagined(fit, waiting), [r.log_lr for r in self.runs if r.running]))
 
-    def posterior(self, fantasies: list[tuple[float, float]] | None = None) -> Posterior:
-        """Posterior from all ended runs (and imagined ones)."""
+    def fit(self) -> OptimumFit:
+        """Fit of all ended runs."""
         ended = [r for r in self.runs if r.measured or r.diverged]
         key = (len(ended), len(self.runs))
-        if not fantasies and self._cached is not None and self._cached[0] == key:
-            return self._cached[1]
-        x = [r.log_lr for r in ended] + [f[0] for f in fantasies or ()]
-        y = [r.loss for r in ended] + [f[1] for f in fantasies or ()]
-        s = [r.stderr for r in ended] + [0.0] * len(fantasies or ())
-        low, high = self.window()
-        out = posterior(np.array(x), np.array(y), low=low, high=high, stderr=np.array(s), prior=self.prior)
-        if not fantasies:
-            self._cached = (key, out)
-        return out
+        if self._cached is None or self._cached[0] != key:
+            low, high = self.window()
+            found = fit_optimum(
+                [r.lr for r in ended], [r.loss for r in ended], stderr=[r.stderr for r in ended],
+                lr_range=(math.exp(low), math.exp(high)), prior=self.prior, tolerance=self.tolerance,
+                lr_factor=self.lr_factor, level=LEVEL,
+            )  # fmt: skip
+            self._cached = (key, found)
+        return self._cached[1]
 
     def window(self) -> tuple[float, float]:
         """The range, as far as it was extended, ln lr."""
@@ -148,15 +141,13 @@ class CellSearch:
         if tried >= MANY:  # one more loss changes little: place a round at the quantiles of the optimum
             size = min(max(self.batch, tried // MANY), left)
             low, high = self.window()
-            places = self.posterior().quantiles((np.arange(size) + 0.5) / size)
+            places = np.log(self.fit().quantiles((np.arange(size) + 0.5) / size))
             self.queue = [readable(min(max(float(x), low), high)) for x in places]
             return
-        fantasies: list[tuple[float, float]] = []
+        taken: list[float] = []
         for _ in range(min(self.batch, left)):
-            post = self.posterior(fantasies)
-            x = self._most_informative(post, [f[0] for f in fantasies])
-            fantasies.append((x, post.predict(x)[0]))
-        self.queue = [readable(f[0]) for f in fantasies]
+            taken.append(self._most_informative(imagined(self.fit(), taken), taken))
+        self.queue = [readable(x) for x in taken]
 
     def _first(self) -> list[float]:
         """First round, or another one after all of the earlier diverged."""
@@ -177,34 +168,26 @@ class CellSearch:
             points = [min(max(p, self.low), self.high) for p in points]
         return [readable(p) for p in (points if points[1] - points[0] >= APART else points[:1])]
 
-    def _most_informative(self, post: Posterior, taken: list[float]) -> float:
+    def _most_informative(self, fit: OptimumFit, taken: list[float]) -> float:
         low, high = self.window()
-        if self.extend:
-            best = post.optimum()[0]
-            if best < low:
-                low = max(low - EXTEND_STEP, self.low - EXTEND_MOST, best - FIRST_LEAST)
-            if best > high:
-                high = min(high + EXTEND_STEP, self.high + EXTEND_MOST, best + FIRST_LEAST)
-        allowed = (post.x >= low - 1e-9) & (post.x <= high + 1e-9)
-        for t in [*taken, *(r.log_lr for r in self.runs)]:
-            allowed &= np.abs(post.x - t) > APART
-        if not allowed.any():
-            return post.optimum(low, high)[0]
-        refine = post.count >= REFINE and post.exact > EXACT
-        value = post.sd - post.mean if refine else post.information()
-        return float(post.x[int(np.argmax(np.where(allowed, value, -np.inf)))])
+        if self.extend and fit.status is Status.EDGE_LOW:
+            low = max(low - EXTEND_STEP, self.low - EXTEND_MOST)
+        if self.extend and fit.status is Status.EDGE_HIGH:
+            high = min(high + EXTEND_STEP, self.high + EXTEND_MOST)
+        found = propose(fit, taken, low=math.exp(low), high=math.exp(high))
+        return math.log(fit.lr) if found is None else found
 
     def settled(self) -> bool:
-        """Whether the optimum is known within tolerance."""
-        done = sum(r.measured for r in self.runs)
-        if done < (3 if self.prior.center is None else 2):
-            return False
-        rec = self.recommend()
-        if rec.status in (Status.EDGE_LOW, Status.EDGE_HIGH):
+        """Whether the optimum is known within tolerance, or no lr that may be tried can tell more."""
+        fit = self.fit()
+        measured = fit.losses.tried
+        if fit.status in (Status.EDGE_LOW, Status.EDGE_HIGH):
             low, high = self.window()
-            sure = max(self.posterior().beyond(low + APART, high - APART)) > LEVEL
-            return sure and (not self.extend or self._at_limit(rec.status))
-        return rec.status.ok
+            at_end = measured[0] <= low + NEAR if fit.status is Status.EDGE_LOW else measured[-1] >= high - NEAR
+            return bool(at_end) and measured.size >= FLAT_AFTER and (not self.extend or self._at_limit(fit.status))
+        if fit.status is Status.FLAT:
+            return bool(measured.size >= FLAT_AFTER)
+        return fit.status in (Status.OK, Status.PLATEAU)
 
     def _at_limit(self, status: Status) -> bool:
         low, high = self.window()
@@ -225,30 +208,18 @@ class CellSearch:
             return Recommendation.nothing(Status.TOO_FEW, why, len(ended))
         if not done and self.prior.center is None:
             return Recommendation.nothing(Status.TOO_FEW, "no finished trial yet", len(ended))
-        post = self.posterior()
+        fit = self.fit()
         w_low, w_high = self.window()
-        x, regret = post.optimum(w_low, w_high)
-        low, high = post.interval(LEVEL)
-        slack = REACH if self.extend else 0.0
-        status, reason = Status.OK, f"known within tolerance after {len(done)} finite losses"
-        factor = math.exp(0.5 * (high - low))
-        if len(done) < 2:
-            status, reason = Status.TOO_FEW, f"only {len(done)} finite losses: this is mostly the prior"
-        elif max(beyond := post.beyond(w_low - slack, w_high + slack)) > 0.5:
-            side, end = ("low", w_low) if beyond[0] > 0.5 else ("high", w_high)
-            tail = "allow the range to be extended" if not self.extend else "more trials are needed beyond it"
-            status = Status(f"edge_{side}")
-            reason = (
-                f"the optimum lies beyond the {'lower' if side == 'low' else 'upper'} end {math.exp(end):.3g}: {tail}"
-            )
-        elif regret > self.tolerance or factor > self.lr_factor:
-            status = Status.UNCERTAIN
-            reason = (
-                f"expected regret {100 * regret:.3f} % (tolerance {100 * self.tolerance:.3f} %), "
-                f"interval within a factor {factor:.2f} (tolerance {self.lr_factor:.2f})"
-            )
-        if status.ok and (w_low < self.low - 1e-9 or w_high > self.high + 1e-9) and not self.low <= x <= self.high:
+        lr = min(max(fit.lr, math.exp(w_low)), math.exp(w_high))
+        status, reason = fit.status, fit.message
+        if status in (Status.EDGE_LOW, Status.EDGE_HIGH) and not self.extend:
+            end, tried = (w_low, fit.losses.tried[0]) if status is Status.EDGE_LOW else (w_high, fit.losses.tried[-1])
+            if abs(end - tried) <= NEAR:
+                reason += "; that is the end of the range: widen it, or allow it to be extended"
+        if (w_low < self.low - 1e-9 or w_high > self.high + 1e-9) and not self.low <= math.log(lr) <= self.high:
             reason += f"; the range was extended to {math.exp(w_low):.3g} .. {math.exp(w_high):.3g}"
-        loss = post.predict(x)[0] if done else None
-        lows = sorted((math.exp(low), math.exp(x), math.exp(high)))
-        return Recommendation(math.exp(x), lows[0], lows[2], loss, regret, status, reason, len(ended))
+        if not done:
+            return Recommendation(lr, fit.lr_low, fit.lr_high, None, None, status, reason, len(ended))
+        ends = fit.quantiles([0.5 * (1 - LEVEL), 0.5 * (1 + LEVEL)])  # finite, where the interval is open too
+        low, high = min(max(fit.lr_low, float(ends[0])), lr), max(min(fit.lr_high, float(ends[1])), lr)
+        return Recommendation(lr, low, high, fit.loss, fit.regret, status, reason, len(ended))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import Setting
 from raylr.searchers._config import number
 
@@ -79,14 +79,15 @@ def covariates(settings: Sequence[Setting]) -> dict[str, Array]:
     return out
 
 
-def prior_from(setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: ShapePrior) -> ShapePrior:
+def prior_from(
+    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: OptimumPrior
+) -> OptimumPrior:
     """Prior of `setting` from the `known` ones: `base` where nothing is known. `settings` are all of the search."""
     if not known:
         return base
     moments = [k.moments for k in known]
-    ln_c, ln_c_sd = _pool(
-        [m["curvature"] for m in moments], CURVATURE_SCATTER, (math.log(base.curvature), base.curvature_log_sd)
-    )
+    own = None if base.curvature is None else (math.log(base.curvature), base.curvature_log_sd)
+    ln_c, ln_c_sd = _pool([m["curvature"] for m in moments], CURVATURE_SCATTER, own)
     skew, skew_sd = _pool([m["skew"] for m in moments], SKEW_SCATTER, (base.skew, base.skew_sd))
     prior = replace(base, curvature=math.exp(ln_c), curvature_log_sd=ln_c_sd, skew=skew, skew_sd=skew_sd)
     mean, sd = _law(setting, known, settings, [m["center"] for m in moments])
@@ -119,11 +120,13 @@ def _law(
     return float(row @ np.linalg.solve(a, b)), math.sqrt(float(row @ np.linalg.solve(a, row)) + SCATTER**2)
 
 
-def _pool(values: Sequence[tuple[float, float]], scatter: float, base: tuple[float, float]) -> tuple[float, float]:
+def _pool(
+    values: Sequence[tuple[float, float]], scatter: float, base: tuple[float, float] | None
+) -> tuple[float, float]:
     """Normal prior of one more value given (mean, sd) of the known ones, which scatter; `base` is the prior of their
-    mean."""
-    w = [1 / (sd**2 + scatter**2) for _, sd in values] + [1 / base[1] ** 2]
-    mean = sum(wi * m for wi, (m, _) in zip(w, [*values, base], strict=True)) / sum(w)
+    mean, None if nothing is known of it."""
+    w = [1 / (sd**2 + scatter**2) for _, sd in values] + ([1 / base[1] ** 2] if base else [])
+    mean = sum(wi * m for wi, (m, _) in zip(w, [*values, *([base] if base else [])], strict=True)) / sum(w)
     spread = sum(wi * (m - mean) ** 2 for wi, (m, _) in zip(w, values, strict=False)) / sum(w)
     return mean, math.sqrt(max(scatter**2, spread) + 1 / sum(w))
 

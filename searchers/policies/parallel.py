@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from raylr.analysis.optimum.acquisition import APART
 from raylr.searchers._config import LRDomain
-from raylr.searchers.policies.cell_search import APART, CellSearch
+from raylr.searchers.policies.cell_search import CellSearch
 from raylr.searchers.policies.failures import SAME
 from raylr.searchers.policies.types import RunState
 

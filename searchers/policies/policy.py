@@ -109,7 +109,8 @@ def require_count(name: str, value: Any) -> None:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
-def require_tolerances(tolerance: float, lr_tolerance: float) -> None:
-    """InputError unless the tolerances can be met."""
-    if not (number(tolerance) and number(lr_tolerance) and tolerance > 0 and lr_tolerance > 1):
+def require_tolerances(tolerance: float | None, lr_tolerance: float) -> None:
+    """InputError unless the tolerances can be met; a `tolerance` of None is derived from the losses."""
+    good = tolerance is None or (number(tolerance) and tolerance > 0)
+    if not (good and number(lr_tolerance) and lr_tolerance > 1):
         raise InputError(f"tolerance must be above 0 and lr_tolerance above 1, not {tolerance!r} and {lr_tolerance!r}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raylr.analysis.optimum.posterior import ShapePrior, posterior
+from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers._config import number
@@ -20,11 +20,11 @@ LEAST = 3
 """Finite losses that an earlier model size and budget must have to say anything."""
 
 
-def prior_for(prior: Any, setting: Setting) -> ShapePrior:
+def prior_for(prior: Any, setting: Setting) -> OptimumPrior:
     """Prior of `setting`. InputError where `prior` is none of the accepted kinds or the setting lacks what it needs."""
     if prior is None:
-        return ShapePrior()
-    if isinstance(prior, ShapePrior):
+        return OptimumPrior()
+    if isinstance(prior, OptimumPrior):
         return prior
     if isinstance(prior, Sequence) and not isinstance(prior, str):
         return _from_results(prior, setting)
@@ -35,8 +35,8 @@ def prior_for(prior: Any, setting: Setting) -> ShapePrior:
         prior = presets.get(prior)
     if not isinstance(prior, LRLaw):
         raise InputError(
-            "prior must be an LRLaw, the name of a preset, a ShapePrior, or a list of earlier results (dicts with lr, "
-            f"loss and, where they vary, params and tokens), not {type(prior).__name__}"
+            "prior must be an LRLaw, the name of a preset, an OptimumPrior, or a list of earlier results (dicts with "
+            f"lr, loss and, where they vary, params and tokens), not {type(prior).__name__}"
         )
     if setting.params is None or setting.tokens is None:
         where = f"{setting.name!r} has none" if setting.name else "pass settings=[Setting(params=..., tokens=...)]"
@@ -49,10 +49,10 @@ def prior_for(prior: Any, setting: Setting) -> ShapePrior:
         raise InputError(
             f"the law gives no lr at {setting.params:g} parameters and {setting.tokens:g} tokens: {said.message}"
         )
-    return ShapePrior(center=math.log(said.lr), center_sd=sd)
+    return OptimumPrior(center=math.log(said.lr), center_sd=sd)
 
 
-def _from_results(rows: Sequence[Any], setting: Setting) -> ShapePrior:
+def _from_results(rows: Sequence[Any], setting: Setting) -> OptimumPrior:
     """Prior from measured losses: each model size and budget in `rows` is a known setting."""
     groups: dict[tuple[Any, Any], list[tuple[float, float]]] = {}
     for row in rows:
@@ -66,8 +66,7 @@ def _from_results(rows: Sequence[Any], setting: Setting) -> ShapePrior:
         if np.isfinite(y).sum() >= LEAST:
             earlier = Setting(name=f"earlier {i}", params=params, tokens=tokens)
             settings.append(earlier)
-            found = posterior(x, y, low=float(x.min()), high=float(x.max()))
-            known.append(Known(earlier, found.moments()))
+            known.append(Known(earlier, fit_optimum(np.exp(x), y).moments()))
     if not known:
         raise InputError(f"no model size and budget among the earlier results has {LEAST} finite losses")
-    return prior_from(setting, known, settings, ShapePrior())
+    return prior_from(setting, known, settings, OptimumPrior())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from raylr.analysis.curves.curve import OWN
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import CellSearch
@@ -26,10 +26,11 @@ class QuadraticPolicy(SettingsPolicy):
     Args:
         settings: Models and budgets to be searched, cheapest first; None takes one setting.
         lr_range: (low, high) of the lr, or an `LRDomain`.
-        tolerance: Expected regret, relative to the loss, at which a setting is finished (0.001: 0.1 %).
-        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
+        tolerance: Expected regret, in the unit of the loss, at which a setting is finished;
+            None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
+        lr_tolerance: Factor that the 90 % interval of the best lr may span.
         max_trials: Most runs of a setting.
-        prior: An `LRLaw`, the name of a preset, a `ShapePrior`, or earlier results (dicts with lr, loss and, where
+        prior: An `LRLaw`, the name of a preset, an `OptimumPrior`, or earlier results (dicts with lr, loss and, where
             they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Runs of one setting that are suggested at once after its first two.
@@ -58,7 +59,7 @@ class QuadraticPolicy(SettingsPolicy):
         settings: Sequence[Setting] | None = None,
         *,
         lr_range: tuple[float, float] | LRDomain | None = None,
-        tolerance: float = 1e-3,
+        tolerance: float | None = None,
         lr_tolerance: float = 2.0,
         max_trials: int = 8,
         prior: Any = None,
@@ -81,7 +82,7 @@ class QuadraticPolicy(SettingsPolicy):
             settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
         )
 
-    def _new_search(self, setting: Setting, prior: ShapePrior, jitter: float) -> SettingSearch:
+    def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
         low, high = math.log(self._domain.low), math.log(self._domain.high)
         return cast(SettingSearch, CellSearch(low=low, high=high, prior=prior, jitter=jitter, **self._options))

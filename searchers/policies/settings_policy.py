@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from raylr.analysis.optimum.posterior import HUGE, ShapePrior
+from raylr.analysis._checks import LOSSES
+from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.analysis.status import Status
 from raylr.errors import InputError
@@ -153,7 +154,7 @@ class SettingsPolicy(ABC):
             return  # it ended before: Tune, for one, may say so twice
         value = None if loss is None else float(loss)
         self.history.add("tell", run.setting, run.number, str(end), value, float(stderr))
-        if value is not None and not abs(value) < HUGE and end is not RunEnd.FAILED:
+        if value is not None and not abs(value) < LOSSES[1] and end is not RunEnd.FAILED:
             end, value = RunEnd.DIVERGED, None
         self.run(run).raised = end is RunEnd.FAILED
         self._tell(run, end, value, float(stderr))
@@ -237,7 +238,7 @@ class SettingsPolicy(ABC):
     # --- what a kind of policy decides ---
 
     @abstractmethod
-    def _new_search(self, setting: Setting, prior: ShapePrior, jitter: float) -> SettingSearch:
+    def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         """Return the search of one setting."""
 
     @abstractmethod
@@ -360,7 +361,7 @@ class SettingsPolicy(ABC):
     def _add(self, point: Point) -> None:
         search = self._searches[str(point.setting)]
         run = RunState(math.log(point.lr))
-        good = point.loss is not None and abs(point.loss) < HUGE
+        good = point.loss is not None and abs(point.loss) < LOSSES[1]
         run.end, run.loss = (RunEnd.COMPLETED, float(point.loss or 0.0)) if good else (RunEnd.DIVERGED, math.nan)
         search.runs.append(run)
         search.given += 1

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, number
@@ -105,7 +105,7 @@ class SurfacePolicy(SettingsPolicy):
         """Raise InputError: a final loss is no curve."""
         raise InputError("a search over whole curves cannot take in final losses")
 
-    def _new_search(self, setting: Setting, prior: ShapePrior, jitter: float) -> SettingSearch:
+    def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
         low, high, target = math.log(self._domain.low), math.log(self._domain.high), float(setting.tokens or 0)
         return cast(

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from raylr.analysis import LossSurface, fit_surface
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
+from raylr.analysis.optimum.acquisition import APART
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.status import Status
 from raylr.analysis.surface.foresight import expected_variance
-from raylr.searchers.policies.cell_search import APART, EXTEND_MOST, EXTEND_STEP, LEVEL, readable
+from raylr.searchers.policies.cell_search import EXTEND_MOST, EXTEND_STEP, LEVEL, readable
 from raylr.searchers.policies.types import Decision, Recommendation, RunState
 
 FIRST_RUNS = 4
@@ -67,13 +68,17 @@ class Plan:
         return more + (cell.rungs[self.rung] * cell.target if self.new is not None else 0.0)
 
 
+UNKNOWN_LOG_SD = 20.0
+"""Standard deviation of ln of a curvature that the surface does not show: it says nothing to other settings."""
+
+
 @dataclass
 class SurfaceCell:
     """State of the search in one setting; what `cell_search.CellSearch` is to final losses."""
 
     low: float
     high: float
-    prior: ShapePrior
+    prior: OptimumPrior
     target: float
     rungs: tuple[float, ...]
     budget: float
@@ -263,12 +268,11 @@ class SurfaceCell:
         return low, min(max(self.high, max(tried) + EXTEND_STEP), self.high + EXTEND_MOST)
 
     def moments(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of ln of the best lr, ln of the relative curvature, and the skew."""
+        """Mean and standard deviation of ln of the best lr, ln of the curvature, and the skew."""
         draws = self.surface().optima(self.target)
-        curvature = self._curvature(float(np.mean(draws)))
-        ln_c = (math.log(self.prior.curvature), self.prior.curvature_log_sd)
-        if curvature > 0:
-            ln_c = (math.log(curvature), 0.3)
+        at = float(np.mean(draws))
+        curvature = self._curvature(at) * abs(float(np.ravel(self.surface().loss(math.exp(at), self.target)[0])[0]))
+        ln_c = (math.log(curvature), 0.3) if curvature > 0 else (0.0, UNKNOWN_LOG_SD)
         return {
             "center": (float(np.mean(draws)), float(np.std(draws))),
             "curvature": ln_c,

@@ -69,10 +69,10 @@ class Recommendation:
     loss: float | None
     """Predicted loss at `lr`, in the metric's own sign."""
     regret: float | None
-    """Expected loss above the best possible, relative to the loss."""
+    """Expected loss above the best possible, in the unit of the loss (of a `SurfacePolicy`: relative to it)."""
     status: Status
-    """`OK`, `UNCERTAIN`, `EDGE_LOW`, `EDGE_HIGH`, `FLAT`, `DIVERGED` (no run ended with a finite loss) or `TOO_FEW`
-    (fewer than two finite losses)."""
+    """`OK`, `UNCERTAIN`, `EDGE_LOW`, `EDGE_HIGH`, `FLAT`, `PLATEAU`, `TWO_MINIMA`, `CONTRADICTED`, `DIVERGED` (no run
+    ended with a finite loss) or `TOO_FEW`."""
     reason: str
     """The same in one sentence, with the numbers."""
     trials: int

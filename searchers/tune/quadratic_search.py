@@ -35,10 +35,11 @@ class QuadraticSearch(PolicySearch):
             finished ones say about curvature and optimum.
         points_to_evaluate: Configs to begin with, each with the lr at `lr_key`; all of their keys are used.
         evaluated_rewards: Their losses, where they are known: those are not run again.
-        tolerance: Expected regret, relative to the loss, at which a setting is finished (0.001: 0.1 %).
-        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
+        tolerance: Expected regret, in the unit of the loss, at which a setting is finished;
+            None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
+        lr_tolerance: Factor that the 90 % interval of the best lr may span.
         max_trials: Most trials of a setting.
-        prior: What is known beforehand: an `LRLaw`, the name of a preset, a `ShapePrior`, or earlier results (dicts
+        prior: What is known beforehand: an `LRLaw`, the name of a preset, an `OptimumPrior`, or earlier results (dicts
             with lr, loss and, if they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Trials of one setting that run at once after its first two.
@@ -74,7 +75,7 @@ class QuadraticSearch(PolicySearch):
         settings: Sequence[Setting] | None = None,
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         evaluated_rewards: Sequence[float] | None = None,
-        tolerance: float = 1e-3,
+        tolerance: float | None = None,
         lr_tolerance: float = 2.0,
         max_trials: int = 8,
         prior: Any = None,

@@ -168,7 +168,8 @@ def test_a_reader_that_went_away_is_no_error() -> None:
 
 def test_help_needs_nothing_heavy() -> None:
     code = (
-        "import sys, raylr.cli.app\ntry:\n raylr.cli.app.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+        "import sys\nfrom raylr.cli.app import main\n"
+        "try: main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "ray", "deepspeed", "matplotlib", "scipy", "pandas", "optuna", "pyarrow", "pydantic"):

@@ -250,7 +250,7 @@ def test_a_study_evaluates_its_check_runs(corpus: Corpus, questions: Path, tmp_p
     assert len(expected) == 2
     joined = join_scores(study.evaluations.read(), QuestionTable(study.directory).read())
     assert sum(value is not None for value in joined["mmlu"].to_pylist()) == 4
-    assert sum(text.startswith("Scored check-XL-") for text in messages.texts) == 4
+    assert sum(text.startswith("Scored ") and "XL-lr" in text for text in messages.texts) == 4
     page = write_report(result).read_text()
     assert "The scores, by lm-eval" in page
     assert (study.directory / "figures" / "scores-lm-eval-mmlu-over-loss.png").is_file()

@@ -191,6 +191,19 @@ def test_a_fragment_that_is_gone_is_noticed(table):
     assert len(table.problems()) == 1
 
 
+@pytest.mark.parametrize("gone", range(3))
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_gap_is_forgotten_when_the_table_is_compacted(table, gone, left):
+    for tokens in range(left + 1):
+        table.append([row(tokens)])
+    table.fragments()[min(gone, left)].unlink()
+    again = opened(table)
+    again.append([row(tokens) for tokens in range(left + 1)])  # what it held is measured again
+    again.compact()
+    assert opened(table).problems() == []
+    assert sorted(opened(table).read()["tokens"].to_pylist()) == list(range(left + 1))
+
+
 def test_a_table_of_another_owner_is_refused(table):
     mine = opened(table, owner="mine")
     mine.append([row(1)])

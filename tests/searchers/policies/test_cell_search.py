@@ -3,14 +3,15 @@ from itertools import pairwise
 
 import pytest
 
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
+from raylr.analysis.optimum.acquisition import APART
 from raylr.analysis.runs import RunEnd
-from raylr.searchers.policies.cell_search import APART, CellSearch, readable
+from raylr.searchers.policies.cell_search import CellSearch, readable
 
 
 def cell(**kwargs):
     options = {
-        "low": math.log(1e-4), "high": math.log(1e-1), "prior": ShapePrior(), "tolerance": 1e-3, "lr_factor": 1.5,
+        "low": math.log(1e-4), "high": math.log(1e-1), "prior": OptimumPrior(), "tolerance": 1e-3, "lr_factor": 1.5,
         "max_trials": 8, "extend": False, "batch": 1,
     }  # fmt: skip
     return CellSearch(**(options | kwargs))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import Setting
 from raylr.searchers.policies.cells import Known, covariates, in_order_of_cost, prior_from
 
@@ -16,25 +16,25 @@ def known(setting, scale=1.0):
 
 
 def test_the_law_of_known_settings_is_the_prior_of_the_next():
-    prior = prior_from(SETTINGS[-1], [known(c) for c in SETTINGS[:-1]], SETTINGS, ShapePrior())
+    prior = prior_from(SETTINGS[-1], [known(c) for c in SETTINGS[:-1]], SETTINGS, OptimumPrior())
     assert prior.center == pytest.approx(known(SETTINGS[-1]).moments["center"][0], abs=0.15)
     assert prior.center_sd < 0.5
     assert math.log(prior.curvature) == pytest.approx(math.log(0.02), abs=0.1)
-    assert prior.curvature_log_sd < ShapePrior().curvature_log_sd
+    assert prior.curvature_log_sd < OptimumPrior().curvature_log_sd
 
 
 def test_one_known_setting_leaves_the_next_wide():
-    one = prior_from(SETTINGS[-1], [known(SETTINGS[0])], SETTINGS, ShapePrior())
-    many = prior_from(SETTINGS[-1], [known(c) for c in SETTINGS[:-1]], SETTINGS, ShapePrior())
+    one = prior_from(SETTINGS[-1], [known(SETTINGS[0])], SETTINGS, OptimumPrior())
+    many = prior_from(SETTINGS[-1], [known(c) for c in SETTINGS[:-1]], SETTINGS, OptimumPrior())
     assert one.center_sd > 2 * many.center_sd
 
 
 def test_nothing_known_changes_nothing():
-    assert prior_from(SETTINGS[0], [], SETTINGS, ShapePrior()) == ShapePrior()
+    assert prior_from(SETTINGS[0], [], SETTINGS, OptimumPrior()) == OptimumPrior()
 
 
 def test_a_law_from_outside_is_combined():
-    base = ShapePrior(center=-6.0, center_sd=0.01)
+    base = OptimumPrior(center=-6.0, center_sd=0.01)
     assert prior_from(SETTINGS[-1], [known(SETTINGS[0])], SETTINGS, base).center == pytest.approx(-6.0, abs=0.02)
 
 

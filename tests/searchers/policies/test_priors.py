@@ -3,7 +3,7 @@ import math
 import pytest
 
 from raylr.analysis import LRLaw, Status
-from raylr.analysis.optimum.posterior import ShapePrior
+from raylr.analysis.optimum import OptimumPrior
 from raylr.searchers import QuadraticPolicy, Setting
 from raylr.searchers.policies.priors import prior_for
 
@@ -11,8 +11,8 @@ BIG = Setting(name="big", params=1.6e7, tokens=1e9)
 
 
 def test_nothing_and_itself():
-    assert prior_for(None, BIG) == ShapePrior()
-    assert prior_for(ShapePrior(center=-6.0), BIG) == ShapePrior(center=-6.0)
+    assert prior_for(None, BIG) == OptimumPrior()
+    assert prior_for(OptimumPrior(center=-6.0), BIG) == OptimumPrior(center=-6.0)
 
 
 def test_a_law_and_a_preset():

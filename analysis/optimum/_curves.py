@@ -1,0 +1,191 @@
+"""Whole curves of the loss drawn from the posterior, and their mean: what every answer is read from.
+
+Notation and shapes (S draws, G points of ln lr, n LRs seen)
+    curves   loss above the lowest mean, in units, jumps included   (S, G)
+    mean     its expected value                                     (G,)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from raylr.analysis.optimum._hypotheses import (
+    CLOSE,
+    LONG,
+    LONG_SHARE,
+    SHORT,
+    WIDE,
+    Hypotheses,
+    bracket,
+    distinct,
+    skew_of,
+)
+from raylr.analysis.optimum._losses import Losses
+from raylr.analysis.optimum._shapes import DRAWS, matern, shapes, smooth_draws
+
+Array = NDArray[np.float64]
+
+APART = 4.0
+"""A loss this many standard errors of a difference above the best LR's lies on the other side of a minimum for good."""
+LEAST_CURVATURE = 0.1
+"""A drawn curvature is at least this share of its expected value: the posterior's small values are in other
+hypotheses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Draws from the posterior on a grid of ln lr."""
+
+    x: Array
+    """Grid, ascending, holds all LRs that the model sees, (G,)."""
+    curves: Array
+    mean: Array
+    jumped: Array
+    """Probability of having diverged or jumped at each x, (G,)."""
+    noise: Array
+    """Standard deviation of one run in each draw, (S,)."""
+    optimum: Array
+    """ln of the best LR of each draw, (S,)."""
+    curvature: Array
+    """(S,), in units."""
+    skew: Array
+    """(S,)."""
+    best: int
+    """Where on the grid the best LR tried is."""
+
+
+def draw(hypotheses: Hypotheses) -> Curves:
+    """Draw `DRAWS` curves: hypotheses in proportion to their probability, then the curve given each."""
+    losses, n = hypotheses.losses, hypotheses.losses.x.size
+    grid = _grid(hypotheses)
+    p = np.cumsum(hypotheses.p.ravel())
+    index = np.minimum(np.searchsorted(p, (np.arange(DRAWS) + 0.5) / DRAWS * p[-1]), p.size - 1)
+    t, j, m, k = np.unravel_index(index, hypotheses.p.shape)
+    rng = np.random.default_rng(0)
+    shuffle = rng.permutation(DRAWS)
+    half = rng.standard_normal((DRAWS // 2, n))
+    e = np.concatenate([half, -half])[shuffle]
+
+    height = _height(losses, grid)
+    x, h = np.append(losses.x, grid), np.append(losses.h, height)
+    z = [smooth_draws(seed, x, length)[shuffle] for seed, length in ((1, LONG), (2, SHORT), (3, SHORT))]
+    models = hypotheses.models[t]
+    prior = models[:, 1:2] * h * (LONG_SHARE**0.5 * z[0] + (1 - LONG_SHARE) ** 0.5 * z[1]) + models[:, 2:3] * z[2]
+    error = np.sqrt(models[:, :1] ** 2 / losses.count + losses.error**2)
+
+    system = _System(hypotheses, t, hypotheses.windows[j], shapes(losses.x[:, None] - hypotheses.m)[:, m, k].T)
+    f = shapes(grid[:, None] - hypotheses.m)[:, m, k].T
+    cross = _cross(hypotheses, height, grid)[t]
+    expected, c = system.solve(np.broadcast_to(losses.h, (DRAWS, n)), f, cross, None)
+    drawn, _ = system.solve(losses.h - prior[:, :n] - error * e, f, cross, LEAST_CURVATURE * c)
+    drawn = drawn + prior[:, n:]
+
+    jump, jumped = _jumps(losses, hypotheses.windows[j], grid, height, rng)
+    expected, drawn = (np.where(jump > 0, np.maximum(jump, v), v) for v in (expected, drawn))
+    drawn = _one_minimum(losses, models[:, 0], grid, height, drawn)
+    spacing = np.gradient(grid)
+    lowest = np.argmin(drawn, axis=1)
+    wiggle = spacing[lowest] * (rng.permutation(DRAWS) / (DRAWS - 1) - 0.5)
+    return Curves(
+        x=grid, curves=drawn, mean=expected.mean(axis=0), jumped=jumped.mean(axis=0), noise=models[:, 0],
+        optimum=grid[lowest] + wiggle, curvature=c, skew=skew_of(k), best=int(np.searchsorted(grid, losses.x[0])),
+    )  # fmt: skip
+
+
+def _grid(hypotheses: Hypotheses) -> Array:
+    low, high = hypotheses.m[0], hypotheses.m[-1]
+    x = hypotheses.losses.x
+    ends = np.array([v for v in (hypotheses.low, hypotheses.high) if np.abs(x - v).min() > CLOSE])
+    fine = np.linspace(*bracket(hypotheses.losses), 25)
+    return distinct(np.concatenate([np.linspace(low, high, 41), fine]), np.append(x, ends))
+
+
+def _height(losses: Losses, grid: Array) -> Array:
+    """Height at every LR of the grid by a monotone interpolation, held beyond the LRs tried."""
+    if losses.tried.size < 2:
+        return np.zeros(grid.size)
+    inside = np.clip(grid, losses.tried[0], losses.tried[-1])
+    return np.maximum(PchipInterpolator(losses.tried, losses.tried_h)(inside), 0.0)
+
+
+def _cross(hypotheses: Hypotheses, height: Array, grid: Array) -> Array:
+    """Covariance of g between grid and LRs seen, times the transposed W of each noise model: (T, G, n)."""
+    losses, models = hypotheses.losses, hypotheses.models
+    distance = grid[:, None] - losses.x
+    share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * matern(distance, SHORT)
+    g = models[:, 1, None, None] ** 2 * (np.outer(height, losses.h) * share)
+    g = g + models[:, 2, None, None] ** 2 * matern(distance, SHORT)
+    return np.asarray(g @ hypotheses.whiten.transpose(0, 2, 1))
+
+
+class _System:
+    """Generalised least squares of (a, c) and the remainder g, one system a draw; rows beyond its window are zero."""
+
+    def __init__(self, hypotheses: Hypotheses, t: NDArray[np.intp], window: NDArray[np.intp], f: Array):
+        n = f.shape[1]
+        self.curvature = hypotheses.curvature or WIDE
+        self.mask = np.arange(n) < window[:, None]
+        self.w = hypotheses.whiten[t]
+        self.one = self.w.sum(axis=2) * self.mask
+        self.f = self._whiten(f)
+        self.s_11 = np.einsum("sn,sn->s", self.one, self.one)
+        self.f_mean = np.einsum("sn,sn->s", self.one, self.f) / self.s_11
+        self.f_rest = self.f - self.one * self.f_mean[:, None]
+
+    def _whiten(self, values: Array) -> Array:
+        return np.asarray(np.einsum("snm,sm->sn", self.w, values) * self.mask)
+
+    def solve(self, h: Array, f: Array, cross: Array, least: Array | None) -> tuple[Array, Array]:
+        """Curves (S, G) through the heights `h` (S, n) and their curvatures (S,), which are at least `least`."""
+        y = self._whiten(h)
+        y_mean = np.einsum("sn,sn->s", self.one, y) / self.s_11
+        precision = np.einsum("sn,sn->s", self.f_rest, self.f_rest)
+        pull = np.einsum("sn,sn->s", self.f_rest, y)
+        mean, sd = self.curvature
+        c = (pull + mean * sd**-2) / (precision + sd**-2)
+        c = np.maximum(c, 1e-3 if least is None else least)
+        a = y_mean - c * self.f_mean
+        rest = y - self.one * a[:, None] - self.f * c[:, None]
+        return a[:, None] + c[:, None] * f + np.einsum("sgn,sn->sg", cross, rest), c
+
+
+def _jumps(
+    losses: Losses, window: NDArray[np.intp], grid: Array, height: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Height to which the loss has jumped at each x, 0 where it has not, and whether it has diverged: (S, G) each.
+
+    The jump lies anywhere between the last LR on the curve and the first beyond it, with equal probability in ln lr.
+    """
+    jump, diverged = np.zeros((2, window.size, grid.size))
+    top = 2.0 * max(float(losses.tried_h.max()), 1.0)
+    for size in np.unique(window):
+        rows = np.flatnonzero(window == size)
+        on, off = losses.x[:size], losses.x[size:]
+        share = ((rng.permutation(rows.size) + 0.5) / rows.size)[:, None]
+        for sign in (1.0, -1.0):
+            beyond = np.concatenate([off[sign * off > (sign * on).max()], losses.diverged])
+            beyond = beyond[sign * beyond > sign * losses.x[0]]
+            if not beyond.size:
+                continue
+            first = sign * (sign * beyond).min()
+            last = sign * (sign * on)[sign * on < sign * first].max()
+            at = last + (first - last) * share
+            known = losses.h[np.abs(losses.x - first) < 1e-12]
+            level = float(known[0]) if known.size else top
+            here = sign * grid > sign * at
+            value = np.where(sign * grid < sign * first, level, np.maximum(height, level))
+            jump[rows] = np.maximum(jump[rows], np.where(here, value, 0.0))
+            if sign > 0 or not known.size:
+                diverged[rows] = np.maximum(diverged[rows], here)
+    return jump, diverged
+
+
+def _one_minimum(losses: Losses, noise: Array, grid: Array, height: Array, curves: Array) -> Array:
+    """Curves that stay above what was measured beyond the nearest LRs that are certainly worse than the best."""
+    error = np.sqrt(1.0 / losses.tried_count + 1.0 / losses.count[0]) * noise[:, None]
+    worse = losses.tried_h > APART * np.hypot(error, losses.error[0])
+    below = np.where(worse & (losses.tried < losses.x[0]), losses.tried, -np.inf).max(axis=1)[:, None]
+    above = np.where(worse & (losses.tried > losses.x[0]), losses.tried, np.inf).min(axis=1)[:, None]
+    return np.asarray(np.where((grid <= below) | (grid >= above), np.maximum(curves, height), curves))

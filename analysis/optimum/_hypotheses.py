@@ -1,0 +1,274 @@
+"""Posterior probability of every hypothesis about a cell: where the optimum is, which shape the loss has around it, how
+far that shape holds, what it misses and how noisy runs are. Exact on a grid.
+
+Model, in units of the curvature, for the LRs of a window around the best:
+    h = a + c·f_k(x - m) + g(x) + e
+f_k is a shape of one minimum (`_shapes`), g what it misses, a Gaussian process (one part grows with the height above
+the best loss, as the error of an expansion does, the other is the same everywhere), e the noise of a run. a has a flat
+prior, c a log-normal one around the curvature that the heights show. Both are integrated out. Beyond the window losses
+have jumped to another branch (a cliff above, a plateau below); their heights then are anything above, on a logarithmic
+scale.
+
+Notation and shapes
+    m   ln of the best LR, on a grid                              (M,)
+    t   noise model: noise of a run × misfit of the shape         (T,)
+    j   window: the number of lowest LRs that lie on the curve    (J,), of those that are contiguous in LR
+    p   posterior probability                                     (T, J, M, K), sums to 1
+    W   inverse Cholesky factor of the covariance of g + e, in order of height: its leading block is that of a window
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis.optimum._losses import Losses
+from raylr.analysis.optimum._shapes import SKEWS, log_prior, matern, shapes
+from raylr.analysis.optimum.prior import OptimumPrior
+
+Array = NDArray[np.float64]
+
+NOISES = (1e-4, 3e-3, 0.03, 0.1, 0.3, 1.0, 3.0)
+NOISE_WEIGHTS = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25)
+"""Standard deviation of one run, in units of the curvature, and prior weights: from runs that repeat exactly to a noise
+that is as large as what a factor e of the LR changes. Language models have about 0.03 to 0.3 (0.1 % noise, curvature
+0.4 to 3 %)."""
+MISFITS = ((0.01, 0.005), (0.07, 0.05), (0.2, 0.4))
+MISFIT_WEIGHTS = (1.0, 1.0, 0.5)
+"""What the shape misses, equally likely: as a share of the height, and everywhere, in units of the curvature. From an
+exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`))."""
+LONG, SHORT = 1.5, 0.5
+"""Correlation lengths of g in ln lr: of most of the part that grows with height, and of the rest."""
+LONG_SHARE = 0.7
+LEAST_JUMP = 0.3
+"""Height in units of the curvature from which a loss can have jumped: the curve itself is as high half an e-fold from
+its minimum."""
+CURVATURE_LOG_SD = 1.5
+"""Standard deviation of ln c around the unit, which is itself a guess of the curvature: a factor 4.5."""
+WIDE = (1.0, 4.0)
+"""Mean and standard deviation of c where two losses leave it open."""
+JUMP = 4.0
+"""ln of the range of heights to which losses jump: from the highest down to 2 % of it, and quickly less likely below.
+What differs by less from the best loss lies on its curve."""
+WINDOW = {"whole": 0.63, "cliff": 0.3, "other": 0.05, "point": 0.02}
+"""Prior probability that all LRs lie on one curve; that only those above the best do not (a cliff: so in a third of the
+cells of public tables whose range was wide enough); that others do not; and that none but the best does."""
+VERTEX_STEPS = (-0.04, -0.01, 0.0, 0.01, 0.04)
+"""Candidates of the optimum around the minimum of a parabola through the lowest LRs."""
+CLOSE = 1e-6
+"""Points of a grid closer than this in ln lr are one."""
+OUTSIDE = 1.0
+"""The prior of the optimum falls by a factor e with each e-fold outside of the range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypotheses:
+    """All hypotheses and their probabilities."""
+
+    losses: Losses
+    low: float
+    high: float
+    m: Array
+    windows: NDArray[np.intp]
+    """How many of the lowest LRs are in each window, (J,)."""
+    models: Array
+    """Noise, misfit as a share of height, misfit everywhere: (T, 3)."""
+    whiten: Array
+    """W, (T, n, n)."""
+    p: Array
+    """(T, J, M, K)."""
+    curvature: tuple[float, float] | None
+    """Mean and standard deviation of the prior of c, if there is one."""
+
+
+def bracket(losses: Losses) -> tuple[float, float]:
+    """ln lr of the neighbours of the best LR; an e-fold away where there is none."""
+    best = losses.x[0]
+    below, above = losses.tried[losses.tried < best], losses.tried[losses.tried > best]
+    return (float(below[-1]) if below.size else best - 1.0), (float(above[0]) if above.size else best + 1.0)
+
+
+def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Hypotheses:
+    """Weigh all hypotheses by the losses (at least one is finite) for an optimum searched in [low, high], ln lr."""
+    m = _candidates(losses, low, high, prior)
+    n, f = losses.x.size, shapes(losses.x[:, None] - m)
+    models = np.array([(s, *misfit) for misfit in MISFITS for s in NOISES])
+    variance = models[:, :1] ** 2 / losses.count + losses.error**2
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance(models, losses.x, losses.h, variance)))
+    windows, log_window = _windows(losses)
+    fit = _Fit(whiten, losses.h, f, windows, _normal(prior, losses.unit))
+    log_p = fit.evidence() + (log_window + _beyond(losses, windows))[None, :, None, None]
+    log_p += _log_noise(models, losses)[:, None, None, None] + _log_center(m, low, high, prior)[:, None]
+    log_p += log_prior(prior.skew, prior.skew_sd)
+    p = np.exp(log_p - log_p.max())
+    return Hypotheses(
+        losses=losses, low=low, high=high, m=m, windows=windows, models=models, whiten=whiten, p=p / p.sum(),
+        curvature=_normal(prior, losses.unit),
+    ) if n else _impossible()  # fmt: skip
+
+
+def _impossible() -> Hypotheses:
+    raise ValueError("there is no finite loss to weigh hypotheses by")
+
+
+def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
+    """Covariance of g + e between the LRs `x` (n,) of heights `h`, for every noise model: (T, n, n)."""
+    distance = x[:, None] - x
+    share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * matern(distance, SHORT)
+    height = models[:, 1, None, None] ** 2 * (np.outer(h, h) * share)
+    out = height + models[:, 2, None, None] ** 2 * matern(distance, SHORT)
+    index = np.arange(x.size)
+    out[:, index, index] += variance + 1e-9 * out[:, index, index]
+    return np.asarray(out)
+
+
+def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Array:
+    """Candidates of the optimum: wide steps over the range and beyond, fine ones around the best LR."""
+    beyond = 0.25 * (high - low) + 0.5
+    wide = np.linspace(low - beyond, high + beyond, 33)
+    left, right = bracket(losses)
+    fine = [np.linspace(left, right, 25)]
+    fine += [v + np.array(VERTEX_STEPS) for v in _vertices(losses, float(wide[0]), float(wide[-1]))]
+    if prior.center is not None:
+        fine.append(prior.center + prior.center_sd * np.linspace(-3, 3, 19))
+    return distinct(np.concatenate([wide, *fine]))
+
+
+def distinct(values: Array, first: Array | None = None) -> Array:
+    """`values` in order without those that rounding alone tells apart from others or from `first`, which are added."""
+    out = np.sort(values)
+    out = out[np.append(True, np.diff(out) > CLOSE)]
+    if first is None:
+        return np.asarray(out)
+    return np.sort(np.append(out[np.abs(out[:, None] - first).min(axis=1) > CLOSE], first))
+
+
+def _vertices(losses: Losses, low: float, high: float) -> list[float]:
+    """Minima of parabolas through the lowest LRs: candidates that an exact parabola needs: it leaves no room for a
+    grid."""
+    out = []
+    for size in (3, 4, 6):
+        x, h = losses.x[:size], losses.h[:size]
+        if x.size < size:
+            break
+        square, slope, _ = np.polyfit(x - x[0], h, 2)
+        if square > 0 and low < x[0] - 0.5 * slope / square < high:
+            out.append(float(x[0] - 0.5 * slope / square))
+    return out
+
+
+def _log_center(m: Array, low: float, high: float, prior: OptimumPrior) -> Array:
+    width = np.log(np.gradient(m))
+    if prior.center is not None:
+        return np.asarray(width - 0.5 * ((m - prior.center) / prior.center_sd) ** 2)
+    return np.asarray(width - np.maximum(0.0, np.maximum(low - m, m - high)) / OUTSIDE)
+
+
+def _normal(prior: OptimumPrior, unit: float) -> tuple[float, float] | None:
+    """Normal distribution of c with the mean and standard deviation of the prior's log-normal one."""
+    if prior.curvature is None:
+        return None
+    s2 = min(prior.curvature_log_sd, 1.5) ** 2
+    mean = prior.curvature / unit * math.exp(0.5 * s2)
+    return mean, mean * math.sqrt(math.expm1(s2))
+
+
+def _log_noise(models: Array, losses: Losses) -> Array:
+    """Log likelihood of every noise given the scatter of replicates, (T,)."""
+    weight = np.log(np.outer(MISFIT_WEIGHTS, NOISE_WEIGHTS).ravel())
+    if losses.scatter_dof == 0:
+        return np.asarray(weight)
+    known = float(np.mean(losses.error**2 * losses.count))
+    variance = models[:, 0] ** 2 + known
+    return np.asarray(weight - 0.5 * losses.scatter_dof * (np.log(variance) + losses.scatter / variance))
+
+
+def _windows(losses: Losses) -> tuple[NDArray[np.intp], Array]:
+    """Contiguous windows of the lowest LRs and their log prior probabilities."""
+    x, n = losses.x, losses.x.size
+    kinds: list[str] = []
+    sizes: list[int] = []
+    for j in range(1, n + 1):
+        on, off = x[:j], x[j:]
+        if j == n:
+            kind = "whole"
+        elif np.any((off > on.min()) & (off < on.max())):
+            continue  # a curve of one minimum does not leave its window and come back
+        elif np.all(off > x[0]) and j >= min(2, n - 1):
+            kind = "cliff"
+        else:
+            kind = "other" if j >= 3 else "point"
+        kinds.append(kind)
+        sizes.append(j)
+    log_p = np.array([math.log(WINDOW[k] / kinds.count(k)) for k in kinds])
+    return np.array(sizes, dtype=np.intp), log_p
+
+
+def _beyond(losses: Losses, windows: NDArray[np.intp]) -> Array:
+    """Log density of the heights beyond each window, (J,)."""
+    if losses.h.max() == 0:
+        return np.where(windows == losses.h.size, 0.0, -np.inf)
+    h = np.maximum(losses.h, 1e-12 * losses.h.max())
+    share = np.log(h / h.max())
+    density = -np.log(h) - math.log(JUMP + 0.5) + 2.0 * np.minimum(0.0, share + JUMP)
+    density = density + 2.0 * np.minimum(0.0, np.log(h / LEAST_JUMP))
+    return np.array([density[j:].sum() for j in windows])
+
+
+class _Fit:
+    """Least squares of (a, c) for every noise model, window, optimum and shape at once.
+
+    The whitened rows are ordered by height, so that the sums of a window are those of its first rows.
+    """
+
+    def __init__(
+        self, whiten: Array, h: Array, f: Array, windows: NDArray[np.intp], curvature: tuple[float, float] | None
+    ):
+        n, size = h.size, f.shape[1] * f.shape[2]
+        member = (np.arange(n) < windows[:, None]).astype(np.float64)  # (J, n)
+        one, y = whiten.sum(axis=2), whiten @ h
+        wf = whiten @ f.reshape(n, size)
+        s_11, s_1y, s_yy = ((v @ member.T) for v in (one * one, one * y, y * y))
+        form = (len(whiten), windows.size, *f.shape[1:])
+        s_1f = ((member * one[:, None, :]) @ wf).reshape(form)
+        s_fy = ((member * y[:, None, :]) @ wf).reshape(form)
+        s_ff = (member @ (wf * wf)).reshape(form)
+        self.cff = np.maximum(s_ff - s_1f**2 / s_11[:, :, None, None], 1e-14 * s_ff + 1e-200)
+        self.cfy = s_fy - s_1f * (s_1y / s_11)[:, :, None, None]
+        self.cyy = np.maximum(s_yy - s_1y**2 / s_11, 0.0)[:, :, None, None]
+        volume = np.log(np.diagonal(whiten, axis1=1, axis2=2)) @ member.T
+        self.volume = volume - 0.5 * np.log(s_11) - 0.5 * (windows - 1) * math.log(2 * math.pi)
+        self.several = (windows > 1)[None, :, None, None]
+        self.curvature = curvature
+
+    def evidence(self) -> Array:
+        """Log density of the heights in each window, (T, J, M, K), a and c integrated out."""
+        if self.curvature is not None:
+            mean, sd = self.curvature
+            precision = self.cff + sd**-2
+            pull = self.cfy + mean * sd**-2
+            c = pull / precision
+            misfit = self.cyy + mean**2 * sd**-2 - pull * c
+            shape = _log_positive(c * np.sqrt(precision)) - 0.5 * np.log(precision) - math.log(sd)
+            return np.asarray(self.volume[:, :, None, None] - 0.5 * np.maximum(misfit, 0.0) + shape)
+        c = self.cfy / self.cff
+        misfit = np.maximum(self.cyy - self.cfy * c, 0.0)
+        z = c * np.sqrt(self.cff)
+        # The volume that the losses leave of c's prior, by Laplace's method; where they do not determine c, all of it.
+        size = np.log(np.sqrt(c * c + 1.0 / self.cff))
+        shape = _log_positive(z) - 0.5 * np.log(self.cff) - size - 0.5 * (size / CURVATURE_LOG_SD) ** 2
+        shape = shape - math.log(CURVATURE_LOG_SD)
+        shape = np.where(self.several, np.minimum(shape, 0.0), 0.0)
+        return np.asarray(self.volume[:, :, None, None] - 0.5 * misfit + shape)
+
+
+def _log_positive(z: Array) -> Array:
+    """Log probability that a normal variable of mean z and sd 1 is above zero, by the logistic curve: within 0.01 of
+    the probability, at a tenth of the cost of the exact one."""
+    return np.asarray(-np.log1p(np.exp(np.minimum(-1.702 * z, 700.0))))
+
+
+def skew_of(shape: NDArray[np.intp]) -> Array:
+    """Skew of each shape by its index; 0 for those with a kink."""
+    return np.asarray(np.append(SKEWS, np.zeros(64))[shape])

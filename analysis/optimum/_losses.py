@@ -1,0 +1,128 @@
+"""Measured losses in the form in which the model takes them: by distinct LR, as heights above the lowest, free of the
+loss's level and scale."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis.optimum.prior import OptimumPrior
+
+Array = NDArray[np.float64]
+
+SAME = 1e-9
+"""LRs closer than this in ln lr are replicates of one LR."""
+NEAR = 0.05
+"""LRs closer than this say nothing of the curvature: their difference in loss is mostly noise."""
+BINS = 24
+"""LRs beyond this number are averaged with their neighbours, so that the fit's time does not grow with the runs."""
+LOWEST = 12
+"""The model sees this many LRs of the lowest losses, and the neighbours of the best: what lies higher says nothing of
+the curve near the optimum, and a shape that has to explain it fits worse there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Losses of one cell, ordered by height."""
+
+    x: Array
+    """ln lr, distinct, (n,)."""
+    h: Array
+    """Mean loss above the lowest mean, in `unit`s, ascending, (n,)."""
+    count: Array
+    """Runs behind each mean, (n,)."""
+    error: Array
+    """Standard error that each mean came with, in `unit`s; 0: none, (n,)."""
+    diverged: Array
+    """ln of the LRs at which runs diverged, ascending, (d,)."""
+    lowest: float
+    """The loss that height 0 stands for."""
+    unit: float
+    """The loss difference that height 1 stands for: about the curvature, loss per (ln lr)^2."""
+    scatter: float
+    """Variance between replicates, in `unit`s squared, NaN without replicates."""
+    scatter_dof: int
+    """Degrees of freedom of `scatter`."""
+    tried: Array
+    """All distinct ln lr with a finite loss, ascending, also those that the model does not see, (m,)."""
+    tried_h: Array
+    """Their heights, (m,)."""
+    tried_count: Array
+    """Runs behind each of them, (m,)."""
+
+
+def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Losses:
+    """Losses `y` (n,) at ln lr `x` (n,) as `Losses`; NaN and inf are diverged runs."""
+    finite = np.isfinite(y)
+    lost = np.unique(x[~finite])
+    order = np.argsort(x[finite], kind="stable")
+    xs, ys = x[finite][order], y[finite][order]
+    known = np.zeros(ys.size) if stderr is None else stderr[finite][order]
+    known = np.where(np.isfinite(known), known, 0.0)
+    if xs.size == 0:
+        empty = np.empty(0)
+        return Losses(
+            x=empty, h=empty, count=empty, error=empty, diverged=lost, lowest=0.0, unit=1.0, scatter=math.nan,
+            scatter_dof=0, tried=empty, tried_h=empty, tried_count=empty,
+        )  # fmt: skip
+    group = np.concatenate([[0], np.cumsum(np.diff(xs) > SAME)])
+    mixed = [g for g in range(group[-1] + 1) if _share_lost(xs[group == g][0], x, finite) >= 0.5]
+    if mixed:  # an LR at which half of the runs diverged has diverged
+        keep = ~np.isin(group, mixed)
+        if keep.any():
+            xs, ys, known, group = xs[keep], ys[keep], known[keep], group[keep]
+            group = np.unique(group, return_inverse=True)[1]
+    lost = np.array([v for v in lost if not np.any(np.abs(xs - v) <= SAME)])
+    if group[-1] + 1 > BINS:
+        first = np.searchsorted(group, np.arange(group[-1] + 1))  # replicates stay together
+        group = np.unique((first[group] * BINS) // xs.size, return_inverse=True)[1]
+    count = np.bincount(group).astype(np.float64)
+    base = float(ys.min())
+    mx, my = np.bincount(group, xs) / count, np.bincount(group, ys - base) / count
+    error = np.sqrt(np.bincount(group, known**2)) / count
+    scatter, dof = _scatter(xs, ys - base, group, mx, my)
+    best = int(np.argmin(my))
+    h = my - my[best]
+    unit = prior.curvature if prior.curvature is not None else _unit(mx, h, best)
+    keep = _seen(mx, h, best)
+    order = np.flatnonzero(keep)[np.lexsort((mx[keep], h[keep]))]
+    return Losses(
+        x=mx[order], h=h[order] / unit, count=count[order], error=error[order] / unit, diverged=lost,
+        lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h /
+        unit, tried_count=count,
+    )  # fmt: skip
+
+
+def _share_lost(at: float, x: Array, finite: NDArray[np.bool_]) -> float:
+    here = np.abs(x - at) <= SAME
+    return float(np.mean(~finite[here]))
+
+
+def _scatter(x: Array, y: Array, group: NDArray[np.intp], mx: Array, my: Array) -> tuple[float, int]:
+    """Variance of runs around the mean of their group, or around its straight line where LRs were binned."""
+    dx, dy = x - mx[group], y - my[group]
+    sxx = np.bincount(group, dx * dx)
+    lines = sxx > SAME
+    slope = np.where(lines, np.bincount(group, dx * dy) / np.where(lines, sxx, 1.0), 0.0)
+    dof = int(x.size - mx.size - lines.sum())
+    return (float(np.sum((dy - slope[group] * dx) ** 2)) / dof, dof) if dof > 0 else (math.nan, 0)
+
+
+def _unit(x: Array, h: Array, best: int) -> float:
+    """A loss difference to measure others by: the lower quartile of height / distance² over the lowest LRs, so that
+    neither a cliff beside the best LR nor noise between close LRs sets it."""
+    u = np.abs(x - x[best])
+    usable = (u > NEAR) & (h > 0)
+    if not usable.any():
+        top = float(h.max())
+        return top if top > 0 else 1.0
+    order = np.argsort(h[usable], kind="stable")[:LOWEST]
+    return float(np.quantile((h[usable] / u[usable] ** 2)[order], 0.25))
+
+
+def _seen(x: Array, h: Array, best: int) -> NDArray[np.bool_]:
+    keep = np.zeros(x.size, dtype=bool)
+    keep[np.argsort(h, kind="stable")[:LOWEST]] = True
+    keep[max(best - 1, 0) : best + 2] = True
+    return keep

@@ -1,0 +1,131 @@
+"""Which learning rate to choose: the least expected loss among the LRs that the measured losses allow."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis.optimum._curves import Curves
+from raylr.analysis.optimum._losses import Losses
+from raylr.errors import InputError
+
+Array = NDArray[np.float64]
+
+CAUTION = 0.3
+"""The LR chosen has the least expected loss + `CAUTION` standard deviations of its difference to the best LR tried: an
+untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
+the loss on one that is not."""
+SURE = 0.25
+"""Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
+do: noise that only the misfit of the model shows may be a shape."""
+LEAD = 0.5
+"""Share of the lead of the best LR over its neighbours' mean that the model may take back without a
+replicate."""
+TIED = 2.0
+"""Losses within this many standard errors of their difference may be equal."""
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """InputError unless `value` is a number of at least `least`."""
+    if not (isinstance(value, int | float) and math.isfinite(value) and value >= least):
+        raise InputError(f"{name} must be a number of at least {least:g}, got {value!r}")
+
+
+def noise_of(curves: Curves) -> float:
+    """Standard deviation of one run: the posterior median, in units."""
+    return float(np.median(curves.noise))
+
+
+def sure_noise(losses: Losses, curves: Curves) -> float:
+    """The noise that one run has at least, with probability 1 - `SURE`, in units."""
+    if losses.scatter_dof == 0 and not losses.error.any():
+        return 0.0
+    return float(np.quantile(curves.noise, SURE))
+
+
+def tied(losses: Losses, curves: Curves) -> NDArray[np.bool_]:
+    """Which of `losses.tried` may be as good as the best, given the noise, (m,)."""
+    error = np.hypot(
+        sure_noise(losses, curves) * np.sqrt(1.0 / losses.tried_count + 1.0 / losses.count[0]), losses.error[0]
+    )
+    return np.asarray((losses.tried_h <= TIED * error) | (losses.tried_h == 0.0))
+
+
+def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
+    """Intervals of ln lr (i, 2) within [low, high] that no measured loss speaks against.
+
+    They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse
+    one: on a curve with one minimum that is nearly symmetric, the far half would make the worse one the better one.
+    """
+    x, good = losses.tried, tied(losses, curves)
+    out = [(v, v) for v in x[good]]
+    for i in range(x.size - 1):
+        middle = 0.5 * (x[i] + x[i + 1])
+        if good[i] or good[i + 1]:
+            out.append((x[i] if good[i] else middle, x[i + 1] if good[i + 1] else middle))
+    clipped = np.clip(np.array(out), low, high)
+    return np.asarray(clipped[[bool(a <= high and b >= low) for a, b in out]])
+
+
+def contradicted(losses: Losses, curves: Curves) -> bool:
+    """Whether the model takes back most of the lead that was measured for the best LR, with no replicate to show that
+    it was luck."""
+    if sure_noise(losses, curves) > 0 or losses.tried.size < 2:
+        return False
+    at = int(np.argmin(losses.tried_h))
+    beside = [losses.tried_h[i] for i in (at - 1, at + 1) if 0 <= i < losses.tried.size]
+    return bool(curves.mean[curves.best] > LEAD * float(np.mean(beside)))
+
+
+def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
+    """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
+    cost = curves.mean + CAUTION * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
+    x = curves.x
+    if low <= losses.x[0] <= high and contradicted(losses, curves):
+        return float(losses.x[0])
+    intervals = allowed(losses, curves, low, high)
+    if not intervals.size:
+        within = np.clip(x, low, high)
+        return float(within[np.argmin(np.interp(within, x, cost))])
+    choices = [v for a, b in intervals for v in (a, b)]
+    for a, b in intervals:
+        inside = np.flatnonzero((x > a) & (x < b))
+        if inside.size:
+            i = int(inside[np.argmin(cost[inside])])
+            choices += [float(x[i]), min(max(_vertex(x, cost, i, losses.tried), a), b)]
+    values = [float(np.interp(v, x, cost)) for v in choices]
+    values = [v - _dip(x, cost, c) for v, c in zip(values, choices, strict=True)]
+    # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
+    # stands.
+    noise = sure_noise(losses, curves)
+    slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
+    values = [v if c == losses.x[0] or np.interp(c, x, curves.mean) <= slack else math.inf
+              for v, c in zip(values, choices, strict=True)]  # fmt: skip
+    return float(choices[int(np.argmin(values))])
+
+
+def _parabola(x: Array, y: Array, i: int) -> tuple[float, float, float]:
+    """Parabola through grid points i - 1, i, i + 1, in x - x[i]."""
+    left, right = x[i - 1] - x[i], x[i + 1] - x[i]
+    before, after = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
+    square = (after - before) / (right - left)
+    return square, after - square * right, float(y[i])
+
+
+def _vertex(x: Array, y: Array, i: int, tried: Array) -> float:
+    """Where the parabola through grid point i and its neighbours is lowest, if i is a minimum of the grid."""
+    if i in (0, x.size - 1) or y[i] > min(y[i - 1], y[i + 1]):
+        return float(x[i])
+    square, slope, _ = _parabola(x, y, i)
+    return float(x[i] - 0.5 * slope / square) if square > 0 else float(x[i])
+
+
+def _dip(x: Array, y: Array, at: float) -> float:
+    """How far the curve lies below its linear interpolation at `at`, where the grid has a minimum beside it."""
+    j = int(np.clip(np.searchsorted(x, at), 1, x.size - 1))
+    i = j if y[j] < y[j - 1] else j - 1
+    if i in (0, x.size - 1) or y[i] > min(y[i - 1], y[i + 1]):
+        return 0.0
+    square, slope, level = _parabola(x, y, i)
+    u = at - x[i]
+    return max(0.0, float(np.interp(at, x, y)) - (level + slope * u + square * u * u)) if square > 0 else 0.0

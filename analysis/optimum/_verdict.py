@@ -1,0 +1,204 @@
+"""The status of a fit: what the posterior says in one word and one sentence.
+
+The rules are applied in this order; each names what to look at, and the first that holds gives the status.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis.optimum._curves import Curves
+from raylr.analysis.optimum._losses import SAME, Losses
+from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, tied
+from raylr.analysis.optimum.prior import OptimumPrior
+from raylr.analysis.status import Status
+
+Array = NDArray[np.float64]
+
+LRS = 4
+"""Fewest LRs with a finite loss for `ok`: three always lie on some curve with one minimum, the fourth confirms it."""
+LRS_PRIOR = 2
+"""The same where a prior knows optimum and curvature."""
+BEYOND = 0.5
+"""Probability that the best LR lies beyond the LRs tried from which the answer is an edge."""
+RIDGE = 0.1
+"""Least height of the ridge between two minima, as a share of the median height of all LRs."""
+CERTAIN = 4.0
+"""Standard errors of a difference that noise does not explain."""
+RISK = 0.1
+"""Probability of a jump from which an untried LR is not `ok`."""
+RELATIVE_REGRET = 0.1
+"""Expected regret of an `ok` answer without a given tolerance, as a share of what a factor e of the LR costs."""
+NEGLIGIBLE = 0.02
+"""Losses within this share of the median height of all LRs of the best form a plateau if they span too wide an interval
+for `ok`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Answers in units and heights; `fit` turns them into losses."""
+
+    status: Status
+    message: str
+    lr: float = math.nan
+    lr_low: float = 0.0
+    lr_high: float = math.inf
+    loss: float = math.nan
+    loss_stderr: float = math.inf
+    regret: float = math.nan
+    noise: float = math.nan
+    curvature: float = math.nan
+
+
+def interval(losses: Losses, curves: Curves | None, lr: float, tail: float) -> tuple[float, float]:
+    """Interval of the best LR without `tail` on either side; it holds `lr`. Open beyond the last LRs tried."""
+    if curves is None:
+        return 0.0, math.exp(losses.diverged[0]) if losses.diverged.size else math.inf
+    low, high = np.quantile(curves.optimum, [tail, 1 - tail])
+    at = math.log(lr) if lr > 0 else float(np.median(curves.optimum))
+    low, high = min(float(low), at), max(float(high), at)
+    above = losses.diverged[losses.diverged > losses.x[0]]
+    if above.size:
+        high = max(min(high, float(above[0])), at)
+    ends = curves.x[0] + 0.1, curves.x[-1] - 0.1
+    return (math.exp(low) if low > ends[0] else 0.0), (math.exp(high) if high < ends[1] else math.inf)
+
+
+def judge(
+    losses: Losses, curves: Curves | None, low: float, high: float, prior: OptimumPrior, tolerance: float | None,
+    lr_factor: float, level: float,
+) -> Verdict:  # fmt: skip
+    """Status and answer of a fit over [low, high], ln lr."""
+    if curves is None:
+        return _without_losses(losses, prior)
+    tried = losses.tried
+    at = best_lr(losses, curves, float(tried[0]), float(tried[-1])) if tried.size > 1 else float(tried[0])
+    if tried.size <= 1 and prior.center is not None:
+        at = best_lr(losses, curves, low, high)
+    ends = interval(losses, curves, math.exp(at), 0.5 * (1 - level))
+    lost = (curves.curves - curves.curves.min(axis=1, keepdims=True)).mean(axis=0)
+    regret = float(np.interp(at, curves.x, lost))
+    curvature = float(np.mean(curves.curvature))
+    status, message = _status(losses, curves, at, ends, regret, curvature, prior, tolerance, lr_factor)
+    return Verdict(
+        status=status, message=message, lr=math.exp(at), lr_low=ends[0], lr_high=ends[1],
+        loss=float(np.interp(at, curves.x, curves.mean)),
+        loss_stderr=float(np.interp(at, curves.x, curves.curves.std(axis=0))),
+        regret=regret, noise=noise_of(curves), curvature=curvature,
+    )  # fmt: skip
+
+
+def _without_losses(losses: Losses, prior: OptimumPrior) -> Verdict:
+    if losses.diverged.size:
+        lowest = math.exp(losses.diverged[0])
+        why = f"no run ended with a finite loss; the lowest LR that diverged is {lowest:.3g}: try lower LRs"
+        return Verdict(status=Status.DIVERGED, message=why, lr_high=lowest)
+    if prior.center is None:
+        return Verdict(status=Status.TOO_FEW, message="no run with a finite loss yet")
+    low, high = (math.exp(prior.center + sign * 1.645 * prior.center_sd) for sign in (-1, 1))
+    why = "no run with a finite loss yet: this is the prior"
+    return Verdict(status=Status.TOO_FEW, message=why, lr=math.exp(prior.center), lr_low=low, lr_high=high)
+
+
+def _status(
+    losses: Losses, curves: Curves, at: float, ends: tuple[float, float], regret: float, curvature: float,
+    prior: OptimumPrior, tolerance: float | None, lr_factor: float,
+) -> tuple[Status, str]:  # fmt: skip
+    x, h = losses.tried, losses.tried_h
+    lr, best = f"{math.exp(at):.3g}", f"{math.exp(losses.x[0]):.3g}"
+    if x.size < 2:
+        return Status.TOO_FEW, "only one LR has a finite loss"
+    if h.max() == 0 or (x.size >= 3 and _all_noise(losses, curves)):
+        return Status.FLAT, (
+            f"the losses at {x.size} LRs from {math.exp(x[0]):.3g} to {math.exp(x[-1]):.3g} differ by no more than "
+            "noise: check that the LR reaches the optimizer and that the metric depends on training"
+        )
+    edge = _edge(losses, curves, prior)
+    if edge is not None:
+        word, side = ("lower", "lowest") if edge is Status.EDGE_LOW else ("higher", "highest")
+        end = math.exp(x[0] if edge is Status.EDGE_LOW else x[-1])
+        return edge, f"the loss is still falling at the {side} LR tried, {end:.3g}: try {word} LRs"
+    if x.size < 3 and not prior.informative:
+        return Status.TOO_FEW, f"only {x.size} LRs have a finite loss"
+    ridge = _second_minimum(losses, curves)
+    if ridge is not None:
+        first, second, between = (math.exp(v) for v in ridge)
+        return Status.TWO_MINIMA, (
+            f"the losses have minima at {first:.3g} and {second:.3g} with higher ones between ({between:.3g}): repeat "
+            "those runs, or look for what changes between the two"
+        )
+    if contradicted(losses, curves):
+        return Status.CONTRADICTED, (
+            f"no curve with one minimum agrees with the loss at {best}, which is lower than those around it: repeat that run"
+        )
+    jump = float(np.interp(at, curves.x, curves.jumped))
+    untried = not np.any(np.abs(x - at) <= SAME)
+    if untried and jump > RISK:
+        return Status.UNCERTAIN, (
+            f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
+        )
+    factor = ends[1] / ends[0] if ends[0] > 0 else math.inf
+    limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature
+    if factor <= lr_factor and regret <= limit:
+        need = LRS_PRIOR if prior.informative else LRS
+        if x.size >= need:
+            return Status.OK, f"known within tolerance from {x.size} LRs with a finite loss"
+        return Status.UNCERTAIN, f"{x.size} LRs with a finite loss fit any curve: one more has to confirm it"
+    flat = np.flatnonzero((h <= NEGLIGIBLE * float(np.median(h))) | tied(losses, curves))
+    wide = flat.size >= LRS and x[flat[-1]] - x[flat[0]] > math.log(lr_factor)
+    if wide and flat[-1] - flat[0] + 1 == flat.size and factor > lr_factor and regret <= limit:
+        return Status.PLATEAU, (
+            f"the losses from {math.exp(x[flat[0]]):.3g} to {math.exp(x[flat[-1]]):.3g} are the same within "
+            "noise: any LR between does"
+        )
+    share, most = (v / curvature if curvature > 0 else math.inf for v in (regret, limit))
+    return Status.UNCERTAIN, (
+        f"interval within a factor {factor:.2f} (tolerance {lr_factor:.2f}), expected regret {share:.1%} of "
+        f"what a factor e of the LR costs (tolerance {most:.1%})"
+    )
+
+
+def _all_noise(losses: Losses, curves: Curves) -> bool:
+    """Whether the noise that replicates or standard errors show explains all differences."""
+    if losses.scatter_dof < 2 and not losses.error.any():
+        return False
+    run = losses.scatter if losses.scatter_dof >= 2 else 0.0
+    weight = 1.0 / np.maximum(run / losses.count + losses.error**2, 1e-12 * float(losses.h.max()) ** 2)
+    chi2 = float(weight @ (losses.h - float(weight @ losses.h) / float(weight.sum())) ** 2)
+    dof = losses.h.size - 1
+    return chi2 <= dof + 2.0 * math.sqrt(2.0 * dof)
+
+
+def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
+    """The end of the LRs tried at or beyond which the optimum lies, if it does."""
+    x, h = losses.tried, losses.tried_h
+    good = tied(losses, curves)
+    below = float(np.mean(curves.optimum < x[0])) > BEYOND and not np.any(losses.diverged < x[0])
+    above = float(np.mean(curves.optimum > x[-1])) > BEYOND and not np.any(losses.diverged > x[-1])
+    falling, rising = bool(np.all(np.diff(h) < 0)), bool(np.all(np.diff(h) > 0))
+    # no other LR may be the best, and no prior says that the optimum lies between two
+    alone = good.sum() == 1 and not (prior.informative and x.size < LRS)
+    if above or (falling and alone and not np.any(losses.diverged > x[-1])):
+        return Status.EDGE_HIGH
+    if below or (rising and alone and not np.any(losses.diverged < x[0])):
+        return Status.EDGE_LOW
+    return None
+
+
+def _second_minimum(losses: Losses, curves: Curves) -> tuple[float, float, float] | None:
+    """ln lr of the best LR, of another minimum and of the ridge between them, if the ridge is higher than noise
+    explains."""
+    x, h = losses.tried, losses.tried_h
+    best = int(np.argmin(h))
+    noise = noise_of(curves) * np.sqrt(1.0 / losses.tried_count + 1.0 / losses.tried_count.max())
+    floor = RIDGE * float(np.median(h[h > 0])) if (h > 0).any() else math.inf
+    for side in (range(best - 1, -1, -1), range(best + 1, x.size)):
+        top = best
+        for i in side:
+            if h[i] > h[top]:
+                top = i
+            elif h[top] - h[i] > max(floor, CERTAIN * float(max(noise[i], noise[top]))) and h[i] < 0.5 * h[top]:
+                return float(x[best]), float(x[i]), float(x[top])
+    return None

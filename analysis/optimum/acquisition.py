@@ -1,0 +1,164 @@
+"""Where the next run tells most: the LR whose result is expected to lower the expected regret of the final choice most.
+
+The value of a run at x is min E[L] - E[min E[L | result at x]] (the knowledge gradient of Frazier et al. 2009), over
+the LRs that could be chosen. Both expectations are taken over the drawn curves: these are sorted by the result that
+each predicts at x, noise included, and cut into groups that such a result would tell apart. So a cliff, a replicate and
+an LR outside the LRs tried are all valued alike.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis.optimum._curves import Curves
+from raylr.analysis.optimum._recommend import noise_of
+from raylr.analysis.optimum.fit import OptimumFit
+from raylr.analysis.status import Status
+from raylr.errors import InputError
+
+Array = NDArray[np.float64]
+
+GROUPS = 8
+"""Results at one LR that are told apart: more groups have too few draws for their means."""
+APART = 0.05
+"""Two runs are closer than this in ln lr only if one repeats the other."""
+REPEAT = 0.03
+"""Noise, in units of the curvature, from which repeating an LR can be worth a run."""
+CONFIRM = 5
+"""LRs with a finite loss from which scatter around the curve can show: four determine its level, curvature, optimum and
+skew."""
+OUTWARD = math.log(4.0)
+"""A run beyond the LRs tried goes at most this far, in ln lr."""
+LIKELY = 0.5
+"""Probability of divergence from which an LR is only tried if no other is left."""
+
+
+def next_lr(fit: OptimumFit, *, low: float | None = None, high: float | None = None) -> float | None:
+    """LR of the next run.
+
+    Args:
+        fit: Fit of all runs so far; at least one has a finite loss.
+        low: Lowest LR that may be tried; that of the fit's range by default.
+        high: Highest one.
+
+    Returns:
+        The LR, which may be one that was tried where its noise matters most; None if the optimum is known or no LR is
+        left to try.
+
+    Example:
+        >>> from raylr.analysis.optimum import fit_optimum
+        >>> fit = fit_optimum([1e-4, 1e-3], [3.3, 3.2], lr_range=(1e-5, 1e-1))
+        >>> 1e-3 < next_lr(fit) <= 1e-1
+        True
+    """
+    if fit.status in (Status.OK, Status.PLATEAU):
+        return None
+    found = propose(fit, [], low=low, high=high)
+    return None if found is None else math.exp(found)
+
+
+def next_lrs(
+    fit: OptimumFit, count: int, *, pending: Sequence[float] = (), low: float | None = None, high: float | None = None
+) -> list[float]:
+    """LRs of the next `count` runs, to be run at once, while those at `pending` have not ended.
+
+    Each is chosen as if the runs before it had ended with the loss that the fit expects. Fewer are returned if no LR is
+    left to try.
+    """
+    waiting = [math.log(v) for v in pending]
+    out: list[float] = []
+    for _ in range(count):
+        now = imagined(fit, [*waiting, *out])
+        found = propose(now, [*waiting, *out], low=low, high=high)
+        if found is None:
+            break
+        out.append(found)
+    return [math.exp(v) for v in out]
+
+
+def imagined(fit: OptimumFit, log_lrs: Sequence[float]) -> OptimumFit:
+    """The fit as if runs at `log_lrs` had ended with the loss that it expects of them."""
+    if not log_lrs or fit.curves is None:
+        return fit
+    at = np.array(log_lrs)
+    mean = fit.losses.lowest + fit.losses.unit * np.interp(at, fit.curves.x, fit.curves.mean)
+    return fit.extended(at, mean)
+
+
+def propose(
+    fit: OptimumFit, taken: Sequence[float], *, low: float | None = None, high: float | None = None
+) -> float | None:
+    """ln of the LR whose result tells most, or None; `taken` are ln of LRs that are running."""
+    curves = fit.curves
+    if curves is None:
+        raise InputError("no run has a finite loss: start anywhere below the LRs that diverged")
+    first = math.log(low if low is not None else fit.lr_range[0])
+    last = math.log(high if high is not None else fit.lr_range[1])
+    x = curves.x
+    inside = (x >= first - 1e-9) & (x <= last + 1e-9)
+    candidate = inside & _new(fit, curves, taken)
+    candidate = _outward(fit, curves, candidate)
+    risky = np.interp(x, x, curves.jumped) > LIKELY
+    if np.any(candidate & ~risky):
+        candidate &= ~risky
+    repeats = candidate & (np.abs(x[:, None] - fit.losses.tried).min(axis=1) < 1e-12)
+    if _noise_unconfirmed(fit, curves) and repeats.any():
+        candidate = repeats
+    if not candidate.any():
+        return None
+    where = np.flatnonzero(candidate)
+    gains = gain(curves, where, np.flatnonzero(inside | candidate))
+    return float(x[where[int(np.argmax(gains))]])
+
+
+def gain(curves: Curves, candidates: NDArray[np.intp], choices: NDArray[np.intp]) -> Array:
+    """Expected drop of the least expected loss by a run at each of the `candidates` (C,), in units, over LRs of the
+    grid that can be chosen."""
+    table = curves.curves[:, choices]
+    draws = len(table)
+    half = np.random.default_rng(1).standard_normal(draws // 2)
+    error = np.random.default_rng(2).permutation(np.concatenate([half, -half]))
+    result = curves.curves[:, candidates] + (curves.noise * error)[:, None]
+    order = np.argsort(result, axis=0, kind="stable")
+    group = np.empty_like(order)
+    np.put_along_axis(group, order, (np.arange(draws) * GROUPS // draws)[:, None] * np.ones_like(order), axis=0)
+    now = float(table.mean(axis=0).min())
+    later = np.zeros(candidates.size)
+    for g in range(GROUPS):
+        member = (group == g).astype(np.float64)
+        later += (member.T @ table).min(axis=1)
+    return np.asarray(now - later / draws)
+
+
+def _noise_unconfirmed(fit: OptimumFit, curves: Curves) -> bool:
+    """Whether the scatter around the curve may be noise and no replicate has shown it yet: an LR is then repeated,
+    which tells noise from a rough curve."""
+    losses = fit.losses
+    known = losses.scatter_dof > 0 or bool(losses.error.any())
+    return not known and losses.tried.size >= CONFIRM and noise_of(curves) > REPEAT
+
+
+def _new(fit: OptimumFit, curves: Curves, taken: Sequence[float]) -> NDArray[np.bool_]:
+    """Grid points that are no repetition, and LRs tried whose repetition can tell something."""
+    known = np.concatenate([fit.losses.tried, fit.losses.diverged, np.array(taken, dtype=np.float64)])
+    distance = np.abs(curves.x[:, None] - known).min(axis=1)
+    out = distance > APART
+    if noise_of(curves) > REPEAT:
+        repeat = np.abs(curves.x[:, None] - fit.losses.x).min(axis=1) < 1e-12
+        if len(taken):
+            repeat &= np.abs(curves.x[:, None] - np.array(taken)).min(axis=1) > APART
+        out |= repeat
+    return np.asarray(out)
+
+
+def _outward(fit: OptimumFit, curves: Curves, candidate: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """At an edge only LRs beyond it, and never far beyond the LRs tried."""
+    x, tried = curves.x, fit.losses.tried
+    near = candidate & (x >= tried[0] - OUTWARD) & (x <= tried[-1] + OUTWARD)
+    candidate = near if near.any() else candidate
+    side = {Status.EDGE_LOW: x < tried[0], Status.EDGE_HIGH: x > tried[-1]}.get(fit.status)
+    if side is not None and np.any(candidate & side):
+        candidate = candidate & side
+    return candidate

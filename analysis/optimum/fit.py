@@ -1,0 +1,258 @@
+"""`fit_optimum`: the best learning rate of one cell, how well it is known, and what may be said of the loss around it.
+
+The model is in `_hypotheses` (what is possible and how probable it is), its curves in `_curves`, the status in
+`_verdict`. Nothing depends on the level or the scale of the loss: every scale in the model is a difference of measured
+losses.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raylr.analysis._checks import floats, level_of, losses_of, positive, same_length, vector
+from raylr.analysis.optimum import _verdict
+from raylr.analysis.optimum._curves import Curves, draw
+from raylr.analysis.optimum._hypotheses import enumerate_hypotheses
+from raylr.analysis.optimum._losses import Losses, prepare
+from raylr.analysis.optimum._recommend import at_least, best_lr
+from raylr.analysis.optimum.prior import OptimumPrior
+from raylr.analysis.status import Status
+from raylr.errors import InputError
+
+Array = NDArray[np.float64]
+
+LR_FACTOR = 2.0
+"""The interval of an optimum that is `ok` lies within this factor, by default: a factor √2 to either side costs 0.1 to
+0.4 % of the loss of language models (relative curvature 0.01 to 0.03)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimumFit:
+    """Best LR of one cell, and the posterior behind it. NaN marks what the losses do not say."""
+
+    status: Status
+    """What was found, or what stands in the way."""
+    message: str
+    """The reason in one sentence."""
+    lr: float
+    """LR of the least expected loss among those that the measured losses allow; NaN without a finite loss or a
+    prior."""
+    lr_low: float
+    """Lower end of the interval of the best LR; 0 where the losses leave it open."""
+    lr_high: float
+    """Upper end of it; inf where open."""
+    loss: float
+    """Expected loss at `lr`."""
+    loss_stderr: float
+    """Its standard error."""
+    regret: float
+    """Expected loss at `lr` above the lowest possible, in the unit of the loss."""
+    relative_regret: float
+    """The same as a share of what a factor e of the LR costs (`curvature`)."""
+    noise: float
+    """Standard deviation of one run's loss around the curve (posterior median)."""
+    curvature: float
+    """Expected rise of the loss a factor e away from the optimum."""
+    trials: int
+    """LRs given, diverged ones included."""
+    level: float
+    """Probability of the interval."""
+    lr_range: tuple[float, float]
+    """Range in which the optimum was searched."""
+    tolerance: float | None = None
+    """Expected regret, in the unit of the loss, at which the optimum counts as known."""
+    lr_factor: float = LR_FACTOR
+    """Factor within which the interval must lie."""
+    losses: Losses = field(repr=False, compare=False)
+    """The losses as the model took them."""
+    curves: Curves | None = field(default=None, repr=False, compare=False)
+    """Draws of the curve; None without a finite loss."""
+    given: tuple[Array, Array, Array | None] = field(repr=False, compare=False)
+    """ln lr, losses and standard errors as they were given."""
+    prior: OptimumPrior = field(repr=False, compare=False)
+    """What was known beforehand."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the optimum is known within the tolerance."""
+        return self.status.ok
+
+    def predict(self, lr: ArrayLike) -> tuple[Array | float, Array | float]:
+        """Loss expected at `lr` and its standard deviation (without the noise of a run), of the shape of `lr`.
+
+        Beyond the range by more than a quarter of it the standard deviation is inf. NaN and inf without a finite loss.
+        """
+        if self.curves is None:
+            shape = np.shape(lr)
+            return _shaped(np.full(np.size(lr), math.nan), shape), _shaped(np.full(np.size(lr), math.inf), shape)
+        mean = self.losses.lowest + self.losses.unit * self._at(lr, self.curves.mean)
+        sd = self.losses.unit * self._at(lr, self.curves.curves.std(axis=0), math.inf)
+        return _shaped(mean, np.shape(lr)), _shaped(sd, np.shape(lr))
+
+    def divergence_probability(self, lr: ArrayLike) -> Array | float:
+        """Probability that a run at `lr` diverges or jumps to far higher losses, of the shape of `lr`."""
+        if self.curves is None:
+            at = np.log(positive(np.ravel(lr), "lr"))
+            lost = self.losses.diverged
+            return _shaped(np.where(at >= lost[0] - 1e-12, 1.0, 0.5) if lost.size else np.zeros(at.size), np.shape(lr))
+        return _shaped(self._at(lr, self.curves.jumped), np.shape(lr))
+
+    def expected_regret(self, lr: ArrayLike) -> Array | float:
+        """Expected loss at `lr` above the lowest possible, in the unit of the loss, of the shape of `lr`."""
+        if self.curves is None:
+            return _shaped(np.full(np.size(lr), math.nan), np.shape(lr))
+        lost = (self.curves.curves - self.curves.curves.min(axis=1, keepdims=True)).mean(axis=0)
+        return _shaped(self.losses.unit * self._at(lr, lost), np.shape(lr))
+
+    def quantiles(self, levels: ArrayLike) -> Array:
+        """Quantiles of the best LR, of the shape of `levels`."""
+        out = np.quantile(self._optima(), np.asarray(levels, dtype=np.float64))
+        return np.asarray(np.exp(out))
+
+    def draws(self, count: int, seed: int = 0) -> Array:
+        """`count` draws of ln of the best LR from its posterior, the same for the same `seed`."""
+        optima = self._optima()
+        return np.asarray(np.random.default_rng(seed).choice(optima, count))
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Interval that holds the best LR with probability `level`; 0 or inf on a side that is open."""
+        tail = 0.5 * (1 - level_of(level))
+        return _verdict.interval(self.losses, self.curves, self.lr, tail)
+
+    def log_lr_stderr(self) -> float:
+        """Standard deviation of ln of the best LR; inf where its interval is open."""
+        low, high = self.interval(0.6827)
+        return 0.5 * math.log(high / low) if low > 0 and math.isfinite(high) else math.inf
+
+    def moments(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of ln of the best LR (`center`), of ln of the curvature in the unit of the loss
+        (`curvature`), and of the skew (`skew`): what this cell says about others."""
+        if self.curves is None:
+            raise InputError("a cell without a finite loss says nothing about others")
+        log_c = np.log(np.maximum(self.curves.curvature, 1e-12) * self.losses.unit)
+        parts = {"center": self.curves.optimum, "curvature": log_c, "skew": self.curves.skew}
+        return {name: (float(v.mean()), float(v.std())) for name, v in parts.items()}
+
+    def recommend(self, low: float, high: float) -> tuple[float, float]:
+        """The LR to choose within [`low`, `high`] and its expected regret in the unit of the loss."""
+        if self.curves is None:
+            return self.lr, math.nan
+        at = best_lr(self.losses, self.curves, math.log(low), math.log(high))
+        return math.exp(at), float(self.expected_regret(math.exp(at)))
+
+    def extended(self, log_lr: Array, loss: Array) -> "OptimumFit":
+        """The fit with further losses at `log_lr`, for instance imagined ones of runs that have not ended."""
+        x, y, s = self.given
+        more = None if s is None else np.concatenate([s, np.zeros(log_lr.size)])
+        return fit_log(
+            np.concatenate([x, log_lr]), np.concatenate([y, loss]), more, lr_range=self.lr_range, prior=self.prior,
+            tolerance=self.tolerance, lr_factor=self.lr_factor, level=self.level,
+        )  # fmt: skip
+
+    def _optima(self) -> Array:
+        if self.curves is None:
+            raise InputError("no finite loss: the best LR has no distribution")
+        return self.curves.optimum
+
+    def _at(self, lr: ArrayLike, values: Array, beyond: float | None = None) -> Array:
+        assert self.curves is not None
+        at = np.log(positive(np.ravel(lr), "lr"))
+        return np.interp(at, self.curves.x, values, left=beyond, right=beyond)
+
+
+def _shaped(values: Array, shape: tuple[int, ...]) -> Array | float:
+    return float(values[0]) if shape == () else values.reshape(shape)
+
+
+def fit_optimum(
+    lr: ArrayLike,
+    loss: ArrayLike,
+    *,
+    stderr: ArrayLike | None = None,
+    lr_range: tuple[float, float] | None = None,
+    prior: OptimumPrior | None = None,
+    tolerance: float | None = None,
+    lr_factor: float = LR_FACTOR,
+    level: float = 0.9,
+) -> OptimumFit:
+    """Find the best LR from the losses of runs at a few LRs.
+
+    Args:
+        lr: LRs, flat, in any order and unit, above zero. An LR may occur more than once: replicates say how noisy runs
+        are. loss: Loss of each run, smaller is better, any level and scale. NaN, masked and infinite ones are diverged
+        runs. stderr: Standard error of each loss, in its unit (a number or flat): of an extrapolated loss. The noise
+        between runs
+            is estimated in addition.
+        lr_range: Lowest and highest LR that are searched; those of `lr` by default.
+        prior: What other cells or a law say.
+        tolerance: Expected regret in the unit of the loss at which the optimum counts as known. By default 10 % of what
+        a factor e of
+            the LR costs.
+        lr_factor: And the factor within which the interval must lie.
+        level: Probability of the interval.
+
+    Returns:
+        The fit. Losses that say too little or cannot be explained give a status, never an exception.
+
+    Raises:
+        InputError: for LRs that are not positive, arrays of unequal length or not flat, and options out of range.
+
+    Example:
+        >>> fit = fit_optimum([1e-4, 3e-4, 1e-3, 3e-3, 1e-2], [3.30, 3.21, 3.17, 3.19, 3.26])
+        >>> fit.status, 1e-3 < fit.lr < 2e-3
+        (<Status.OK: 'ok'>, True)
+
+    References:
+        Eq. 2 of Zhou et al. 2026 (arXiv 2601.05049): the loss is a quadratic in ln lr near its optimum.
+    """
+    x = np.log(positive(lr, "lr"))
+    y = losses_of(loss, "loss")
+    same_length(lr=x, loss=y)
+    s = _errors(stderr, y.size)
+    at_least("lr_factor", lr_factor, 1.0)
+    if tolerance is not None:
+        at_least("tolerance", tolerance, 0.0)
+    if lr_range is not None:
+        low, high = positive(lr_range, "lr_range")
+        if not low < high:
+            raise InputError(f"lr_range must be the lowest and the highest LR, got {lr_range}")
+    if not (prior is None or isinstance(prior, OptimumPrior)):
+        raise InputError(f"prior must be an OptimumPrior or None, got {type(prior).__name__}")
+    return fit_log(x, y, s, lr_range=lr_range, prior=prior or OptimumPrior(), tolerance=tolerance, lr_factor=lr_factor,
+                   level=level_of(level))  # fmt: skip
+
+
+def _errors(stderr: ArrayLike | None, size: int) -> Array | None:
+    """Standard errors of `size` losses, 0 for one that has none."""
+    if stderr is None:
+        return None
+    values = floats(stderr, "stderr")
+    values = np.full(size, float(values)) if values.ndim == 0 else vector(values, "stderr")
+    same_length(loss=np.empty(size), stderr=values)
+    if (values < 0).any():
+        at = int(np.argmax(values < 0))
+        raise InputError(f"stderr must not be negative, got {values[at]} at position {at}")
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def fit_log(
+    x: Array, y: Array, s: Array | None, *, lr_range: tuple[float, float] | None, prior: OptimumPrior,
+    tolerance: float | None, lr_factor: float, level: float,
+) -> OptimumFit:  # fmt: skip
+    """`fit_optimum` of ln lr `x` and losses `y` that were checked before."""
+    losses = prepare(x, y, s, prior)
+    ends = [*(np.log(lr_range) if lr_range is not None else ()), *([x.min(), x.max()] if x.size else ())]
+    low, high = (min(ends), max(ends)) if ends else (math.nan, math.nan)
+    curves = draw(enumerate_hypotheses(losses, low, high, prior)) if losses.x.size else None
+    verdict = _verdict.judge(losses, curves, low, high, prior, tolerance, lr_factor, level)
+    unit = losses.unit
+    return OptimumFit(
+        status=verdict.status, message=verdict.message, lr=verdict.lr, lr_low=verdict.lr_low, lr_high=verdict.lr_high,
+        loss=losses.lowest + unit * verdict.loss, loss_stderr=unit * verdict.loss_stderr, regret=unit * verdict.regret,
+        relative_regret=verdict.regret / verdict.curvature if verdict.curvature > 0 else math.nan,
+        noise=unit * verdict.noise, curvature=unit * verdict.curvature, trials=int(y.size), level=level,
+        lr_range=(math.exp(low), math.exp(high)) if ends else (math.nan, math.nan), tolerance=tolerance,
+        lr_factor=lr_factor, losses=losses, curves=curves, given=(x, y, s), prior=prior,
+    )  # fmt: skip

@@ -192,14 +192,14 @@ class ScalingLaw:
         size = {"width": "d", "flops_per_token": "M"}.get(self.params_kind, "N")
         unit = f"·{self.unit:g}" if self.unit != 1 else ""
         if self.form == "logarithmic":
-            return f"{self.QUANTITY} = {self.c:.4g}{unit} − {self.alpha:.4g}{unit}·ln({size}/{self.params_unit:g})"
+            return f"{self.QUANTITY} = {self.c:.4g}{unit} − {self.alpha:.4g}{unit}·ln {_ratio(size, self.params_unit)}"
         parts = [f"{self.c:.4g}{unit}"]
         if self.alpha:
-            parts.append(f"({size}/{format_count(self.params_unit)})^{-self.alpha:.4f}")
+            parts.append(f"{_ratio(size, self.params_unit)}^{-self.alpha:.4g}")
         if self.beta:
-            parts.append(f"(D/{format_count(self.tokens_unit)})^{-self.beta:.4f}")
+            parts.append(f"{_ratio('D', self.tokens_unit)}^{-self.beta:.4g}")
         if self.batch_unit is not None:
-            parts.append(f"(B/{format_count(self.batch_unit)})^{self.delta:.4f}")
+            parts.append(f"{_ratio('B', self.batch_unit)}^{self.delta:.4g}")
         cut = "" if self.maximum is None else f", at most {self.maximum:g}"
         return f"{self.QUANTITY} = {' · '.join(parts)}{cut}"
 
@@ -359,6 +359,10 @@ class ScalingLaw:
             LawError: the text is anything else; the message is one sentence that names the field.
         """
         return _json.load(cls, text, cls.KIND, cls.SCHEMA)
+
+
+def _ratio(name: str, unit: float) -> str:
+    return name if unit == 1 else f"({name}/{format_count(unit)})"
 
 
 def _beyond(value: float, span: Span | None) -> float:

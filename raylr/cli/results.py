@@ -1,4 +1,4 @@
-"""`raylr fit`, `raylr predict`, `raylr report`: what was measured, read again. None of them trains anything."""
+"""`raylr fit`, `raylr predict`, `raylr laws`, `raylr report`: what was measured, read again, without any training."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ def fit(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o
 def predict(
     law: str,
     *,
-    params: str,
     tokens: str,
+    params: str | None = None,
+    batch: str | None = None,
+    width: str | None = None,
     level: float = 0.9,
     extrapolate: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -60,11 +62,15 @@ def predict(
     Parameters
     ----------
     law
-        A study's folder, a law.json, or the name of a published law (zhou2026, …).
-    params
-        Parameters of the model, as the law counts them: 12e9 or 12B.
+        A study's folder, a law.json, or the name of a published law (`raylr laws` lists them).
     tokens
         Training tokens: 500e9 or 500B.
+    params
+        Parameters of the model, as the law counts them: 12e9 or 12B.
+    batch
+        Tokens of one optimizer step: 4e6 or 4M. Needed by a law that has the batch in it and no rule for it.
+    width
+        Hidden size of the model, for a law over the width.
     level
         Coverage of the interval.
     extrapolate
@@ -77,7 +83,13 @@ def predict(
     fitted = read_law(law)
     if not 0 < level < 1:
         raise InputError(f"--level is a coverage between 0 and 1, got {level:g}")
-    prediction = fitted.predict(_count("--params", params), _count("--tokens", tokens), level=level)
+    counts = {
+        name: None if text is None else _count(f"--{name}", text)
+        for name, text in (("params", params), ("batch", batch), ("width", width))
+    }
+    prediction = fitted.predict(
+        counts["params"], _count("--tokens", tokens), level=level, batch=counts["batch"], width=counts["width"]
+    )
     known = math.isfinite(prediction.lr) and prediction.lr > 0
     refused = not known or not (prediction.status.ok or extrapolate)
     if not prediction.status.ok or not known:
@@ -89,6 +101,26 @@ def predict(
         show_prediction(fitted, prediction, make_console())
     if refused:
         raise SystemExit(EXIT_NO_MEANING)
+
+
+def laws() -> None:
+    """List the published laws: what N counts, ranges, schedule, optimizer, batch rule, whether the source was seen."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from raylr.analysis.laws import presets
+
+    console = make_console()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("law", "N", "tokens", "schedule, optimizer", "batch", "verified"):
+        table.add_column(name, overflow="fold")
+    for row in presets.table():
+        cells = (row.name, row.size, row.tokens, f"{row.schedule}, {row.optimizer}", row.batch_rule)
+        table.add_row(*(Text(cell) for cell in (*cells, "yes" if row.verified else "no")))
+    console.print(table)
+    for row in presets.table():
+        decay = f" {row.weight_decay_rule}." if row.weight_decay_rule else ""
+        say(console, f"{row.name}: {row.formula}.{decay} {row.notes}. {row.source}")
 
 
 def report(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:

@@ -20,7 +20,7 @@ from raylr.analysis.figures import study as figures
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.scores import ScoreSection, score_sections
-from raylr.report.text import Line, check_lines, interval, known, known_lr, law_text, number, remarks
+from raylr.report.text import Line, check_lines, interval, known, known_lr, law_text, loss_lines, number, remarks
 from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
 
@@ -126,6 +126,7 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         "(star, band).",
         numbered,
     )  # fmt: skip
+    yield from (_paragraph(line) for line in loss_lines(result))
     lines = check_lines(result)
     if lines:
         yield "<h2>The check</h2>"

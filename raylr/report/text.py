@@ -59,6 +59,7 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
     show_lines(law_lines(result.fit.law), console)
     if result.prediction:
         show_prediction(result.fit.law, result.prediction, console)
+    show_lines(loss_lines(result), console)
     show_lines(check_lines(result), console)
     show_lines([cost_line(result)], console)
     if report:
@@ -130,6 +131,20 @@ def law_text(law: LRLaw) -> str:
     if not known(law.c):
         return "none"
     return law.formula
+
+
+def loss_lines(result: StudyResult) -> list[Line]:
+    """Return the loss to expect at the target and what a wrong LR costs there; nothing without a target or a loss law."""
+    prediction = result.prediction
+    if prediction is None or not result.fit.loss_law.ok:
+        return []
+    params, tokens = prediction.params, prediction.tokens
+    loss = result.fit.loss_law.predict(params, tokens)
+    text = f"{number(loss.loss)} at the best LR, 90 % prediction interval {number(loss.low)} to {number(loss.high)}"
+    if result.fit.curvature_law.usable:
+        cost = result.fit.curvature_law.cost(params, tokens, 2.0)
+        text += f"; an LR off by a factor of 2 costs {number(cost.value)} ({number(cost.low)} to {number(cost.high)})"
+    return [Line(text, "Loss")]
 
 
 def check_lines(result: StudyResult) -> list[Line]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import made_spec, rows_of
 
+from raylr.analysis.laws import presets
 from raylr.analysis.laws.lr_fit import fit_lr_law
 from raylr.cli.app import main
 from raylr.cli.results import EXIT_NO_MEANING, read_law
@@ -267,3 +268,24 @@ def test_a_spec_in_the_study_that_was_changed_is_named(run: Run, study: Path) ->
     status, _, err = run("predict", study, *PLACE)
     assert status == EXIT_BAD_INPUT
     assert f"{study / 'spec.yaml'}: the key evaluations is now called validations" in err
+
+
+def test_laws_lists_every_published_law_and_each_can_be_asked(run: Run) -> None:
+    status, out, _ = run("laws")
+    assert status == 0
+    for row in presets.table():
+        assert row.name in out
+    for name in presets.names():
+        status, out, err = run(
+            "predict", name, "--params", "1e9", "--tokens", "2e10", "--width", "1024", "--batch", "1M"
+        )
+        assert (status, err) == (EXIT_NO_MEANING if name == "bjorck2024" else 0, ""), (name, out)
+    status, out, _ = run("predict", "nanochat", "--params", "1e8", "--tokens", "1.3e9")
+    assert "a batch of 521k tokens and weight decay" in out
+
+
+def test_a_target_without_what_the_law_needs_is_refused(run: Run) -> None:
+    for more, words in (((), "width"), (("--width", "2560"), "batch"), (("--width", "x", "--batch", "1M"), "--width")):
+        status, _, err = run("predict", "marin-muonh", "--tokens", "1e10", *more)
+        assert status == EXIT_BAD_INPUT
+        assert words in err

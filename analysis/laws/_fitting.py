@@ -74,7 +74,7 @@ def fit_law(
         s = np.full(z.size, s[0]) if s.size == 1 else s
         same_length(lr_opt=z, stderr=s)
         if np.isnan(s).any() or (s <= 0).any():
-            raise InputError("stderr must be above zero (inf for a cell that tells nothing)")
+            raise InputError("stderr must be above zero (inf for a cell that measures nothing)")
     keep = np.isfinite(z) & (True if s is None else np.isfinite(s))
     samples = None
     if draws is not None:

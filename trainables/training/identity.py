@@ -87,7 +87,21 @@ def run_identity(
     corpus: str,
     multipliers: Tables | None = None,
 ) -> str:
-    """Return the identity of a run: the hash of `identity_fields`. Arguments as there.
+    """Return the identity of a run: the hash of `identity_fields`.
+
+    Args:
+        model: The model.
+        train: All other settings, with the seeds.
+        lr: Peak LR.
+        tokens: Training tokens; part of the identity only if the schedule depends on them.
+        corpus: Identity of the tokenised text (`Corpus.fingerprint`).
+        multipliers: `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`.
+
+    Returns:
+        A hash in hexadecimal digits, the same on every machine.
+
+    Raises:
+        SpecError: For a multiplier of an unknown module or role, or one that is not positive.
 
     Example:
         >>> from raylr.trainables import ModelSpec, TrainSpec

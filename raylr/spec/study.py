@@ -60,7 +60,7 @@ class StudySpec(Section):
         ...     "train": {"seq_len": 128, "batch_tokens": 2048}, "budgets": ["200k", "400k"], "lr": [1e-3, 2e-2],
         ... })
         >>> spec.token_budgets
-        (200704, 399360)
+        [200704, 399360]
     """
 
     name: StudyName = "study"

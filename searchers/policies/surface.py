@@ -98,10 +98,6 @@ class SurfacePolicy(SettingsPolicy):
             settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
         )
 
-    def to_resume(self, run: RunId) -> bool:
-        """Return whether a paused run is to be resumed now."""
-        return run.number in self._surface(run.setting).resumed
-
     def final(self, run: RunId) -> tuple[float, float] | None:
         """Return a run's loss at its target and its standard error, from the surface; None if it has none there."""
         cell = self._surface(run.setting)

@@ -39,7 +39,7 @@ class SegmentSearch(PolicySearch):
         >>> search = SegmentSearch("loss", "min", target=1e9, lr_range=(1e-4, 1e-1))
         >>> config = search.suggest("trial")
         >>> config["stop_at"]
-        200000000.0
+        200000000
     """
 
     def __init__(

@@ -99,11 +99,13 @@ def trial_threads() -> int:
     """Return the CPU threads of this trial.
 
     Returns:
-        The CPUs that Ray gave to the trial, at least 1. It is 1 outside a trial.
+        The CPUs that Ray gave to the trial, at least 1.
 
     Example:
-        >>> trial_threads()
-        1
+        Inside a trial that requested `trial_resources(train, cpus=2)`:
+
+        >>> trial_threads()  # doctest: +SKIP
+        2
     """
     from ray import tune
 

@@ -281,6 +281,6 @@ def _design(full: Array, priors: Mapping[str, Prior], *, sized: bool) -> tuple[l
         return [0, 1], Status.ONE_BUDGET, f"one token budget: the exponent of the tokens {why}"
     centred = full[:, 1:] - full[:, 1:].mean(0)
     if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:
-        why = "rest on their prior" if priors else "cannot be told apart"
+        why = "rest on their prior" if priors else "are not determined separately"
         return [0, 2], Status.COLLINEAR, f"tokens grow in a fixed ratio to parameters: the two exponents {why}"
     return [0, 1, 2], Status.OK, ""

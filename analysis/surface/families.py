@@ -147,7 +147,7 @@ def _undetermined(features: tuple[str, ...], x: Array) -> str:
     same = [f for f, column in zip(features, x[:, 1:].T, strict=True) if np.std(column) < SAME]
     if same:
         return f"all cells have nearly the same {' and '.join(same)}"
-    return f"over the cells {', '.join(features)} change together: their exponents cannot be told apart"
+    return f"over the cells {', '.join(features)} change together: their exponents are not determined separately"
 
 
 def _solve(x: Array, z: Array, w: Array) -> Array | None:

@@ -1,4 +1,4 @@
-"""What losses that are yet to be measured would say about the best LR: where the next tokens narrow it most.
+"""How much losses that are yet to be measured would narrow the best LR: where to spend the next tokens.
 
 Losses and optimum are drawn together from the surface's posterior and taken as normal. A measurement y then leaves of
 the variance of the optimum o what does not go with it: var o - cov(o, y) var(y)^-1 cov(y, o), whatever y comes out as.
@@ -29,7 +29,7 @@ def expected_variance(surface: LossSurface, tokens: float, plans: Sequence[Seque
 
     A plan is a few pairs (lr, tokens), at most one of them of an LR without a run; an empty one gives the present
     variance. Two runs of one plan are more informative than each by itself, since the error that they share cancels. A
-    new LR says besides what the curve is like between the LRs. inf for a surface without a model.
+    new LR also informs about the curve between the LRs. inf for a surface without a model.
     """
     post = surface.posterior
     if post is None:

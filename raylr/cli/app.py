@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def sentence(error: Exception) -> tuple[str, int] | None:
-    """Return what to say about an error that a user can act on, and the exit status; None for a bug.
+    """Return the message of an error that a user can act on, and the exit status; None for a bug.
 
     Files that the operating system does not let raylr read or write are such errors, wherever they are met: a full
     disk, a removed folder, a missing permission.

@@ -1,4 +1,4 @@
-"""What a spec's errors say: the first problem in one sentence, a mistyped key before what it makes missing."""
+"""Messages of a spec's errors: the first problem in one sentence, a mistyped key before the one it makes missing."""
 
 from __future__ import annotations
 

@@ -111,13 +111,13 @@ class SearchSpec(Section):
 
     method: Literal["quadratic", "surface"] = "quadratic"
     """"quadratic": each LR is run to the largest budget (less what `truncate` saves), and the next follows from the
-    final losses. "surface": runs are paused on their way and resumed only where the loss over LR and tokens says that
-    this narrows the optimum; for runs that are long enough to follow a power law."""
+    final losses. "surface": runs are paused on their way and resumed only where the model of the loss over LR and
+    tokens predicts that this narrows the optimum; for runs that are long enough to follow a power law."""
     max_trials: int = Field(default=6, ge=3, le=10_000)
     """Most runs per size."""
     tolerance: float | None = Field(default=None, gt=0)
     """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of
-    the loss, by default a tenth of what a factor e of the LR costs. Method "surface": relative to it, by default 4e-3."""
+    the loss, by default a tenth of what a factor e of the LR costs. Method "surface": relative, 4e-3 by default."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
     truncate: bool = True

@@ -31,8 +31,8 @@ class QuadraticSearch(PolicySearch):
         time_attr: Key in the reports that only grows: tokens, steps, epochs.
         lr_range: (low, high), where `param_space` holds no range.
         settings: Models and budgets to be searched in one experiment: a suggestion is the setting's config with its
-            lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from what the
-            finished ones say about curvature and optimum.
+            lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from a prior
+            for curvature and optimum that follows from the finished ones.
         points_to_evaluate: Configs to begin with, each with the lr at `lr_key`; all of their keys are used.
         evaluated_rewards: Their losses, where they are known: those are not run again.
         tolerance: Expected regret, in the unit of the loss, at which a setting is finished;

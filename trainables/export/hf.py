@@ -98,7 +98,7 @@ def export_checkpoint(
     Args:
         checkpoint: A checkpoint, a run's folder or a Ray Tune trial's.
         out: The folder to make. An `out` that already is this export is kept.
-        model: Needed only for checkpoints that do not say what they are of (an older raylr's).
+        model: Needed only for checkpoints that do not name their model (an older raylr's).
         tokenizer: A tokenizer.json, needed only for the same.
         dtype: Of the weights; None: as the model ran.
         context: max_position_embeddings; None: the training length, at least `CONTEXT`. A Hugging Face model keeps its

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from raylr.trainables.training.spec import TrainSpec
 
 LAYOUT = ("workers", "zero_stage", "expert_parallel")
-"""Fields of `TrainSpec` that say how a run is spread over processes."""
+"""Fields of `TrainSpec` that set how a run is spread over processes."""
 _NOT_IDENTITY = frozenset((*LAYOUT, "micro_batch", "activation_checkpointing", "checkpoint_seconds", "repeat_data"))
 _WARMUP = frozenset(("warmup_steps", "warmup_tokens"))
 _OF_SCHEDULE = {

@@ -50,7 +50,7 @@ def test_a_prediction_says_how_far_it_extrapolates():
 
 @pytest.mark.parametrize("error", [0.0, 0.1])
 def test_intervals_cover(error):
-    """Cells that scatter, and exponents that drift beyond them, as the priors say: intervals then are exact."""
+    """Cells that scatter, and exponents that drift beyond them, as the priors assume: intervals then are exact."""
     inside, exponents, far = [], [], []
     for seed in range(400):
         rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def test_collinear_cells_say_little_off_their_line():
     assert ahead.lr == pytest.approx(optima(np.array([3.2e9]), np.array([6.4e10]))[0], rel=0.02)
     assert ahead.lr_high / ahead.lr_low < 10
     assert across.lr_high / across.lr_low > 1000
-    assert "cannot be told apart" in ahead.message
+    assert "are not determined separately" in ahead.message
 
 
 def test_bootstrap_draws_widen_the_interval():

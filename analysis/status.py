@@ -1,4 +1,4 @@
-"""What a fit or a search has to say about its own answer: one vocabulary for all of raylr."""
+"""How a fit or a search judges its own answer: one vocabulary for all of raylr."""
 
 from __future__ import annotations
 

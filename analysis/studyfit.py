@@ -33,7 +33,7 @@ LEVEL = 0.9
 _SIGMAS = 1.6449
 """Half the width of a 90 % interval of a normal variable, in standard deviations."""
 _OPEN_STDERR = math.log(10)
-"""Standard error of ln η* given to an optimum whose interval is open: it says little more than its decade."""
+"""Standard error of ln η* given to an optimum whose interval is open: it determines little more than the decade."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 search ──▶ fit ──▶ check at the target ──▶ evaluate
    │                  │
-   └── Work ◀─────────┘   asks a policy, answers from the tables, hands the rest to an executor
+   └── Work ◀─────────┘   asks a policy, takes known results from the tables, gives the rest to an executor
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ class Stages:
         from raylr.execution.tune import TuneExecutor
         from raylr.trainables import trial_resources
 
-        asked = self.spec.resources
+        requested = self.spec.resources
         return TuneExecutor(
             storage=self.folder.path / "tune",
-            resources=trial_resources(self.spec.train, cpus=asked.cpus, gpus=asked.gpus),
-            concurrency=asked.concurrency,
+            resources=trial_resources(self.spec.train, cpus=requested.cpus, gpus=requested.gpus),
+            concurrency=requested.concurrency,
             callbacks=callbacks,
         )
 
@@ -191,7 +191,7 @@ class Stages:
         """Return the run of these settings.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
-        search is part of. Everything else is what the trainable says (`raylr.trainables.training.identity`).
+        search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
         fields = identity_fields(
             model=model, train=self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""

@@ -153,7 +153,7 @@ class LossSurface:
         z, moves = self.movement(float(t))
         moved = moves(_progress.draws(self.posterior, self._curve(z, float(t)), DRAWS, rng))
         shape = fit_quadratic(self.lrs, self._eq2(float(t))[1].mean, loss_stderr=self.shape_noise)
-        if not shape.profile.size:  # fewer than three runs near the best: Eq. 2 says nothing, both sides are open
+        if not shape.profile.size:  # fewer than three runs near the best: Eq. 2 is not determined, both sides are open
             return self.centre + rng.choice(axis[[0, -1]], DRAWS)
         drawn = math.log(self._optimum(float(t))) + moved + shape.draws(DRAWS, rng)
         return np.clip(drawn, self.centre + axis[0], self.centre + axis[-1])
@@ -210,7 +210,7 @@ def _moved(x: Array, shift: Array, fit: QuadraticFit, weight: Array) -> Array:
     """How far the optimum of `fit` moves in ln lr when the losses at `x` (R,) move by `shift` (s, R): (s,).
 
     A shift is read, by the weights of the fit, as a constant, a tilt and a change of curvature; the tilt moves the
-    optimum. No change of curvature takes more than two thirds of it away: beyond, the quadratic says nothing.
+    optimum. No change of curvature takes more than two thirds of it away: beyond, the quadratic is meaningless.
     """
     d, root = x - math.log(fit.lr_opt), np.sqrt(weight)
     columns = np.stack([np.ones_like(d), d, d**2], 1)
@@ -239,7 +239,7 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
             NaN and infinite losses are left out.
 
     Returns:
-        The surface; `status` says whether it has an optimum.
+        The surface; `status` is whether it has an optimum.
 
     Raises:
         InputError: LRs or tokens are not above zero, or lengths differ.

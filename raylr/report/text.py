@@ -187,7 +187,7 @@ def cost_line(result: StudyResult) -> Line:
 
 
 def interval(low: float, high: float) -> str:
-    """Return an interval as text; an open end says so."""
+    """Return an interval as text; an open end is written as such."""
     if math.isnan(low) or math.isnan(high):
         return "unknown"
     if low <= 0 and math.isinf(high):

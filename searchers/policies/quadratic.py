@@ -1,4 +1,4 @@
-"""The search on final losses: a few runs of each setting, each placed where it says most about the optimum. No Ray."""
+"""The search on final losses: a few runs of each setting, each where it is most informative. No Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to stop one run early: its own curve says that it diverged, or what its loss at the target will be. No Ray.
+"""When to stop one run early: its own curve shows divergence, or determines its loss at the target. No Ray.
 
 All decisions but `cannot_win` follow from a run's own curve, so which runs are stopped, and where, never depends on
 timing.

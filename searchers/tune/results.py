@@ -43,7 +43,7 @@ def loss_in(result: Mapping[str, Any], metric: str, sign: float) -> float | None
 
 
 def end_in(result: Mapping[str, Any]) -> RunEnd | None:
-    """Return how the scheduler says that a run ended; None where it says nothing."""
+    """Return how the scheduler reported that a run ended, or None if it reported no end."""
     try:
         return RunEnd(str(lookup(result, DECISION)))
     except ValueError:

@@ -40,8 +40,8 @@ class PolicySearch(Searcher):
         stop_key: Key under which a suggestion holds the tokens at which its trial ends: every segment of a run is
             then a trial of its own. None leaves pausing to the scheduler.
         decides: Whether the policy decides when a trial pauses, resumes and stops; `PowerLawScheduler` then asks it.
-        inner: The searcher for whatever else `param_space` leaves open, copied for each setting after the first; None
-            takes OptunaSearch, False refuses such a space.
+        inner: The searcher for the other hyperparameters of `param_space`, copied for each setting after the first;
+            None takes OptunaSearch, False refuses such a space.
         seed: Of the default inner searcher.
 
     Raises:
@@ -171,7 +171,7 @@ class PolicySearch(Searcher):
             parameters: The config, with the lr at `lr_key`.
             value: The metric.
             error: Whether the trial failed; it then counts as diverged.
-            pruned: Whether it was stopped early; it then says nothing about the loss at the end.
+            pruned: Whether it was stopped early; it then has no loss at its target.
             intermediate_values: Not used.
         """
         if pruned:
@@ -254,7 +254,7 @@ class PolicySearch(Searcher):
         self.policy.close()
 
     def final(self, trial_id: str) -> tuple[float, float] | None:
-        """The metric of a trial at its target and its standard error, where the policy can tell."""
+        """The metric of a trial at its target and its standard error, where the policy can estimate it."""
         run, final = self._runs.get(trial_id), getattr(self.policy, "final", None)
         found = None if run is None or final is None else final(run)
         return None if found is None else (self._sign * found[0], found[1])
@@ -330,7 +330,7 @@ class PolicySearch(Searcher):
             )
 
     def _set_inner(self, space: dict[str, Any]) -> None:
-        """Hand whatever else is searched to the inner searcher."""
+        """Pass all other hyperparameters to the inner searcher."""
         if not space:
             return
         if self._inner_searcher is False:

@@ -28,17 +28,17 @@ def begin(space=SPACE, mode="min", **kwargs):
 
 def drive(search, loss_of, *, slots=1, seed=0, most=2000, report=None):
     """Run a search to its end, `slots` trials at once that end in random order; returns (cell, lr) by suggestion."""
-    order, running, said = random.Random(seed), [], []
+    order, running, given = random.Random(seed), [], []
     for i in range(most):
         config = None
         if len(running) < slots:
             config = search.suggest(f"t{i}")
         if isinstance(config, dict):
-            said.append((config.get("size"), config["lr"]))
+            given.append((config.get("size"), config["lr"]))
             running.append((f"t{i}", config))
         elif not running:
             assert config == Searcher.FINISHED
-            return said
+            return given
         if running and (len(running) == slots or not isinstance(config, dict)):
             trial, c = running.pop(order.randrange(len(running)))
             search.on_trial_complete(trial_id=trial, result=report(c) if report else {"loss": loss_of(c)}, error=False)
@@ -137,8 +137,8 @@ def test_points_come_first_and_known_ones_are_not_run():
     points = [{"lr": 7e-4}, {"lr": 9e-3}]
     assert [lr for _, lr in drive(begin(points_to_evaluate=points), lambda c: bowl(2e-3)(c["lr"]))][:2] == [7e-4, 9e-3]
     known = begin(points_to_evaluate=points, evaluated_rewards=[bowl(2e-3)(p["lr"]) for p in points])
-    said = [lr for _, lr in drive(known, lambda c: bowl(2e-3)(c["lr"]))]
-    assert not {7e-4, 9e-3} & set(said)
+    given = [lr for _, lr in drive(known, lambda c: bowl(2e-3)(c["lr"]))]
+    assert not {7e-4, 9e-3} & set(given)
     assert abs(math.log(known.recommend().lr / 2e-3)) < 0.2
 
 
@@ -253,5 +253,5 @@ def test_no_result_raises(results):
             break
         result = None if value == "error" else {"tokens": 1.0} if value == "missing" else {"loss": value}
         search.on_trial_complete(trial_id=f"t{i}", result=result, error=value == "error")
-        said = search.recommend()
-        assert said.lr is None or (math.isfinite(said.lr) and said.lr_low <= said.lr <= said.lr_high)
+        advice = search.recommend()
+        assert advice.lr is None or (math.isfinite(advice.lr) and advice.lr_low <= advice.lr <= advice.lr_high)

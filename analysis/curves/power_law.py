@@ -31,8 +31,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import Array, losses_of, positive, same_length, standard_errors
 from raylr.analysis.curves import _discount, _progress
-from raylr.analysis.curves.schedule import Schedule, effective_tokens, recognise_schedule
 from raylr.analysis.curves._varpro import GAMMA_MAX, GAMMA_MIN, least_squares
+from raylr.analysis.curves.schedule import Schedule, effective_tokens, recognise_schedule
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 

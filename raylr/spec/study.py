@@ -127,7 +127,7 @@ class StudySpec(Section):
             self._model(name, keys)
         if self.train.schedule != "constant" and self.search.method == "surface":
             raise ValueError(
-                f"search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
+                "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
                 f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
             )
         shortest = self.validations * self.train.batch_tokens
@@ -208,8 +208,8 @@ class StudySpec(Section):
         out = []
         if self.search.truncate:
             out.append(
-                f"The learning rate falls during the runs ({schedule}): none is truncated, since a power law holds at a "
-                "constant one."
+                f"The learning rate falls during the runs ({schedule}): none is truncated, since a power law holds at "
+                "a constant one."
             )
         if len(budgets) > 1:
             out.append(

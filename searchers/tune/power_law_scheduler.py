@@ -48,8 +48,8 @@ class PowerLawScheduler(TrialScheduler):
     compare losses at one token count.
 
     A power law holds at a constant learning rate. Report the LR of the schedule as `current_lr` (or name its key as
-    `lr_attr`), or name the `schedule`: trials whose LR falls before the target are neither truncated nor pruned, and their
-    metric is left as it is.
+    `lr_attr`), or name the `schedule`: trials whose LR falls before the target are neither truncated nor pruned, and
+    their metric is left as it is.
 
     All but pruning follow from a trial's own curve: which trials are stopped, and where, never depends on timing.
 
@@ -143,8 +143,8 @@ class PowerLawScheduler(TrialScheduler):
         if not curve.add(tokens, loss):
             self._log_once(
                 "backwards",
-                f"{self.time_attr!r} of trial {trial.trial_id} went from {before:g} to {tokens:g}: it must grow, unless "
-                "the trial was resumed from an earlier checkpoint. The later reports count.",
+                f"{self.time_attr!r} of trial {trial.trial_id} went from {before:g} to {tokens:g}: it must grow, "
+                "unless the trial was resumed from an earlier checkpoint. The later reports count.",
             )
             return CONTINUE
         search = _deciding(tune_controller)

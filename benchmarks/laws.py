@@ -1,8 +1,8 @@
 """How right are the fits on real loss curves, beside the plain methods?
 
     python benchmarks/laws.py                                  # every table below, then asked against reached
-    python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, speed,
-                                                               # presets, decay, schedules, answers
+    python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, scaling,
+                                                               # marin, speed, presets, decay, schedules, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
+from laws_scaling import marin, scaling
 from laws_schedules import schedules
 from laws_tables import Out, row
 from replay_data import DATA
@@ -56,6 +57,9 @@ ASKED: tuple[tuple[str, tuple[str, ...], tuple[str, ...], float], ...] = (
     ("MoE grid, 4 LRs over all: mean, %", ("grid_moe_spread_mean",), ("plain_grid_moe_spread_mean",), 0.02),
     ("dense grid, 4 LRs around: mean, %", ("grid_dense_around_mean",), ("plain_grid_dense_around_mean",), 0.05),
     ("dense grid, 4 LRs over all: mean, %", ("grid_dense_spread_mean",), ("plain_grid_dense_spread_mean",), 0.05),
+    ("2 x 2 cells: error of ln lr", ("few_cells_*_error",), ("plain_few_cells_*_error",), 0.45),
+    ("marin's target, error of ln lr", ("marin_sqrt_error",), ("marin_blind_error",), 0.15),
+    ("seeds called different, share", ("compare_false_better",), (), 0.1),
     ("law at the largest cell: regret, %", ("law_dense_regret", "law_moe_regret"), ("plain_law_moe_regret",), 0.09),
 )
 """Row of the last table, the numbers (patterns) whose worst counts, the plain method's, the most that is asked for."""
@@ -176,6 +180,8 @@ def main() -> int:
         "few": (lambda data, _: few(data), ()),
         "grid": (grid, ()),
         "law": (law, ()),
+        "scaling": (lambda data, _: scaling(data), ()),
+        "marin": (lambda *_: marin(), ()),
         "speed": (lambda *_: speed(), ()),
         "presets": (lambda *_: published(), ()),
         "answers": (lambda data, _: answers(data), ()),

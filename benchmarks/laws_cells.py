@@ -145,7 +145,7 @@ def law(data: Path, plots: Path | None) -> Out:
         best = cells.loc[cells.groupby(["size", "tokens"])["least"].idxmin()]
         compute = best["size"] * best["tokens"]
         small, large = best[compute < compute.max()], best[compute == compute.max()]
-        fitted = _law_of(small)
+        fitted, plain_law = _law_of(small), _law_of(small, priors=None)
         print(f"\nlr_grid_{name}: law of the optimum at the best batch of {len(small)} cells, tried on the largest")
         print(f"  alpha {fitted.alpha:+.3f}, beta {fitted.beta:+.3f}, R² {fitted.r2:.3f}, scatter {fitted.scatter:.2f}")
         for _, c in large.iterrows():
@@ -155,12 +155,15 @@ def law(data: Path, plots: Path | None) -> Out:
             where = "inside" if said.lr_low <= true <= said.lr_high else "outside"
             span = f"{said.lr:.3g} in {said.lr_low:.3g} to {said.lr_high:.3g}"
             print(f"  N {c['size']:.3g}, D {c['D']:.3g}: {span}; optimum {true:.3g}, {where}")
-            row("regret in %: raylr, Step Law", f"{ours:.3f}", f"{published:.3f}")
-            for key, value in ((f"law_{name}_regret", ours), (f"plain_law_{name}_regret", published)):
+            squares = regret(c["over"], np.log(plain_law.predict(c["size"], c["tokens"]).lr))
+            row("regret in %: raylr, least squares, Step Law", f"{ours:.3f}", f"{squares:.3f}", f"{published:.3f}")
+            keys = (f"law_{name}_regret", f"least_squares_law_{name}_regret", f"plain_law_{name}_regret")
+            for key, value in zip(keys, (ours, squares, published), strict=True):
                 out[key] = max(value, out.get(key, 0.0))
-        hits += [("best batch", *hit) for hit in _splits(best)]
-        for _, part in cells.groupby("batch_seqs"):
-            hits += [("one batch", *hit) for hit in _splits(part)]
+        hits += [("best batch, unknown", *hit) for hit in _splits(best)]
+        hits += [("best batch, in the law", *hit) for hit in _splits(best, known=True)]
+        for count, part in cells.groupby("batch_seqs"):
+            hits += [("one batch", *hit) for hit in _splits(part, batch_tokens=2048.0 * count)]
         _neighbours(name, cells, out)
         _families(cells)
         if plots is not None:
@@ -170,12 +173,16 @@ def law(data: Path, plots: Path | None) -> Out:
     return out
 
 
-def _law_of(cells: pd.DataFrame) -> Any:
-    return fit_lr_law(cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"],
-                      conditions=Conditions(schedule="cosine", objective="decayed"))  # fmt: skip
+def _law_of(cells: pd.DataFrame, batch_tokens: float | None = None, **options: Any) -> Any:
+    conditions = Conditions(schedule="cosine", objective="decayed", batch_tokens=batch_tokens)
+    return fit_lr_law(
+        cells["size"], cells["tokens"], cells["opt"], stderr=cells["stderr"], conditions=conditions, **options
+    )
 
 
-def _splits(cells: pd.DataFrame) -> Iterator[tuple[float, bool, bool]]:
+def _splits(
+    cells: pd.DataFrame, batch_tokens: float | None = None, *, known: bool = False
+) -> Iterator[tuple[float, bool, bool]]:
     """Laws with each cell, size, budget, and the largest 1, 2, ... cells left out, tried on what was left out: how far
     beyond the cells, and whether the interval holds the optimum, as it is and with the error of its own cell."""
     cells = cells[np.isfinite(cells["opt"])]
@@ -186,11 +193,12 @@ def _splits(cells: pd.DataFrame) -> Iterator[tuple[float, bool, bool]]:
     for out in {one.tobytes(): one for one in outs}.values():
         if (~out).sum() < 4:
             continue
-        fitted = _law_of(cells[~out])
+        batch = {"batch": cells.loc[~out, "batch_seqs"] * 2048.0} if known else {}
+        fitted = _law_of(cells[~out], batch_tokens, **batch)
         if not fitted.ok:  # its intervals are open where it is asked
             continue
         for _, c in cells[out].iterrows():
-            said = fitted.predict(c["size"], c["tokens"])
+            said = fitted.predict(c["size"], c["tokens"], batch=2048.0 * c["batch_seqs"])
             off = abs(c["over"].optimum - np.log(said.lr))
             half = 0.5 * np.log(said.lr_high / said.lr_low)
             yield (np.log(said.params_beyond * said.tokens_beyond), off <= half,
@@ -225,7 +233,7 @@ def _coverage(hits: list[tuple[str, float, bool, bool]], out: Out) -> None:
         "\noptima of cells that a law has not seen, both grids: inside its 90 % interval (with the optimum's own error)"
     )
     for name, part in frame.groupby("set"):
-        row(f"law of {name}", covered(out, f"law_{name.replace(' ', '_')}", part["inside"]),
+        row(f"law of {name}", covered(out, f"law_{name.replace(',', '').replace(' ', '_')}", part["inside"]),
             f"({part['with_error'].mean():.0%})")  # fmt: skip
     for low, high, words in BEYOND:
         part = frame[(frame["beyond"] >= low) & (frame["beyond"] < high)]

@@ -143,7 +143,7 @@ def _drive(search: Any, problem: Problem, seed: int, most: int, answer: Callable
         loss = problem.observe(lr, rng)
         trace.lrs.append(lr)
         trace.losses.append(loss)
-        if math.isfinite(loss):
+        if math.isfinite(loss) or answer is not None:  # peers refuse NaN: to them the trial failed
             search.on_trial_complete(str(i), result={"loss": loss, "training_iteration": 1})
         else:
             search.on_trial_complete(str(i), result=None, error=True)

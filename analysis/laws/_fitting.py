@@ -200,6 +200,8 @@ def _fit(
         )
     axes = {"params": np.log(cells.n * blank.params_unit)} if sized else {}
     axes["tokens"] = np.log(cells.d * blank.tokens_unit)
+    if cells.b is not None and 3 in columns and blank.batch_unit is not None:
+        axes["batch"] = np.log(cells.b * blank.batch_unit)
     bends = bends_of(x, z, cells.error, axes, prior, scatter) if status is Status.OK else ()
     found = replace(blank, status=status, message=message, bends=())
     return _filled(found, fit, prior, x, z, columns, np.stack(full, 1), samples, exponent, bends)

@@ -1,8 +1,8 @@
-"""Is a law straight? A test for curvature of the optimum in ln N and in ln D, with its power.
+"""Is a law straight? A test for curvature of the optimum in ln N, ln D and ln B, with its power.
 
 A power law is a straight line in logarithms. A bend adds curvature * q to ln lr_opt, where q = (x - centre)^2 and x is
-ln N or ln D. What of q the straight law can imitate is its regression on the law's own columns (`projection`); the rest
-is what a prediction misses:
+ln N, ln D or ln B. What of q the straight law can imitate is its regression on the law's own columns (`projection`);
+the rest is what a prediction misses:
 
     shift at a target = curvature * (q - row @ projection).
 
@@ -27,7 +27,8 @@ POWER = 0.8
 STATED = 0.1
 """Bends that would move a prediction by less than this in ln lr are not mentioned."""
 LEVELS = 3
-"""Fewest distinct values of N (of D) for a curvature."""
+"""Fewest distinct values of N (D, B) for a curvature."""
+NAMES = {"params": "parameters", "tokens": "tokens", "batch": "batch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Bend:
     """The test of one axis."""
 
     axis: str
-    """`params` or `tokens`."""
+    """`params`, `tokens` or `batch`."""
     curvature: float
     """Change of ln lr_opt per squared e-fold from the centre of the cells."""
     stderr: float
@@ -45,14 +46,14 @@ class Bend:
     detectable: float
     """Curvature that these cells would have shown with a probability of 80 %."""
     centre: float
-    """Mean of ln N (of ln D) over the cells, N and D as counts."""
+    """Mean of ln N (ln D, ln B) over the cells, all as counts."""
     projection: tuple[float, ...]
     """What the straight law imitates of a bend of curvature 1: coefficients of its own columns."""
 
     def __post_init__(self) -> None:
         numbers = (self.curvature, self.stderr, self.p_value, self.detectable, self.centre, *self.projection)
-        if self.axis not in ("params", "tokens") or not all(abs(value) < 1e30 for value in numbers):
-            raise InputError("a bend has the axis params or tokens and finite numbers")
+        if self.axis not in NAMES or not all(abs(value) < 1e30 for value in numbers):
+            raise InputError("a bend has the axis params, tokens or batch and finite numbers")
         if not (0 <= self.p_value <= 1 and self.stderr > 0 and self.detectable > 0):
             raise InputError("a bend has a p-value from 0 to 1, and a stderr and a detectable size above zero")
 
@@ -64,7 +65,7 @@ class Bend:
     @property
     def message(self) -> str:
         """What the test says, in words."""
-        name = "parameters" if self.axis == "params" else "tokens"
+        name = NAMES[self.axis]
         if self.seen:
             return (
                 f"the optima bend in ln {name}: curvature {self.curvature:+.3f} ± {self.stderr:.3f} per squared e-fold "
@@ -86,7 +87,7 @@ class Bend:
         stated, and only beyond the cells (`away` above 0): the drift of the exponents there covers it.
         """
         unit = self.unit_shift(row, value)
-        name = "parameters" if self.axis == "params" else "tokens"
+        name = NAMES[self.axis]
         if self.seen:
             factor = _factor(self.curvature * unit)
             return abs(self.curvature * unit), [f"{self.message}; with the bend the prediction is {factor} times this"]

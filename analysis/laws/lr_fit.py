@@ -43,12 +43,17 @@ class ExponentPriors:
     beta: Prior = (0.15, 0.2)
     """Published exponents of D at one batch: 0.35 (Zhou), 0.32 (Björck), -0.05 (Step Law's runs at one batch), 0.28 and
     0.40 (marin, with the batch divided out)."""
+    alpha_any_batch: Prior = (0.35, 0.4)
+    """Exponent of N where the batch of the cells is not known and may grow with scale. Published laws and cells without
+    the batch in them have -0.3 (marin's cells) to 0.71 (Step Law)."""
+    beta_any_batch: Prior = (0.05, 0.4)
+    """The same for D: -0.31 (Step Law) to 0.54 (a 124M model at one batch)."""
     delta: Prior = (0.5, 0.5)
     """Exponent of the batch: one half in Complete(d)P, marin and nanochat, 0.46 between Step Law's best and fixed
     batches; the optimum of 160M models trained with Adam falls instead, as B^-0.36 +- 0.34."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "width", "beta", "delta"):
+        for name in ("alpha", "width", "beta", "alpha_any_batch", "beta_any_batch", "delta"):
             mean, sd = getattr(self, name)
             if not (math.isfinite(mean) and 0 < sd < math.inf):
                 raise InputError(f"the prior of {name} must be a finite mean and a standard deviation above zero")
@@ -126,8 +131,11 @@ def fit_lr_law(
     kind, size = (params_kind, params) if width is None else ("width", width)
     unit = params_unit if params_unit is not None else (1e9 if width is None else 1.0)
     positive([lr_unit], "lr_unit")
+    each = [conditions] if isinstance(conditions, Conditions) else list(conditions or ())
+    one_batch = batch is not None or any(one.batch_tokens is not None for one in each)
     given = {} if priors is None else {
-        "alpha": priors.alpha if width is None else priors.width, "beta": priors.beta, "delta": priors.delta,
+        "alpha": priors.width if width is not None else priors.alpha if one_batch else priors.alpha_any_batch,
+        "beta": priors.beta if one_batch else priors.beta_any_batch, "delta": priors.delta,
     }  # fmt: skip
     return fit_law(
         LRLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=kind, params_unit=unit, tokens_unit=tokens_unit, lr_unit=lr_unit,

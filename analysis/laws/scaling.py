@@ -127,7 +127,7 @@ class ScalingLaw:
     draws_covariance: Matrix | None = None
     """The same from a bootstrap of the optima, if they came with one; intervals are the wider of both."""
     bends: tuple[Bend, ...] = ()
-    """Tests of whether the law is straight in ln N and in ln D."""
+    """Tests of whether the law is straight in ln N, ln D and ln B."""
     verified: bool = True
     """For a published law: whether its source's text was seen."""
 
@@ -305,7 +305,8 @@ class ScalingLaw:
         away = math.hypot(*(math.log(k) for k in beyond))
         spread, why = max(variance, 0.0) + self.scatter**2 + (self.drift * away) ** 2, []
         for bend in self.bends:
-            shift, words = bend.effect(row, n if bend.axis == "params" else d, away)
+            value = {"params": n, "tokens": d, "batch": b}[bend.axis]
+            shift, words = bend.effect(row, value or 1.0, away)
             spread += shift**2
             why += words
         half = min(float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(spread), 700.0)

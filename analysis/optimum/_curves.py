@@ -185,7 +185,7 @@ def _jumps(
 def _one_minimum(losses: Losses, noise: Array, grid: Array, height: Array, curves: Array) -> Array:
     """Curves that stay above what was measured beyond the nearest LRs that are certainly worse than the best."""
     error = np.sqrt(1.0 / losses.tried_count + 1.0 / losses.count[0]) * noise[:, None]
-    worse = losses.tried_h > APART * np.hypot(error, losses.error[0])
+    worse = losses.tried_h > APART * np.sqrt(error**2 + losses.tried_error**2 + losses.error[0] ** 2)
     below = np.where(worse & (losses.tried < losses.x[0]), losses.tried, -np.inf).max(axis=1)[:, None]
     above = np.where(worse & (losses.tried > losses.x[0]), losses.tried, np.inf).min(axis=1)[:, None]
     return np.asarray(np.where((grid <= below) | (grid >= above), np.maximum(curves, height), curves))

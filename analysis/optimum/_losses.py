@@ -13,12 +13,14 @@ Array = NDArray[np.float64]
 
 SAME = 1e-9
 """LRs closer than this in ln lr are replicates of one LR."""
+CLUSTER = 0.02
+"""LRs within this of each other in ln lr count as one: what they differ by is noise."""
 NEAR = 0.05
 """LRs closer than this say nothing of the curvature: their difference in loss is mostly noise."""
 BINS = 24
 """LRs beyond this number are averaged with their neighbours, so that the fit's time does not grow with the runs."""
 LOWEST = 12
-"""The model sees this many LRs of the lowest losses, and the neighbours of the best: what lies higher says nothing of
+"""The model sees this many LRs around the best one: what lies higher says nothing of
 the curve near the optimum, and a shape that has to explain it fits worse there."""
 
 
@@ -50,6 +52,8 @@ class Losses:
     """Their heights, (m,)."""
     tried_count: Array
     """Runs behind each of them, (m,)."""
+    tried_error: Array
+    """Standard error that each of them came with, (m,)."""
 
 
 def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Losses:
@@ -64,9 +68,9 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
         empty = np.empty(0)
         return Losses(
             x=empty, h=empty, count=empty, error=empty, diverged=lost, lowest=0.0, unit=1.0, scatter=math.nan,
-            scatter_dof=0, tried=empty, tried_h=empty, tried_count=empty,
+            scatter_dof=0, tried=empty, tried_h=empty, tried_count=empty, tried_error=empty,
         )  # fmt: skip
-    group = np.concatenate([[0], np.cumsum(np.diff(xs) > SAME)])
+    group = _clusters(xs)
     mixed = [g for g in range(group[-1] + 1) if _share_lost(xs[group == g][0], x, finite) >= 0.5]
     if mixed:  # an LR at which half of the runs diverged has diverged
         keep = ~np.isin(group, mixed)
@@ -90,8 +94,19 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
     return Losses(
         x=mx[order], h=h[order] / unit, count=count[order], error=error[order] / unit, diverged=lost,
         lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h /
-        unit, tried_count=count,
+        unit, tried_count=count, tried_error=error / unit,
     )  # fmt: skip
+
+
+def _clusters(x: Array) -> NDArray[np.intp]:
+    """Number of the cluster of each of the ascending `x`; none is wider than `CLUSTER`."""
+    out = np.zeros(x.size, dtype=np.intp)
+    first = x[0]
+    for i in range(1, x.size):
+        new = x[i] - first > CLUSTER
+        out[i] = out[i - 1] + new
+        first = x[i] if new else first
+    return out
 
 
 def _share_lost(at: float, x: Array, finite: NDArray[np.bool_]) -> float:
@@ -103,7 +118,7 @@ def _scatter(x: Array, y: Array, group: NDArray[np.intp], mx: Array, my: Array) 
     """Variance of runs around the mean of their group, or around its straight line where LRs were binned."""
     dx, dy = x - mx[group], y - my[group]
     sxx = np.bincount(group, dx * dx)
-    lines = sxx > SAME
+    lines = sxx > np.bincount(group) * CLUSTER**2  # wider than a cluster: binned
     slope = np.where(lines, np.bincount(group, dx * dy) / np.where(lines, sxx, 1.0), 0.0)
     dof = int(x.size - mx.size - lines.sum())
     return (float(np.sum((dy - slope[group] * dx) ** 2)) / dof, dof) if dof > 0 else (math.nan, 0)
@@ -122,7 +137,11 @@ def _unit(x: Array, h: Array, best: int) -> float:
 
 
 def _seen(x: Array, h: Array, best: int) -> NDArray[np.bool_]:
-    keep = np.zeros(x.size, dtype=bool)
-    keep[np.argsort(h, kind="stable")[:LOWEST]] = True
-    keep[max(best - 1, 0) : best + 2] = True
-    return keep
+    """The LRs around the best, the lower side first: the lowest losses would be those that noise made low."""
+    first = last = best
+    while last - first + 1 < min(LOWEST, x.size):
+        left = h[first - 1] if first > 0 else np.inf
+        right = h[last + 1] if last < x.size - 1 else np.inf
+        first, last = (first - 1, last) if left <= right else (first, last + 1)
+    at = np.arange(x.size)
+    return (at >= max(min(first, best - 1), 0)) & (at <= max(last, best + 1))

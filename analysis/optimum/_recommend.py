@@ -18,6 +18,12 @@ the loss on one that is not."""
 SURE = 0.25
 """Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
 do: noise that only the misfit of the model shows may be a shape."""
+REPEAT = 0.03
+"""Noise of a run, in units of the curvature, above which it matters: it moves a loss as an LR 17 % from the best
+does."""
+CONFIRM = 5
+"""LRs with a finite loss from which scatter around the curve can show: four determine level, curvature, optimum and
+skew."""
 LEAD = 0.5
 """Share of the lead of the best LR over its neighbours' mean that the model may take back without a
 replicate."""
@@ -43,11 +49,18 @@ def sure_noise(losses: Losses, curves: Curves) -> float:
     return float(np.quantile(curves.noise, SURE))
 
 
+def noise_unconfirmed(losses: Losses, curves: Curves) -> bool:
+    """Whether the scatter around the curve may be noise and no replicate has shown it yet: an LR is then repeated,
+    which tells noise from a rough curve."""
+    known = losses.scatter_dof > 0 or bool(losses.error.any())
+    return not known and losses.tried.size >= CONFIRM and noise_of(curves) > REPEAT
+
+
 def tied(losses: Losses, curves: Curves) -> NDArray[np.bool_]:
     """Which of `losses.tried` may be as good as the best, given the noise, (m,)."""
-    error = np.hypot(
-        sure_noise(losses, curves) * np.sqrt(1.0 / losses.tried_count + 1.0 / losses.count[0]), losses.error[0]
-    )
+    noise = sure_noise(losses, curves)
+    run = noise**2 * (1.0 / losses.tried_count + 1.0 / losses.count[0])
+    error = np.sqrt(run + losses.tried_error**2 + losses.error[0] ** 2)
     return np.asarray((losses.tried_h <= TIED * error) | (losses.tried_h == 0.0))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import SAME, Losses
-from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, tied
+from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, tied
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 
@@ -32,8 +32,7 @@ RISK = 0.1
 RELATIVE_REGRET = 0.1
 """Expected regret of an `ok` answer without a given tolerance, as a share of what a factor e of the LR costs."""
 NEGLIGIBLE = 0.02
-"""Losses within this share of the median height of all LRs of the best form a plateau if they span too wide an interval
-for `ok`."""
+"""Heights within this share of the lowest one outside form a plateau, if they span too wide an interval for `ok`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +130,8 @@ def _status(
         )
     if contradicted(losses, curves):
         return Status.CONTRADICTED, (
-            f"no curve with one minimum agrees with the loss at {best}, which is lower than those around it: repeat that run"
+            f"no curve with one minimum agrees with the loss at {best}, which is lower than those around it: repeat "
+            "that run"
         )
     jump = float(np.interp(at, curves.x, curves.jumped))
     untried = not np.any(np.abs(x - at) <= SAME)
@@ -139,25 +139,46 @@ def _status(
         return Status.UNCERTAIN, (
             f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
         )
-    factor = ends[1] / ends[0] if ends[0] > 0 else math.inf
+    factor = math.sqrt(ends[1] / ends[0]) if ends[0] > 0 else math.inf
     limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature
     if factor <= lr_factor and regret <= limit:
+        if not prior.informative and noise_unconfirmed(losses, curves):
+            return Status.UNCERTAIN, "the losses scatter around the curve: repeat a run to tell noise from its shape"
         need = LRS_PRIOR if prior.informative else LRS
         if x.size >= need:
             return Status.OK, f"known within tolerance from {x.size} LRs with a finite loss"
         return Status.UNCERTAIN, f"{x.size} LRs with a finite loss fit any curve: one more has to confirm it"
-    flat = np.flatnonzero((h <= NEGLIGIBLE * float(np.median(h))) | tied(losses, curves))
-    wide = flat.size >= LRS and x[flat[-1]] - x[flat[0]] > math.log(lr_factor)
-    if wide and flat[-1] - flat[0] + 1 == flat.size and factor > lr_factor and regret <= limit:
+    flat = _plateau(losses, curves, lr_factor)
+    if flat is not None and factor > lr_factor and (flat[2] or regret <= limit):
         return Status.PLATEAU, (
-            f"the losses from {math.exp(x[flat[0]]):.3g} to {math.exp(x[flat[-1]]):.3g} are the same within "
+            f"the losses from {math.exp(flat[0]):.3g} to {math.exp(flat[1]):.3g} are the same within "
             "noise: any LR between does"
         )
     share, most = (v / curvature if curvature > 0 else math.inf for v in (regret, limit))
     return Status.UNCERTAIN, (
-        f"interval within a factor {factor:.2f} (tolerance {lr_factor:.2f}), expected regret {share:.1%} of "
-        f"what a factor e of the LR costs (tolerance {most:.1%})"
+        f"interval within a factor {factor:.2f} to either side (at most {lr_factor:.2f}), expected regret {share:.1%} "
+        f"of what a factor e of the LR costs (tolerance {most:.1%})"
     )
+
+
+def _plateau(losses: Losses, curves: Curves, lr_factor: float) -> tuple[float, float, bool] | None:
+    """ln of the ends of the LRs around the best whose losses are equal, and whether they are so without any noise."""
+    x, h = losses.tried, losses.tried_h
+    order = np.argsort(h, kind="stable")
+    for size in range(x.size - 1, LRS - 1, -1):
+        part = np.sort(order[:size])
+        if part[-1] - part[0] + 1 == size and h[order[size - 1]] <= NEGLIGIBLE * h[order[size]]:
+            if x[part[-1]] - x[part[0]] > 2.0 * math.log(lr_factor):
+                return float(x[part[0]]), float(x[part[-1]]), True
+            break
+    part = np.flatnonzero(tied(losses, curves))
+    if (
+        part.size >= LRS
+        and part[-1] - part[0] + 1 == part.size
+        and x[part[-1]] - x[part[0]] > 2.0 * math.log(lr_factor)
+    ):
+        return float(x[part[0]]), float(x[part[-1]]), False
+    return None
 
 
 def _all_noise(losses: Losses, curves: Curves) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
-from raylr.analysis.optimum._recommend import noise_of
+from raylr.analysis.optimum._recommend import REPEAT, noise_of, noise_unconfirmed
 from raylr.analysis.optimum.fit import OptimumFit
 from raylr.analysis.status import Status
 from raylr.errors import InputError
@@ -24,13 +24,10 @@ GROUPS = 8
 """Results at one LR that are told apart: more groups have too few draws for their means."""
 APART = 0.05
 """Two runs are closer than this in ln lr only if one repeats the other."""
-REPEAT = 0.03
-"""Noise, in units of the curvature, from which repeating an LR can be worth a run."""
-CONFIRM = 5
-"""LRs with a finite loss from which scatter around the curve can show: four determine its level, curvature, optimum and
-skew."""
 OUTWARD = math.log(4.0)
 """A run beyond the LRs tried goes at most this far, in ln lr."""
+SETTLED = 1e-6
+"""Gain, in units of the curvature, that counts as none: an error of a thousandth in ln lr."""
 LIKELY = 0.5
 """Probability of divergence from which an LR is only tried if no other is left."""
 
@@ -88,9 +85,17 @@ def imagined(fit: OptimumFit, log_lrs: Sequence[float]) -> OptimumFit:
 
 
 def propose(
-    fit: OptimumFit, taken: Sequence[float], *, low: float | None = None, high: float | None = None
+    fit: OptimumFit,
+    taken: Sequence[float],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    repeats: bool = True,
 ) -> float | None:
-    """ln of the LR whose result tells most, or None; `taken` are ln of LRs that are running."""
+    """ln of the LR whose result tells most, or None; `taken` are ln of LRs that are running.
+
+    Without `repeats` no LR is proposed twice.
+    """
     curves = fit.curves
     if curves is None:
         raise InputError("no run has a finite loss: start anywhere below the LRs that diverged")
@@ -98,18 +103,20 @@ def propose(
     last = math.log(high if high is not None else fit.lr_range[1])
     x = curves.x
     inside = (x >= first - 1e-9) & (x <= last + 1e-9)
-    candidate = inside & _new(fit, curves, taken)
+    candidate = inside & _new(fit, curves, taken, repeats)
     candidate = _outward(fit, curves, candidate)
     risky = np.interp(x, x, curves.jumped) > LIKELY
     if np.any(candidate & ~risky):
         candidate &= ~risky
-    repeats = candidate & (np.abs(x[:, None] - fit.losses.tried).min(axis=1) < 1e-12)
-    if _noise_unconfirmed(fit, curves) and repeats.any():
-        candidate = repeats
+    again = candidate & (np.abs(x[:, None] - fit.losses.tried).min(axis=1) < 1e-12)
+    if repeats and noise_unconfirmed(fit.losses, curves) and again.any():
+        candidate = again
     if not candidate.any():
         return None
     where = np.flatnonzero(candidate)
     gains = gain(curves, where, np.flatnonzero(inside | candidate))
+    if gains.max() <= SETTLED:  # nothing is left to learn: confirm the answer
+        return float(x[where[int(np.argmin(np.abs(x[where] - math.log(fit.lr))))]])
     return float(x[where[int(np.argmax(gains))]])
 
 
@@ -132,20 +139,12 @@ def gain(curves: Curves, candidates: NDArray[np.intp], choices: NDArray[np.intp]
     return np.asarray(now - later / draws)
 
 
-def _noise_unconfirmed(fit: OptimumFit, curves: Curves) -> bool:
-    """Whether the scatter around the curve may be noise and no replicate has shown it yet: an LR is then repeated,
-    which tells noise from a rough curve."""
-    losses = fit.losses
-    known = losses.scatter_dof > 0 or bool(losses.error.any())
-    return not known and losses.tried.size >= CONFIRM and noise_of(curves) > REPEAT
-
-
-def _new(fit: OptimumFit, curves: Curves, taken: Sequence[float]) -> NDArray[np.bool_]:
+def _new(fit: OptimumFit, curves: Curves, taken: Sequence[float], repeats: bool) -> NDArray[np.bool_]:
     """Grid points that are no repetition, and LRs tried whose repetition can tell something."""
     known = np.concatenate([fit.losses.tried, fit.losses.diverged, np.array(taken, dtype=np.float64)])
     distance = np.abs(curves.x[:, None] - known).min(axis=1)
     out = distance > APART
-    if noise_of(curves) > REPEAT:
+    if repeats and noise_of(curves) > REPEAT:
         repeat = np.abs(curves.x[:, None] - fit.losses.x).min(axis=1) < 1e-12
         if len(taken):
             repeat &= np.abs(curves.x[:, None] - np.array(taken)).min(axis=1) > APART

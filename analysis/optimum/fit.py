@@ -24,8 +24,8 @@ from raylr.errors import InputError
 Array = NDArray[np.float64]
 
 LR_FACTOR = 2.0
-"""The interval of an optimum that is `ok` lies within this factor, by default: a factor √2 to either side costs 0.1 to
-0.4 % of the loss of language models (relative curvature 0.01 to 0.03)."""
+"""The interval of an optimum that is `ok` lies within this factor to either side of its middle, by default. Where runs
+differ by less than what that costs, the regret decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class OptimumFit:
     tolerance: float | None = None
     """Expected regret, in the unit of the loss, at which the optimum counts as known."""
     lr_factor: float = LR_FACTOR
-    """Factor within which the interval must lie."""
+    """Factor to either side within which the interval must lie."""
     losses: Losses = field(repr=False, compare=False)
     """The losses as the model took them."""
     curves: Curves | None = field(default=None, repr=False, compare=False)
@@ -190,7 +190,7 @@ def fit_optimum(
         tolerance: Expected regret in the unit of the loss at which the optimum counts as known. By default 10 % of what
         a factor e of
             the LR costs.
-        lr_factor: And the factor within which the interval must lie.
+        lr_factor: And the factor to either side within which the interval must lie.
         level: Probability of the interval.
 
     Returns:

@@ -40,7 +40,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
         target: Step (tokens) at which the loss of a pruned trial counts; give the same to `PowerLawPruner`.
         tolerance: Expected regret, in the unit of the loss, at which the optimum counts as known;
             None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
-        lr_tolerance: Factor that the 90 % interval of the best lr may span.
+        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
         stop: Whether to stop the study then.
         prior: An `LRLaw`, the name of a preset, or an `OptimumPrior`; a law needs `params` and `tokens`.
         params: Parameters of the model, for the law.

@@ -107,7 +107,8 @@ class CellSearch:
             low = self.low if not self.extend else self.low - EXTEND_MOST
             return readable(max(low, min(r.log_lr for r in self.runs) - FIRST_LEAST))
         waiting = [r.log_lr for r in self.runs if r.running][:MANY]
-        return readable(self._most_informative(imagined(fit, waiting), [r.log_lr for r in self.runs if r.running]))
+        taken = [r.log_lr for r in self.runs if r.running]
+        return readable(self._most_informative(imagined(fit, waiting), taken, repeats=False))
 
     def fit(self) -> OptimumFit:
         """Fit of all ended runs."""
@@ -168,13 +169,13 @@ class CellSearch:
             points = [min(max(p, self.low), self.high) for p in points]
         return [readable(p) for p in (points if points[1] - points[0] >= APART else points[:1])]
 
-    def _most_informative(self, fit: OptimumFit, taken: list[float]) -> float:
+    def _most_informative(self, fit: OptimumFit, taken: list[float], *, repeats: bool = True) -> float:
         low, high = self.window()
         if self.extend and fit.status is Status.EDGE_LOW:
             low = max(low - EXTEND_STEP, self.low - EXTEND_MOST)
         if self.extend and fit.status is Status.EDGE_HIGH:
             high = min(high + EXTEND_STEP, self.high + EXTEND_MOST)
-        found = propose(fit, taken, low=math.exp(low), high=math.exp(high))
+        found = propose(fit, taken, low=math.exp(low), high=math.exp(high), repeats=repeats)
         return math.log(fit.lr) if found is None else found
 
     def settled(self) -> bool:

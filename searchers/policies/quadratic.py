@@ -29,7 +29,7 @@ class QuadraticPolicy(SettingsPolicy):
         lr_range: (low, high) of the lr, or an `LRDomain`.
         tolerance: Expected regret, in the unit of the loss, at which a setting is finished;
             None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
-        lr_tolerance: Factor that the 90 % interval of the best lr may span.
+        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
         max_trials: Most runs of a setting.
         prior: An `LRLaw`, the name of a preset, an `OptimumPrior`, or earlier results (dicts with lr, loss and, where
             they vary, params and tokens).

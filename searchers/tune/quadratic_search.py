@@ -37,7 +37,7 @@ class QuadraticSearch(PolicySearch):
         evaluated_rewards: Their losses, where they are known: those are not run again.
         tolerance: Expected regret, in the unit of the loss, at which a setting is finished;
             None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
-        lr_tolerance: Factor that the 90 % interval of the best lr may span.
+        lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
         max_trials: Most trials of a setting.
         prior: What is known beforehand: an `LRLaw`, the name of a preset, an `OptimumPrior`, or earlier results (dicts
             with lr, loss and, if they vary, params and tokens).

@@ -71,9 +71,10 @@ def test_few_cells_give_finite_covering_intervals():
     inside, errors = [], []
     for _ in range(200):
         z, _, optimum = made_up(rng, n, d, np.full(4, 1e5))
+        one_batch = Conditions(batch_tokens=1e5)
         truth = float(optimum(1.6e9, 1.6e10, 1e5))
         drifted = truth + rng.normal(0, DRIFT * math.hypot(math.log(4), math.log(4)))
-        laws = [fit_lr_law(n, d, np.exp(z), priors=priors) for priors in (PRIORS, None)]
+        laws = [fit_lr_law(n, d, np.exp(z), priors=priors, conditions=one_batch) for priors in (PRIORS, None)]
         found = laws[0].predict(1.6e9, 1.6e10)
         assert math.isfinite(found.lr_high / found.lr_low)
         inside.append(found.lr_low <= math.exp(drifted) <= found.lr_high)
@@ -220,3 +221,16 @@ def test_laws_of_batch_and_weight_decay():
     assert type(batch).from_json(batch.to_json()) == batch
     with pytest.raises(ValueError, match="another kind"):
         LRLaw.from_json(batch.to_json())
+
+
+def test_a_bend_in_the_batch_is_seen():
+    """The optimum rises with the batch up to a critical one and stays."""
+    n, d, b = (v.ravel() for v in np.meshgrid(SIZES, BUDGETS, np.geomspace(1e5, 1.6e6, 5), indexing="ij"))
+    z = -7 - 0.3 * np.log(n / 1e8) + np.minimum(0.7 * np.log(b / 1e5), 1.0)
+    law = fit_lr_law(n, d, np.exp(z + np.random.default_rng(0).normal(0, 0.05, n.size)), batch=b)
+    bend = next(one for one in law.bends if one.axis == "batch")
+    assert bend.seen
+    assert bend.curvature < 0
+    far = law.predict(4e8, 1.6e10, batch=6.4e6)
+    assert far.lr_low < math.exp(-7 - 0.3 * math.log(4) + 1.0) < far.lr_high
+    assert "bend in ln batch" in far.message

@@ -98,7 +98,9 @@ def test_the_answer_is_never_worse_than_the_best_lr_tried_and_its_loss_not_bette
     width=st.floats(3, 7),
 )
 def test_an_exact_parabola_is_found_and_known_from_six_lrs(curvature: float, optimum: float, width: float) -> None:
-    lr, loss, best = measured({"kind": "parabola", "curvature": curvature, "optimum": optimum, "width": width, "lrs": 6})
+    lr, loss, best = measured(
+        {"kind": "parabola", "curvature": curvature, "optimum": optimum, "width": width, "lrs": 6}
+    )
     fit = fit_optimum(lr, loss)
     assert fit.status is Status.OK
     assert math.log(fit.lr) == pytest.approx(best, abs=0.15)

@@ -66,7 +66,7 @@ def test_how_ends_are_taken(end, loss, want):
 
 def test_known_results_take_the_place_of_runs():
     policy = begin()
-    for lr in (1e-3, 2e-3, 4e-3):
+    for lr in (1e-3, 2e-3, 4e-3, 8e-3):
         policy.add(lr, 2.5 + 0.03 * math.log(lr / 2e-3) ** 2)
     assert policy.finished
     assert policy.ask() is None

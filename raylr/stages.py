@@ -67,6 +67,8 @@ class Stages:
             for name, model in models.items()
         ]
         policy = search_policy(self.spec, settings)
+        for warning in self.spec.schedule_warnings():
+            self.listener.message(warning)
         self.listener.study_planned(
             StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(policy, size))
         )
@@ -246,6 +248,7 @@ class Stages:
 
 def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
     """Return the policy that the spec names, which searches these settings at the largest budget."""
+    from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.quadratic import QuadraticPolicy
     from raylr.searchers.policies.stopping import StoppingRule
     from raylr.searchers.policies.surface import SurfacePolicy
@@ -260,9 +263,10 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
     }
     if search.method == "quadratic":
         least = search.min_fraction if search.truncate else 1.0
-        return QuadraticPolicy(
-            settings, stopping=StoppingRule(min_fraction=least, tolerance=search.loss_tolerance), **shared
+        rule = StoppingRule(
+            min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
         )
+        return QuadraticPolicy(settings, stopping=rule, **shared)
     points = spec.eval_at(budget)
     stops = sorted({min(point for point in points if point >= share * budget) for share in search.rungs})
     return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget, **shared)

@@ -25,7 +25,7 @@ from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 
 if TYPE_CHECKING:
-    from raylr.trainables import Corpus, HFSpec, ModelSpec
+    from raylr.trainables import Corpus, HFSpec, ModelSpec, TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
@@ -76,7 +76,9 @@ class Stages:
         def job_of(suggestion: Any) -> Job:
             size = suggestion.run.setting
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
-            return self._job("search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at)
+            return self._job(
+                "search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at, suggestion.repeat
+            )
 
         self._train("Searching the learning rate", policy, job_of)
         rows = [row for row in self.folder.trials.read().to_pylist() if row["role"] == "search"]
@@ -157,9 +159,18 @@ class Stages:
         )
 
     def _job(
-        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, handle: Any, stop_at: int | None
+        self,
+        role: str,
+        size: str,
+        model: ModelSpec | HFSpec,
+        tokens: int,
+        lr: float,
+        handle: Any,
+        stop_at: int | None,
+        repeat: int = 0,
     ) -> Job:
-        run = self.run_of(role, size, model, tokens, lr)
+        train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
+        run = self.run_of(role, size, model, tokens, lr, train)
         eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
         queued = scores.points(self.spec.train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
@@ -169,7 +180,7 @@ class Stages:
             "size": size,
             "lr": lr,
             "model": model.model_dump(),
-            "train": self.spec.train.model_dump(),
+            "train": train.model_dump(),
             "corpus": str(self._corpus_path()),
             "tokens": tokens,
             "eval_at": eval_at,
@@ -184,19 +195,21 @@ class Stages:
             lr=lr,
             tokens=tokens,
             stop_at=tokens if stop_at is None else stop_at,
-            seed=self.spec.train.seed,
+            seed=train.seed,
             config=config,
             handle=handle,
         )
 
-    def run_of(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float) -> Run:
-        """Return the run of these settings.
+    def run_of(
+        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
+    ) -> Run:
+        """Return the run of these settings; `train` is that of the spec, or with another seed for a replicate.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
         fields = identity_fields(
-            model=model, train=self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
+            model=model, train=train or self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
         )
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
 

@@ -298,7 +298,14 @@ class SettingsPolicy(ABC):
         return Suggestion(
             run=run, setting=setting, lr=lr, config=merge(merge({}, setting.config), point), point=point,
             stop_at=self.stop_at(run), resumes=resumes, known=self._searches[run.setting].planned,
+            repeat=self._repeats(run),
         )  # fmt: skip
+
+    def _repeats(self, run: RunId) -> int:
+        """Number of runs before `run` in its setting that had its lr and were not void."""
+        runs = self._searches[run.setting].runs
+        own, void = runs[run.number], (RunEnd.FAILED, RunEnd.NO_REPORT)
+        return sum(abs(other.log_lr - own.log_lr) < SAME and other.end not in void for other in runs[: run.number])
 
     def _point(self, setting: str, log_lr: float) -> Point | None:
         """The user's point that a planned lr comes from."""

@@ -34,6 +34,15 @@ def test_runs_that_measure_other_things_have_other_names(texts, tmp_path, change
     assert names[0] != names[1]
 
 
+def test_a_replicate_is_a_run_with_another_seed(texts, tmp_path):
+    spec = spec_of(texts)
+    stages = Stages(FittingStudy(spec, tmp_path / "study").folder, None)
+    model = spec.models()["S"]
+    jobs = [stages._job("search", "S", model, 39_936, 1e-3, None, None, repeat) for repeat in (0, 1, 1)]
+    assert [job.seed for job in jobs] == [job.config["train"]["seed"] for job in jobs] == [0, 1, 1]
+    assert jobs[0].run.name != jobs[1].run.name == jobs[2].run.name
+
+
 def test_the_horizon_counts_only_where_the_schedule_depends_on_it(texts, tmp_path):
     for schedule, same in (("constant", True), ("cosine", False), ("wsd", False)):
         spec = spec_of(texts, train=yaml.safe_load(SPEC)["train"] | {"schedule": schedule, "checkpoint_seconds": 7})

@@ -228,6 +228,7 @@ def test_a_run_cut_short_by_another_scheduler_is_extrapolated():
     assert got.loss == pytest.approx(2.5, rel=5e-3)
 
 
+@hypothesis_settings(deadline=None)
 @given(
     best=st.floats(3e-4, 3e-2), curvature=st.floats(0.004, 0.05), skew=st.floats(-0.6, 0.6), scale=st.floats(1e-3, 1e3),
     seed=st.integers(0, 5),

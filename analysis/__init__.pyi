@@ -2,6 +2,8 @@ from .curves.power_law import PowerLawFit as PowerLawFit
 from .curves.power_law import PowerLawFits as PowerLawFits
 from .curves.power_law import fit_power_law as fit_power_law
 from .curves.power_law import fit_power_laws as fit_power_laws
+from .curves.schedule import Schedule as Schedule
+from .curves.schedule import recognise_schedule as recognise_schedule
 from .laws import presets as presets
 from .laws.compare import RunComparison as RunComparison
 from .laws.compare import compare_runs as compare_runs

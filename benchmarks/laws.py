@@ -2,7 +2,7 @@
 
     python benchmarks/laws.py                                  # every table below, then the targets against the results
     python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, scaling,
-                                                               # marin, speed, presets, decay, answers
+                                                               # marin, speed, presets, decay, schedules, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -23,6 +23,7 @@ import pandas as pd
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
 from laws_scaling import marin, scaling
+from laws_schedules import schedules
 from laws_tables import Out, row
 from replay_data import DATA
 from scipy.optimize import curve_fit
@@ -184,6 +185,7 @@ def main() -> int:
         "speed": (lambda *_: speed(), ()),
         "presets": (lambda *_: published(), ()),
         "answers": (lambda data, _: answers(data), ()),
+        "schedules": (lambda data, _: schedules(data), ("cosine_adam160m", "cosine_olmo")),
         "decay": (lambda data, _: decay(data), ("wsd124m_stable", "wsd124m_decayed")),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -140,6 +140,11 @@ class StudySpec(Section):
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
         for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
             self._model(name, keys)
+        if self.train.schedule != "constant" and self.search.method == "surface":
+            raise ValueError(
+                "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
+                f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
+            )
         shortest = self.validations * self.train.batch_tokens
         if min(self.budgets) < shortest:
             raise ValueError(
@@ -209,6 +214,24 @@ class StudySpec(Section):
             # A schedule that lowers the LR ends every run decayed, so that its final losses are not of a stable phase.
             objective=self.objective if train.schedule == "constant" else "decayed",
         )
+
+    def schedule_warnings(self) -> list[str]:
+        """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""
+        schedule, budgets = self.train.schedule, [format_count(budget) for budget in self.token_budgets]
+        if schedule == "constant":
+            return []
+        out = []
+        if self.search.truncate:
+            out.append(
+                f"The learning rate falls during the runs ({schedule}): none is truncated, since a power law holds at "
+                "a constant one."
+            )
+        if len(budgets) > 1:
+            out.append(
+                f"No optimum is given at {', '.join(budgets[:-1])} tokens: with the schedule {schedule} the runs of "
+                f"{budgets[-1]} tokens are not yet decayed there. Budgets below the largest need studies of their own."
+            )
+        return out
 
     @property
     def token_budgets(self) -> list[int]:

@@ -37,8 +37,8 @@ class Policy(Protocol):
     def ask(self, *, new: bool = True, resumed: bool = True) -> Suggestion | None:
         """Return what to train next, or None while the policy waits for results (or has finished)."""
 
-    def report(self, run: RunId, tokens: float, loss: float) -> Decision:
-        """Take in one report of a run and decide about it."""
+    def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
+        """Take in one report of a run, with the LR of its schedule if that is known, and decide about it."""
 
     def tell(self, run: RunId, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
         """Take in the end of a run, or of one segment of it (`RunEnd.PAUSED`)."""

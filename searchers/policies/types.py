@@ -44,6 +44,8 @@ class Suggestion:
         stop_at: Tokens at which this segment of the run ends; None where the policy has no opinion.
         resumes: Whether the run was paused before and continues from its last checkpoint.
         known: Number of runs of the setting that had ended when this run was planned.
+        repeat: Number of earlier runs of the setting at this learning rate that were measured. A trainable whose
+            losses repeat exactly under one seed needs another seed for each.
     """
 
     run: RunId
@@ -54,6 +56,7 @@ class Suggestion:
     stop_at: float | None = None
     resumes: bool = False
     known: int = 0
+    repeat: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.analysis.runs import RunEnd
 from raylr.searchers._config import as_float, has, lookup
 
@@ -40,6 +41,20 @@ def loss_in(result: Mapping[str, Any], metric: str, sign: float) -> float | None
         return None
     value = as_float(lookup(result, metric))
     return math.nan if value is None else sign * value
+
+
+def current_lr_in(result: Mapping[str, Any], key: str | None = None) -> float | None:
+    """Return the LR of the schedule at a report; None where it has none.
+
+    Args:
+        result: The report.
+        key: Its key; None looks for the usual ones (`LR_KEYS`).
+    """
+    for name in LR_KEYS if key is None else (key,):
+        value = as_float(lookup(result, name)) if has(result, name) else None
+        if value is not None and math.isfinite(value) and value >= 0:
+            return value
+    return None
 
 
 def end_in(result: Mapping[str, Any]) -> RunEnd | None:

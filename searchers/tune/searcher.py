@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain
 
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import DamagedError, InputError
 from raylr.searchers._config import as_float, copied, flatten, has, lookup, merge, number, place
@@ -20,7 +21,7 @@ from raylr.searchers.policies.stopping import ended
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, Suggestion
 from raylr.searchers.tune.inner import InnerSearch
 from raylr.searchers.tune.points import path_of, point_of
-from raylr.searchers.tune.results import LOSS, LOSS_STDERR, end_in, loss_in, reported
+from raylr.searchers.tune.results import LOSS, LOSS_STDERR, current_lr_in, end_in, loss_in, reported
 from raylr.searchers.tune.space import lr_domain, other_domains
 
 logger = logging.getLogger(__name__)
@@ -217,7 +218,9 @@ class PolicySearch(Searcher):
 
     # --- what PowerLawScheduler calls, where the policy decides ---
 
-    def decide(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
+    def decide(
+        self, trial_id: str, result: Mapping[str, Any], *, schedule: Schedule | None = None, lr_attr: str | None = None
+    ) -> Decision:
         """Pass a report on to the policy and return what it decides. Reports that do not grow change nothing."""
         run, tokens = self._runs.get(trial_id), as_float(lookup(result, self.time_attr))
         loss = loss_in(result, str(self._metric), self._sign)
@@ -226,7 +229,9 @@ class PolicySearch(Searcher):
         known = self.policy.run(run).curve.tokens
         if known and tokens <= known[-1]:
             return None
-        return self.policy.report(run, tokens, loss)
+        self.policy.run(run).curve.given = schedule
+        current_lr = current_lr_in(result, lr_attr)
+        return self.policy.report(run, tokens, loss, *(() if current_lr is None else (current_lr,)))
 
     def pause(self, trial_id: str) -> None:
         """The trial stopped at its rung and can be resumed."""

@@ -118,6 +118,9 @@ def _time_one(peer: Peer, counts: tuple[int, ...]) -> tuple[dict[int, float], di
         begin = time.perf_counter()
         config = search.suggest(str(n))
         middle = time.perf_counter()
+        if not isinstance(config, dict):
+            print(f"{peer.name} ended by itself after {n - 1} trials")
+            break
         loss = 2.5 + 0.03 * math.log(config["lr"] / 2e-3) ** 2 + 0.003 * noise.standard_normal()
         again = time.perf_counter()
         search.on_trial_complete(str(n), {"loss": float(loss), "training_iteration": 1})
@@ -126,7 +129,7 @@ def _time_one(peer: Peer, counts: tuple[int, ...]) -> tuple[dict[int, float], di
             if m <= n < m + max(10, m // 10):
                 suggest.setdefault(m, []).append(middle - begin)
                 complete.setdefault(m, []).append(end - again)
-    mean = [{m: 1e3 * float(np.mean(v)) for m, v in d.items()} for d in (suggest, complete)]
+    mean = [{m: 1e3 * float(np.mean(d[m])) if m in d else math.nan for m in counts} for d in (suggest, complete)]
     return mean[0], mean[1]
 
 

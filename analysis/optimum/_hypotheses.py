@@ -128,9 +128,9 @@ def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
 def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Array:
     """Candidates of the optimum: wide steps over the range and beyond, fine ones around the best LR."""
     beyond = 0.25 * (high - low) + 0.5
-    wide = np.linspace(low - beyond, high + beyond, 33)
+    wide = np.linspace(low - beyond, high + beyond, 25)
     left, right = bracket(losses)
-    fine = [np.linspace(left, right, 25)]
+    fine = [np.linspace(left, right, 17)]
     fine += [v + np.array(VERTEX_STEPS) for v in _vertices(losses, float(wide[0]), float(wide[-1]))]
     if prior.center is not None:
         fine.append(prior.center + prior.center_sd * np.linspace(-3, 3, 19))

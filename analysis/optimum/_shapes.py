@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SKEWS: Array = np.array([-1.0, -0.4, 0.0, 0.4, 1.0, 1.6])
-"""Grid of the skew: two standard deviations of the default prior and a little more on the steep side."""
-RATIOS: Array = np.array([-1.2, 0.0, 1.2])
+SKEWS: Array = np.array([-0.8, 0.0, 0.6, 1.2, 1.8])
+"""Grid of the skew: one standard deviation of the default prior below zero, and more on the side of divergence."""
+RATIOS: Array = np.array([-0.8, 0.8])
 """Grid of ln of the slope above over the slope below of a curve with a kink."""
 KINK = 0.02
 """Prior probability of a kink. No measured table has one; functions that people try an optimizer on do."""

@@ -106,7 +106,9 @@ class QuadraticSampler(optuna.samplers.BaseSampler):
         waiting = [t for t in trials if t.state is TrialState.RUNNING and t.number < trial.number]
         unknown = sum(self.lr_key not in t.params for t in waiting)
         others = [t for t in trials if t.number != trial.number]
-        return ask_now(self._search(study, others, domain), domain, unknown)
+        parallel = any(t.state is TrialState.RUNNING for t in others)
+        search = self._search(study, others, domain)
+        return ask_now(search, domain, unknown, number=trial.number if parallel else None)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Call the inner sampler's."""

@@ -8,15 +8,17 @@ from itertools import pairwise
 
 from raylr.analysis.optimum.acquisition import APART
 from raylr.searchers._config import LRDomain
-from raylr.searchers.policies.cell_search import CellSearch
+from raylr.searchers.policies.cell_search import CellSearch, readable
 from raylr.searchers.policies.failures import SAME
 from raylr.searchers.policies.types import RunState
 
+GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
+"""Multiples of it, modulo 1, lie far apart: so do the lrs of trials with different numbers."""
 MOST_MODELLED = 16
 """Workers whose lrs are chosen by the model while none of theirs is written down; more of them halve the gaps."""
 
 
-def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0) -> float | int:
+def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0, *, number: int | None = None) -> float | int:
     """Return the next lr, apart from all that are being tried.
 
     Args:
@@ -30,7 +32,13 @@ def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0) -> float | i
     """
     for place in range(unknown):
         search.runs.append(RunState(math.log(_next(search, domain, modelled=place < MOST_MODELLED))))
-    return _next(search, domain, modelled=unknown < MOST_MODELLED)
+    found = _next(search, domain, modelled=unknown < MOST_MODELLED)
+    if number is None or domain.quantised or domain.low >= domain.high:
+        return found
+    shift = 0.5 * APART * (GOLDEN * (number + 1) % 1.0 - 0.5)
+    shifted = math.log(found) + shift
+    inside = math.log(domain.low) <= shifted <= math.log(domain.high)
+    return domain.within(readable(shifted if inside else math.log(found) - shift))
 
 
 def _next(search: CellSearch, domain: LRDomain, *, modelled: bool) -> float | int:

@@ -30,7 +30,8 @@ def test_a_parabola_is_known_within_six_runs_of_a_search(curvature: float, best:
         lrs.append(found)
     fit = fit_optimum(lrs, losses(), lr_range=RANGE)
     assert fit.ok
-    assert math.log(fit.lr) == pytest.approx(best, abs=0.15)
+    assert math.log(fit.lr) == pytest.approx(best, abs=0.3)  # costs less than a tenth of what a factor e does
+    assert fit.expected_regret(math.exp(best)) <= 0.2 * fit.curvature
     assert next_lr(fit) is None
 
 

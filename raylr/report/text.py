@@ -134,7 +134,7 @@ def law_text(law: LRLaw) -> str:
 
 
 def loss_lines(result: StudyResult) -> list[Line]:
-    """Return the loss to expect at the target and what a wrong LR costs there; nothing without a target or a loss law."""
+    """Return the loss to expect at the target and what a wrong LR costs there, as lines; none without a loss law."""
     prediction = result.prediction
     if prediction is None or not result.fit.loss_law.ok:
         return []

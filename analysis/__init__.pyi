@@ -2,6 +2,8 @@ from .curves.power_law import PowerLawFit as PowerLawFit
 from .curves.power_law import PowerLawFits as PowerLawFits
 from .curves.power_law import fit_power_law as fit_power_law
 from .curves.power_law import fit_power_laws as fit_power_laws
+from .curves.schedule import Schedule as Schedule
+from .curves.schedule import recognise_schedule as recognise_schedule
 from .laws import presets as presets
 from .laws.compare import RunComparison as RunComparison
 from .laws.compare import compare_runs as compare_runs
@@ -21,6 +23,9 @@ from .laws.lr_law import LRPrediction as LRPrediction
 from .laws.quantities import BatchLaw as BatchLaw
 from .laws.quantities import CurvatureLaw as CurvatureLaw
 from .laws.quantities import WeightDecayLaw as WeightDecayLaw
+from .optimum.fit import OptimumFit as OptimumFit
+from .optimum.fit import fit_optimum as fit_optimum
+from .optimum.prior import OptimumPrior as OptimumPrior
 from .optimum.quadratic import QuadraticFit as QuadraticFit
 from .optimum.quadratic import QuadraticPrior as QuadraticPrior
 from .optimum.quadratic import fit_quadratic as fit_quadratic

@@ -1,4 +1,4 @@
-"""Checks of the arguments that all fits take; each raises `InputError` with one sentence that says what is wrong."""
+"""Checks of the arguments that all fits take; each raises `InputError` with one sentence that states what is wrong."""
 
 import difflib
 from collections.abc import Iterable

@@ -30,9 +30,9 @@ class RunEnd(StrEnum):
     DIVERGED = "diverged"
     """Its loss became NaN, infinite or exploded: its learning rate is too high."""
     FAILED = "failed"
-    """It raised an error or its process died; this says nothing about its learning rate."""
+    """It raised an error or its process died; this does not count against its learning rate."""
     NO_REPORT = "no_report"
-    """It ended without reporting the metric; this says nothing about its learning rate."""
+    """It ended without reporting the metric; this does not count against its learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)

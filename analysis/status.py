@@ -1,4 +1,4 @@
-"""What a fit or a search has to say about its own answer: one vocabulary for all of raylr."""
+"""How a fit or a search judges its own answer: one vocabulary for all of raylr."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class Status(StrEnum):
     """The loss does not fall over the part of the curve that is used."""
     NOT_CONVERGING = "not_converging"
     """The curve shows no limit: its extrapolation is not determined."""
+    NOT_CONSTANT = "not_constant"
+    """The learning rate falls during the runs: a law for constant learning rates does not hold."""
     ONE_SIZE = "one_size"
     """The law has no exponent of the parameters: all settings have one size."""
     ONE_BUDGET = "one_budget"

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
+from raylr.analysis.curves.schedule import Schedule, recognise_schedule
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.loss_law import LossLaw, fit_loss_law
 from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curvature_law, fit_lr_law
@@ -33,7 +34,7 @@ LEVEL = 0.9
 _SIGMAS = 1.6449
 """Half the width of a 90 % interval of a normal variable, in standard deviations."""
 _OPEN_STDERR = math.log(10)
-"""Standard error of ln η* given to an optimum whose interval is open: it says little more than its decade."""
+"""Standard error of ln η* given to an optimum whose interval is open: it determines little more than the decade."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,10 @@ class FittedRun:
     """[evaluations], nats; NaN where the run diverged."""
     diverged: bool
     power_law: PowerLawFit
+    current_lr: np.ndarray
+    """[evaluations], LR of the schedule; NaN where it was not reported."""
+    schedule: Schedule | None = None
+    """As recognised from `current_lr`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,19 +116,28 @@ class StudyFit:
     """What an LR beside the best costs, through the curvatures at the optima."""
 
 
-def runs_of(table: pa.Table, role: str) -> list[FittedRun]:
-    """Return the runs of a run table with the given role (`search` or `check`), sorted by parameters, then LR."""
+def runs_of(table: pa.Table, role: str, given: Schedule | None = None) -> list[FittedRun]:
+    """Return the runs of a run table with the given role (`search` or `check`), sorted by parameters, then LR.
+
+    `given` is the schedule of runs whose `current_lr` was not reported.
+    """
     rows = table.filter(pc.equal(table["role"], role)).to_pandas()
     runs = []
     for (_, lr, trial), part in rows.groupby(["params", "lr", "trial"], sort=True):
-        part = part.sort_values("tokens")
+        # Repeated token counts are those of a resumed run: the later rows of the table count.
+        part = part.drop_duplicates("tokens", keep="last").sort_values("tokens")
         tokens, loss = part["tokens"].to_numpy(float), part["loss"].to_numpy(float)
         diverged = bool(part["diverged"].fillna(False).any())
         size = str(part["size"].iloc[0])
-        fit = fit_power_law(tokens, loss)
+        now = part["current_lr"].to_numpy(float) if "current_lr" in part else np.full(len(part), math.nan)
+        schedule = recognise_schedule(tokens, now)
+        fit = fit_power_law(tokens, loss, schedule=given if schedule is None else schedule)
         runs.append(
-            FittedRun(trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit)
-        )
+            FittedRun(
+                trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit,
+                current_lr=now, schedule=schedule,
+            )
+        )  # fmt: skip
     return runs
 
 
@@ -147,13 +161,19 @@ def fit_study(
         The fits. Sizes and budgets without an optimum are in `optima` with their status; the law is fitted on the
         others.
 
+    Where the LR falls during the runs (their `current_lr`, or the schedule of `conditions`, says so) Eq. 4 does not
+    hold: the optimum at the largest budget is that of the final losses, and smaller budgets have none (status
+    `not_constant`), since a run is not yet decayed there.
+
     Raises:
         InputError: the table has no runs of the search.
 
     References:
         Zhou et al. 2026, arXiv 2601.05049, Eqs. 2, 4 and 8.
     """
-    runs = runs_of(table, "search")
+    name = None if conditions is None else conditions.schedule
+    given = None if name is None else Schedule.named(name.lower())
+    runs = runs_of(table, "search", given)
     if not runs:
         raise InputError("the run table holds no search runs yet; run the study first")
     params = dict(zip(table["size"].to_pylist(), table["params"].to_pylist(), strict=True))
@@ -165,10 +185,21 @@ def fit_study(
         own = [run for run in runs if run.size == size]
         lr = np.concatenate([np.full(len(run.tokens), run.lr) for run in own])
         tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
-        surfaces[size] = surface = fit_surface(lr, tokens, loss)
-        optima += [_optimum(size, params[size], budget, surface, own) for budget in budgets]
+        decay = _decay(own, given)
+        now = np.concatenate([run.current_lr for run in own])
+        # The start of a wsd decay is known from the reported LRs alone; without them all of it counts as changing.
+        reported = name == "wsd" and all(run.schedule is not None for run in own)
+        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=None if reported else given)
+        surfaces[size] = surface
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
-        draws += [surface.optima(budget)[order] for budget in budgets]
+        for budget in budgets:
+            if decay is None:
+                optima.append(_optimum(size, params[size], budget, surface, own))
+                draws.append(surface.optima(budget)[order])
+                continue
+            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final=budget == max(budgets))
+            optima.append(optimum)
+            draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
     known = [optima[i] for i in found]
     law = fit_lr_law(
@@ -189,6 +220,52 @@ def fit_study(
         loss_law=_loss_law(known),
         curvature_law=_curvature_law(known),
     )
+
+
+def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None:
+    """Return a schedule of the runs in which the LR falls, if there is one.
+
+    A run that was stopped before its decay shows a constant LR; the schedule that was given still says that it falls.
+    """
+    falling = [one for one in (*(run.schedule for run in runs), given) if one is not None and not one.constant]
+    return falling[0] if falling else None
+
+
+def _final_optimum(
+    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, *, final: bool
+) -> tuple[SettingOptimum, np.ndarray]:
+    """Return the optimum of the losses measured at `budget`, and draws of its logarithm (DRAWS,).
+
+    `final` says whether the runs end there; otherwise they are not yet decayed, and there is no optimum.
+    """
+    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget]
+    loss = np.array([math.nan if run.diverged else run.loss[-1] for run in ended])
+    lr = np.array([run.lr for run in ended])
+    quadratic = fit_quadratic(lr, loss) if final else fit_quadratic([], [])
+    found = final and quadratic.ok
+    if final:
+        message = f"through the final losses of {len(ended)} runs, since {decay}: {quadratic.message}"
+        status = Status(quadratic.status) if quadratic.status in set(Status) else Status.NOT_DETERMINED
+    else:
+        message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"
+        status = Status.NOT_CONSTANT
+    low, high = quadratic.lr_interval(LEVEL) if found else (0.0, math.inf)
+    optimum = SettingOptimum(
+        size=size,
+        setting=Setting(name=f"{size} at {format_count(budget)} tokens", params=params, tokens=budget),
+        lr_opt=quadratic.lr_opt if found else math.nan,
+        lr_low=low,
+        lr_high=high,
+        loss=quadratic.loss_min if found else math.nan,
+        loss_stderr=quadratic.rmse if found else math.nan,
+        curvature=quadratic.curvature if found and quadratic.curvature > 0 else math.nan,
+        lrs=len({run.lr for run in runs}),
+        measured_tokens=int(max(run.tokens[-1] for run in runs)),
+        status=status,
+        message=message,
+    )
+    errors = quadratic.draws(DRAWS, np.random.default_rng(params)) if found else np.full(DRAWS, math.nan)
+    return optimum, errors + (math.log(quadratic.lr_opt) if found else math.nan)
 
 
 def _loss_law(optima: Sequence[SettingOptimum]) -> LossLaw:

@@ -149,11 +149,11 @@ def law(data: Path, plots: Path | None) -> Out:
         print(f"\nlr_grid_{name}: law of the optimum at the best batch of {len(small)} cells, tried on the largest")
         print(f"  alpha {fitted.alpha:+.3f}, beta {fitted.beta:+.3f}, R² {fitted.r2:.3f}, scatter {fitted.scatter:.2f}")
         for _, c in large.iterrows():
-            said = fitted.predict(c["size"], c["tokens"])
-            ours, published = (regret(c["over"], v) for v in (np.log(said.lr), plain.step_law(c["size"], c["tokens"])))
+            ahead = fitted.predict(c["size"], c["tokens"])
+            ours, published = (regret(c["over"], v) for v in (np.log(ahead.lr), plain.step_law(c["size"], c["tokens"])))
             true = float(np.exp(c["over"].optimum))
-            where = "inside" if said.lr_low <= true <= said.lr_high else "outside"
-            span = f"{said.lr:.3g} in {said.lr_low:.3g} to {said.lr_high:.3g}"
+            where = "inside" if ahead.lr_low <= true <= ahead.lr_high else "outside"
+            span = f"{ahead.lr:.3g} in {ahead.lr_low:.3g} to {ahead.lr_high:.3g}"
             print(f"  N {c['size']:.3g}, D {c['D']:.3g}: {span}; optimum {true:.3g}, {where}")
             squares = regret(c["over"], np.log(plain_law.predict(c["size"], c["tokens"]).lr))
             row("regret in %: raylr, least squares, Step Law", f"{ours:.3f}", f"{squares:.3f}", f"{published:.3f}")
@@ -195,13 +195,13 @@ def _splits(
             continue
         batch = {"batch": cells.loc[~out, "batch_seqs"] * 2048.0} if known else {}
         fitted = _law_of(cells[~out], batch_tokens, **batch)
-        if not fitted.ok:  # its intervals are open where it is asked
+        if not fitted.ok:  # its intervals are open at the predicted cell
             continue
         for _, c in cells[out].iterrows():
-            said = fitted.predict(c["size"], c["tokens"], batch=2048.0 * c["batch_seqs"])
-            off = abs(c["over"].optimum - np.log(said.lr))
-            half = 0.5 * np.log(said.lr_high / said.lr_low)
-            yield (np.log(said.params_beyond * said.tokens_beyond), off <= half,
+            ahead = fitted.predict(c["size"], c["tokens"], batch=2048.0 * c["batch_seqs"])
+            off = abs(c["over"].optimum - np.log(ahead.lr))
+            half = 0.5 * np.log(ahead.lr_high / ahead.lr_low)
+            yield (np.log(ahead.params_beyond * ahead.tokens_beyond), off <= half,
                    off <= np.hypot(half, 1.645 * c["stderr"]))  # fmt: skip
 
 

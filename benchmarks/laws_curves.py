@@ -89,17 +89,17 @@ def optimum(data: Path, plots: Path | None) -> Out:
                 if title == "one gamma, -30 %":
                     _worst(out, f"plain_{model}", cut, abs(a - truth.optimum), regret(truth, a))
         for start in STARTS:
-            said = []
+            cells = []
             for cut in CUTS:
                 fit = _fitted(table, cut, start)
                 at = float(np.log(fit.lr_opt(t[-1])))
-                said.append(f"{at - truth.optimum:+.2f} ({regret(truth, at):.2f})")
+                cells.append(f"{at - truth.optimum:+.2f} ({regret(truth, at):.2f})")
                 _worst(out, model, cut, abs(at - truth.optimum), regret(truth, at))
                 ends.setdefault(f"{model}_{round(100 * cut)}", []).append((at, truth.optimum))
                 if plots is not None and start == 0.0:
                     path = plots / f"surface_{name.replace(' ', '_')}_{round(100 * cut)}.png"
                     laws_plots.surface(path, name, table, fit, cut)
-            row(f"raylr, window from {start:.0%}", *said)
+            row(f"raylr, window from {start:.0%}", *cells)
     _seed_noise(ends, out)
     return out
 

@@ -111,10 +111,10 @@ def law(path: Path, name: str, cells: pd.DataFrame, fitted: LRLaw) -> None:
     figure, axis = plt.subplots(figsize=(7, 4.8), layout="constrained")
     tokens = np.geomspace(cells["tokens"].min() / 1.5, cells["tokens"].max() * 4, 60)
     for i, (size, part) in enumerate(cells.groupby("size")):
-        said = [fitted.predict(float(size), float(d)) for d in tokens]
-        axis.plot(tokens, [p.lr for p in said], color=f"C{i}", label=f"{size / 1e6:.0f}M parameters")
+        predictions = [fitted.predict(float(size), float(d)) for d in tokens]
+        axis.plot(tokens, [p.lr for p in predictions], color=f"C{i}", label=f"{size / 1e6:.0f}M parameters")
         band = {"color": f"C{i}", "alpha": 0.1, "lw": 0}
-        axis.fill_between(tokens, [p.lr_low for p in said], [p.lr_high for p in said], **band)
+        axis.fill_between(tokens, [p.lr_low for p in predictions], [p.lr_high for p in predictions], **band)
         error = part["opt"].to_numpy() * (np.exp(np.outer([-Z90, Z90], part["stderr"])) - 1)
         axis.errorbar(part["tokens"], part["opt"], yerr=np.abs(error), fmt="o", ms=4, color=f"C{i}", capsize=2)
     axis.axvline(cells["tokens"].max(), color="0.6", lw=0.8, ls=":")

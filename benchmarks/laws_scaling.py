@@ -135,11 +135,11 @@ def marin() -> Out:
     found = []
     for options in ({}, {"batch": sequences, "batch_exponent": 0.5}, {"batch": sequences}):
         law = fit_lr_law(active, tokens, lr, params_kind="active", **options)
-        said = law.predict(2e9, 1.007e13, batch=33.55e6 if options else None)
-        found.append((said.lr / MARIN_TARGET, law, said))
+        ahead = law.predict(2e9, 1.007e13, batch=33.55e6 if options else None)
+        found.append((ahead.lr / MARIN_TARGET, law, ahead))
     row("LR predicted over the target's", *(f"{ratio:.2f}" for ratio, *_ in found))
     row("alpha, beta", *(f"{law.alpha:+.2f}, {law.beta:+.2f}" for _, law, _ in found))
-    inside = [said.lr_low <= MARIN_TARGET <= said.lr_high for *_, said in found]
+    inside = [ahead.lr_low <= MARIN_TARGET <= ahead.lr_high for *_, ahead in found]
     row("inside 90 %", *("yes" if one else "no" for one in inside))
     for name, (ratio, *_) in zip(("blind", "sqrt", "prior"), found, strict=True):
         out[f"marin_{name}_error"] = abs(math.log(ratio))
@@ -164,10 +164,10 @@ def loss_law(data: Path) -> Out:
                 continue
             plain = _hoffmann(small)
             for _, c in best[compute.rank() > count].iterrows():
-                said = law.predict(c["size"], c["tokens"])
+                ahead = law.predict(c["size"], c["tokens"])
                 theirs = plain(c["size"], c["tokens"])
-                errors.append([100 * (value / c["least"] - 1) for value in (theirs, said.loss)])
-                hits.append(said.low <= c["least"] <= said.high)
+                errors.append([100 * (value / c["least"] - 1) for value in (theirs, ahead.loss)])
+                hits.append(ahead.low <= c["least"] <= ahead.high)
         theirs, ours = np.median(np.abs(errors), 0)
         out |= {f"loss_law_{name}_error": ours, f"plain_loss_law_{name}_error": theirs}
         row(f"lr_grid_{name}", f"{theirs:.2f}", f"{ours:.2f}", covered(out, f"loss_law_{name}", hits))

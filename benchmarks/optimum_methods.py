@@ -1,6 +1,6 @@
 """Runs raylr and its peers on problems: what was tried, what was measured, and what was answered after every run.
 
-Whatever an installed raylr does not have (its models of the loss over the LR changed) is left out."""
+An earlier raylr can be measured too: what it does not have is left out."""
 
 import math
 import multiprocessing
@@ -42,26 +42,10 @@ def _quadratic() -> Points:
     return answer
 
 
-def _posterior() -> Points:
-    from raylr.searchers._policy import CellSearch, Run
-    from raylr.searchers._posterior import ShapePrior
-
-    def answer(lr: np.ndarray, loss: np.ndarray) -> Answer:
-        runs = [
-            Run(math.log(a), float(b), state="done" if math.isfinite(b) else "diverged")
-            for a, b in zip(lr, loss, strict=True)
-        ]
-        low, high = math.log(lr.min()), math.log(lr.max())
-        search = CellSearch(low, high, ShapePrior(), 1e-3, 2.0, 8, False, 1, runs=runs, given=len(runs))
-        return _answer(search.recommend())
-
-    return answer
-
-
 def fits() -> dict[str, Points]:
-    """raylr's answers from points: its one model, or what it had before."""
+    """raylr's answers from points: its model, and the fit of Eq. 2 alone."""
     out = {}
-    for name, make in (("raylr", _optimum), ("fit_quadratic", _quadratic), ("posterior", _posterior)):
+    for name, make in (("raylr", _optimum), ("fit_quadratic", _quadratic)):
         try:
             out[name] = make()
         except ImportError:
@@ -108,13 +92,13 @@ def runs_above_divergence(problem: Problem, trace: Trace) -> int:
 
 
 def untried_beside_cliff(problem: Problem, trace: Trace, apart: float = 0.02) -> bool:
-    """Whether the last answer lies between the best run and a diverged one, more than `apart` (ln lr) from every
-    run."""
+    """Whether the last answer lies right below a diverged run: above every run that did not diverge, by more than
+    `apart` (ln lr)."""
     lr, runs = trace.answers[-1].lr, len(trace.lrs)
-    best, cliff = trace.best_measured(runs), diverged_above(problem, trace, runs)
-    if not (math.isfinite(lr) and math.isfinite(cliff) and best < lr < cliff):
+    cliff = diverged_above(problem, trace, runs)
+    if not (math.isfinite(lr) and math.isfinite(cliff) and lr < cliff):
         return False
-    return min(abs(math.log(lr / one)) for one in trace.lrs) > apart
+    return lr > max((one for one in trace.lrs if one < cliff), default=0.0) * math.exp(apart)
 
 
 def run_raylr(problem: Problem, seed: int, most: int, **options: Any) -> Trace:

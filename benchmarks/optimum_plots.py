@@ -11,6 +11,7 @@ from optimum_methods import Trace
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 SHOWN = 6
 """Searches of a kind in one picture."""
@@ -42,6 +43,7 @@ def examples(folder: Path, kind: str, problems: list[Problem], traces: list[Trac
             ylim=(problem.best - 0.08 * (top - problem.best), top),
             title=f"{problem.name}: {answer.status}",
         )
+        ax.xaxis.set_minor_formatter(NullFormatter())
     fig.tight_layout()
     fig.savefig(folder / f"functions_{kind}.png", dpi=90)
     plt.close(fig)

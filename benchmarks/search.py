@@ -9,7 +9,7 @@
 
 Measured losses of public runs are replayed through the real Searcher API; between measured lrs they are interpolated.
 The regret of an lr is its loss above the lowest, in percent. Every searcher gets the same domain and its own
-defaults; a peer's recommendation is its best trial. Peers that are not installed are said to be so. The data are
+defaults; a peer's recommendation is its best trial. Peers that are not installed are listed as such. The data are
 found through RAYLR_DATA."""
 
 import argparse
@@ -51,8 +51,8 @@ def full_evaluations(table: str, cells: list[Cell], args: argparse.Namespace) ->
         began = time.perf_counter()
         r = regrets(peer, cells[:: args.every], args.seeds, COUNTS[-1])
         mean, p90 = r.mean(axis=0), np.quantile(r, 0.9, axis=0)
-        said = "".join(f"{mean[n - 1]:>8.3f} ({p90[n - 1]:.3f})".rjust(17) for n in COUNTS)
-        print(f"{peer.name:22}{said}   {time.perf_counter() - began:.0f} s", flush=True)
+        columns = "".join(f"{mean[n - 1]:>8.3f} ({p90[n - 1]:.3f})".rjust(17) for n in COUNTS)
+        print(f"{peer.name:22}{columns}   {time.perf_counter() - began:.0f} s", flush=True)
         out[peer.name] = {"mean": mean.round(5).tolist(), "p90": p90.round(5).tolist()}
     return out
 
@@ -85,9 +85,9 @@ def later_cells(table: str, cells: list[Cell], seeds: int) -> dict[str, Any]:
                     break
                 search.on_trial_complete(str(i), {"loss": by_name[config["cell"]].loss(config["lr"])})
             for cell in search.settings[3:]:
-                said = search.recommend(cell)
-                trials.append(said.trials)
-                regret.append(by_name[cell.name].regret(said.lr))
+                found = search.recommend(cell)
+                trials.append(found.trials)
+                regret.append(by_name[cell.name].regret(found.lr))
     print(
         f"{table}: cells after the third: {np.mean(trials):.2f} trials a cell, regret {np.mean(regret):.3f} % "
         f"(90th percentile {np.quantile(regret, 0.9):.3f} %), {len(trials)} cells"
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="parts of the names of the searchers to run")
     parser.add_argument("--curves", action="store_true", help="whole curves with schedulers instead of final losses")
     parser.add_argument("--families", action="store_true", help="the pausing search on made-up curves instead")
-    parser.add_argument("--shapes", action="store_true", help="the searches of optimum.py, with asked and reached")
+    parser.add_argument("--shapes", action="store_true", help="the searches of optimum.py, targets and results")
     parser.add_argument(
         "--timing", action="store_true", help="time suggest and on_trial_complete only, to 10,000 trials"
     )

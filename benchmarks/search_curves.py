@@ -61,9 +61,9 @@ def curve_tables() -> list[Curves]:
 
 def surface(curves: Curves, seed: int) -> Trace:
     """Ours, until it ends by itself."""
-    for spent, said in pausing(curves, seed):
-        if said.lr is not None:
-            yield spent, said.lr
+    for spent, recommendation in pausing(curves, seed):
+        if recommendation.lr is not None:
+            yield spent, recommendation.lr
 
 
 def pausing(curves: Any, seed: int, **options: Any) -> Iterator[tuple[float, Recommendation]]:

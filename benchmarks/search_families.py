@@ -90,7 +90,7 @@ def check_families(count: int) -> dict[str, dict[str, dict[str, float]]]:
         for seed in range(count):
             family = Family(kind, seed)
             trace = list(pausing(family, 0))
-            reached.append(tokens_to([(spent, said.lr) for spent, said in trace if said.lr], family))
+            reached.append(tokens_to([(spent, found.lr) for spent, found in trace if found.lr], family))
             spent, last = trace[-1]
             if last.lr:
                 inside = last.lr_low <= math.exp(family.optimum) <= last.lr_high

@@ -150,8 +150,8 @@ def run_cell(peer: Peer, cell: Cell, seed: int, most: int) -> list[float]:
         if "BOHB" in peer.name:
             search.on_trial_result(str(i), result)
         search.on_trial_complete(str(i), result=result)
-        said = search.recommend().lr if isinstance(search, QuadraticSearch) else min(tried, key=tried.__getitem__)
-        out.append(cell.regret(said))
+        chosen = search.recommend().lr if isinstance(search, QuadraticSearch) else min(tried, key=tried.__getitem__)
+        out.append(cell.regret(chosen))
     return out
 
 

@@ -1,7 +1,7 @@
 """Errors that every part of raylr raises. Whatever is none of them is a bug and ends in a traceback.
 
-    RaylrError                 something that a user can act on, said in one sentence      exit status 1
-    ├─ InputError              what was given is wrong (also a ValueError)                 exit status 2
+    RaylrError                 something that a user can act on, in one sentence           exit status 1
+    ├─ InputError              the input is wrong (also a ValueError)                      exit status 2
     │  ├─ SpecError            the study's spec
     │  ├─ DataError            text, corpora, questions, tables of runs
     │  ├─ StudyError           the study's folder: missing, of another spec, not empty
@@ -35,7 +35,7 @@ class RaylrError(Exception):
 
 
 class InputError(RaylrError, ValueError):
-    """What was given is wrong: the message says what, where, and what would be right."""
+    """The input is wrong: the message states what is wrong, where, and what would be right."""
 
     exit_status: ClassVar[int] = EXIT_BAD_INPUT
 
@@ -69,7 +69,7 @@ class StorageError(RaylrError, OSError):
 
 
 class DamagedError(StorageError):
-    """A file that raylr wrote was torn or changed since: the message names it and says what is still whole."""
+    """A file that raylr wrote was torn or changed since: the message names it and lists what is still intact."""
 
 
 class TrainingError(RaylrError, RuntimeError):

@@ -2,7 +2,7 @@
 
 search ──▶ fit ──▶ check at the target ──▶ evaluate
    │                  │
-   └── Work ◀─────────┘   asks a policy, answers from the tables, hands the rest to an executor
+   └── Work ◀─────────┘   asks a policy, takes known results from the tables, gives the rest to an executor
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 
 if TYPE_CHECKING:
-    from raylr.trainables import Corpus, HFSpec, ModelSpec
+    from raylr.trainables import Corpus, HFSpec, ModelSpec, TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
@@ -67,6 +67,8 @@ class Stages:
             for name, model in models.items()
         ]
         policy = search_policy(self.spec, settings)
+        for warning in self.spec.schedule_warnings():
+            self.listener.message(warning)
         self.listener.study_planned(
             StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(policy, size))
         )
@@ -74,7 +76,9 @@ class Stages:
         def job_of(suggestion: Any) -> Job:
             size = suggestion.run.setting
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
-            return self._job("search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at)
+            return self._job(
+                "search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at, suggestion.repeat
+            )
 
         self._train("Searching the learning rate", policy, job_of)
         rows = [row for row in self.folder.trials.read().to_pylist() if row["role"] == "search"]
@@ -146,18 +150,27 @@ class Stages:
         from raylr.execution.tune import TuneExecutor
         from raylr.trainables import trial_resources
 
-        asked = self.spec.resources
+        requested = self.spec.resources
         return TuneExecutor(
             storage=self.folder.path / "tune",
-            resources=trial_resources(self.spec.train, cpus=asked.cpus, gpus=asked.gpus),
-            concurrency=asked.concurrency,
+            resources=trial_resources(self.spec.train, cpus=requested.cpus, gpus=requested.gpus),
+            concurrency=requested.concurrency,
             callbacks=callbacks,
         )
 
     def _job(
-        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, handle: Any, stop_at: int | None
+        self,
+        role: str,
+        size: str,
+        model: ModelSpec | HFSpec,
+        tokens: int,
+        lr: float,
+        handle: Any,
+        stop_at: int | None,
+        repeat: int = 0,
     ) -> Job:
-        run = self.run_of(role, size, model, tokens, lr)
+        train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
+        run = self.run_of(role, size, model, tokens, lr, train)
         eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
         queued = scores.points(self.spec.train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
@@ -167,7 +180,7 @@ class Stages:
             "size": size,
             "lr": lr,
             "model": model.model_dump(),
-            "train": self.spec.train.model_dump(),
+            "train": train.model_dump(),
             "corpus": str(self._corpus_path()),
             "tokens": tokens,
             "eval_at": eval_at,
@@ -182,19 +195,21 @@ class Stages:
             lr=lr,
             tokens=tokens,
             stop_at=tokens if stop_at is None else stop_at,
-            seed=self.spec.train.seed,
+            seed=train.seed,
             config=config,
             handle=handle,
         )
 
-    def run_of(self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float) -> Run:
-        """Return the run of these settings.
+    def run_of(
+        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
+    ) -> Run:
+        """Return the run of these settings; `train` is that of the spec, or with another seed for a replicate.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
-        search is part of. Everything else is what the trainable says (`raylr.trainables.training.identity`).
+        search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
         fields = identity_fields(
-            model=model, train=self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
+            model=model, train=train or self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
         )
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
 
@@ -246,6 +261,7 @@ class Stages:
 
 def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
     """Return the policy that the spec names, which searches these settings at the largest budget."""
+    from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.quadratic import QuadraticPolicy
     from raylr.searchers.policies.stopping import StoppingRule
     from raylr.searchers.policies.surface import SurfacePolicy
@@ -260,9 +276,10 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
     }
     if search.method == "quadratic":
         least = search.min_fraction if search.truncate else 1.0
-        return QuadraticPolicy(
-            settings, stopping=StoppingRule(min_fraction=least, tolerance=search.loss_tolerance), **shared
+        rule = StoppingRule(
+            min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
         )
+        return QuadraticPolicy(settings, stopping=rule, **shared)
     points = spec.eval_at(budget)
     stops = sorted({min(point for point in points if point >= share * budget) for share in search.rungs})
     return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget, **shared)

@@ -1,8 +1,8 @@
 """A Fitting study: search the LR of small models, fit the law of the optimal LR, predict, check the prediction.
 
-A study is a folder (`raylr.store.folder` lists its files). Started again it goes on where it was, whatever stopped it;
-finished it answers at once. Everything but `run` and `end` only reads: it needs no corpus and no lock, and works on a
-read-only folder.
+A study is a folder (`raylr.store.folder` lists its files). A study that is started again continues from where it
+stopped; a finished study returns its result at once. Everything but `run` and `end` only reads: it needs no corpus and
+no lock, and works on a read-only folder.
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ class StudyResult:
     """What a study has found."""
 
     spec: StudySpec
+    """The study's spec."""
     directory: Path
+    """The study's folder."""
     fit: StudyFit
+    """The optima, surfaces and laws."""
     prediction: LRPrediction | None
     """At the spec's target; None if it names none."""
     check: Check | None
     """None if no check was run (yet)."""
     cost: Cost
+    """Tokens and FLOPs that were spent, and those of a full grid search."""
 
 
 class FittingStudy:
@@ -67,6 +71,14 @@ class FittingStudy:
 
     Raises:
         StudyError: If the folder holds a study of another spec, of another version of raylr, or other things.
+
+    Example:
+        `study.run()` then searches, fits and predicts; it can be stopped at any time and run again.
+
+        >>> from raylr.quickstart import quickstart_spec
+        >>> study = FittingStudy(quickstart_spec(), "runs/quickstart")
+        >>> study.ending() is None
+        True
     """
 
     def __init__(
@@ -101,7 +113,7 @@ class FittingStudy:
         Raises:
             StudyLockedError: If another process is running the study. Nothing is written then.
             InputError: For a spec that cannot be trained, or when every run diverged.
-            DamagedError: If a file of the tables is damaged; `raylr check` says what it held.
+            DamagedError: If a file of the tables is damaged; `raylr check` lists what it held.
             TrainingError: If runs failed for another reason than divergence.
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
@@ -119,7 +131,7 @@ class FittingStudy:
             return self.result(fit)
 
     def end(self, text: str) -> None:
-        """Note that the study has ended, and what was printed then, so that it answers at once from now on."""
+        """Note that the study has ended, and what was printed then, so that the next start returns it at once."""
         busy = f"another process is running the study in {self.directory}"
         with exclusive(self.directory / LOCK_FILE, busy):
             write_atomic(self.directory / ENDING_FILE, json.dumps({"state": self._state(), "text": text}))

@@ -193,11 +193,6 @@ def as_float(value: Any) -> float | None:
     return None
 
 
-def real(value: Any) -> bool:
-    """Whether it is a number; NaN and infinity are."""
-    return as_float(value) is not None
-
-
 def number(value: Any) -> bool:
     """Whether it is a finite number."""
     found = as_float(value)

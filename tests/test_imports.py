@@ -7,13 +7,13 @@
 Imports that only type checkers see (`if TYPE_CHECKING`) do not count; imports inside functions do.
 """
 
-import ast
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from imports import imported
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
@@ -37,26 +37,6 @@ def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts if parts[0] == "raylr" else ("raylr", *parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def imported(path: Path) -> set[str]:
-    """Names that a module imports, as `package.module` or `package.module.name`."""
-    found: set[str] = set()
-    nodes: list[ast.AST] = [ast.parse(path.read_text())]
-    while nodes:
-        node = nodes.pop()
-        if type_checking(node):
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        nodes += ast.iter_child_nodes(node)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ widely.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from numbers import Real
 from typing import overload
@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 from raylr.analysis._checks import Array, losses_of, positive, same_length, standard_errors
 from raylr.analysis.curves import _discount, _progress
 from raylr.analysis.curves._varpro import GAMMA_MAX, GAMMA_MIN, least_squares
+from raylr.analysis.curves.schedule import Schedule, effective_tokens, recognise_schedule
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 
@@ -65,11 +66,13 @@ class PowerLawFit:
     """Root mean square residual after the burn-in, nats."""
     status: Status
     """`ok`, `too_short`, `not_converging` (the power law has not begun, or its exponent is at a bound: predictions are
-    guesses), `not_falling` or `diverged`."""
+    guesses), `not_falling`, `not_constant` (the LR falls throughout) or `diverged`."""
     message: str
     """One sentence: why this status."""
     tokens_last: float
-    """Last token count of the fit."""
+    """Last token count of the fit, less half of `warmup`."""
+    warmup: float = 0.0
+    """Tokens of the linear warmup, of which the law counts half: `a` and `gamma` are of tokens - warmup / 2."""
     discrepancy: float = 0.0
     """Standard deviation of what Eq. 4 leaves out at new tokens, nats."""
     spread: Callable[[], Array] | None = field(default=None, repr=False, compare=False)
@@ -100,7 +103,7 @@ class PowerLawFit:
         Raises:
             InputError: tokens are not above zero.
         """
-        t = positive(np.ravel(tokens), "tokens")
+        t = effective_tokens(positive(np.ravel(tokens), "tokens"), self.warmup)
         if not self.posterior.size:
             loss, stderr = np.full(t.size, math.nan), np.full(t.size, math.inf)
         else:
@@ -142,7 +145,14 @@ class PowerLawFits(Sequence[PowerLawFit]):
 
 
 def fit_power_law(
-    tokens: ArrayLike, loss: ArrayLike, *, burn_in: float | str = "auto", loss_stderr: ArrayLike | None = None
+    tokens: ArrayLike,
+    loss: ArrayLike,
+    *,
+    burn_in: float | str = "auto",
+    loss_stderr: ArrayLike | None = None,
+    current_lr: ArrayLike | None = None,
+    schedule: Schedule | str | None = None,
+    warmup_tokens: float = 0.0,
 ) -> PowerLawFit:
     """Fit Eq. 4 to the loss curve of one run at a constant LR.
 
@@ -153,6 +163,11 @@ def fit_power_law(
         burn_in: Token count before which points are left out (plain least squares of the rest), or "auto": no point
             is left out, early ones weigh less (see the module).
         loss_stderr: Standard deviation of the noise of a measurement in nats, scalar or (n,). Estimated if missing.
+        current_lr: LR of the schedule at each measurement (n,); measurements after the LR began to fall are left out,
+            and an LR that falls throughout gives no fit (status `not_constant`). None: taken as constant.
+        schedule: The same, where the schedule is known: a `Schedule` or its name.
+        warmup_tokens: Tokens of a linear warmup, of which half are subtracted from all token counts (tokens count by
+            their LR over the peak). Worth giving where the curve begins right after a warmup that is a good part of it.
 
     Returns:
         The fit; `status` says whether the curve determined it.
@@ -172,7 +187,24 @@ def fit_power_law(
     """
     t, y = positive(tokens, "tokens"), losses_of(loss, "loss")
     same_length(tokens=t, loss=y)
-    return fit_power_laws(t, y[None, :], burn_in=burn_in, loss_stderr=loss_stderr)[0]
+    if not (isinstance(warmup_tokens, Real) and 0 <= warmup_tokens < math.inf):
+        raise InputError(f"warmup_tokens must be a number of tokens from 0 on, got {warmup_tokens!r}")
+    known = Schedule.of(schedule)
+    seen = None if current_lr is None else recognise_schedule(t, current_lr)
+    keep = np.ones(t.size, bool)
+    for one in (known, seen):
+        if one is not None and t.size and not one.constant:
+            keep &= one.stable(t)
+            if not keep.any():
+                return _failed(Status.NOT_CONSTANT, f"{one}: Eq. 4 holds at a constant one", t)
+    if not keep.all():
+        s = standard_errors(loss_stderr, t.size, "loss_stderr")
+        t, y, loss_stderr = t[keep], y[keep], None if s is None else s[keep]
+    w = float(warmup_tokens)
+    if w and isinstance(burn_in, Real):
+        burn_in = float(effective_tokens(float(burn_in), w))
+    fit = fit_power_laws(effective_tokens(t, w), y[None, :], burn_in=burn_in, loss_stderr=loss_stderr)[0]
+    return replace(fit, warmup=w, burn_in=fit.burn_in + 0.5 * w) if w else fit
 
 
 def fit_power_laws(

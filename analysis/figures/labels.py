@@ -1,7 +1,7 @@
 """Names of sizes and runs in figures: a font that has their characters, or a number that the caption explains.
 
 matplotlib's own font (DejaVu Sans) has no Chinese, Japanese or Korean. Where the machine has a font with the characters
-that a name needs, the figure uses it as a fallback; otherwise the name is shown as `#1`, `#2`, …, and `replaced` says
+that a name needs, the figure uses it as a fallback; otherwise the name is shown as `#1`, `#2`, …, and `replaced` states
 for the caption which name each number stands for.
 """
 

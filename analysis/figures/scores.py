@@ -19,6 +19,7 @@ from raylr.analysis.scores.scores import Score, Scores
 from raylr.analysis.scores.suites import CHANCE, SUITES
 from raylr.analysis.scores.table import QUANTITIES, ScoreFit
 from raylr.analysis.units import format_count
+from raylr.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,13 +52,15 @@ def scores_over_tokens(
         labels: run -> what the legend calls it.
         average: over subjects, "naive" or "weighted".
 
-    Raises ValueError if nothing can be drawn, or for an unknown quantity or average.
+    Raises:
+        DataError: Nothing can be drawn.
+        InputError: A quantity or an average is unknown.
     """
     for quantity in quantities:
         one_of(quantity, QUANTITIES, "quantity")
     drawn = [one for one in scores if one.tokens is not None and one.rows]
     if not drawn:
-        raise ValueError("there are no scores with tokens to draw")
+        raise DataError("there are no scores with tokens to draw")
     suites = [suite for suite in SUITES if any(row.suite == suite for one in drawn for row in one.rows)]
     runs = sorted({one.run for one in drawn})
     named = {run: (labels or {}).get(run, run or "model") for run in runs}
@@ -94,7 +97,7 @@ def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapp
         if all(row[name] is not None and math.isfinite(row[name]) for name in names[1:])
     ]
     if not rows:
-        raise ValueError(f"no row of the run table has a loss and a score of {SUITES[suite].title}")
+        raise DataError(f"no row of the run table has a loss and a score of {SUITES[suite].title}")
     runs = sorted({run for run, *_ in rows})
     named = {run: (labels or {}).get(run, run) for run in runs}
     drawable = labels_of(named.values())

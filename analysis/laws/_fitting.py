@@ -74,7 +74,7 @@ def fit_law(
         s = np.full(z.size, s[0]) if s.size == 1 else s
         same_length(lr_opt=z, stderr=s)
         if np.isnan(s).any() or (s <= 0).any():
-            raise InputError("stderr must be above zero (inf for a cell that tells nothing)")
+            raise InputError("stderr must be above zero (inf for a cell that measures nothing)")
     keep = np.isfinite(z) & (True if s is None else np.isfinite(s))
     samples = None
     if draws is not None:
@@ -281,6 +281,6 @@ def _design(full: Array, priors: Mapping[str, Prior], *, sized: bool) -> tuple[l
         return [0, 1], Status.ONE_BUDGET, f"one token budget: the exponent of the tokens {why}"
     centred = full[:, 1:] - full[:, 1:].mean(0)
     if np.linalg.svd(centred, compute_uv=False)[-1] < 1e-3:
-        why = "rest on their prior" if priors else "cannot be told apart"
+        why = "rest on their prior" if priors else "are not determined separately"
         return [0, 2], Status.COLLINEAR, f"tokens grow in a fixed ratio to parameters: the two exponents {why}"
     return [0, 1, 2], Status.OK, ""

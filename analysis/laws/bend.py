@@ -64,7 +64,7 @@ class Bend:
 
     @property
     def message(self) -> str:
-        """What the test says, in words."""
+        """The result of the test in one sentence."""
         name = NAMES[self.axis]
         if self.seen:
             return (
@@ -81,7 +81,7 @@ class Bend:
         return (math.log(value) - self.centre) ** 2 - float(row @ np.array(self.projection))
 
     def effect(self, row: Array, value: float, away: float) -> tuple[float, list[str]]:
-        """Return by how much the interval widens (a standard deviation of ln lr), and what to tell the reader.
+        """Return by how much the interval widens (a standard deviation of ln lr), and what the message must state.
 
         A bend that is seen widens the interval by all that it would move the prediction. One that is not seen is only
         stated, and only beyond the cells (`away` above 0): the drift of the exponents there covers it.

@@ -47,6 +47,7 @@ class RunComparison:
     """`ok` if one is better, `not_determined` if the runs do not decide, `too_few` if the noise is not known,
     `diverged` if a setting has no finite loss."""
     message: str
+    """The comparison in one sentence."""
 
 
 def compare_runs(

@@ -1,6 +1,6 @@
 """The conditions under which the runs behind a law were trained: everything but model size, tokens and learning rate.
 
-A law says nothing about runs under other conditions. It therefore stores them, and a prediction for a target whose
+A law does not hold for runs under other conditions. It therefore stores them, and a prediction for a target whose
 conditions are given names each one that differs.
 """
 

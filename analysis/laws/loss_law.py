@@ -65,7 +65,9 @@ class LossPrediction:
     level: float
     """Probability of the interval."""
     status: Status
+    """`ok` if the loss may be used with its interval."""
     message: str
+    """What limits the prediction, such as extrapolation; in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +231,7 @@ def fit_loss_law(
         loss_stderr: Standard error of each loss in nats, scalar or (n,), beside the noise of runs around the law.
 
     Returns:
-        The law; `status` says whether the cells determined it.
+        The law; `status` is `ok` if the cells determined it.
 
     Raises:
         InputError: counts or standard errors are not above zero, or lengths differ.

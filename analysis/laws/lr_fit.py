@@ -6,10 +6,11 @@ Notation
     theta    (ln c, alpha, beta[, delta]): z = ln c - alpha ln N - beta ln D + delta ln B                  (k,)
 
 A regression in logarithms is linear in theta: no start values, no local optimum. Cells scatter around the law by more
-than their own errors say (`scatter`), which `_regression` estimates. Exponents have a prior that a few cells far apart
+than their own errors explain (`scatter`), which `_regression` estimates. Exponents have a prior that a few cells far
+apart
 overrule: from 2 x 2 cells a factor of 4 apart, least squares gives exponents of any size (issue "3 of 7": an error of
 0.49 in ln lr against 0.36 with the prior). What the cells do not determine (one size: alpha; one budget: beta) then
-rests on the prior, and the law's status says so. Without a prior it is 0, and a prediction that needs it has an open
+rests on the prior, and the law's status shows it. Without a prior it is 0, and a prediction that needs it has an open
 interval. Beyond the fitted range the exponents themselves are taken to change (`drift`).
 """
 
@@ -111,7 +112,7 @@ def fit_lr_law(
         source: Where the optima come from.
 
     Returns:
-        The law; `status` says which exponents the cells determined.
+        The law; `status` and `fitted` state which exponents the cells determined.
 
     Raises:
         InputError: sizes, tokens, LRs or standard errors are not above zero, lengths differ, sizes or tokens are in two
@@ -174,8 +175,8 @@ def fit_batch_law(
 
     Example:
         >>> law = fit_batch_law([1e9, 1e10, 1e11], [8e4, 3e5, 1.1e6])
-        >>> round(-law.beta, 2)
-        0.57
+        >>> round(-law.beta, 1)
+        0.6
     """
     blank = BatchLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=params_kind, tokens_unit=1e9, source=source)
     return fit_law(
@@ -215,7 +216,7 @@ def fit_weight_decay_law(
 
     Example:
         >>> law = fit_weight_decay_law([1e9, 4e9, 1.6e10], [0.4, 0.2, 0.1])
-        >>> round(law.beta, 2)
+        >>> round(law.beta, 1)
         0.5
     """
     blank = WeightDecayLaw(c=1.0, alpha=0.0, beta=0.0, params_kind=params_kind, tokens_unit=1e9, source=source)
@@ -234,7 +235,7 @@ def fit_curvature_law(
     conditions: Conditions | Sequence[Conditions] | None = None,
     source: str = "",
 ) -> CurvatureLaw:
-    """Fit the law of the curvature of the loss over ln lr, which says what a wrong LR costs.
+    """Fit the law of the curvature of the loss over ln lr, which determines what a wrong LR costs.
 
     Args:
         params: Parameters of each cell (n,).

@@ -68,7 +68,20 @@ class LRPrediction:
 
 @dataclass(frozen=True, kw_only=True)
 class LRLaw(ScalingLaw):
-    """A law of the optimal LR. It may come with rules for the batch and the weight decay."""
+    """A law of the optimal LR. It may come with rules for the batch and the weight decay.
+
+    `fit_lr_law` fits one, `raylr.analysis.presets.get` returns a published one, `from_json` reads one from a file.
+
+    Raises:
+        InputError: a parameter is not finite, or a unit is not above zero.
+
+    Example:
+        >>> law = LRLaw(c=4.0, alpha=0.2, beta=0.3)
+        >>> round(law.lr(1e9, 1e9), 6)
+        0.0004
+        >>> LRLaw.from_json(law.to_json()).formula == law.formula
+        True
+    """
 
     KIND: ClassVar[str] = "lr_law"
     QUANTITY: ClassVar[str] = "LR"
@@ -179,7 +192,7 @@ class LRLaw(ScalingLaw):
         )  # fmt: skip
 
     def _size(self, params: float | None, width: float | None, flops: float | None) -> tuple[float, list[str]]:
-        """Return the target's size of the kind that the law counts, and what to tell the reader about it."""
+        """Return the target's size of the kind that the law counts, and what the message must state about it."""
         if self.params_kind == "width":
             if width is None:
                 raise InputError("the law is one over the hidden size: give the target's width, not its parameters")
@@ -196,7 +209,7 @@ class LRLaw(ScalingLaw):
         return n, []
 
     def _batch(self, n: float, d: float, batch: float | None) -> tuple[float | None, list[str]]:
-        """Return the batch that the LR is for, and what to tell the reader about it."""
+        """Return the batch that the LR is for, and what the message must state about it."""
         if batch is not None:
             b = positive_number(batch, "batch")
             if self.batch_law is not None and self.batch_unit is None:

@@ -1,7 +1,8 @@
 """Published LR laws, each with its units, range, conditions, batch rule and source.
 
-`get` gives a law by name and `table` one row a law. `verified` says whether the source's own text was seen. What is not
-known of a law (its range, its uncertainty, its factor) is None or NaN, and a prediction says so. A published law holds
+`get` gives a law by name and `table` one row a law. `verified` is whether the source's own text was seen. What is not
+known of a law (its range, its uncertainty, its factor) is None or NaN, and the message of a prediction states it. A
+published law holds
 under the conditions of its runs only: `zhou2026`, fitted at batches of 4M tokens, gives a third of the best LR of
 AdamW runs at other batches.
 """

@@ -58,6 +58,8 @@ VERTEX_STEPS = (-0.04, -0.01, 0.0, 0.01, 0.04)
 """Candidates of the optimum around the minimum of a parabola through the lowest LRs."""
 CLOSE = 1e-6
 """Points of a grid closer than this in ln lr are one."""
+CLIFF_BESIDE = 0.1
+"""Most of it for a cliff in one given gap between LRs where a prior knows optimum and curvature: such LRs are close."""
 OUTSIDE = 1.0
 """The prior of the optimum falls by a factor e with each e-fold outside of the range."""
 
@@ -96,7 +98,7 @@ def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: Optimum
     models = np.array([(s, *misfit) for misfit in MISFITS for s in NOISES])
     variance = models[:, :1] ** 2 / losses.count + losses.error**2
     whiten = np.linalg.inv(np.linalg.cholesky(covariance(models, losses.x, losses.h, variance)))
-    windows, log_window = _windows(losses)
+    windows, log_window = _windows(losses, prior)
     fit = _Fit(whiten, losses.h, f, windows, _normal(prior, losses.unit))
     log_p = fit.evidence() + (log_window + _beyond(losses, windows))[None, :, None, None]
     log_p += _log_noise(models, losses)[:, None, None, None] + _log_center(m, low, high, prior)[:, None]
@@ -184,7 +186,7 @@ def _log_noise(models: Array, losses: Losses) -> Array:
     return np.asarray(weight - 0.5 * losses.scatter_dof * (np.log(variance) + losses.scatter / variance))
 
 
-def _windows(losses: Losses) -> tuple[NDArray[np.intp], Array]:
+def _windows(losses: Losses, prior: OptimumPrior) -> tuple[NDArray[np.intp], Array]:
     """Contiguous windows of the lowest LRs and their log prior probabilities."""
     x, n = losses.x, losses.x.size
     kinds: list[str] = []
@@ -201,7 +203,11 @@ def _windows(losses: Losses) -> tuple[NDArray[np.intp], Array]:
             kind = "other" if j >= 3 else "point"
         kinds.append(kind)
         sizes.append(j)
-    log_p = np.array([math.log(WINDOW[k] / kinds.count(k)) for k in kinds])
+    share = {k: WINDOW[k] / max(kinds.count(k), 1) for k in WINDOW}
+    if prior.informative:
+        share["cliff"] = min(share["cliff"], CLIFF_BESIDE)
+    share["whole"] = 1.0 - sum(share[k] * kinds.count(k) for k in share if k != "whole")
+    log_p = np.array([math.log(share[k]) for k in kinds])
     return np.array(sizes, dtype=np.intp), log_p
 
 

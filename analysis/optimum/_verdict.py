@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
-from raylr.analysis.optimum._losses import SAME, Losses
+from raylr.analysis.optimum._losses import CLUSTER, SAME, Losses
 from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, tied
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
@@ -57,7 +57,7 @@ def interval(losses: Losses, curves: Curves | None, lr: float, tail: float) -> t
         return 0.0, math.exp(losses.diverged[0]) if losses.diverged.size else math.inf
     low, high = np.quantile(curves.optimum, [tail, 1 - tail])
     at = math.log(lr) if lr > 0 else float(np.median(curves.optimum))
-    low, high = min(float(low), at), max(float(high), at)
+    low, high = min(float(low) - CLUSTER, at), max(float(high) + CLUSTER, at)  # no finer than LRs are told apart
     above = losses.diverged[losses.diverged > losses.x[0]]
     if above.size:
         high = max(min(high, float(above[0])), at)

@@ -12,7 +12,7 @@ that was scored does). Subjects are fixed strata, the questions of each a sample
     chance            p_value, the larger of two: the exact binomial test of Σ k_s of N against 1/4, and the permutation
                       test (normal approximation) of answers against right answers within each subject, by which a model
                       that always answers "D" is at chance even where "D" is right more often than 1/4. Both averages of
-                      a row share it: the hypothesis, that the model knows nothing, is the same.
+                      a row share it: the hypothesis, that the model guesses, is the same.
 
 Nothing is read from disk or written here: the table of questions is kept by `raylr.evaluation.tables`.
 """

@@ -102,7 +102,7 @@ def compare_families(
     weight = np.ones(z.size) if stderr is None else vector(stderr, "stderr") ** -2.0
     same_length(lr_opt=z, weight=weight, groups=group.astype(np.float64), **columns)
     if not (weight >= 0).all() or np.isinf(weight).any():
-        raise InputError("stderr must be above zero (inf for a cell that tells nothing)")
+        raise InputError("stderr must be above zero (inf for a cell that measures nothing)")
     keep = np.isfinite(z) & (weight > 0)
     names = tuple(FAMILIES) if families is None else tuple(one_of(name, FAMILIES, "family") for name in families)
     scores = []
@@ -147,7 +147,7 @@ def _undetermined(features: tuple[str, ...], x: Array) -> str:
     same = [f for f, column in zip(features, x[:, 1:].T, strict=True) if np.std(column) < SAME]
     if same:
         return f"all cells have nearly the same {' and '.join(same)}"
-    return f"over the cells {', '.join(features)} change together: their exponents cannot be told apart"
+    return f"over the cells {', '.join(features)} change together: their exponents are not determined separately"
 
 
 def _solve(x: Array, z: Array, w: Array) -> Array | None:

@@ -1,4 +1,4 @@
-"""What losses that are yet to be measured would say about the best LR: where the next tokens narrow it most.
+"""How much losses that are yet to be measured would narrow the best LR: where to spend the next tokens.
 
 Losses and optimum are drawn together from the surface's posterior and taken as normal. A measurement y then leaves of
 the variance of the optimum o what does not go with it: var o - cov(o, y) var(y)^-1 cov(y, o), whatever y comes out as.
@@ -28,8 +28,8 @@ def expected_variance(surface: LossSurface, tokens: float, plans: Sequence[Seque
     """Variance of ln lr_opt at `tokens` that is left once the losses of a plan are measured, one a plan (len(plans),).
 
     A plan is a few pairs (lr, tokens), at most one of them of an LR without a run; an empty one gives the present
-    variance. Two runs of one plan say more than each by itself, since the error that they share cancels. A new LR says
-    besides what the curve is like between the LRs. inf for a surface without a model.
+    variance. Two runs of one plan are more informative than each by itself, since the error that they share cancels. A
+    new LR also informs about the curve between the LRs. inf for a surface without a model.
     """
     post = surface.posterior
     if post is None:
@@ -85,7 +85,7 @@ class _Shapes:
         return self.known[z]
 
     def _fit(self, z: Array, losses: Array, error: Array) -> Array:
-        """Draws around the optimum (DRAWS,); both ends of the axis where Eq. 2 says nothing."""
+        """Draws around the optimum (DRAWS,); both ends of the axis where Eq. 2 has no minimum."""
         rng = np.random.default_rng(1)
         fit = fit_quadratic(np.exp(z), losses, loss_stderr=error)
         return fit.draws(DRAWS, rng) if fit.profile.size else rng.choice(self.axis[[0, -1]], DRAWS) - self.optimum

@@ -1,4 +1,4 @@
-"""What the cells of a study tell each other: a prior for each cell's quadratic from all other cells.
+"""Information that the cells of a study share: a prior for each cell's quadratic from all other cells.
 
 The logarithm of the optimum is regressed on features of the cells (ln params, ln tokens, ln batch, ...), that of the
 curvature and the skew are averaged; each cell gets the prediction that the cells without it make, with the scatter of
@@ -21,7 +21,7 @@ MIN_CELLS = 3
 LEAST_SD = 0.1
 """Least standard deviation of the priors of ln lr_opt and of ln curvature."""
 SKEW_DOF = 3
-"""Points to spare that a cell needs for its skew to tell anything."""
+"""Points to spare that a cell needs for its skew to be informative."""
 RIDGE = 0.1
 """Weight of zero slopes, in cells: keeps a feature that hardly varies from mattering."""
 
@@ -38,6 +38,16 @@ def pooled_priors(fits: Sequence[QuadraticFit], features: ArrayLike) -> list[Qua
 
     Raises:
         InputError: `features` has another shape or values that are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from raylr.analysis import fit_quadratic
+        >>> lr, tokens = np.geomspace(1e-4, 1e-2, 9), np.array([1e9, 2e9, 4e9, 8e9, 1.6e10])
+        >>> best = 1e-3 * (tokens / 1e9) ** -0.3
+        >>> fits = [fit_quadratic(lr, 3 + 0.02 * np.log(lr / center) ** 2) for center in best]
+        >>> priors = pooled_priors(fits, np.log(tokens)[:, None])
+        >>> bool(abs(np.log(priors[-1].lr_opt / best[-1])) < 0.1)
+        True
     """
     x = floats(features, "features")
     if x.ndim != 2 or x.shape[0] != len(fits) or not np.isfinite(x).all():

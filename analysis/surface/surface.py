@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import Array, level_of, losses_of, positive, same_length
 from raylr.analysis.curves import _backtest, _progress
+from raylr.analysis.curves.schedule import Schedule, recognise_schedule
 from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic, weights
 from raylr.analysis.status import Status
 
@@ -153,7 +154,7 @@ class LossSurface:
         z, moves = self.movement(float(t))
         moved = moves(_progress.draws(self.posterior, self._curve(z, float(t)), DRAWS, rng))
         shape = fit_quadratic(self.lrs, self._eq2(float(t))[1].mean, loss_stderr=self.shape_noise)
-        if not shape.profile.size:  # fewer than three runs near the best: Eq. 2 says nothing, both sides are open
+        if not shape.profile.size:  # fewer than three runs near the best: Eq. 2 is not determined, both sides are open
             return self.centre + rng.choice(axis[[0, -1]], DRAWS)
         drawn = math.log(self._optimum(float(t))) + moved + shape.draws(DRAWS, rng)
         return np.clip(drawn, self.centre + axis[0], self.centre + axis[-1])
@@ -210,7 +211,7 @@ def _moved(x: Array, shift: Array, fit: QuadraticFit, weight: Array) -> Array:
     """How far the optimum of `fit` moves in ln lr when the losses at `x` (R,) move by `shift` (s, R): (s,).
 
     A shift is read, by the weights of the fit, as a constant, a tilt and a change of curvature; the tilt moves the
-    optimum. No change of curvature takes more than two thirds of it away: beyond, the quadratic says nothing.
+    optimum. No change of curvature takes more than two thirds of it away: beyond, the quadratic is meaningless.
     """
     d, root = x - math.log(fit.lr_opt), np.sqrt(weight)
     columns = np.stack([np.ones_like(d), d, d**2], 1)
@@ -228,7 +229,14 @@ def _lowest(axis: Array, curves: Array) -> Array:
     return np.asarray(axis[at] + np.clip(shift, -1, 1) * (axis[1] - axis[0]))
 
 
-def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurface:
+def fit_surface(
+    lr: ArrayLike,
+    tokens: ArrayLike,
+    loss: ArrayLike,
+    *,
+    current_lr: ArrayLike | None = None,
+    schedule: Schedule | str | None = None,
+) -> LossSurface:
     """Fit the loss over LR and tokens to all runs of one model size.
 
     Args:
@@ -237,9 +245,12 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
         loss: Loss of each measurement in nats (n,). Losses of one LR at one token count (seeds) are averaged. A run
             whose last loss is NaN or infinite has diverged: it bounds the optimum from above and nothing more. Other
             NaN and infinite losses are left out.
+        current_lr: LR of the schedule at each measurement (n,), NaN where it is not known. Measurements after the LR
+            began to fall are left out: the surface is that of the stable phase. None: the LRs are taken as constant.
+        schedule: The same, where the schedule of all runs is known: a `Schedule` or its name.
 
     Returns:
-        The surface; `status` says whether it has an optimum.
+        The surface; `status` is whether it has an optimum, and `not_constant` where the LRs fall throughout.
 
     Raises:
         InputError: LRs or tokens are not above zero, or lengths differ.
@@ -256,6 +267,10 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
     same_length(lr=x, tokens=t, loss=y)
     if not t.size:
         return _failed(Status.TOO_FEW, "no evaluations")
+    keep, decay = _stable(x, t, y, current_lr, Schedule.of(schedule))
+    if not keep.any():
+        return _failed(Status.NOT_CONSTANT, f"{decay}: the surface holds at a constant one")
+    x, t, y = x[keep], t[keep], y[keep]
     last = float(t.max())
     curves = {float(one): _average(t[x == one], y[x == one]) for one in np.unique(x)}
     diverged = [one for one, (_, v, _) in curves.items() if not np.isfinite(v[-1])]
@@ -286,7 +301,33 @@ def fit_surface(lr: ArrayLike, tokens: ArrayLike, loss: ArrayLike) -> LossSurfac
             surface, posterior=None, status=Status.NOT_FALLING, message="the loss of the best run does not fall"
         )
     status, message = _status(surface, missed)
+    if decay is not None:
+        message += f"; it is that of the stable phase: {decay}"
     return replace(surface, status=status, message=message)
+
+
+def _stable(
+    x: Array, t: Array, y: Array, current_lr: ArrayLike | None, given: Schedule | None
+) -> tuple[NDArray[np.bool_], Schedule | None]:
+    """Return which measurements were made before the LR fell (n,), and a schedule of those in which it does.
+
+    If any run's LR changes throughout, none are left: its runs are of one schedule, and what is left of them tells
+    nothing of the others' ends. A run that has diverged keeps its last loss, which is only a bound.
+    """
+    keep, decay = np.ones(t.size, bool), None
+    found: list[tuple[NDArray[np.bool_], Schedule | None]] = [(np.ones(t.size, bool), given)]
+    if current_lr is not None:
+        now = np.asarray(current_lr, float).ravel()
+        same_length(lr=x, current_lr=now)
+        found += [(x == one, recognise_schedule(t[x == one], now[x == one])) for one in np.unique(x)]
+    for of_run, schedule in found:
+        if schedule is None or schedule.constant:
+            continue
+        if schedule.changing:
+            return np.zeros(t.size, bool), schedule
+        keep &= ~of_run | schedule.stable(t) | ~np.isfinite(y)
+        decay = schedule if decay is None or schedule.decay_start < decay.decay_start else decay
+    return keep, decay
 
 
 def _status(surface: LossSurface, missed: Array) -> tuple[Status, str]:

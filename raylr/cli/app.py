@@ -1,4 +1,4 @@
-"""The command line. Heavy imports wait until a command needs them: `raylr --help` answers at once.
+"""The command line. Heavy imports wait until a command needs them: `raylr --help` returns at once.
 
 Exit status: 0 done; 1 something failed that was not the input, or a bug; 2 bad input; 3 a prediction that would have
 no meaning; 130 stopped by Ctrl-C; 141 the reader of the output went away.
@@ -63,17 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise SystemExit(EXIT_BROKEN_PIPE) from None
     except Exception as error:
-        said = sentence(error)
-        if said is None:
+        outcome = sentence(error)
+        if outcome is None:
             _report_bug()
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        print(f"raylr: {said[0]}", file=sys.stderr)
-        raise SystemExit(said[1]) from None
+        print(f"raylr: {outcome[0]}", file=sys.stderr)
+        raise SystemExit(outcome[1]) from None
 
 
 def sentence(error: Exception) -> tuple[str, int] | None:
-    """Return what to say about an error that a user can act on, and the exit status; None for a bug.
+    """Return the message of an error that a user can act on, and the exit status; None for a bug.
 
     Files that the operating system does not let raylr read or write are such errors, wherever they are met: a full
     disk, a removed folder, a missing permission.

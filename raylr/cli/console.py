@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOG_WIDTH = 120
-"""Columns of output that goes to a file or a pipe, unless COLUMNS says otherwise."""
+"""Columns of output that goes to a file or a pipe, unless COLUMNS is set."""
 LOG_SECONDS = 10.0
 """Least time between two lines about one count in a log."""
 

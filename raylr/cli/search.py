@@ -15,7 +15,7 @@ from raylr.cli.console import ConsoleListener, make_console, say
 def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
     """Search the LR of small models, fit the law, predict the LR of the target and check it there.
 
-    The same command continues a study that was stopped. A finished study answers at once.
+    The same command continues a study that was stopped. A finished study returns its result at once.
 
     Parameters
     ----------

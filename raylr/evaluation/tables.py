@@ -49,7 +49,7 @@ class AttemptEnd(StrEnum):
     SCORED = "scored"
     """All questions were scored."""
     FAILED = "failed"
-    """It failed; the next run of the study tries once more."""
+    """It failed; the next run of the study tries it again."""
 
 
 @dataclass(frozen=True, kw_only=True)

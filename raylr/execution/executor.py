@@ -4,7 +4,7 @@
        ▲                      │   ◀─reports─          ◀─────────────
        └──────losses──────────┘──rows──▶ tables
 
-An executor knows nothing of learning rates and of tables. It takes jobs from `Work`, runs the trainable for each, and
+An executor does not depend on learning rates or tables. It takes jobs from `Work`, runs the trainable for each, and
 passes on what the trainable reports; `Work` answers whether the run is to be stopped.
 """
 

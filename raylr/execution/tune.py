@@ -1,6 +1,6 @@
 """Ray Tune as an executor: its searcher takes jobs from `Work`, its scheduler passes reports on and stops runs.
 
-Tune's own search state is not used: the tables are the state of a study, and `Work` answers from them.
+Tune's own search state is not used: the tables are the state of a study, and `Work` reads what was measured from them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from raylr.errors import StudyError
 from raylr.execution.executor import Config, Job, Trainable
 from raylr.execution.work import Work
 from raylr.searchers.tune.results import BOOKKEEPING
@@ -102,7 +103,7 @@ class _Jobs:
     @property
     def work(self) -> Work:
         if self._work is None:
-            raise RuntimeError("a study is continued by `raylr search`, not by Tuner.restore")
+            raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
         return self._work
 
     def __reduce__(self) -> tuple[type[_Jobs], tuple[()]]:
@@ -136,7 +137,7 @@ class _JobSearcher(Searcher):
         Path(checkpoint_path).write_text("the state of this search is the study's run table\n")
 
     def restore(self, checkpoint_path: str) -> None:
-        raise RuntimeError("a study is continued by `raylr search`, not by Tuner.restore")
+        raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
 
 
 class _ReportScheduler(FIFOScheduler):
@@ -161,7 +162,7 @@ class _ReportScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         text = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
-        self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it once more
+        self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it again
 
 
 class _Events(Callback):

@@ -134,7 +134,7 @@ def law_text(law: LRLaw) -> str:
 
 
 def loss_lines(result: StudyResult) -> list[Line]:
-    """Return the loss to expect at the target and what a wrong LR costs there, as lines; none without a loss law."""
+    """Return the loss to expect at the target and what a wrong LR costs there; none without a target or a loss law."""
     prediction = result.prediction
     if prediction is None or not result.fit.loss_law.ok:
         return []
@@ -187,7 +187,7 @@ def cost_line(result: StudyResult) -> Line:
 
 
 def interval(low: float, high: float) -> str:
-    """Return an interval as text; an open end says so."""
+    """Return an interval as text; an open end is written as such."""
     if math.isnan(low) or math.isnan(high):
         return "unknown"
     if low <= 0 and math.isinf(high):

@@ -1,4 +1,4 @@
-"""The spec of a study: what it may hold, how it is read from YAML, and what its errors say."""
+"""The spec of a study: its keys, how it is read from YAML, and the messages of its errors."""
 
 import lazy_loader
 

@@ -49,6 +49,12 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
 
     Raises:
         SpecError: In one sentence that names the file, the key, and what would be right.
+
+    Example:
+        >>> from raylr.quickstart import QUICKSTART_YAML
+        >>> characters = Path("study.yaml").write_text(QUICKSTART_YAML)
+        >>> load_spec("study.yaml").token_budgets
+        [249856, 499712]
     """
     path = Path(path)
     data = _read_yaml(path)
@@ -97,5 +103,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_spec(spec: StudySpec) -> str:
-    """Write a spec as YAML that `load_spec` reads back to an equal one."""
+    """Return a spec as YAML text, from which `load_spec` makes an equal spec.
+
+    Args:
+        spec: The spec.
+
+    Returns:
+        The text; all values are written, also the defaults.
+
+    Example:
+        >>> from raylr.quickstart import quickstart_spec
+        >>> characters = Path("study.yaml").write_text(dump_spec(quickstart_spec()))
+        >>> load_spec("study.yaml") == quickstart_spec()
+        True
+    """
     return yaml.safe_dump(json.loads(spec.model_dump_json()), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""What a spec's errors say: the first problem in one sentence, a mistyped key before what it makes missing."""
+"""Messages of a spec's errors: the first problem in one sentence, a mistyped key before the one it makes missing."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
 
     Returns:
         One sentence without a line break: the key, what is wrong with it, what was given, and how many problems follow.
+
+    Example:
+        >>> from pydantic import ValidationError
+        >>> from raylr.spec import ResourceSpec
+        >>> try:
+        ...     ResourceSpec.model_validate({"cpu": 2})
+        ... except ValidationError as error:
+        ...     explain(error, ResourceSpec)
+        "cpu is not a known key; did you mean 'cpus'?"
     """
     errors = error.errors(include_url=False, include_context=False)
     typed = {name for one in errors if one["type"] == "extra_forbidden" for name in _meant(one, model)}
@@ -62,15 +71,15 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     prefix = f"{where}: " if where else ""
     if kind in ("value_error", "assertion_error"):
         return prefix + error["msg"].removeprefix("Value error, ")
-    said = _PLAIN.get(kind) or error["msg"].replace("Input should be", "must be").replace("Value", "value")
-    return f"{prefix}{said}, got {shorten(error['input'])}"
+    problem = _PLAIN.get(kind) or error["msg"].replace("Input should be", "must be").replace("Value", "value")
+    return f"{prefix}{problem}, got {shorten(error['input'])}"
 
 
 def _meant(error: ErrorDetails, model: type[BaseModel]) -> list[str]:
     """Return the full name of the key that an unknown key is probably meant to be."""
     *parents, last = error["loc"]
-    said = nearest(str(last), _fields_at(model, tuple(parents)))
-    meant = said.partition("did you mean '")[2].removesuffix("'?")
+    hint = nearest(str(last), _fields_at(model, tuple(parents)))
+    meant = hint.partition("did you mean '")[2].removesuffix("'?")
     return [".".join([*map(str, parents), meant])] if meant else []
 
 

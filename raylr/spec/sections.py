@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of
 
 DEFAULT_VOCABULARY = 2048
-"""Entries of the vocabulary that is trained where the spec says nothing."""
+"""Entries of the vocabulary that is trained if the spec does not set it."""
 _MANIFEST = "manifest.json"
 
 
@@ -111,13 +111,14 @@ class SearchSpec(Section):
 
     method: Literal["quadratic", "surface"] = "quadratic"
     """"quadratic": each LR is run to the largest budget (less what `truncate` saves), and the next follows from the
-    final losses. "surface": runs are paused on their way and resumed only where the loss over LR and tokens says that
-    this narrows the optimum; for runs that are long enough to follow a power law."""
+    final losses. "surface": runs are paused on their way and resumed only where the model of the loss over LR and
+    tokens predicts that this narrows the optimum; for runs that are long enough to follow a power law."""
     max_trials: int = Field(default=6, ge=3, le=10_000)
     """Most runs per size."""
     tolerance: float | None = Field(default=None, gt=0)
-    """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of the
-    loss; by default a tenth of what a factor e of the LR costs. Method "surface": relative to the loss, by default 4e-3."""
+    """The search of a size ends when the expected regret of its LR is below this. Method "quadratic": in the unit of
+    the loss, by default a tenth of what a factor e of the LR costs. Method "surface": relative to the loss, by default
+    4e-3."""
     extend: bool = True
     """Whether the search may leave the LR range when the optimum lies at its edge."""
     truncate: bool = True

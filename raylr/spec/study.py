@@ -40,13 +40,28 @@ NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 MOST_PARAMS = 10**15
-"""Parameters above which a model is taken for a slip of the pen: a hundred times the largest models known."""
+"""More parameters than this are rejected as a typing error: a hundred times the largest models known."""
 OPTIMIZER = "adamw"
 """The optimizer of raylr's trainables."""
 
 
 class StudySpec(Section):
-    """A Fitting study: sizes × token budgets × an LR range → the law of the optimal LR, its prediction at a target."""
+    """The spec of a Fitting study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
+
+    `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
+
+    Raises:
+        pydantic.ValidationError: A key is unknown or missing, or a value is wrong.
+
+    Example:
+        >>> spec = StudySpec.model_validate({
+        ...     "model": {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8, "top_k": 2},
+        ...     "sizes": {"S": {"hidden_size": 32, "expert_size": 32}, "M": {"hidden_size": 48, "expert_size": 48}},
+        ...     "train": {"seq_len": 128, "batch_tokens": 2048}, "budgets": ["200k", "400k"], "lr": [1e-3, 2e-2],
+        ... })
+        >>> spec.token_budgets
+        [200704, 399360]
+    """
 
     name: StudyName = "study"
     """Name of the study, shown in the report and given to experiment trackers."""
@@ -109,7 +124,7 @@ class StudySpec(Section):
     @field_validator("model")
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Put the corpus' vocabulary into the shared keys, so that the spec says N without the corpus."""
+        """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
         corpus = info.data.get("corpus")
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
             return _with_absolute_hf(value, info)
@@ -125,6 +140,11 @@ class StudySpec(Section):
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
         for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
             self._model(name, keys)
+        if self.train.schedule != "constant" and self.search.method == "surface":
+            raise ValueError(
+                "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
+                f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
+            )
         shortest = self.validations * self.train.batch_tokens
         if min(self.budgets) < shortest:
             raise ValueError(
@@ -195,6 +215,24 @@ class StudySpec(Section):
             objective=self.objective if train.schedule == "constant" else "decayed",
         )
 
+    def schedule_warnings(self) -> list[str]:
+        """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""
+        schedule, budgets = self.train.schedule, [format_count(budget) for budget in self.token_budgets]
+        if schedule == "constant":
+            return []
+        out = []
+        if self.search.truncate:
+            out.append(
+                f"The learning rate falls during the runs ({schedule}): none is truncated, since a power law holds at "
+                "a constant one."
+            )
+        if len(budgets) > 1:
+            out.append(
+                f"No optimum is given at {', '.join(budgets[:-1])} tokens: with the schedule {schedule} the runs of "
+                f"{budgets[-1]} tokens are not yet decayed there. Budgets below the largest need studies of their own."
+            )
+        return out
+
     @property
     def token_budgets(self) -> list[int]:
         """The budgets in rising order, each the nearest whole number of batches."""
@@ -231,7 +269,19 @@ class StudySpec(Section):
 
 
 def summary(spec: StudySpec) -> str:
-    """Say in a line what a study will do."""
+    """Return one line that describes what a study will do.
+
+    Args:
+        spec: The spec.
+
+    Returns:
+        Sizes with their parameter counts, budgets, and the LR range.
+
+    Example:
+        >>> from raylr.quickstart import quickstart_spec
+        >>> summary(quickstart_spec())
+        'sizes S (128k), M (228k), L (426k); budgets 250k, 500k tokens; LR 0.001 to 0.02'
+    """
     sizes = ", ".join(f"{name} ({format_count(model.params('total'))})" for name, model in spec.models().items())
     budgets = ", ".join(format_count(b) for b in spec.budgets)
     return f"sizes {sizes}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"

@@ -133,7 +133,7 @@ def _runs(folder: StudyFolder) -> list[Part]:
             run_end(row)
             inside(folder.checkpoints, row["trial"])
             if not row["trial"].startswith(identity_of(json.loads(row["config"] or ""))):
-                raise DamagedError(f"{row['trial']} is not the identity of what it says was measured")
+                raise DamagedError(f"{row['trial']} does not match the settings recorded in its row")
         except (ValueError, RaylrError) as error:
             parts.append(Part(name="runs", whole=False, message=f"{row['trial']}: {error}"))
     if parts:

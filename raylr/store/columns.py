@@ -66,7 +66,7 @@ def key_set(table: pa.Table, key: Iterable[str]) -> set[tuple[Any, ...]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a bool, int64, float or str (or None) that says the same as `value`."""
+    """Return a bool, int64, float or str (or None) equal to `value`."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
     if value is None or isinstance(value, bool | float):

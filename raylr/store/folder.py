@@ -7,7 +7,7 @@ evaluations/    the run table: one row per evaluation      } append-only Parquet
 trials/         one row per end of a segment of a run      } carry the identity of the spec
 checkpoints/    of runs that have not ended, and of those that the spec keeps
 law.json        the law
-ending.json     what was printed at the end, so that a finished study answers at once
+ending.json     what was printed at the end, so that a finished study returns it at once
 report.html     the report, figures/ beside it
 """
 

@@ -258,7 +258,7 @@ class Table:
             replaces, first, owner = frozenset(about["replaces"]), int(about["first"]), str(about["owner"])
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(
-                f"{path} is damaged ({error}); `raylr check` on the study's folder says what it held, and what it held "
+                f"{path} is damaged ({error}); `raylr check` on the study's folder lists what it held, and that "
                 "is measured again once the file is moved away"
             ) from error
         if self.owner and owner != self.owner:

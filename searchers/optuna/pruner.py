@@ -8,6 +8,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers._config import number
@@ -32,6 +33,8 @@ class PowerLawPruner(optuna.pruners.BasePruner):
         min_fraction: Share of it before which no trial is pruned.
         tolerance: Standard error of the extrapolated loss, relative to it, at which it counts as known.
         keep_best: Whether a trial that could be the best so far runs to its end.
+        schedule: Schedule of the trials' LR: a `raylr.analysis.Schedule`, or a name such as "cosine". Only diverged
+            trials are pruned where the LR falls before the target. None takes it as constant.
 
     Raises:
         InputError: For a target, fraction or tolerance that is not positive.
@@ -41,12 +44,18 @@ class PowerLawPruner(optuna.pruners.BasePruner):
     """
 
     def __init__(
-        self, target: float, *, min_fraction: float = 0.4, tolerance: float = 1e-2, keep_best: bool = True
+        self,
+        target: float,
+        *,
+        min_fraction: float = 0.4,
+        tolerance: float = 1e-2,
+        keep_best: bool = True,
+        schedule: Schedule | str | None = None,
     ) -> None:
         if not number(target) or target <= 0:
             raise InputError(f"target must be above 0, not {target!r}")
         self.target, self.keep_best = float(target), keep_best
-        self.rule = StoppingRule(min_fraction=min_fraction, tolerance=tolerance)
+        self.rule = StoppingRule(min_fraction=min_fraction, tolerance=tolerance, schedule=schedule)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether to end the trial now."""

@@ -1,8 +1,8 @@
-"""What runs that raised an error say about their learning rate. No Ray, no state.
+"""Whether a run that raised an error counts against its learning rate. No Ray, no state.
 
 A run that fails may have failed because of its learning rate (a trainable that raises when its loss is NaN) or for any
-other reason (a lost machine). The results tell: a failure that repeats, at an lr above all that trained, counts as
-divergence; one at or below an lr that trained says nothing.
+other reason (a lost machine). The other results decide: a failure that repeats, at an lr above all that trained, counts
+as divergence; one at or below an lr that trained is ignored.
 """
 
 from __future__ import annotations

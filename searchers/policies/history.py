@@ -64,7 +64,7 @@ class History:
                     "results as points_to_evaluate and evaluated_rewards"
                 )
         elif kind == "report":
-            policy.report(RunId(values[0], values[1]), values[2], values[3])
+            policy.report(RunId(values[0], values[1]), *values[2:])
         elif kind == "tell":
             policy.tell(RunId(values[0], values[1]), RunEnd(values[2]), values[3], values[4])
         elif kind == "add":

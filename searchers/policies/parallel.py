@@ -1,4 +1,4 @@
-"""The next learning rate at once, whatever is still running: for samplers that are asked and cannot wait. No Ray, no
+"""The next learning rate at once, whatever is still running: for samplers that must answer and cannot wait. No Ray, no
 Optuna, no state."""
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0) -> float | i
     Args:
         search: The search of the setting, with all runs, running ones included; changed in place.
         domain: The range; the result lies in it.
-        unknown: Number of workers that asked before and whose lrs are not known yet. They are answered from the same
-            results, so what they were given can be worked out: it is what would be asked for next.
+        unknown: Number of workers that requested an lr before and whose lrs are not known yet. Their lrs follow from
+            the same results, so they can be computed: they are the next suggestions.
 
     Returns:
         An allowed value of the domain.
@@ -39,7 +39,7 @@ def _next(search: CellSearch, domain: LRDomain, *, modelled: bool) -> float | in
     proposed = search.ask() if modelled else _widest_gap(search, domain)
     if domain.quantised:
         return _free_value(search, domain, proposed)
-    if any(abs(proposed - r.log_lr) <= APART / 2 for r in search.runs if r.running):
+    if any(abs(proposed - r.log_lr) <= (APART / 2 if r.running else SAME) for r in search.runs):
         proposed = _widest_gap(search, domain)  # the model has no more places for so many workers
     return domain.within(proposed)
 

@@ -1,7 +1,7 @@
 """The one interface of all policies.
 
-A policy is asked what to train, given the reports and the ends of runs, and recommends a learning rate. It knows
-neither Ray nor Optuna, and all that it does follows from the results: not from timing, concurrency, or the order in
+A policy suggests runs, receives their reports and their ends, and recommends a learning rate. It depends on neither
+Ray nor Optuna. Everything that it does follows from the results, and not from timing, concurrency, or the order in
 which runs end.
 
     policy = QuadraticPolicy(lr_range=(1e-4, 1e-1))
@@ -37,8 +37,8 @@ class Policy(Protocol):
     def ask(self, *, new: bool = True, resumed: bool = True) -> Suggestion | None:
         """Return what to train next, or None while the policy waits for results (or has finished)."""
 
-    def report(self, run: RunId, tokens: float, loss: float) -> Decision:
-        """Take in one report of a run and decide about it."""
+    def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
+        """Take in one report of a run, with the LR of its schedule if that is known, and decide about it."""
 
     def tell(self, run: RunId, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
         """Take in the end of a run, or of one segment of it (`RunEnd.PAUSED`)."""
@@ -73,13 +73,13 @@ class SettingSearch(Protocol):
         """Begin the next run."""
 
     def known(self) -> bool:
-        """Whether the results say something about other settings."""
+        """Whether the results are informative about other settings."""
 
     def moments(self) -> Mapping[str, tuple[float, float]]:
-        """What they say: see `Known`."""
+        """Mean and standard deviation of what they determine: see `Known`."""
 
     def recommend(self) -> Recommendation:
-        """The lr that would be chosen now."""
+        """Return the lr that would be chosen now."""
 
 
 @dataclass(frozen=True, kw_only=True)

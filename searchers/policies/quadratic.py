@@ -1,4 +1,4 @@
-"""The search on final losses: a few runs of each setting, each placed where it says most about the optimum. No Ray."""
+"""The search on final losses: a few runs of each setting, each where it is most informative. No Ray."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from raylr.analysis.curves.curve import OWN
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.searchers._config import LRDomain
@@ -89,6 +90,8 @@ class QuadraticPolicy(SettingsPolicy):
 
     def _report(self, run: RunId, tokens: float, loss: float) -> Decision:
         curve = self.run(run).curve
+        if self.stopping is not None:
+            curve.given = Schedule.of(self.stopping.schedule)
         if not curve.add(tokens, loss) or self.stopping is None:
             return None
         return self.stopping.decide(curve, self.target(run))

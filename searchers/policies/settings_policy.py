@@ -125,18 +125,22 @@ class SettingsPolicy(ABC):
             self.history.add("ask", found.run.setting, found.run.number, found.lr, found.resumes)
         return found
 
-    def report(self, run: RunId, tokens: float, loss: float) -> Decision:
+    def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
         """Take in one report of a run and decide about it.
 
         Args:
             run: Identity of the run, from its suggestion.
-            tokens: Tokens (or steps) seen; reports that do not grow are left out.
+            tokens: Tokens (or steps) seen. Where they go back, as those of a resumed run do, the later reports count.
             loss: The loss, smaller is better; NaN and infinity mean that the run diverged.
+            current_lr: LR of the schedule at this step, if known. A run whose LR falls is not extrapolated.
 
         Returns:
             None to continue, or how the run should end; the caller calls `tell` when it has ended.
         """
-        self.history.add("report", run.setting, run.number, float(tokens), float(loss))
+        more = () if current_lr is None else (float(current_lr),)
+        self.history.add("report", run.setting, run.number, float(tokens), float(loss), *more)
+        if current_lr is not None:
+            self.run(run).curve.note_lr(float(tokens), float(current_lr))
         return self._report(run, float(tokens), float(loss))
 
     def tell(self, run: RunId, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
@@ -294,7 +298,14 @@ class SettingsPolicy(ABC):
         return Suggestion(
             run=run, setting=setting, lr=lr, config=merge(merge({}, setting.config), point), point=point,
             stop_at=self.stop_at(run), resumes=resumes, known=self._searches[run.setting].planned,
+            repeat=self._repeats(run),
         )  # fmt: skip
+
+    def _repeats(self, run: RunId) -> int:
+        """Number of runs before `run` in its setting that had its lr and were not void."""
+        runs = self._searches[run.setting].runs
+        own, void = runs[run.number], (RunEnd.FAILED, RunEnd.NO_REPORT)
+        return sum(abs(other.log_lr - own.log_lr) < SAME and other.end not in void for other in runs[: run.number])
 
     def _point(self, setting: str, log_lr: float) -> Point | None:
         """The user's point that a planned lr comes from."""

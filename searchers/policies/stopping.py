@@ -1,4 +1,4 @@
-"""When to stop one run early: its own curve says that it diverged, or what its loss at the target will be. No Ray.
+"""When to stop one run early: its own curve shows divergence, or determines its loss at the target. No Ray.
 
 All decisions but `cannot_win` follow from a run's own curve, so which runs are stopped, and where, never depends on
 timing.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers._config import number
@@ -32,6 +33,8 @@ class StoppingRule:
         min_fraction: Share of the target before which no run is truncated; 1 never truncates.
         tolerance: Standard error of the extrapolated loss, relative to it, at which a run is truncated. Most of that
             error is shared by all lrs of a setting and moves the optimum little.
+        schedule: Schedule of the runs' LR, or its name. No run is truncated whose LR falls before the target. None:
+            recognised from the LRs that a curve has, and taken as constant where it has none.
 
     Raises:
         InputError: For a fraction outside (0, 1] or a tolerance that is not positive.
@@ -45,12 +48,14 @@ class StoppingRule:
 
     min_fraction: float = 0.4
     tolerance: float = 1e-2
+    schedule: Schedule | str | None = None
 
     def __post_init__(self) -> None:
         if not (number(self.min_fraction) and 0 < self.min_fraction <= 1):
             raise InputError(f"min_fraction must be above 0 and at most 1, not {self.min_fraction!r}")
         if not (number(self.tolerance) and self.tolerance > 0):
             raise InputError(f"tolerance must be above 0, not {self.tolerance!r}")
+        object.__setattr__(self, "schedule", Schedule.of(self.schedule))
 
     def decide(self, curve: Curve, target: float | None) -> Decision:
         """Decide about a run that is still training.
@@ -79,8 +84,15 @@ class StoppingRule:
         return RunEnd.TRUNCATED if abs(before - loss) <= allowed else None
 
     def applies(self, curve: Curve, target: float) -> bool:
-        """Return whether the curve is long enough for a run to be stopped because of its extrapolated loss."""
-        return self.min_fraction < 1 and bool(curve.tokens) and curve.tokens[-1] >= self.min_fraction * target
+        """Return whether a run may be stopped because of its extrapolated loss.
+
+        Its curve must be long enough, and its LR constant until the target.
+        """
+        given = Schedule.of(self.schedule)
+        if self.min_fraction == 1 or (given is not None and not given.constant_until(target)):
+            return False
+        long_enough = bool(curve.tokens) and curve.tokens[-1] >= self.min_fraction * target
+        return long_enough and curve.not_constant(target) is None
 
 
 def ended(curve: Curve, target: float) -> RunEnd:

@@ -1,8 +1,8 @@
-"""The search on whole loss curves: runs pause at rungs, and only those are resumed that tell most. No Ray.
+"""The search on whole loss curves: runs pause at rungs, and only the most informative ones are resumed. No Ray.
 
-There is one policy for both ways of pausing. A suggestion holds `stop_at`, where its segment ends; whether the run is
-then a paused process or a checkpoint on disk is the caller's business. The caller says `PAUSED` for a run that can be
-resumed and `TRUNCATED` for one that cannot.
+There is one policy for both ways of pausing. A suggestion holds `stop_at`, where its segment ends. The
+caller decides whether the run is then a paused process or a checkpoint on disk: it reports `PAUSED` for a run that can
+be resumed and `TRUNCATED` for one that cannot.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ WHOLE = 100.0
 class SurfacePolicy(SettingsPolicy):
     """Finds the best lr at a token target from runs of which most see a fraction of the tokens.
 
-    A few lrs run to the first rung; from then on the next tokens go where they narrow the optimum at the target, to a
-    new lr or to more of an old one.
+    A few lrs run to the first rung. From then on the next tokens are spent where they narrow the optimum at the target
+    most: on a new lr, or on resuming a paused run.
 
     Args:
         settings: Models and budgets to be searched; each needs `tokens`, its target.
@@ -51,6 +51,15 @@ class SurfacePolicy(SettingsPolicy):
 
     Raises:
         InputError: For arguments that cannot work.
+
+    Example:
+        >>> policy = SurfacePolicy([Setting(tokens=1e9)], lr_range=(1e-4, 1e-1))
+        >>> suggestion = policy.ask()
+        >>> suggestion.stop_at
+        200000000.0
+        >>> policy.tell(suggestion.run, RunEnd.DIVERGED)
+        >>> policy.ask().run.number
+        1
     """
 
     def __init__(
@@ -89,12 +98,8 @@ class SurfacePolicy(SettingsPolicy):
             settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
         )
 
-    def to_resume(self, run: RunId) -> bool:
-        """Return whether a paused run is to be resumed now."""
-        return run.number in self._surface(run.setting).resumed
-
     def final(self, run: RunId) -> tuple[float, float] | None:
-        """Return a run's loss at its target and its standard error, from the surface; None where it cannot tell."""
+        """Return a run's loss at its target and its standard error, from the surface; None if it has none there."""
         cell = self._surface(run.setting)
         if not cell.known():
             return None

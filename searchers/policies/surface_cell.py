@@ -244,7 +244,8 @@ class SurfaceCell:
         """The model of all runs so far."""
         key = self._key()
         if self._surface is None or self._surface[0] != key:
-            lr, tokens, loss = [], [], []
+            lr, tokens, loss, current = [], [], [], []
+            given = next((run.curve.given for run in self.runs if run.curve.given is not None), None)
             for run in self.runs:
                 reports = [(t, y) for t, y in zip(run.curve.tokens, run.curve.loss, strict=True) if t > 0]
                 if run.diverged and reports:
@@ -252,7 +253,8 @@ class SurfaceCell:
                 lr += [run.lr] * len(reports)
                 tokens += [t for t, _ in reports]
                 loss += [y for _, y in reports]
-            self._surface = (key, fit_surface(lr, tokens, loss))
+                current += [run.curve.lr.get(t, math.nan) for t, _ in reports]
+            self._surface = (key, fit_surface(lr, tokens, loss, current_lr=current, schedule=given))
         return self._surface[1]
 
     def _key(self) -> tuple[tuple[int, str | None], ...]:
@@ -304,6 +306,11 @@ class SurfaceCell:
         if not self.runs or stopped == 0:
             return Recommendation.nothing(Status.TOO_FEW, "no run has stopped yet", stopped)
         surface = self.surface()
+        falls = next((why for r in self.runs if (why := r.curve.not_constant(self.target)) is not None), None)
+        if falls is not None:
+            return Recommendation.nothing(
+                Status.NOT_CONSTANT, f"{falls}; search by final losses, as QuadraticSearch does", stopped
+            )
         if surface.posterior is None:
             status = Status.DIVERGED if surface.status == Status.DIVERGED else Status.TOO_FEW
             return Recommendation.nothing(status, surface.message, stopped)

@@ -1,7 +1,7 @@
-"""The words that every policy shares: what it suggests, what it is given back, what it recommends.
+"""The types that all policies share: suggestions, how runs end, recommendations.
 
-Plain data without Ray or Optuna. `Setting` and `RunEnd` are raylr's own words for all packages (`raylr.analysis.runs`)
-and are only passed on from here.
+Plain data without Ray or Optuna. All packages share `Setting` and `RunEnd` (`raylr.analysis.runs`), which are exported
+again from here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Suggestion:
     """What to train next.
 
     Args:
-        run: Identity of the run, to be given back to `report` and `tell`.
+        run: Identity of the run, to be passed to `report` and `tell`.
         setting: The setting that the run belongs to.
         lr: Learning rate, rounded to four digits (and to the steps of its domain).
         config: Further keys of the run: those of its setting, then those of the user's point.
@@ -44,6 +44,8 @@ class Suggestion:
         stop_at: Tokens at which this segment of the run ends; None where the policy has no opinion.
         resumes: Whether the run was paused before and continues from its last checkpoint.
         known: Number of runs of the setting that had ended when this run was planned.
+        repeat: Number of earlier runs of the setting at this learning rate that were measured. A trainable whose
+            losses repeat exactly under one seed needs another seed for each.
     """
 
     run: RunId
@@ -54,6 +56,7 @@ class Suggestion:
     stop_at: float | None = None
     resumes: bool = False
     known: int = 0
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Recommendation:
 
 @dataclass
 class RunState:
-    """What a search knows of one of its runs.
+    """The state of one run of a search.
 
     Args:
         log_lr: ln of the learning rate.
@@ -99,7 +102,7 @@ class RunState:
         stderr: Standard error of `loss`, for an extrapolated one.
         curve: The losses that it reported.
         rung: Index of the rung at which it pauses next (or paused), for searches that pause.
-        raised: Whether it raised an error, whatever that is taken to mean for its lr.
+        raised: Whether it raised an error, whether or not the error is attributed to its lr.
     """
 
     log_lr: float
@@ -127,10 +130,10 @@ class RunState:
 
     @property
     def diverged(self) -> bool:
-        """Whether it says that the best lr is lower than its own."""
+        """Whether it diverged, so that the best lr is lower than its own."""
         return self.end is RunEnd.DIVERGED
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it ended without saying anything about its lr."""
+        """Whether it ended for a reason that has nothing to do with its lr."""
         return self.end in (RunEnd.FAILED, RunEnd.NO_REPORT)

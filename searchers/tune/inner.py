@@ -1,4 +1,4 @@
-"""Hands whatever else `param_space` leaves open besides the lr to another searcher, independently of timing. Needs
+"""Passes all hyperparameters of `param_space` except the lr to another searcher, independently of timing. Needs
 Ray."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class InnerSearch:
             searcher = OptunaSearch(seed=seed)
         self._space = dict(space)
         self._searchers = {name: searcher if i == 0 else copy.deepcopy(searcher) for i, name in enumerate(settings)}
-        self._asked: dict[str, list[tuple[int, str, dict[str, Any], bool]]] = {name: [] for name in settings}
+        self._suggested: dict[str, list[tuple[int, str, dict[str, Any], bool]]] = {name: [] for name in settings}
         self._ended: dict[str, tuple[dict[str, Any] | None, bool]] = {}
         self._metric = ""
 
@@ -62,9 +62,9 @@ class InnerSearch:
         Returns:
             Flattened key → value, None (ask again later), or `Searcher.FINISHED`.
         """
-        asked = self._asked[setting]
-        while asked and asked[0][0] < planned and asked[0][1] in self._ended:
-            _, trial, fixed_values, suggested = asked.pop(0)
+        waiting = self._suggested[setting]
+        while waiting and waiting[0][0] < planned and waiting[0][1] in self._ended:
+            _, trial, fixed_values, suggested = waiting.pop(0)
             self._digest(setting, trial, fixed_values, suggested, *self._ended.pop(trial))
         values = {key: lookup(fixed, key) for key in self._space if lookup(fixed, key) is not None}
         more: Any = {}
@@ -73,7 +73,7 @@ class InnerSearch:
             more = self._searchers[setting].suggest(trial_id)
             if not isinstance(more, dict):
                 return more
-        asked.append((index, trial_id, {**flatten(more), **values} if values else {}, incomplete))
+        waiting.append((index, trial_id, {**flatten(more), **values} if values else {}, incomplete))
         return {**flatten(more), **values}
 
     def complete(self, trial_id: str, result: Mapping[str, Any] | None, error: bool) -> None:
@@ -114,7 +114,7 @@ class InnerSearch:
         """Return plain values: each searcher's own saved state, in base64, and what it was not given yet."""
         return {
             "searchers": {name: base64.b64encode(_saved(s)).decode() for name, s in self._searchers.items()},
-            "asked": {name: [list(entry) for entry in asked] for name, asked in self._asked.items()},
+            "suggested": {name: [list(entry) for entry in waiting] for name, waiting in self._suggested.items()},
             "ended": {trial: [_plain(result), error] for trial, (result, error) in self._ended.items()},
         }
 
@@ -125,8 +125,9 @@ class InnerSearch:
                 path = Path(folder) / "searcher"
                 path.write_bytes(base64.b64decode(encoded))
                 self._searchers[name].restore(str(path))
-        self._asked = {
-            name: [(i, trial, dict(v), own) for i, trial, v, own in asked] for name, asked in state["asked"].items()
+        self._suggested = {
+            name: [(i, trial, dict(v), own) for i, trial, v, own in entries]
+            for name, entries in state["suggested"].items()
         }
         self._ended = {trial: (result, error) for trial, (result, error) in state["ended"].items()}
 

@@ -11,12 +11,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers._config import as_float, lookup, number
 from raylr.searchers.policies.stopping import StoppingRule, cannot_win, ended, final_loss
 from raylr.searchers.policies.types import Decision
-from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR, MEASURED, loss_in, reported
+from raylr.searchers.tune.results import DECISION, LOSS, LOSS_STDERR, MEASURED, current_lr_in, loss_in, reported
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -46,6 +47,10 @@ class PowerLawScheduler(TrialScheduler):
     by the loss at the target, and the reported one stays as `raylr/measured`: so any searcher, and `get_best_result`,
     compare losses at one token count.
 
+    A power law holds at a constant learning rate. Report the LR of the schedule as `current_lr` (or name its key as
+    `lr_attr`), or name the `schedule`: trials whose LR falls before the target are neither truncated nor pruned, and
+    their metric is left as it is.
+
     All but pruning follow from a trial's own curve: which trials are stopped, and where, never depends on timing.
 
     Args:
@@ -58,6 +63,9 @@ class PowerLawScheduler(TrialScheduler):
             error is shared by all lrs and moves the optimum little.
         prune: Whether to stop trials that cannot win (which are those depends on timing).
         rewrite: Whether to replace the metric of a trial that was stopped before its target.
+        schedule: Schedule of the trials' LR, if it is known: a `raylr.analysis.Schedule`, or a name such as "constant"
+            or "cosine". None: recognised from the LR in the reports, and taken as constant where there is none.
+        lr_attr: Key of that LR in the reports; None looks for `current_lr`, `learning_rate` and `lr`.
 
     Raises:
         InputError: For a target, fraction or tolerance that is not positive.
@@ -74,6 +82,8 @@ class PowerLawScheduler(TrialScheduler):
         tolerance: float = 1e-2,
         prune: bool = False,
         rewrite: bool = True,
+        schedule: Schedule | str | None = None,
+        lr_attr: str | None = None,
     ) -> None:
         super().__init__()
         if mode is not None and mode not in ("min", "max"):
@@ -82,7 +92,8 @@ class PowerLawScheduler(TrialScheduler):
             )
         if not isinstance(target, str) and not (number(target) and target > 0):
             raise InputError(f"target must be a positive number or a key of the config, not {target!r}")
-        self.rule = StoppingRule(min_fraction=min_fraction, tolerance=tolerance)
+        self.rule = StoppingRule(min_fraction=min_fraction, tolerance=tolerance, schedule=schedule)
+        self.schedule, self.lr_attr = Schedule.of(schedule), lr_attr
         self._metric, self._mode = metric, mode
         self.time_attr, self.target, self.prune, self.rewrite = time_attr, target, prune, rewrite
         self._curves: dict[str, Curve] = {}
@@ -100,7 +111,7 @@ class PowerLawScheduler(TrialScheduler):
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """A new trial, or a failed one that begins again."""
-        self._curves[trial.trial_id] = Curve()
+        self._curves[trial.trial_id] = Curve(given=self.schedule)
         self._extrapolated.pop(trial.trial_id, None)
         search = _deciding(tune_controller)
         if search is not None and trial.status == Trial.PENDING and search.is_paused(trial.trial_id):
@@ -111,7 +122,7 @@ class PowerLawScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Decide about a running trial; never raises."""
-        curve = self._curves.setdefault(trial.trial_id, Curve())
+        curve = self._curves.setdefault(trial.trial_id, Curve(given=self.schedule))
         tokens, loss = as_float(lookup(result, self.time_attr)), loss_in(result, str(self._metric), self._sign)
         if tokens is None or not number(tokens):
             self._log_once(
@@ -126,16 +137,20 @@ class PowerLawScheduler(TrialScheduler):
                 f"no {self._metric!r} in a report, which has {reported(result)}: such reports are left out.",
             )
             return CONTINUE
+        if (lr := current_lr_in(result, self.lr_attr)) is not None:
+            curve.note_lr(tokens, lr)
+        before = curve.tokens[-1] if curve.tokens else tokens
         if not curve.add(tokens, loss):
             self._log_once(
                 "backwards",
-                f"{self.time_attr!r} of trial {trial.trial_id} went from {curve.tokens[-1]:g} to {tokens:g}: it must "
-                "grow. Reports that do not are left out of the curve.",
+                f"{self.time_attr!r} of trial {trial.trial_id} went from {before:g} to {tokens:g}: it must grow, "
+                "unless the trial was resumed from an earlier checkpoint. The later reports count.",
             )
             return CONTINUE
         search = _deciding(tune_controller)
         if search is not None:
             return self._follow(search, trial, result)
+        self._log_schedule(trial, curve)
         decision = self._decide(trial, curve)
         if decision is None:
             return CONTINUE
@@ -156,7 +171,8 @@ class PowerLawScheduler(TrialScheduler):
         last[DECISION] = str(decision)
         loss, last[LOSS_STDERR] = final_loss(curve, target, decision)
         last[LOSS] = self._sign * loss
-        if decision not in (RunEnd.COMPLETED, RunEnd.DIVERGED) and self.rewrite and self._metric in last:
+        known = curve.not_constant(target) is None
+        if known and decision not in (RunEnd.COMPLETED, RunEnd.DIVERGED) and self.rewrite and self._metric in last:
             last[MEASURED], last[self._metric] = last[self._metric], last[LOSS]
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -196,7 +212,7 @@ class PowerLawScheduler(TrialScheduler):
         """Continue, pause or stop as the searcher's policy decides."""
         if result.get(CHECKPOINT_DIR_NAME):
             self._checkpointed.add(trial.trial_id)
-        decision = search.decide(trial.trial_id, result)
+        decision = search.decide(trial.trial_id, result, schedule=self.schedule, lr_attr=self.lr_attr)
         if decision is None:
             return CONTINUE
         if decision is RunEnd.PAUSED:
@@ -239,6 +255,20 @@ class PowerLawScheduler(TrialScheduler):
             f"{sorted(trial.config or {})}: give a number, or a key of the config. Trials run to their end.",
         )
         return None
+
+    def _log_schedule(self, trial: Trial, curve: Curve) -> None:
+        """Log once why trials are not truncated, or that their LR is taken as constant without being known."""
+        target = self._target_of(trial)
+        if target is None or curve.tokens[-1] < self.rule.min_fraction * target or self.rule.min_fraction == 1:
+            return
+        if (why := curve.not_constant(target)) is not None:
+            self._log_once("schedule", f"{why}. Such trials run to their end.")
+        elif curve.schedule is None:
+            self._log_once(
+                "no LR",
+                "the reports have no learning rate, which is taken as constant: losses are extrapolated by a power law "
+                'that holds for no other schedule. Report it as "current_lr", or give schedule="cosine" or the like.',
+            )
 
     @property
     def _sign(self) -> float:

@@ -14,15 +14,15 @@ from raylr.searchers.tune.searcher import PolicySearch
 
 
 class QuadraticSearch(PolicySearch):
-    """Finds the learning rate of least loss in as few trials as the data allow, and says how well it is known.
+    """Finds the learning rate of least loss in as few trials as the data allow, and reports how well it is known.
 
-    Each trial is placed where it says most about the optimum, and the search ends (`FINISHED`) when the optimum is
-    known within `tolerance`. The suggestions for a setting depend on its results and the seed only: not on timing,
-    concurrency or the order in which results come.
+    Each trial is placed where it is most informative about the optimum, and the search ends (`FINISHED`) when the
+    optimum is known within `tolerance`. The suggestions for a setting depend on its results and the seed only: not on
+    timing, concurrency or the order in which results come.
 
     A result that is NaN, infinite or None counts as diverged: the best lr is lower. A trial that raised is run once
     more; where it raises again, and no trial at its lr or a higher one trained, it counts as diverged. A result
-    without the metric says nothing about its lr and is logged with the keys that did come.
+    without the metric does not count for its lr; the log names the keys that it had.
 
     Args:
         metric: Key of the loss in the reports; None takes TuneConfig's.
@@ -31,8 +31,8 @@ class QuadraticSearch(PolicySearch):
         time_attr: Key in the reports that only grows: tokens, steps, epochs.
         lr_range: (low, high), where `param_space` holds no range.
         settings: Models and budgets to be searched in one experiment: a suggestion is the setting's config with its
-            lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from what the
-            finished ones say about curvature and optimum.
+            lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from a prior
+            for curvature and optimum that follows from the finished ones.
         points_to_evaluate: Configs to begin with, each with the lr at `lr_key`; all of their keys are used.
         evaluated_rewards: Their losses, where they are known: those are not run again.
         tolerance: Expected regret, in the unit of the loss, at which a setting is finished;
@@ -44,8 +44,9 @@ class QuadraticSearch(PolicySearch):
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Trials of one setting that run at once after its first two.
         settings_at_once: Settings that are searched side by side.
-        inner: The searcher for whatever else `param_space` leaves open, copied for each setting after the first; None
-            takes OptunaSearch, False refuses such a space. The effect of its values on the loss counts as noise here.
+        inner: The searcher for the other hyperparameters of `param_space`, copied for each setting after the first;
+            None takes OptunaSearch, False refuses such a space. The effect of its values on the loss counts as noise
+            here.
         seed: 0 places the first lrs symmetrically; others shift them.
 
     Raises:

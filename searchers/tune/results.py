@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.analysis.runs import RunEnd
 from raylr.searchers._config import as_float, has, lookup
 
@@ -42,8 +43,22 @@ def loss_in(result: Mapping[str, Any], metric: str, sign: float) -> float | None
     return math.nan if value is None else sign * value
 
 
+def current_lr_in(result: Mapping[str, Any], key: str | None = None) -> float | None:
+    """Return the LR of the schedule at a report; None where it has none.
+
+    Args:
+        result: The report.
+        key: Its key; None looks for the usual ones (`LR_KEYS`).
+    """
+    for name in LR_KEYS if key is None else (key,):
+        value = as_float(lookup(result, name)) if has(result, name) else None
+        if value is not None and math.isfinite(value) and value >= 0:
+            return value
+    return None
+
+
 def end_in(result: Mapping[str, Any]) -> RunEnd | None:
-    """Return how the scheduler says that a run ended; None where it says nothing."""
+    """Return how the scheduler reported that a run ended, or None if it reported no end."""
     try:
         return RunEnd(str(lookup(result, DECISION)))
     except ValueError:

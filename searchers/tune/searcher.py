@@ -11,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain
 
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import DamagedError, InputError
 from raylr.searchers._config import as_float, copied, flatten, has, lookup, merge, number, place
@@ -20,7 +21,7 @@ from raylr.searchers.policies.stopping import ended
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, Suggestion
 from raylr.searchers.tune.inner import InnerSearch
 from raylr.searchers.tune.points import path_of, point_of
-from raylr.searchers.tune.results import LOSS, LOSS_STDERR, end_in, loss_in, reported
+from raylr.searchers.tune.results import LOSS, LOSS_STDERR, current_lr_in, end_in, loss_in, reported
 from raylr.searchers.tune.space import lr_domain, other_domains
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ class PolicySearch(Searcher):
         stop_key: Key under which a suggestion holds the tokens at which its trial ends: every segment of a run is
             then a trial of its own. None leaves pausing to the scheduler.
         decides: Whether the policy decides when a trial pauses, resumes and stops; `PowerLawScheduler` then asks it.
-        inner: The searcher for whatever else `param_space` leaves open, copied for each setting after the first; None
-            takes OptunaSearch, False refuses such a space.
+        inner: The searcher for the other hyperparameters of `param_space`, copied for each setting after the first;
+            None takes OptunaSearch, False refuses such a space.
         seed: Of the default inner searcher.
 
     Raises:
@@ -171,7 +172,7 @@ class PolicySearch(Searcher):
             parameters: The config, with the lr at `lr_key`.
             value: The metric.
             error: Whether the trial failed; it then counts as diverged.
-            pruned: Whether it was stopped early; it then says nothing about the loss at the end.
+            pruned: Whether it was stopped early; it then has no loss at its target.
             intermediate_values: Not used.
         """
         if pruned:
@@ -217,7 +218,9 @@ class PolicySearch(Searcher):
 
     # --- what PowerLawScheduler calls, where the policy decides ---
 
-    def decide(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
+    def decide(
+        self, trial_id: str, result: Mapping[str, Any], *, schedule: Schedule | None = None, lr_attr: str | None = None
+    ) -> Decision:
         """Pass a report on to the policy and return what it decides. Reports that do not grow change nothing."""
         run, tokens = self._runs.get(trial_id), as_float(lookup(result, self.time_attr))
         loss = loss_in(result, str(self._metric), self._sign)
@@ -226,7 +229,9 @@ class PolicySearch(Searcher):
         known = self.policy.run(run).curve.tokens
         if known and tokens <= known[-1]:
             return None
-        return self.policy.report(run, tokens, loss)
+        self.policy.run(run).curve.given = schedule
+        current_lr = current_lr_in(result, lr_attr)
+        return self.policy.report(run, tokens, loss, *(() if current_lr is None else (current_lr,)))
 
     def pause(self, trial_id: str) -> None:
         """The trial stopped at its rung and can be resumed."""
@@ -254,7 +259,7 @@ class PolicySearch(Searcher):
         self.policy.close()
 
     def final(self, trial_id: str) -> tuple[float, float] | None:
-        """The metric of a trial at its target and its standard error, where the policy can tell."""
+        """The metric of a trial at its target and its standard error, where the policy can estimate it."""
         run, final = self._runs.get(trial_id), getattr(self.policy, "final", None)
         found = None if run is None or final is None else final(run)
         return None if found is None else (self._sign * found[0], found[1])
@@ -330,7 +335,7 @@ class PolicySearch(Searcher):
             )
 
     def _set_inner(self, space: dict[str, Any]) -> None:
-        """Hand whatever else is searched to the inner searcher."""
+        """Pass all other hyperparameters to the inner searcher."""
         if not space:
             return
         if self._inner_searcher is False:

@@ -29,10 +29,17 @@ class SegmentSearch(PolicySearch):
         settings: As for `SurfaceSearch`.
         target: Tokens at which the loss counts, for a search without settings.
         points_to_evaluate: Configs to begin with.
+        rungs: Shares of the target tokens at which segments end, as for `SurfacePolicy`.
         **options: As for `SurfacePolicy`.
 
     Raises:
         InputError: As `SurfaceSearch`.
+
+    Example:
+        >>> search = SegmentSearch("loss", "min", target=1e9, lr_range=(1e-4, 1e-1))
+        >>> config = search.suggest("trial")
+        >>> config["stop_at"]
+        200000000
     """
 
     def __init__(

@@ -15,11 +15,11 @@ from raylr.searchers.tune.searcher import PolicySearch
 class SurfaceSearch(PolicySearch):
     """Finds the best learning rate at a token target from trials of which most see a fraction of the tokens.
 
-    To be used with `PowerLawScheduler`, which asks it when to pause, resume and stop trials: a few lrs run to the
-    first rung, and from then on the next tokens go where they narrow the optimum at the target, to a new lr or to more
-    of an old one. Trainables that report checkpoints are paused and resumed; others end at their rung, and only new
-    lrs follow. With any other scheduler every trial runs to its end. Suggestions and resumptions depend on the results
-    only, never on timing.
+    Use it with `PowerLawScheduler`, which pauses, resumes and stops trials as the policy of the search decides. A few
+    lrs run to the first rung. From then on the next tokens are spent where they narrow the optimum at the target most:
+    on a new lr, or on resuming a paused trial. Trainables that report checkpoints are paused and resumed; others end at
+    their rung, and only new lrs follow. With any other scheduler every trial runs to its end. Suggestions and
+    resumptions depend on the results only, never on timing.
 
     Args:
         metric: Key of the loss in the reports; None takes TuneConfig's.
@@ -30,12 +30,19 @@ class SurfaceSearch(PolicySearch):
         settings: As for `QuadraticSearch`; each needs `tokens`, its target. None takes one setting, at `target`.
         target: Tokens at which the loss counts, for a search without settings.
         points_to_evaluate: Configs to begin with.
-        **options: As for `SurfacePolicy`: rungs, budget, tolerance, lr_tolerance, max_trials, prior, extend,
+        rungs: Shares of the target tokens at which trials pause, as for `SurfacePolicy`.
+        **options: As for `SurfacePolicy`: budget, tolerance, lr_tolerance, max_trials, prior, extend,
             settings_at_once, seed.
 
     Raises:
         InputError: For rungs that do not rise to 1, for settings without tokens, and for a space with other
             hyperparameters: all trials of a setting share one surface.
+
+    Example:
+        >>> search = SurfaceSearch("loss", "min", target=1e9, lr_range=(1e-4, 1e-1))
+        >>> config = search.suggest("trial")
+        >>> 1e-4 < config["lr"] < 1e-1
+        True
     """
 
     def __init__(

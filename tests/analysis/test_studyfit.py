@@ -1,8 +1,11 @@
 import math
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import synthetic
 
+from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
 from raylr.analysis.studyfit import SettingOptimum, check_prediction, fit_study
@@ -64,3 +67,51 @@ def test_an_open_interval_says_little_in_the_law(low, high, expected):
         loss_stderr=0.1, lrs=3, measured_tokens=1, status=Status.OK, message="",
     )  # fmt: skip
     assert cell.log_stderr == pytest.approx(expected, rel=1e-3)
+
+
+def with_current_lr(table, factor):
+    lr, tokens = np.array(table["lr"]), np.array(table["tokens"])
+    return table.append_column("current_lr", pa.array(lr * factor(tokens / synthetic.BUDGET)))
+
+
+SCHEDULES = {
+    "cosine": lambda x: 0.5 + 0.5 * np.cos(np.pi * np.minimum(x, 1)),
+    "wsd": lambda x: np.clip((1.05 - x) / 0.25, 0.1, 1),
+}
+
+
+@pytest.mark.parametrize("reported", [True, False])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_under_a_falling_lr_only_final_losses_count(tmp_path, schedule, reported):
+    table = synthetic.synthetic_table(tmp_path, check=False).read()
+    # Before their end the losses say the opposite of the final ones, as those of runs that are not yet decayed may.
+    loss, early = np.array(table["loss"]).copy(), np.array(table["tokens"]) < synthetic.BUDGET
+    loss[early] += 0.3 * np.log(np.array(table["lr"]))[early]
+    table = table.set_column(table.schema.get_field_index("loss"), "loss", pa.array(loss))
+    conditions = None if reported else Conditions(schedule=schedule)
+    if reported:
+        table = with_current_lr(table, SCHEDULES[schedule])
+    fit = fit_study(table, [synthetic.BUDGET // 2, synthetic.BUDGET], conditions=conditions)
+    assert len(fit.optima) == 2 * len(synthetic.SIZES)
+    for optimum in fit.optima:
+        if optimum.tokens < synthetic.BUDGET:
+            assert optimum.status is Status.NOT_CONSTANT
+            assert math.isnan(optimum.lr_opt)
+            assert "not yet decayed" in optimum.message
+        else:
+            assert optimum.status is Status.OK
+            truth = synthetic.lr_opt(optimum.params, synthetic.BUDGET)
+            assert optimum.lr_opt == pytest.approx(truth, rel=0.12)
+            assert optimum.lr_low < truth < optimum.lr_high
+    assert fit.law.cells == len(synthetic.SIZES)
+    truth = synthetic.lr_opt(synthetic.TARGET, synthetic.BUDGET)
+    assert fit.law.lr(synthetic.TARGET, synthetic.BUDGET) == pytest.approx(truth, rel=0.25)
+    for surface in fit.surfaces.values():
+        assert surface.status is Status.NOT_CONSTANT or "stable phase" in surface.message
+
+
+def test_repeated_reports_change_nothing(table, fit):
+    doubled = pa.concat_tables([table.set_column(table.schema.get_field_index("loss"), "loss",
+                                                 pa.array(np.array(table["loss"]) + 1)), table])  # fmt: skip
+    again = fit_study(doubled, [synthetic.BUDGET // 2, synthetic.BUDGET])
+    assert [optimum.lr_opt for optimum in again.optima] == [optimum.lr_opt for optimum in fit.optima]

@@ -7,9 +7,9 @@ import yaml
 from made_study import SPEC, SURFACE, no_executor, same_study, spec_of, study_of
 from serial_executor import SerialExecutor
 
-from raylr.analysis.runs import RunEnd
+from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError, TrainingError
-from raylr.stages import Stages
+from raylr.stages import Stages, search_policy
 from raylr.study import FittingStudy
 
 
@@ -32,6 +32,15 @@ def test_runs_that_measure_other_things_have_other_names(texts, tmp_path, change
         stages = Stages(FittingStudy(spec, tmp_path / str(len(names))).folder, None)
         names.append(stages.run_of("search", "S", spec.models()["S"], 39_936, 1e-3).name)
     assert names[0] != names[1]
+
+
+def test_a_replicate_is_a_run_with_another_seed(texts, tmp_path):
+    spec = spec_of(texts)
+    stages = Stages(FittingStudy(spec, tmp_path / "study").folder, None)
+    model = spec.models()["S"]
+    jobs = [stages._job("search", "S", model, 39_936, 1e-3, None, None, repeat) for repeat in (0, 1, 1)]
+    assert [job.seed for job in jobs] == [job.config["train"]["seed"] for job in jobs] == [0, 1, 1]
+    assert jobs[0].run.name != jobs[1].run.name == jobs[2].run.name
 
 
 def test_the_horizon_counts_only_where_the_schedule_depends_on_it(texts, tmp_path):
@@ -116,3 +125,14 @@ def test_a_corpus_smaller_than_the_budget_is_refused_before_training(texts, tmp_
     with pytest.raises(InputError, match=r"training tokens and the longest run needs 900M"):
         study.run()
     study_of(spec_of(texts), tmp_path / "study").run()  # nothing was measured: the mended spec may have the folder
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "wsd"])
+def test_runs_whose_lr_falls_are_not_truncated(texts, schedule):
+    train = yaml.safe_load(SPEC)["train"] | {"schedule": schedule}
+    spec = spec_of(texts, train=train, search={"truncate": True, "min_fraction": 0.3, "loss_tolerance": 0.5})
+    policy = search_policy(spec, [Setting(name="S", params=1e5, tokens=1000.0, batch=512.0)])
+    run = policy.ask().run
+    ends = [policy.report(run, tokens, 2 + (tokens / 1000) ** -0.5) for tokens in range(50, 1001, 50)]
+    assert (RunEnd.TRUNCATED in ends) is (schedule == "constant")
+    assert ends[-1] is RunEnd.COMPLETED

@@ -43,14 +43,14 @@ def test_the_optuna_script_before_and_after(tmp_path):
     before.write_text(before_raylr(EXAMPLES / "foreign_optuna.py"))
     theirs, ours = lines(before), lines(EXAMPLES / "foreign_optuna.py")
     assert len(ours) < len(theirs) == 13  # it ends by itself
-    best = [float(said[-1].split()[-1]) for said in (theirs, ours)]
+    best = [float(output[-1].split()[-1]) for output in (theirs, ours)]
     assert best[1] < 1.04 * best[0]
 
 
 @pytest.mark.slow
 def test_the_torch_project_finds_an_lr():
-    said = lines(EXAMPLES / "foreign_torch.py")
-    runs = [line for line in said if re.match(r"lr \S+ +\d+ steps  loss", line)]
+    output = lines(EXAMPLES / "foreign_torch.py")
+    runs = [line for line in output if re.match(r"lr \S+ +\d+ steps  loss", line)]
     assert 3 <= len(runs) < 10
-    best = float(said[-1].split()[-1])
+    best = float(output[-1].split()[-1])
     assert 5e-3 < best < 5e-2

@@ -28,7 +28,7 @@ def prompt(style: str, data: Path, suite: str, subject: str, index: int) -> str:
 
     `style`: "opencompass" or "lm-eval".
     """
-    dev, asked = rows(data, suite, subject, "dev")[:5], rows(data, suite, subject, "test")[index]
+    dev, test_row = rows(data, suite, subject, "dev")[:5], rows(data, suite, subject, "test")[index]
     if suite == "mmlu":
         title = subject.replace("_", " ")
         spaces = "  " if style == "opencompass" else " "
@@ -45,10 +45,10 @@ def prompt(style: str, data: Path, suite: str, subject: str, index: int) -> str:
         return f"{each}{question}\n{choices}{answer}"
 
     if suite == "mmlu":
-        return head + "".join(f"{shown(row)} {row[5]}\n\n" for row in dev) + shown(asked)
+        return head + "".join(f"{shown(row)} {row[5]}\n\n" for row in dev) + shown(test_row)
     if style == "opencompass":
-        return "\n\n\n".join(f"{shown(row)} {row[5]}" for row in dev) + "\n" * 5 + shown(asked)
-    return f"{head}\n" + "".join(f"{shown(row)} {row[5]}\n\n" for row in dev) + shown(asked)
+        return "\n\n\n".join(f"{shown(row)} {row[5]}" for row in dev) + "\n" * 5 + shown(test_row)
+    return f"{head}\n" + "".join(f"{shown(row)} {row[5]}\n\n" for row in dev) + shown(test_row)
 
 
 def letter_scores(model: Any, tokenizer: Any, text: str) -> list[float]:

@@ -31,7 +31,7 @@ def scored(
                 for index in range(questions):
                     gold = int(rng.integers(4))
                     values = rng.normal(0, 0.1, 4) + edge * (np.arange(4) == gold)
-                    said = int(values.argmax())
+                    predicted = int(values.argmax())
                     rows.append(
                         {
                             "run": run,
@@ -42,8 +42,8 @@ def scored(
                             "subject": subject,
                             "index": index,
                             "gold": LETTERS[gold],
-                            "prediction": LETTERS[said],
-                            "correct": said == gold,
+                            "prediction": LETTERS[predicted],
+                            "correct": predicted == gold,
                             "backend": "lm-eval",
                             "engine": "transformers",
                             "mode": "ppl",

@@ -49,7 +49,7 @@ class SerialExecutor:
         """(name of the run, tokens) of every report."""
 
     def execute(self, trainable: Trainable, work: Work) -> None:
-        """As `Executor` says."""
+        """Implement `Executor`."""
         while not work.finished:
             job = work.next()
             if job is None:

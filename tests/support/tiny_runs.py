@@ -121,7 +121,7 @@ def die() -> None:
 
 
 def die_once(mark: Path, number: int) -> None:
-    """Kill this process amid the backward of training pass `number`, unless the file `mark` says that it was done."""
+    """Kill this process amid the backward of training pass `number`, unless the file `mark` shows that it was."""
 
     def act() -> None:
         mark.touch(exist_ok=False)

@@ -1,9 +1,9 @@
-"""The packages of trainables import each other in one direction: data and models know nothing of training."""
+"""The packages of trainables import each other in one direction: data and models do not depend on training."""
 
-import ast
 from pathlib import Path
 
 import pytest
+from imports import imported
 
 ROOT = Path(__file__).parents[2] / "trainables"
 MAY_IMPORT = {
@@ -15,19 +15,8 @@ MAY_IMPORT = {
 
 
 def imports(path: Path) -> set[str]:
-    """Packages of trainables that a module imports, also inside functions, but not only for type checkers."""
-    found: set[str] = set()
-    nodes: list[ast.AST] = [ast.parse(path.read_text())]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        nodes += ast.iter_child_nodes(node)
-    return {name.split(".")[2] for name in found if name.startswith("raylr.trainables.")}
+    """Packages of trainables that a module imports."""
+    return {name.split(".")[2] for name in imported(path) if name.startswith("raylr.trainables.")}
 
 
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))

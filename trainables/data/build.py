@@ -195,6 +195,13 @@ def build_corpus(
     Raises:
         DataError: For a missing or unreadable source, a vocabulary that cannot be, too little text to split, or an
             `out_dir` that holds something else.
+
+    Example:
+        >>> text = Path("text.txt")
+        >>> characters = text.write_text(" ".join(str(number) for number in range(5000)))
+        >>> corpus = build_corpus([text], "corpus", vocab_size=300)
+        >>> corpus.vocab_size
+        300
     """
     out = Path(out_dir)
     if not 0 < validation_fraction < 1:

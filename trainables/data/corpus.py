@@ -24,7 +24,7 @@ import numpy.typing as npt
 from raylr.errors import DataError
 
 MANIFEST = "manifest.json"
-"""The file of a corpus that is written last and says what the others hold."""
+"""The file of a corpus that is written last and describes the others."""
 
 Ids = npt.NDArray[Any]
 
@@ -112,15 +112,17 @@ class Corpus:
     """A tokenised corpus on disk. Opening reads the manifest only; ids are memory-mapped when they are first used."""
 
     path: Path
+    """The folder."""
     manifest: dict[str, Any]
+    """What the folder holds: token counts, hashes of the files, settings of the split, the tokenizer."""
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
         """Open the corpus in a folder.
 
         Raises:
-            DataError: If there is none, if a file is not as long as the manifest says, or if its tokenizer is not the
-                one that made its ids.
+            DataError: If there is none, if a file does not have the length in the manifest, or if its tokenizer is not
+                the one that made its ids.
         """
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
@@ -130,7 +132,7 @@ class Corpus:
             size, want = corpus._file(split).stat().st_size, corpus.manifest["tokens"][split] * corpus.dtype.itemsize
             if size != want:
                 raise DataError(
-                    f"{corpus._file(split)} has {size} bytes where the manifest says {want}: build the corpus again"
+                    f"{corpus._file(split)} has {size} bytes, the manifest requires {want}: build the corpus again"
                 )
         made_by = corpus.manifest["sha256"][corpus.tokenizer_path.name]
         if not corpus.tokenizer_path.is_file() or file_hash(corpus.tokenizer_path) != made_by:

@@ -49,7 +49,8 @@ def megatron_documents(prefix: Path) -> Iterator[Ids]:
     lengths = np.frombuffer(raw, "<i4", sequences, at).astype(np.int64)
     bounds = np.frombuffer(raw, "<i8", documents, at + 12 * sequences)
     if data.stat().st_size != int(lengths.sum()) * dtype.itemsize:
-        raise DataError(f"{data} has {data.stat().st_size} bytes, its index says {int(lengths.sum()) * dtype.itemsize}")
+        required = int(lengths.sum()) * dtype.itemsize
+        raise DataError(f"{data} has {data.stat().st_size} bytes, its index requires {required}")
     ids = np.memmap(data, dtype=dtype, mode="r")
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):

@@ -17,13 +17,20 @@ SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dis
 
 
 def python_stdlib_sources() -> list[Path]:
-    """Return the .py files of the running Python's standard library, sorted: real text that is always there (12 MB).
+    """Return the .py files of the running Python's standard library: real text (12 MB) that every machine has.
 
     Test suites are left out: many distributions do not install them, and the corpus should differ little between
     machines.
 
+    Returns:
+        The files, sorted.
+
     Raises:
         DataError: If the library is not installed as files.
+
+    Example:
+        >>> any(file.name == "pathlib.py" for file in python_stdlib_sources())
+        True
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = sorted(p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts))
@@ -73,7 +80,7 @@ def documents(path: Path, named: bool, text_field: str) -> Iterator[str]:
         text_field: Field of JSON lines, or column of Parquet, that holds the text.
 
     Raises:
-        DataError: If the file is not what its name says; names the line.
+        DataError: If the file does not have the format of its name; the message names the line.
     """
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):

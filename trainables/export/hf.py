@@ -3,7 +3,7 @@ vLLM read.
 
 A `ModelSpec` becomes a `Qwen3MoeForCausalLM`, weights in safetensors with each expert by itself; a Hugging Face model
 keeps its own layout. transformers 5 renamed keys of config.json that version 4 needs (4 would use rope_theta=10000
-without a word): both spellings are written. `raylr.json` says where the weights are from.
+without a word): both spellings are written. `raylr.json` records where the weights are from.
 
 The folder appears whole or not at all, and only if the weights are exactly those that the architecture has.
 """
@@ -98,7 +98,7 @@ def export_checkpoint(
     Args:
         checkpoint: A checkpoint, a run's folder or a Ray Tune trial's.
         out: The folder to make. An `out` that already is this export is kept.
-        model: Needed only for checkpoints that do not say what they are of (an older raylr's).
+        model: Needed only for checkpoints that do not name their model (an older raylr's).
         tokenizer: A tokenizer.json, needed only for the same.
         dtype: Of the weights; None: as the model ran.
         context: max_position_embeddings; None: the training length, at least `CONTEXT`. A Hugging Face model keeps its

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from raylr.errors import DataError
+from raylr.errors import DataError, InputError
 
 ParamKind = Literal["total", "active", "non_embedding"]
 
@@ -26,7 +26,15 @@ class ModelSpec(FrozenSpec):
     """The shape of a Qwen3-MoE decoder.
 
     Raises:
-        pydantic.ValidationError: A ValueError with one sentence for each thing that cannot be.
+        pydantic.ValidationError: A ValueError with one sentence for each field that is wrong.
+
+    Example:
+        >>> model = ModelSpec(
+        ...     hidden_size=64, layers=2, heads=4, kv_heads=2, head_dim=16,
+        ...     experts=8, top_k=2, expert_size=32, vocab_size=1024,
+        ... )
+        >>> model.params("active") < model.params("total")
+        True
     """
 
     hidden_size: int = Field(gt=0)
@@ -121,7 +129,7 @@ class ModelSpec(FrozenSpec):
         shared = 3 * h * self.shared_expert_size + (h if self.shared_expert_size else 0)
         used = {"total": self.experts, "non_embedding": self.experts, "active": self.top_k}.get(kind)
         if used is None:
-            raise ValueError(f"kind={kind!r}: a count of parameters is 'total', 'active' or 'non_embedding'")
+            raise InputError(f"kind={kind!r}: a count of parameters is 'total', 'active' or 'non_embedding'")
         moe = self.experts * h + used * 3 * h * self.expert_size + shared
         body = (
             self.layers * (attention + 2 * h) + self.moe_layers * moe + self.dense_layers * 3 * h * self.dense_size + h

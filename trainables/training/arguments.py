@@ -1,4 +1,4 @@
-"""The arguments of a run: from the config of a trial, and whether such a run can be."""
+"""The arguments of a run: read from the config of a trial, and checked."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KEYS = frozenset(
         *("checkpoint_reports", "trust_checkpoint", *MULTIPLIERS),
     )
 )
-"""What the config of `pretrain` may hold."""
+"""Keys that the config of `pretrain` may hold."""
 REQUIRED = ("lr", "model", "train", "corpus", "tokens")
-"""What it must hold."""
+"""Keys that the config must hold."""
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,8 +33,19 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: The keys `KEYS`; `model` and `train` are fields of `ModelSpec` (or `hf`) and `TrainSpec`.
 
+    Returns:
+        The same keys, with `model` and `train` as validated specs and `lr` and `tokens` as numbers.
+
     Raises:
         SpecError: For an unknown or missing key, a value of the wrong kind, and a model or training that cannot be.
+
+    Example:
+        >>> model = {"hidden_size": 8, "layers": 1, "heads": 1, "kv_heads": 1, "head_dim": 8, "experts": 2, "top_k": 1,
+        ...          "expert_size": 8, "vocab_size": 300}
+        >>> train = {"seq_len": 8, "batch_tokens": 64}
+        >>> given = arguments({"lr": 1e-3, "model": model, "train": train, "corpus": "corpus", "tokens": 640})
+        >>> given["train"].batch_tokens
+        64
     """
     if unknown := sorted(set(config) - KEYS):
         raise SpecError(f"config of pretrain: unknown {', '.join(unknown)}; known are {', '.join(sorted(KEYS))}")

@@ -66,7 +66,7 @@ def bring_up(threads: int | None = None) -> None:
     """Import DeepSpeed quietly and make the process group.
 
     The group has one process unless there is a group already (Ray Train makes one) or a launcher has set WORLD_SIZE and
-    the rest. malloc is told to keep its memory between steps (fewer page faults: 1 to 10 % of a step). DeepSpeed's
+    the rest. malloc is set to keep its memory between steps (fewer page faults: 1 to 10 % of a step). DeepSpeed's
     shared-memory operator is switched off: it would be compiled (28 s), and crash where there is no compiler.
 
     Args:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from raylr.trainables.training.spec import TrainSpec
 
 LAYOUT = ("workers", "zero_stage", "expert_parallel")
-"""Fields of `TrainSpec` that say how a run is spread over processes."""
+"""Fields of `TrainSpec` that set how a run is spread over processes."""
 _NOT_IDENTITY = frozenset((*LAYOUT, "micro_batch", "activation_checkpointing", "checkpoint_seconds", "repeat_data"))
 _WARMUP = frozenset(("warmup_steps", "warmup_tokens"))
 _OF_SCHEDULE = {
@@ -87,7 +87,21 @@ def run_identity(
     corpus: str,
     multipliers: Tables | None = None,
 ) -> str:
-    """Return the identity of a run: the hash of `identity_fields`. Arguments as there.
+    """Return the identity of a run: the hash of `identity_fields`.
+
+    Args:
+        model: The model.
+        train: All other settings, with the seeds.
+        lr: Peak LR.
+        tokens: Training tokens; part of the identity only if the schedule depends on them.
+        corpus: Identity of the tokenised text (`Corpus.fingerprint`).
+        multipliers: `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`.
+
+    Returns:
+        A hash in hexadecimal digits, the same on every machine.
+
+    Raises:
+        SpecError: For a multiplier of an unknown module or role, or one that is not positive.
 
     Example:
         >>> from raylr.trainables import ModelSpec, TrainSpec

@@ -84,7 +84,20 @@ def train(
 
     Raises:
         InputError: For settings that cannot be (`check_run`), and for a checkpoint of another run.
-        MemoryError: If the run does not fit in memory; the message says what to change.
+        MemoryError: If the run does not fit in memory; the message states what to change.
+
+    Example:
+        >>> from raylr.trainables import ModelSpec, TrainSpec, build_corpus
+        >>> characters = Path("text.txt").write_text(" ".join(str(number) for number in range(5000)))
+        >>> corpus = build_corpus(["text.txt"], "corpus", vocab_size=300)
+        >>> model = ModelSpec(
+        ...     hidden_size=8, layers=1, heads=1, kv_heads=1, head_dim=8,
+        ...     experts=2, top_k=1, expert_size=8, vocab_size=300,
+        ... )
+        >>> settings = TrainSpec(seq_len=8, batch_tokens=64, validation_tokens=64)
+        >>> rows = train(lr=1e-3, model=model, train=settings, corpus="corpus", tokens=640, eval_at=[320, 640])
+        >>> [row["tokens"] for row in rows]
+        [320, 640]
     """
     from raylr.trainables.data.corpus import Corpus, Windows
     from raylr.trainables.training.checkpoint import UNIVERSAL, RunFolder, load_engine, write_checkpoint

@@ -50,7 +50,7 @@ EPOCH: Final = "epoch"
 RUN_END: Final = "run_end"
 """How the run ended, a value of `raylr.analysis.runs.RunEnd`: `completed` in the row at its last tokens, `paused` at
 the end of a segment (`stop_at`), `diverged` if its training loss became NaN, infinite or exploded (`loss` is then NaN,
-which says that the LR is too high). None in every other row."""
+which means that the LR is too high). None in every other row."""
 
 ALL: Final = (
     LOSS,

@@ -1,4 +1,4 @@
-"""`TrainSpec`: everything about one run but its peak LR, its model, its corpus and its tokens. No torch here."""
+"""`TrainSpec`: all settings of a run except its peak LR, model, corpus and tokens. No torch here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec
 
 
 class TrainSpec(FrozenSpec):
-    """Settings of a training run, but for its peak LR, model, corpus and tokens.
+    """All settings of a training run except its peak LR, model, corpus and tokens.
 
     Raises:
-        pydantic.ValidationError: A ValueError with one sentence for each setting that cannot be.
+        pydantic.ValidationError: A ValueError with one sentence for each setting that is wrong.
+
+    Example:
+        >>> train = TrainSpec(seq_len=128, batch_tokens=2048, warmup_steps=20, schedule="wsd")
+        >>> train.warmup
+        40960
     """
 
     seq_len: int = Field(gt=0)

@@ -25,8 +25,8 @@ class Trainable(Protocol):
     counts at which the loss is wanted, the last is `tokens`), `stop_at` (one of them, at which this trial is to stop),
     and further keys of its own. The trainable reports rows with at least `loss` and `tokens`, under the names of
     `raylr.trainables.training.metrics`; a row may have further columns, which the run table keeps. A loss that is NaN
-    or infinite, or a row with `run_end` = `diverged`, says that the LR is too high. An exception says nothing about
-    the LR.
+    or infinite, or a row with `run_end` = `diverged`, means that the LR is too high. An exception does not
+    count against the LR.
     """
 
     def __call__(self, config: dict[str, Any]) -> None:
@@ -47,6 +47,13 @@ def pretrain(config: dict[str, Any]) -> None:
 
     Raises:
         InputError: For an unknown key and for a run that cannot be.
+
+    Example:
+        A trial needs Ray, so the tests run `pretrain` in experiments (`tests/raylr/test_study_runs.py`).
+
+        >>> from ray import tune
+        >>> space = {"lr": 1e-3, "model": model, "train": train, "corpus": "corpus", "tokens": 640}  # doctest: +SKIP
+        >>> results = tune.Tuner(pretrain, param_space=space).fit()  # doctest: +SKIP
     """
     from ray import tune
 
@@ -77,12 +84,29 @@ def trial_resources(train: TrainSpec, *, cpus: float = 1, gpus: float = 0) -> di
             run at a time.
         cpus: CPU threads of a trial in one process.
         gpus: Its GPUs.
+
+    Returns:
+        Amounts by the names of Ray's resources.
+
+    Example:
+        >>> trial_resources(TrainSpec(seq_len=8, batch_tokens=64), cpus=2)
+        {'CPU': 2, 'GPU': 0}
     """
     return {"CPU": 0.5} if train.workers > 1 else {"CPU": cpus, "GPU": gpus}
 
 
 def trial_threads() -> int:
-    """Return the CPU threads of this trial: what Ray gave it, at least one."""
+    """Return the CPU threads of this trial.
+
+    Returns:
+        The CPUs that Ray gave to the trial, at least 1.
+
+    Example:
+        Inside a trial that requested `trial_resources(train, cpus=2)`:
+
+        >>> trial_threads()  # doctest: +SKIP
+        2
+    """
     from ray import tune
 
     resources = tune.get_context().get_trial_resources()

@@ -16,7 +16,7 @@ PRIORS = ExponentPriors()
 
 
 def made_up(rng: np.random.Generator, n, d, b, *, bend=0.0, exponents=None):
-    """Cells whose exponents come from the priors, and whose scatter is what the scatter's prior says.
+    """Cells whose exponents come from the priors, and whose scatter is that of the scatter's prior.
 
     Gives their ln lr_opt, the exponents, and a function for ln lr_opt of another cell, its own scatter included."""
     alpha, beta, delta = exponents or (rng.normal(*PRIORS.alpha), rng.normal(*PRIORS.beta), rng.normal(*PRIORS.delta))

@@ -50,7 +50,7 @@ def test_a_prediction_says_how_far_it_extrapolates():
 
 @pytest.mark.parametrize("error", [0.0, 0.1])
 def test_intervals_cover(error):
-    """Cells that scatter, and exponents that drift beyond them, as the priors say: intervals then are exact."""
+    """Cells that scatter, and exponents that drift beyond them, as the priors assume: intervals then are exact."""
     inside, exponents, far = [], [], []
     for seed in range(400):
         rng = np.random.default_rng(seed)
@@ -60,8 +60,9 @@ def test_intervals_cover(error):
         for (n, d), hits in (((2e8, 2e9), inside), ((1.6e9, 8e9), far)):
             beyond = math.hypot(math.log(max(n / 4e8, 1)), math.log(max(d / 4e9, 1)))
             moved = rng.normal(0, scatter) + rng.normal(0, DRIFT * beyond)
-            said = law.predict(n, d)
-            hits.append(said.lr_low <= optima(np.array([n]), np.array([d]))[0] * math.exp(moved) <= said.lr_high)
+            prediction = law.predict(n, d)
+            true = optima(np.array([n]), np.array([d]))[0] * math.exp(moved)
+            hits.append(prediction.lr_low <= true <= prediction.lr_high)
         low, high = law.interval()["alpha"]
         exponents.append(low <= 0.25 <= high)
     for hits in (inside, exponents, far):
@@ -99,24 +100,24 @@ def test_degenerate_designs_fit_what_they_can(n, d, status, fitted):
         assert law.lr(a, b) == pytest.approx(optima(np.array([a]), np.array([b]))[0], rel=0.02)
     missing = {"one_size": (1e10, d[0]), "one_budget": (n[0], 1e12), "one_cell": (1e10, 1e12)}
     if status in missing:
-        said = law.predict(*missing[status])
-        assert (said.lr_low, said.lr_high) == (0, math.inf)
-        assert "do not determine" in said.message
+        prediction = law.predict(*missing[status])
+        assert (prediction.lr_low, prediction.lr_high) == (0, math.inf)
+        assert "do not determine" in prediction.message
 
 
 def test_no_cells_make_a_law_that_says_so():
     law = least_squares([], [], [])
     assert law.status == "too_few"
-    said = law.predict(1e9, 1e9)
-    assert math.isnan(said.lr)
-    assert "no cell" in said.message
+    prediction = law.predict(1e9, 1e9)
+    assert math.isnan(prediction.lr)
+    assert "no cell" in prediction.message
 
 
 def test_two_cells_scatter_as_the_prior_says():
     law = least_squares([1e8, 1e8], [1e9, 2e9], [1e-3, 8e-4])
     assert (law.scatter, law.dof) == pytest.approx((SCATTER, SCATTER_DOF))
-    said = law.predict(1e8, 1.5e9)
-    assert 3 < said.lr_high / said.lr_low < 6
+    prediction = law.predict(1e8, 1.5e9)
+    assert 3 < prediction.lr_high / prediction.lr_low < 6
 
 
 @pytest.mark.parametrize("scatter", [0.02, 0.3])
@@ -148,7 +149,7 @@ def test_collinear_cells_say_little_off_their_line():
     assert ahead.lr == pytest.approx(optima(np.array([3.2e9]), np.array([6.4e10]))[0], rel=0.02)
     assert ahead.lr_high / ahead.lr_low < 10
     assert across.lr_high / across.lr_low > 1000
-    assert "cannot be told apart" in ahead.message
+    assert "are not determined separately" in ahead.message
 
 
 def test_bootstrap_draws_widen_the_interval():
@@ -309,10 +310,10 @@ def test_a_prediction_names_the_conditions_that_differ():
     law = least_squares(N, D, optima(), conditions=conditions)
     same = law.predict(2e8, 2e9, conditions=replace(conditions, seq_len=4096))
     assert same.message == "inside the fitted range"
-    said = law.predict(2e8, 2e9, conditions=Conditions(batch_tokens=8e6, schedule="cosine", beta2=0.99)).message
+    prediction = law.predict(2e8, 2e9, conditions=Conditions(batch_tokens=8e6, schedule="cosine", beta2=0.99)).message
     for words in ("batch 8M tokens (runs of the law: 4M", "schedule cosine (runs of the law: constant)", "β₂ 0.99"):
-        assert words in said
-    assert "optimizer" not in said
+        assert words in prediction
+    assert "optimizer" not in prediction
 
 
 @pytest.mark.parametrize(
@@ -374,9 +375,9 @@ def test_any_input_gives_a_status_and_ok_means_numbers(cells, with_errors):
     assert law.status in {"ok", "one_size", "one_budget", "one_cell", "collinear", "no_law", "too_few"}
     assert LRLaw.from_json(law.to_json()).status == law.status
     if law.ok:
-        said = law.predict(1e9, 1e10)
-        assert 0 <= said.lr_low <= said.lr <= said.lr_high
-        assert np.isfinite([law.c, law.alpha, law.beta, law.rmse, law.scatter, said.lr]).all()
+        prediction = law.predict(1e9, 1e10)
+        assert 0 <= prediction.lr_low <= prediction.lr <= prediction.lr_high
+        assert np.isfinite([law.c, law.alpha, law.beta, law.rmse, law.scatter, prediction.lr]).all()
 
 
 def test_optima_that_jump_between_equal_cells_are_no_law():

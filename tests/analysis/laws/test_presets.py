@@ -102,7 +102,7 @@ def test_marins_cells_need_the_batch_in_the_law():
     assert blind.predict(**target).lr < 0.5 * 0.003733
     assert knows.beta == pytest.approx(0.395, abs=0.01)
     assert knows.predict(**target, batch=33.55e6).lr == pytest.approx(0.003733, rel=0.1)
-    # With the exponents under their priors, of the batch as well: it grows as the width here, so the data cannot tell.
+    # With the exponents under their priors, of the batch as well: it grows as the width here, which confounds both.
     full = fit_lr_law(None, tokens, lr, width=width, batch=batch)
     found = full.predict(None, **MARIN_TARGET)
     assert found.lr_low < 0.003733 < found.lr_high

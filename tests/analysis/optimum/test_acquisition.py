@@ -1,4 +1,4 @@
-"""Where the next run goes: outward at edges, not above what diverged, to a replicate where noise matters, nowhere when done."""
+"""Where the next run goes: outward at edges, not above what diverged, to a replicate where noise matters."""
 
 import math
 
@@ -38,12 +38,15 @@ def test_edges_send_the_next_run_outward() -> None:
     high = fit_optimum([1e-4, 1e-3], [3.4, 3.2], lr_range=RANGE)
     low = fit_optimum([1e-4, 1e-3], [3.2, 3.4], lr_range=RANGE)
     above, below = next_lr(high), next_lr(low)
-    assert above is not None and above > 1e-3
-    assert below is not None and below < 1e-4
+    assert above is not None
+    assert above > 1e-3
+    assert below is not None
+    assert below < 1e-4
     falling = fit_optimum([1e-4, 1e-3, 1e-2], [3.4, 3.3, 3.2])
     assert falling.status is Status.EDGE_HIGH
     beyond = next_lr(falling, high=1.0)
-    assert beyond is not None and 1e-2 < beyond <= 4.1e-2
+    assert beyond is not None
+    assert 1e-2 < beyond <= 4.1e-2
 
 
 @pytest.mark.parametrize("bad", [math.nan, 10.0])

@@ -1,4 +1,4 @@
-"""The fit of the loss over the LR: invariance, measurements that are never contradicted, cliffs, noise, edges, odd shapes."""
+"""The fit of the loss over the LR: invariance, agreement with measurements, cliffs, noise, edges, odd shapes."""
 
 import math
 

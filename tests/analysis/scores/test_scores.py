@@ -146,8 +146,8 @@ def test_a_guesser_is_rarely_called_different_from_chance():
     rng = np.random.default_rng(1)
     called = 0
     for _ in range(300):
-        golds, said = rng.choice(list(LETTERS), 60), rng.choice(list(LETTERS), 60)
-        called += summarise(table(answers("anatomy", golds, said))).row("mmlu").differs_from_chance()
+        golds, predicted = rng.choice(list(LETTERS), 60), rng.choice(list(LETTERS), 60)
+        called += summarise(table(answers("anatomy", golds, predicted))).row("mmlu").differs_from_chance()
     assert called <= 3 + 3 * math.sqrt(3)  # LEVEL of 300, and three deviations of that
     assert LEVEL == 0.01
 
@@ -155,8 +155,8 @@ def test_a_guesser_is_rarely_called_different_from_chance():
 def test_knowledge_is_seen():
     rng = np.random.default_rng(2)
     golds = rng.choice(list(LETTERS), 200)
-    said = [g if rng.random() < 0.3 else rng.choice(list(LETTERS)) for g in golds]
-    row = summarise(table(answers("virology", golds, said))).row("mmlu")
+    predicted = [g if rng.random() < 0.3 else rng.choice(list(LETTERS)) for g in golds]
+    row = summarise(table(answers("virology", golds, predicted))).row("mmlu")
     assert row.verdict == "above chance"
     inverse = ["BCDA"[LETTERS.index(g)] for g in golds]
     assert summarise(table(answers("virology", golds, inverse))).row("mmlu").verdict == "below chance"
@@ -182,13 +182,13 @@ def test_one_question_a_subject_is_tested_by_the_binomial_test():
 def test_the_moments_of_dealt_answers_are_those_of_all_permutations(pairs):
     from scipy.stats import binomtest, norm
 
-    golds, said = zip(*pairs, strict=True)
-    right = [sum(g == p for g, p in zip(order, said, strict=True)) for order in itertools.permutations(golds)]
+    golds, predicted = zip(*pairs, strict=True)
+    right = [sum(g == p for g, p in zip(order, predicted, strict=True)) for order in itertools.permutations(golds)]
     observed = sum(g == p for g, p in pairs)
     spread = np.std(right)
     dealt = 2 * norm.sf(abs(observed - np.mean(right)) / spread) if spread > 1e-9 else 1.0
     expected = max(dealt, binomtest(observed, len(pairs), 0.25).pvalue)
-    row = summarise(table(answers("anatomy", golds, said))).row("mmlu")
+    row = summarise(table(answers("anatomy", golds, predicted))).row("mmlu")
     assert row.p_value == pytest.approx(expected, rel=1e-6)
 
 
@@ -226,7 +226,7 @@ def test_flat_rows_are_json():
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "predicted"),
     [
         ([], "no questions"),
         (answers("anatomy", "A", "A") + answers("virology", "A", "A", tokens=200), "2 evaluations .*tokens"),
@@ -243,15 +243,15 @@ def test_flat_rows_are_json():
         ([question("anatomy", 3, "A", "A", [0, 0, -math.inf, 0])], "not finite"),
     ],
 )
-def test_bad_tables_are_refused(rows, said):
-    with pytest.raises(DataError, match=said):
+def test_bad_tables_are_refused(rows, predicted):
+    with pytest.raises(DataError, match=predicted):
         summarise(table(rows))
 
 
 def test_all_evaluations_of_a_table():
     rows = []
-    for tokens, phase, said in ((200, "decay", "AAAA"), (100, "stable", "ABBB"), (None, None, "BBBB")):
-        rows += answers("anatomy", "AAAA", said, tokens=tokens, phase=phase, checkpoint=f"step {tokens}")
+    for tokens, phase, predicted in ((200, "decay", "AAAA"), (100, "stable", "ABBB"), (None, None, "BBBB")):
+        rows += answers("anatomy", "AAAA", predicted, tokens=tokens, phase=phase, checkpoint=f"step {tokens}")
     found = summarise_all(table(rows))
     assert {(scores.tokens, scores.phase, scores.row("mmlu").accuracy) for scores in found} == {
         (100, "stable", 0.25),

@@ -61,7 +61,7 @@ def test_names_are_resolved_in_order_each_once():
 
 
 @pytest.mark.parametrize(
-    ("suites", "subjects", "said"),
+    ("suites", "subjects", "message"),
     [
         (["mmul"], None, "unknown suite 'mmul'; did you mean 'mmlu'"),
         ([], None, "name at least one suite of mmlu, cmmlu"),
@@ -71,6 +71,6 @@ def test_names_are_resolved_in_order_each_once():
         (["mmlu", "cmmlu"], ["ancient_chineese"], "in MMLU or CMMLU; nearest: ancient_chinese"),
     ],
 )
-def test_unknown_names_are_refused_with_the_nearest(suites, subjects, said):
-    with pytest.raises(ValueError, match=said):
+def test_unknown_names_are_refused_with_the_nearest(suites, subjects, message):
+    with pytest.raises(ValueError, match=message):
         resolve(suites, subjects)

@@ -52,7 +52,7 @@ def test_what_the_cells_cannot_tell_is_nan():
     assert math.isfinite(one_group.rmse)
     assert one_group.status == "uncertain"
     line = {s.family: s for s in compare_families(optimum()[:6], params=D[:6] / 20, tokens=D[:6])}
-    assert "cannot be told apart" in line["params_tokens"].message
+    assert "are not determined separately" in line["params_tokens"].message
     few = compare_families(optimum()[:2], params=N[:2], tokens=D[:2], families=("params_tokens",))[0]
     assert few.message == "2 cells with an optimum for 3 parameters"
 

@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["predict", "zhou2025", "--params", "1", "--tokens", "1"], "did you mean 'zhou2026'?"),
         (["predict", "zhou2026", "--params", "many", "--tokens", "1"], "--params: 'many' is not a count"),
@@ -67,12 +67,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = run(*arguments)
     assert status == EXIT_BAD_INPUT
-    assert said in err
+    assert message in err
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("raylr: ")
     assert not list(tmp_path.iterdir())
@@ -104,18 +104,18 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "said"), ERRORS)
+@pytest.mark.parametrize(("error", "status", "message"), ERRORS)
 def test_errors_that_a_user_can_act_on_are_one_sentence(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, message: str
 ) -> None:
     monkeypatch.delenv(command_line.DEBUG, raising=False)
     monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(error)())
-    assert run() == (status, "", f"raylr: {said}\n")
+    assert run() == (status, "", f"raylr: {message}\n")
     monkeypatch.setenv(command_line.DEBUG, "1")
     code, _, err = run()
     assert code == status
     assert err.startswith("Traceback")
-    assert err.endswith(f"raylr: {said}\n")
+    assert err.endswith(f"raylr: {message}\n")
 
 
 @pytest.mark.parametrize(

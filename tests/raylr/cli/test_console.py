@@ -54,15 +54,15 @@ def test_a_log_has_a_line_per_run_with_the_optimum_so_far() -> None:
 @pytest.mark.parametrize("end", list(RunEnd))
 def test_every_end_of_a_run_is_named(end: RunEnd) -> None:
     event = ended(end=end, target_loss=3.5, target_loss_stderr=0.01)
-    said = outcome(event)
-    assert "250k" in said
+    line = outcome(event)
+    assert "250k" in line
     expected = {
         RunEnd.COMPLETED: "loss 4.0000 at 250k",
         RunEnd.PAUSED: "loss 4.0000 at 250k, paused",
         RunEnd.TRUNCATED: "truncated at 250k, expected 3.5000 ± 0.0100 at 500k",
         RunEnd.NO_REPORT: "ended at 250k without reporting a loss",
     }
-    assert said == expected.get(end, f"{end} at 250k")
+    assert line == expected.get(end, f"{end} at 250k")
 
 
 def test_a_terminal_shows_what_runs_and_what_was_spent() -> None:

@@ -257,15 +257,15 @@ def with_all_keys() -> dict[str, Any]:
 
 
 def check_loads_or_says_why(file: Path) -> None:
-    said = ""
+    message = ""
     try:
         spec = load_spec(file)
     except SpecError as error:
-        said = str(error)
-    if said:
-        assert len(said.splitlines()) == 1, repr(said)
-        assert str(file) in said
-        assert len(said) < 1000
+        message = str(error)
+    if message:
+        assert len(message.splitlines()) == 1, repr(message)
+        assert str(file) in message
+        assert len(message) < 1000
         return
     assert summary(spec)
     assert spec.token_budgets

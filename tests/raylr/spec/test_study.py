@@ -120,3 +120,15 @@ def test_a_folder_given_as_hf_is_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     spec = quickstart(model={"hf": "llama"}, sizes={"S": {}, "M": {"hf": "Qwen/Qwen3-0.6B"}}, target=None)
     assert spec.model == {"hf": str(tmp_path / "llama")}
     assert spec.sizes["M"] == {"hf": "Qwen/Qwen3-0.6B"}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_a_schedule_that_lowers_the_lr_is_searched_by_final_losses(schedule: str) -> None:
+    train = {**yaml.safe_load(QUICKSTART_YAML)["train"], "schedule": schedule}
+    with pytest.raises(ValueError, match=r"power law.*use method quadratic"):
+        quickstart(train=train, search={"method": "surface"})
+    truncated, budgets = quickstart(train=train).schedule_warnings()
+    assert "none is truncated" in truncated
+    assert "No optimum is given at 250k tokens" in budgets
+    assert quickstart(train=train, budgets=[500_000], search={"truncate": False}).schedule_warnings() == []
+    assert quickstart().schedule_warnings() == []

@@ -29,8 +29,8 @@ def measure(store, run, points, end, *, target=20):
 def test_which_segments_an_end_at_10_of_20_tokens_answers_for(tmp_path, end, answered):
     measure(store_in(tmp_path), "a", [5, 10], end)
     store = store_in(tmp_path)
-    asked = [(20, 5), (20, 10), (20, 20), (40, 10), (40, 40)]
-    assert {one for one in asked if store.known("a", tokens=one[0], stop_at=one[1])} == answered
+    requests = [(20, 5), (20, 10), (20, 20), (40, 10), (40, 40)]
+    assert {one for one in requests if store.known("a", tokens=one[0], stop_at=one[1])} == answered
     found = store.known("a", tokens=20, stop_at=10)
     assert found.end is end
     assert [row["tokens"] for row in found.curve] == [5, 10]

@@ -104,3 +104,8 @@ def test_steps_may_start_at_zero():
 def test_bad_arguments(options):
     with pytest.raises(InputError, match="must be above 0"):
         PowerLawPruner(**options)
+
+
+def test_a_falling_lr_is_not_truncated():
+    _, spent = run_pruned(schedule="cosine")
+    assert spent == [1000] * 5

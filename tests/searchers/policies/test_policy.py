@@ -194,3 +194,12 @@ def test_policies_need_neither_ray_nor_optuna():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("end", "repeat"), [(RunEnd.COMPLETED, 1), (RunEnd.DIVERGED, 1), (RunEnd.FAILED, 0)])
+def test_a_replicate_says_which_it_is_and_a_void_run_is_none(end, repeat):
+    policy = QuadraticPolicy(lr_range=(1e-4, 1e-1), points=[Point(lr=1e-3), Point(lr=1e-3)])
+    first = policy.ask()
+    policy.tell(first.run, end, loss=3.0)
+    second = policy.ask()
+    assert (first.lr, second.lr, first.repeat, second.repeat) == (1e-3, 1e-3, 0, repeat)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.schedule import Schedule
 from raylr.errors import InputError
 from raylr.searchers import RunEnd, StoppingRule
 from raylr.searchers.policies.stopping import cannot_win, could_be_best, ended, final_loss, noise
@@ -85,3 +86,13 @@ def test_what_is_above_the_best_by_less_than_the_noise_could_be_best():
     assert not could_be_best(noisy, TARGET, loss - 0.5)
     assert could_be_best(noisy, TARGET, math.inf)
     assert could_be_best(Curve([1.0], [3.0]), TARGET, 0.0)  # nothing is known of it
+
+
+@pytest.mark.parametrize("schedule", ["cosine", Schedule(name="wsd", decay_start=0.8 * TARGET)])
+def test_no_run_is_truncated_whose_lr_falls_before_the_target(schedule):
+    long_enough = curve(until=0.7 * TARGET)
+    assert StoppingRule(tolerance=0.05).decide(long_enough, TARGET) is RunEnd.TRUNCATED
+    assert StoppingRule(tolerance=0.05, schedule=schedule).decide(long_enough, TARGET) is None
+    assert StoppingRule(tolerance=0.05, schedule="constant").decide(long_enough, TARGET) is RunEnd.TRUNCATED
+    with pytest.raises(InputError, match="schedule"):
+        StoppingRule(schedule=1)  # type: ignore[arg-type]

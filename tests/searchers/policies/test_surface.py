@@ -3,7 +3,7 @@ import math
 import pytest
 
 from raylr.errors import InputError
-from raylr.searchers import Point, RunEnd, Setting, SurfacePolicy
+from raylr.searchers import Point, RunEnd, Setting, Status, SurfacePolicy
 
 TARGET = 1000.0
 
@@ -73,3 +73,21 @@ def test_bad_input(options, message):
         begin(**options)
     with pytest.raises(InputError, match="final losses"):
         begin().add(1e-3, 2.0)
+
+
+def test_runs_whose_lr_falls_have_no_surface():
+    policy = begin()
+    again = begin()
+    while (found := policy.ask()) is not None:
+        for tokens in range(50, 1001, 50):
+            loss = 2.2 + 0.5 * (tokens / TARGET) ** -0.35 + 0.03 * math.log(found.lr / 2e-3) ** 2
+            decision = policy.report(found.run, tokens, loss, found.lr * math.cos(0.5 * math.pi * tokens / TARGET))
+            if decision:
+                break
+        policy.tell(found.run, decision)
+    said = policy.recommend()
+    assert said.lr is None
+    assert said.status is Status.NOT_CONSTANT
+    assert "QuadraticSearch" in said.reason
+    again.replay(policy.history.events)
+    assert again.recommend() == said

@@ -61,14 +61,14 @@ def test_bad_results_reach_no_searcher_that_cannot_bear_them():
 class Deaf(Searcher):
     """Suggests nothing more after two."""
 
-    asked = 0
+    requests = 0
 
     def set_search_properties(self, metric, mode, config, **spec):
         return True
 
     def suggest(self, trial_id):
-        self.asked += 1
-        return {"model": {"dropout": 0.1}} if self.asked <= 2 else Searcher.FINISHED
+        self.requests += 1
+        return {"model": {"dropout": 0.1}} if self.requests <= 2 else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id, result=None, error=False):
         pass

@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from raylr.analysis import Schedule
 from raylr.searchers import PowerLawScheduler
 from raylr.testing import FakeController, FakeTrial, report, run_scheduler
 
@@ -101,3 +102,76 @@ def test_a_report_without_the_metric_is_named_and_left_out(caplog):
 def test_bad_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         PowerLawScheduler(**options)
+
+
+def decayed(lr, tokens):
+    """A cosine's loss: the noise floor falls with the LR."""
+    return falling(lr, tokens) + 0.3 * math.cos(0.5 * math.pi * tokens / 1e5)
+
+
+def with_lr(key, value, loss=decayed, **options):
+    """The scheduler and the only trial, whose reports have the LR of the schedule as well."""
+    scheduler, controller = PowerLawScheduler(metric="loss", mode="min", target=1e5, **options), FakeController()
+    trial = FakeTrial("a")
+    scheduler.on_trial_add(controller, trial)
+    for step in range(1, 100):
+        trial.last_result = report(loss(3e-3, 1e3 * step), step) | {key: value(1e3 * step)}
+        if scheduler.on_trial_result(controller, trial, trial.last_result) == "STOP":
+            break
+    scheduler.on_trial_complete(controller, trial, trial.last_result)
+    return scheduler, trial
+
+
+@pytest.mark.parametrize("key", ["current_lr", "learning_rate", "lr", "optim/lr"])
+def test_trials_on_a_cosine_run_to_their_end(key, caplog):
+    options = {"lr_attr": key} if "/" in key else {}
+    with caplog.at_level(logging.ERROR):
+        _, trial = with_lr(key, lambda t: 3e-3 * math.cos(0.5 * math.pi * t / 1e5), **options)
+    assert trial.last_result["tokens"] == 9.9e4
+    assert trial.last_result["loss"] == decayed(3e-3, 9.9e4)
+    assert "raylr/measured" not in trial.last_result
+    assert caplog.text.count("changes throughout") == 1
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_a_trial_that_ends_in_its_decay_keeps_its_metric(decays):
+    scheduler, trial = PowerLawScheduler(metric="loss", mode="min", target=1e5, min_fraction=1.0), FakeTrial("a")
+    scheduler.on_trial_add(FakeController(), trial)
+    for step in range(1, 60):
+        lr = 1e-3 if step < 45 or not decays else 1e-3 * (60 - step) / 15
+        trial.last_result = report(falling(3e-3, 1e3 * step), step) | {"current_lr": lr}
+        assert scheduler.on_trial_result(FakeController(), trial, trial.last_result) == "CONTINUE"
+    scheduler.on_trial_complete(FakeController(), trial, trial.last_result)
+    assert ("raylr/measured" in trial.last_result) is not decays
+    assert (trial.last_result["loss"] == falling(3e-3, 5.9e4)) is decays
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", Schedule(name="wsd", decay_start=9e4)])
+def test_a_schedule_may_be_named(schedule, caplog):
+    with caplog.at_level(logging.ERROR):
+        trials, _ = run_scheduler(lambda: PowerLawScheduler(schedule=schedule, target=1e5), [3e-3], falling)
+    assert trials[0].last_result["raylr/decision"] == "completed"
+    assert "Such trials run to their end" in caplog.text
+
+
+def test_a_constant_lr_is_truncated_and_a_missing_one_is_named(caplog):
+    with caplog.at_level(logging.ERROR):
+        _, trial = with_lr("current_lr", lambda t: 1e-3 * min(t / 5e3, 1), falling)
+    assert trial.last_result["raylr/decision"] == "truncated"
+    assert not caplog.text
+    with caplog.at_level(logging.ERROR):
+        run_scheduler(lambda: PowerLawScheduler(target=1e5), [3e-3, 1e-3], falling)
+    assert caplog.text.count("no learning rate") == 1
+
+
+def test_a_resumed_trial_gives_the_decision_of_an_uninterrupted_one():
+    ends = []
+    for steps in (range(1, 100), [*range(1, 21), *range(12, 100)]):
+        scheduler, trial = PowerLawScheduler(metric="loss", mode="min", target=1e5), FakeTrial("a")
+        scheduler.on_trial_add(FakeController(), trial)
+        for step in steps:
+            if scheduler.on_trial_result(FakeController(), trial, report(falling(3e-3, 1e3 * step), step)) == "STOP":
+                ends.append(step)
+                break
+    assert len(ends) == 2
+    assert ends[0] == ends[1]

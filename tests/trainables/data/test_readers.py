@@ -79,7 +79,7 @@ def test_what_cannot_be_read(tmp_path: Path, ids: list[list[int]], corpus: Corpu
     pq.write_table(pa.table({"input_ids": [[1, 400]]}), tmp_path / "big.parquet")
     (tmp_path / "empty").mkdir()
     for name, message in (
-        ("m", "its index says"),
+        ("m", "its index requires"),
         ("x", "is not a Megatron index"),
         ("t.parquet", "is string, not lists of token ids"),
         ("big.parquet", "document 0 has the id 400, the tokenizer has 400 tokens"),

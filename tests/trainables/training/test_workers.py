@@ -62,7 +62,7 @@ def cluster() -> Iterator[None]:
 
 
 def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Curve]:
-    """The rows that a scheduler hears of one trial for each config, by their names.
+    """The rows that a scheduler receives of one trial for each config, by their names.
 
     Whatever reports checkpoints is paused once, at its second report; of what is called "killed" a process dies once,
     amid the backward of its fifth step.
@@ -70,11 +70,11 @@ def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Cu
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-    heard: dict[str, Curve] = {name: [] for name in cases}
+    received: dict[str, Curve] = {name: [] for name in cases}
 
     class Pause(FIFOScheduler):
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            heard[trial.config["case"]].append(result)
+            received[trial.config["case"]].append(result)
             mark = storage / f"paused-{trial.trial_id}"
             kept = result.get("checkpoint_dir_name") or result.get("checkpoint_path")
             if kept and result[metrics.TOKENS] == 6 * BATCH and not mark.exists():
@@ -112,7 +112,7 @@ def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Cu
     results = list(tuner.fit())
     assert [result.error for result in results] == [None] * len(cases)
     assert {p.name for p in storage.glob("killed-*")} == {f"killed-{name}" for name in cases if "killed" in name}
-    return {name: curve(rows) for name, rows in heard.items()}
+    return {name: curve(rows) for name, rows in received.items()}
 
 
 def config(corpus: Corpus, **fields: Any) -> dict[str, Any]:

@@ -42,10 +42,10 @@ def portions(data: Path, start: int, stop: int, subjects: Sequence[Subject] = SU
     return [Portion(data=read_subject(data, subject), start=start, stop=stop) for subject in subjects]
 
 
-def by_lm_eval(model: Path, data: Path, work: Path, asked: Sequence[Portion]) -> tuple[Found, Any]:
+def by_lm_eval(model: Path, data: Path, work: Path, requested: Sequence[Portion]) -> tuple[Found, Any]:
     found: Found = {}
     backend = LmEval.open(ScoresSpec(data=data, batch_size=3))
-    return found, backend.score(model, asked, work=work, on_subject=found.__setitem__)
+    return found, backend.score(model, requested, work=work, on_subject=found.__setitem__)
 
 
 @pytest.mark.slow
@@ -93,11 +93,11 @@ def test_both_backends_agree_up_to_their_prompts(
     network, tokenizer = loaded(model)
     (tmp_path / "lm").mkdir()
     (tmp_path / "oc").mkdir()
-    asked = portions(made, 0, 8)
-    ours, _ = by_lm_eval(model, made, tmp_path / "lm", asked)
+    requested = portions(made, 0, 8)
+    ours, _ = by_lm_eval(model, made, tmp_path / "lm", requested)
     theirs: Found = {}
     backend = OpenCompass(spec=ScoresSpec(data=made, backend=OPENCOMPASS, batch_size=4), environment=environment)
-    backend.score(model, asked, work=tmp_path / "oc", on_subject=theirs.__setitem__)
+    backend.score(model, requested, work=tmp_path / "oc", on_subject=theirs.__setitem__)
     for subject in SUBJECTS:
         for style, rows in ((LM_EVAL, ours[subject]), (OPENCOMPASS, theirs[subject])):
             want = letter_scorer.score(network, tokenizer, style, made, subject.suite, subject.name, 8)
@@ -144,8 +144,8 @@ def question(index: int, **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_results_that_do_not_fit_are_errors(answered: list[dict[str, Any]], problem: str) -> None:
-    asked = Question("?", ("a", "b", "c", "d"), "A")
-    data = SubjectData(subject=SUBJECTS[0], dev=(asked,) * 5, test=(asked,) * 3)
+    requested = Question("?", ("a", "b", "c", "d"), "A")
+    data = SubjectData(subject=SUBJECTS[0], dev=(requested,) * 5, test=(requested,) * 3)
     with pytest.raises(EvaluationError, match=problem):
         answers_of(answered, Portion(data=data, start=0, stop=2), engine="e", prompt="p")
     good = [question(0), question(1, scores=[-2.0, -1.0, -1.0, -9.0])]

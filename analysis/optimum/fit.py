@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import floats, level_of, losses_of, positive, same_length, vector
-from raylr.analysis.optimum import _verdict
 from raylr.analysis.optimum._curves import Curves, draw
 from raylr.analysis.optimum._hypotheses import enumerate_hypotheses
 from raylr.analysis.optimum._losses import Losses, prepare
 from raylr.analysis.optimum._recommend import at_least, best_lr
+from raylr.analysis.optimum._verdict import interval, judge
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 from raylr.errors import InputError
@@ -119,7 +119,7 @@ class OptimumFit:
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Interval that holds the best LR with probability `level`; 0 or inf on a side that is open."""
         tail = 0.5 * (1 - level_of(level))
-        return _verdict.interval(self.losses, self.curves, self.lr, tail)
+        return interval(self.losses, self.curves, self.lr, tail)
 
     def log_lr_stderr(self) -> float:
         """Standard deviation of ln of the best LR; inf where its interval is open."""
@@ -246,7 +246,7 @@ def fit_log(
     ends = [*(np.log(lr_range) if lr_range is not None else ()), *([x.min(), x.max()] if x.size else ())]
     low, high = (min(ends), max(ends)) if ends else (math.nan, math.nan)
     curves = draw(enumerate_hypotheses(losses, low, high, prior)) if losses.x.size else None
-    verdict = _verdict.judge(losses, curves, low, high, prior, tolerance, lr_factor, level)
+    verdict = judge(losses, curves, low, high, prior, tolerance, lr_factor, level)
     unit = losses.unit
     return OptimumFit(
         status=verdict.status, message=verdict.message, lr=verdict.lr, lr_low=verdict.lr_low, lr_high=verdict.lr_high,

@@ -204,7 +204,7 @@ def evaluate_one(checkpoint: Path, spec: ScoresSpec, folder: Path, run: str, nam
     )
 
 
-class EvaluationCallback(Callback):
+class EvaluationCallback(Callback):  # type: ignore[misc]  # no types
     """Tune callback that lets an evaluator work while Tune trains.
 
     Args:

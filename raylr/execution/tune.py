@@ -110,7 +110,7 @@ class _Jobs:
         return _Jobs, ()
 
 
-class _JobSearcher(Searcher):
+class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
     def __init__(self, jobs: _Jobs) -> None:
         super().__init__()
         self._jobs = jobs
@@ -140,7 +140,7 @@ class _JobSearcher(Searcher):
         raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
 
 
-class _ReportScheduler(FIFOScheduler):
+class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
     def __init__(self, jobs: _Jobs) -> None:
         super().__init__()
         self._jobs = jobs
@@ -165,7 +165,7 @@ class _ReportScheduler(FIFOScheduler):
         self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it again
 
 
-class _Events(Callback):
+class _Events(Callback):  # type: ignore[misc]  # no types
     def __init__(self, jobs: _Jobs) -> None:
         self._jobs = jobs
 

@@ -16,7 +16,7 @@ from raylr.searchers.optuna.trials import curve_of, sign_of
 from raylr.searchers.policies.stopping import StoppingRule, could_be_best
 
 
-class PowerLawPruner(optuna.pruners.BasePruner):
+class PowerLawPruner(optuna.pruners.BasePruner):  # type: ignore[misc]  # no types
     """`PowerLawScheduler` as an Optuna pruner: prunes a trial that diverged, or whose loss at `target` is known.
 
     Optuna's `study.best_trial` is the best of those that ran to their end, so a trial that could still be the best is

@@ -24,7 +24,7 @@ from raylr.searchers.policies.priors import prior_for
 from raylr.searchers.policies.types import Recommendation
 
 
-class QuadraticSampler(optuna.samplers.BaseSampler):
+class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no types
     """`QuadraticSearch` as an Optuna sampler: suggests the parameter `lr_key`, and leaves all others to
     `independent_sampler`.
 

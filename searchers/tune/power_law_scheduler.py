@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 CONTINUE, PAUSE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.PAUSE), str(TrialScheduler.STOP)
 
 
-class PowerLawScheduler(TrialScheduler):
+class PowerLawScheduler(TrialScheduler):  # type: ignore[misc]  # no types
     """Watches the loss of each trial over its tokens and lets it continue, or stops it because it
 
     * reached its target (`completed`),

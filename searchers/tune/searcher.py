@@ -27,7 +27,7 @@ from raylr.searchers.tune.space import lr_domain, other_domains
 logger = logging.getLogger(__name__)
 
 
-class PolicySearch(Searcher):
+class PolicySearch(Searcher):  # type: ignore[misc]  # no types
     """Asks a policy what Tune is to train, and gives it the results.
 
     `QuadraticSearch`, `SurfaceSearch` and `SegmentSearch` construct one with their policy.

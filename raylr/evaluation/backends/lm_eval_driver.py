@@ -64,7 +64,7 @@ def task(subject: Subject, data: Path, start: int, stop: int) -> Any:
         "test": Dataset.from_list(as_documents(subject.suite, read.test[start:stop])),
     }
 
-    class LocalTask(ConfigurableTask):
+    class LocalTask(ConfigurableTask):  # type: ignore[misc]  # no types
         def download(self, *args: Any, **kwargs: Any) -> None:
             """Instead of a download from the hub."""
             self.dataset = splits

@@ -95,7 +95,7 @@ def register_strict_model() -> None:
     base: Any = importlib.import_module("opencompass.models").HuggingFaceBaseModel
     models: Any = importlib.import_module("opencompass.registry").MODELS
 
-    class StrictBaseModel(base):
+    class StrictBaseModel(base):  # type: ignore[misc]  # no types
         def _load_tokenizer(self, path: str, kwargs: dict[str, Any], pad_token_id: int | None = None) -> None:
             # OpenCompass's default is to run Python code that a model's folder brings
             super()._load_tokenizer(path, kwargs | {"trust_remote_code": False}, pad_token_id)

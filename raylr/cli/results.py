@@ -193,7 +193,7 @@ def _warning(prediction: LRPrediction, known: bool) -> str:
         return f"There is no prediction ({prediction.status}): {prediction.message}."
     if prediction.status is Status.EXTRAPOLATED:
         advice = (
-            f"Laws were tested up to {EXTRAPOLATION_LIMIT:g} times beyond their fitted range; an LR beyond that has no "
+            f"A law is not used beyond {EXTRAPOLATION_LIMIT:g} times its fitted range; an LR beyond that has no "
             "meaning. Run the study with larger sizes or budgets; --extrapolate shows the number all the same."
         )
     else:

@@ -29,6 +29,9 @@ CERTAIN = 4.0
 """Standard errors of a difference that noise does not explain."""
 RISK = 0.1
 """Probability of a jump from which an untried LR is not `ok`."""
+FLAT_DOF = 4
+"""Fewest degrees of freedom of the replicates from which all losses may be called noise: with fewer their variance
+itself is not known within a factor of two or three (chi-square with 4: 90 % lie between 0.18 and 2.4 times it)."""
 RELATIVE_REGRET = 0.1
 """Expected regret of an `ok` answer without a given tolerance, as a share of what a factor e of the LR costs."""
 NEGLIGIBLE = 0.02
@@ -135,7 +138,9 @@ def _status(
         )
     jump = float(np.interp(at, curves.x, curves.jumped))
     untried = not np.any(np.abs(x - at) <= SAME)
-    if untried and jump > RISK:
+    above = losses.diverged[losses.diverged > at]
+    last = untried and above.size > 0 and not np.any((x > at) & (x < above[0]))  # nothing measured up to the divergence
+    if untried and (jump > RISK or last):
         return Status.UNCERTAIN, (
             f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
         )
@@ -182,13 +187,14 @@ def _plateau(losses: Losses, curves: Curves, lr_factor: float) -> tuple[float, f
 
 
 def _all_noise(losses: Losses, curves: Curves) -> bool:
-    """Whether the noise that replicates or standard errors show explains all differences."""
-    if losses.scatter_dof < 2 and not losses.error.any():
+    """Whether the noise that replicates or standard errors show explains all differences, over all LRs tried."""
+    replicated = losses.scatter_dof >= FLAT_DOF
+    if not replicated and not losses.tried_error.any():
         return False
-    run = losses.scatter if losses.scatter_dof >= 2 else 0.0
-    weight = 1.0 / np.maximum(run / losses.count + losses.error**2, 1e-12 * float(losses.h.max()) ** 2)
-    chi2 = float(weight @ (losses.h - float(weight @ losses.h) / float(weight.sum())) ** 2)
-    dof = losses.h.size - 1
+    h, run = losses.tried_h, losses.scatter if replicated else 0.0
+    weight = 1.0 / np.maximum(run / losses.tried_count + losses.tried_error**2, 1e-12 * float(h.max()) ** 2)
+    chi2 = float(weight @ (h - float(weight @ h) / float(weight.sum())) ** 2)
+    dof = h.size - 1
     return chi2 <= dof + 2.0 * math.sqrt(2.0 * dof)
 
 

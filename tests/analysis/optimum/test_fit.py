@@ -243,3 +243,21 @@ def test_failures_are_data_and_predict_nothing() -> None:
     assert float(fit.divergence_probability(2e-3)) == 1.0
     with pytest.raises(ValueError, match="no finite loss"):
         fit.draws(3)
+
+
+def test_many_noisy_runs_of_a_parabola_are_not_flat():
+    """The LRs around the best, which the model looks at, differ by little more than noise; those far away do not."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.linspace(np.log(1e-4), np.log(1e-1), 12), rng.normal(np.log(2e-3), 0.15, 60)])
+    loss = 2.5 + 0.03 * (x - np.log(2e-3)) ** 2 + 0.003 * rng.normal(size=x.size)
+    fit = fit_optimum(np.exp(x), loss)
+    assert fit.status is not Status.FLAT
+    assert fit.lr_low < 2e-3 < fit.lr_high
+
+
+def test_an_untried_lr_right_below_a_divergence_is_not_ok():
+    """Nothing was measured between the answer and the divergence: it has to be tried first."""
+    lr = np.geomspace(1e-4, 1.6e-3, 5)
+    loss = np.array([*(2 + 0.1 * np.log(lr / 2.2e-3) ** 2), np.nan])
+    fit = fit_optimum(np.append(lr, 3.2e-3), loss)
+    assert fit.lr <= lr[-1] * (1 + 1e-9) or not fit.status.ok

@@ -1,12 +1,18 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny_runs import MODEL, run
 
 from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
+
+# The same examples in every run, however slow the machine. HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("raylr", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raylr"))
 
 
 @pytest.fixture(scope="session")

@@ -180,24 +180,24 @@ def fit_optimum(
     """Find the best LR from the losses of runs at a few LRs.
 
     Args:
-        lr: LRs, flat, in any order and unit, above zero. An LR may occur more than once: replicates say how noisy runs
-        are. loss: Loss of each run, smaller is better, any level and scale. NaN, masked and infinite ones are diverged
-        runs. stderr: Standard error of each loss, in its unit (a number or flat): of an extrapolated loss. The noise
-        between runs
-            is estimated in addition.
+        lr: LRs (n,), in any order and unit, above zero. An LR may occur more than once: replicates show how noisy runs
+            are.
+        loss: Loss of each run (n,), smaller is better, at any level and scale. NaN, masked and infinite losses are
+            diverged runs.
+        stderr: Standard error of each loss, in its unit (a number or (n,)), for extrapolated losses. The noise between
+            runs is estimated in addition.
         lr_range: Lowest and highest LR that are searched; those of `lr` by default.
-        prior: What other cells or a law say.
-        tolerance: Expected regret in the unit of the loss at which the optimum counts as known. By default 10 % of what
-        a factor e of
-            the LR costs.
-        lr_factor: And the factor to either side within which the interval must lie.
+        prior: What other settings or a law say.
+        tolerance: Expected regret, in the unit of the loss, at which the optimum counts as known. By default 10 % of
+            what a factor e of the LR costs.
+        lr_factor: The factor to either side within which the interval must lie for that, too.
         level: Probability of the interval.
 
     Returns:
         The fit. Losses that say too little or cannot be explained give a status, never an exception.
 
     Raises:
-        InputError: for LRs that are not positive, arrays of unequal length or not flat, and options out of range.
+        InputError: If LRs are not positive, arrays are of unequal length or not flat, or options are out of range.
 
     Example:
         >>> fit = fit_optimum([1e-4, 3e-4, 1e-3, 3e-3, 1e-2], [3.30, 3.21, 3.17, 3.19, 3.26])

@@ -57,7 +57,7 @@ def parts(kind):
         return (
             QuadraticSearch(settings=SETTINGS[:1]),
             ASHAScheduler(time_attr="tokens", max_t=TARGET, grace_period=TARGET / 5),
-            6,
+            8,
         )
     if kind == "limiter":
         return (

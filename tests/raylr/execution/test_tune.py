@@ -7,7 +7,7 @@ import pytest
 from ray import tune
 
 from raylr.analysis.runs import Run, RunEnd
-from raylr.errors import StorageError
+from raylr.errors import StorageError, StudyError
 from raylr.execution.executor import Job
 from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, reported
 from raylr.execution.work import FixedPolicy, Work
@@ -109,9 +109,9 @@ def test_a_copy_that_tune_writes_to_disk_holds_nothing_and_cannot_go_on(tmp_path
     import pickle
 
     copy = pickle.loads(pickle.dumps(_Jobs(work_in(tmp_path, [0.1]))))
-    with pytest.raises(RuntimeError, match=r"continued by `raylr search`, not by Tuner\.restore"):
+    with pytest.raises(StudyError, match=r"continued by `raylr search`, not by Tuner\.restore"):
         _ = copy.work
     searcher = _JobSearcher(copy)
     searcher.save(str(tmp_path / "state"))
-    with pytest.raises(RuntimeError, match=r"not by Tuner\.restore"):
+    with pytest.raises(StudyError, match=r"not by Tuner\.restore"):
         searcher.restore(str(tmp_path / "state"))

@@ -86,7 +86,9 @@ def test_settings_that_are_not_those_of_the_run_are_found(finished):
     table = finished.trials
     row = table.read().to_pylist()[0]
     table.append([row | {"tokens": row["tokens"] + 1, "config": '{"lr": 1}', "evaluations": 0}])
-    assert "not the identity" in next(p.message for p in check_study(finished.directory).parts if not p.whole)
+    assert "does not match the settings" in next(
+        p.message for p in check_study(finished.directory).parts if not p.whole
+    )
 
 
 def test_the_command_says_what_is_whole(finished, capsys):

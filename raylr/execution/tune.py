@@ -160,9 +160,18 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
             self._jobs.work.end(self._jobs.of[trial.trial_id], seconds=seconds)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        text = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
+        lines = (_local_error(trial) or str(trial.get_error() or "")).strip().splitlines()
+        text = lines[-1] if lines else "unknown error"
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
         self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it again
+
+
+def _local_error(trial: Trial) -> str:
+    """The driver's own copy of a trial's error: `get_error` reads the storage's, which is written some time later."""
+    try:
+        return Path(trial.error_file).read_text(errors="replace")
+    except (OSError, TypeError):
+        return ""
 
 
 class _Events(Callback):  # type: ignore[misc]  # no types

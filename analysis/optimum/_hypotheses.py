@@ -103,6 +103,7 @@ def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: Optimum
     log_p = fit.evidence() + (log_window + _beyond(losses, windows))[None, :, None, None]
     log_p += _log_noise(models, losses)[:, None, None, None] + _log_center(m, low, high, prior)[:, None]
     log_p += log_prior(prior.skew, prior.skew_sd)
+    log_p += _within(losses, windows, m)[:, :, None]
     p = np.exp(log_p - log_p.max())
     return Hypotheses(
         losses=losses, low=low, high=high, m=m, windows=windows, models=models, whiten=whiten, p=p / p.sum(),
@@ -220,6 +221,21 @@ def _beyond(losses: Losses, windows: NDArray[np.intp]) -> Array:
     density = -np.log(h) - math.log(JUMP + 0.5) + 2.0 * np.minimum(0.0, share + JUMP)
     density = density + 2.0 * np.minimum(0.0, np.log(h / LEAST_JUMP))
     return np.array([density[j:].sum() for j in windows])
+
+
+def _within(losses: Losses, windows: NDArray[np.intp], m: Array) -> Array:
+    """0 where an optimum lies on the curve of a window, -inf beyond an LR that has left it: (J, M).
+
+    A curve that holds for few LRs would otherwise have its minimum far from them, as deep as its shape falls on the way.
+    """
+    out = np.zeros((windows.size, m.size))
+    for j, size in enumerate(windows):
+        on, off = losses.x[:size], losses.x[size:]
+        below, above = off[off < on.min()], off[off > on.max()]
+        beyond = (m < below.max()) if below.size else np.zeros(m.size, dtype=bool)
+        beyond = beyond | (m > above.min()) if above.size else beyond
+        out[j, beyond] = -np.inf
+    return out
 
 
 class _Fit:

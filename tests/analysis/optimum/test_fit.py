@@ -261,3 +261,21 @@ def test_an_untried_lr_right_below_a_divergence_is_not_ok():
     loss = np.array([*(2 + 0.1 * np.log(lr / 2.2e-3) ** 2), np.nan])
     fit = fit_optimum(np.append(lr, 3.2e-3), loss)
     assert fit.lr <= lr[-1] * (1 + 1e-9) or not fit.status.ok
+
+
+@given(
+    curvature=st.floats(math.log(0.003), math.log(10)).map(math.exp),
+    at=st.floats(0.35, 0.65),
+    width=st.floats(5, 12),
+    lrs=st.integers(4, 6),
+)
+def test_no_draw_lies_absurdly_far_below_what_was_measured(curvature: float, at: float, width: float, lrs: int) -> None:
+    """A curve that holds for few LRs has no minimum beyond the others: no draw is deeper than the measured heights."""
+    u = (np.linspace(0, 1, lrs) - at) * width
+    fit = fit_optimum(np.exp(u - 7), 2.0 + curvature * u**2)
+    spread = curvature * float((u**2).max() - (u**2).min())
+    deepest = 2.0 + curvature * float((u**2).min())
+    inside = np.exp(np.linspace(u[0], u[-1], 60) - 7)
+    mean, _sd = fit.predict(inside)
+    assert float(np.min(mean)) > deepest - spread
+    assert abs(math.log(fit.lr) + 7) <= width / (lrs - 1) / 2 + 1e-6

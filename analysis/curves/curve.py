@@ -71,8 +71,8 @@ class Curve:
         if schedule is None or (schedule.constant_until(target) and (self.given is None or
                                                                      self.given.constant_until(target))):  # fmt: skip
             return None
-        told = schedule if not schedule.constant_until(target) else self.given
-        return f"{told}; the power law (Eq. 4) holds at a constant one, so that no loss is extrapolated"
+        reason = schedule if not schedule.constant_until(target) else self.given
+        return f"{reason}; the power law (Eq. 4) holds at a constant one, so that no loss is extrapolated"
 
     def diverged(self) -> bool:
         """NaN or infinite, or climbed back to half its fall and stayed there."""

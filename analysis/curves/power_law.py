@@ -87,7 +87,7 @@ class PowerLawFit:
     def posterior(self) -> Array:
         """Per exponent: the exponent, its weight, l0, b = a * tokens_last^-gamma, covariances (l0,l0), (l0,b), (b,b).
 
-        (G, 7), and (0, 7) without a fit. Computed when first asked for.
+        (G, 7), and (0, 7) without a fit. Computed on first use.
         """
         return np.empty((0, 7)) if self.spread is None else self.spread()
 

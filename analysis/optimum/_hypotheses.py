@@ -226,7 +226,7 @@ def _beyond(losses: Losses, windows: NDArray[np.intp]) -> Array:
 def _within(losses: Losses, windows: NDArray[np.intp], m: Array) -> Array:
     """0 where an optimum lies on the curve of a window, -inf beyond an LR that has left it: (J, M).
 
-    Otherwise a curve that holds for few LRs would have its minimum far from them, as deep as its shape falls on the way.
+    Otherwise a curve that holds for few LRs would have its minimum far away, as deep as its shape falls on the way.
     """
     out = np.zeros((windows.size, m.size))
     for j, size in enumerate(windows):

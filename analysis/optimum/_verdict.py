@@ -60,7 +60,7 @@ def interval(losses: Losses, curves: Curves | None, lr: float, tail: float) -> t
         return 0.0, math.exp(losses.diverged[0]) if losses.diverged.size else math.inf
     low, high = np.quantile(curves.optimum, [tail, 1 - tail])
     at = math.log(lr) if lr > 0 else float(np.median(curves.optimum))
-    low, high = min(float(low) - CLUSTER, at), max(float(high) + CLUSTER, at)  # no finer than LRs are told apart
+    low, high = min(float(low) - CLUSTER, at), max(float(high) + CLUSTER, at)  # no finer than LRs are distinguished
     above = losses.diverged[losses.diverged > losses.x[0]]
     if above.size:
         high = max(min(high, float(above[0])), at)

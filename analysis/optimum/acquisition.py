@@ -21,7 +21,7 @@ from raylr.errors import InputError
 Array = NDArray[np.float64]
 
 GROUPS = 8
-"""Results at one LR that are told apart: more groups have too few draws for their means."""
+"""Groups of results at one LR: more groups have too few draws for their means."""
 APART = 0.05
 """Two runs are closer than this in ln lr only if one repeats the other."""
 OUTWARD = math.log(4.0)

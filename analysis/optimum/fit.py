@@ -1,4 +1,4 @@
-"""`fit_optimum`: the best learning rate of one cell, how well it is known, and what may be said of the loss around it.
+"""`fit_optimum`: the best learning rate of one cell, how well it is known, and the loss around it.
 
 The model is in `_hypotheses` (what is possible and how probable it is), its curves in `_curves`, the status in
 `_verdict`. Nothing depends on the level or the scale of the loss: every scale in the model is a difference of measured

@@ -98,7 +98,7 @@ class CellSearch:
         return len(self.runs) - self.given
 
     def ask(self) -> float:
-        """ln lr of the next trial now, whatever is still running: for those who cannot wait for a round to end."""
+        """ln lr of the next trial now, while others may still run: for samplers that cannot wait for a round to end."""
         if len(self.runs) < 2:
             free = [p for p in self._first() if all(abs(p - r.log_lr) > APART for r in self.runs)]
             return (free or self._first())[0]

@@ -41,15 +41,15 @@ def prior_for(prior: Any, setting: Setting) -> OptimumPrior:
     if setting.params is None or setting.tokens is None:
         where = f"{setting.name!r} has none" if setting.name else "pass settings=[Setting(params=..., tokens=...)]"
         raise InputError(f"an LR law needs the parameters and tokens of each setting: {where}")
-    said = prior.predict(setting.params, setting.tokens, batch=setting.batch)
+    predicted = prior.predict(setting.params, setting.tokens, batch=setting.batch)
     sd = UNKNOWN_SD
-    if math.isfinite(said.lr_low) and math.isfinite(said.lr_high) and said.lr_low > 0:
-        sd = min(2.0, math.hypot(math.log(said.lr_high / said.lr_low) / (2 * 1.645), SCATTER))
-    if not (math.isfinite(said.lr) and said.lr > 0):
+    if math.isfinite(predicted.lr_low) and math.isfinite(predicted.lr_high) and predicted.lr_low > 0:
+        sd = min(2.0, math.hypot(math.log(predicted.lr_high / predicted.lr_low) / (2 * 1.645), SCATTER))
+    if not (math.isfinite(predicted.lr) and predicted.lr > 0):
         raise InputError(
-            f"the law gives no lr at {setting.params:g} parameters and {setting.tokens:g} tokens: {said.message}"
+            f"the law gives no lr at {setting.params:g} parameters and {setting.tokens:g} tokens: {predicted.message}"
         )
-    return OptimumPrior(center=math.log(said.lr), center_sd=sd)
+    return OptimumPrior(center=math.log(predicted.lr), center_sd=sd)
 
 
 def _from_results(rows: Sequence[Any], setting: Setting) -> OptimumPrior:

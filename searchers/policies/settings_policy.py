@@ -330,18 +330,18 @@ class SettingsPolicy(ABC):
         if not self._domain.quantised or not search.queue:
             return
         tried = {float(self._domain.value(r.log_lr)): r.log_lr for r in search.runs if r.measured or r.diverged}
-        asked = {float(self._domain.value(p.log_lr)) for p in search.runs if p.running}
+        suggested = {float(self._domain.value(p.log_lr)) for p in search.runs if p.running}
         kept: list[float] = []
         for log_lr in search.queue:
             value = float(self._domain.value(log_lr))
             replicate = any(abs(r.log_lr - log_lr) < SAME for r in search.runs)
-            if not replicate and (value in tried or value in asked):
-                free = [v for v in self._domain.neighbours(log_lr) if v not in tried and v not in asked]
+            if not replicate and (value in tried or value in suggested):
+                free = [v for v in self._domain.neighbours(log_lr) if v not in tried and v not in suggested]
                 if not free:
                     continue
                 value = min(free, key=lambda v: abs(math.log(v) - log_lr))
                 log_lr = math.log(value)
-            asked.add(value)
+            suggested.add(value)
             kept.append(log_lr)
         search.queue[:] = kept
         if not kept and search.pending() == 0:

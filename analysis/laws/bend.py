@@ -93,7 +93,10 @@ class Bend:
             return abs(self.curvature * unit), [f"{self.message}; with the bend the prediction is {factor} times this"]
         if away > 0 and abs(self.detectable * unit) > STATED:
             factor = _factor(abs(self.detectable * unit))
-            return 0.0, [f"a bend in ln {name} too small for the cells to show could move this by a factor of {factor}"]
+            return 0.0, [
+                f"that the law is straight in ln {name} is assumed (the cells would have shown only a bend that moves "
+                f"this by a factor of {factor}); the interval allows for other exponents beyond the cells"
+            ]
         return 0.0, []
 
 

@@ -11,7 +11,7 @@ from raylr.trainables import Corpus
 STEPS = 8
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("questions")
     write_questions(folder, "mmlu", "anatomy", questions=6)
@@ -30,7 +30,7 @@ def hugging_face(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What a run of eight steps with a decay put into an evaluation queue after four and eight."""
     folder = tmp_path_factory.mktemp("made")
@@ -43,7 +43,7 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
         deepspeed.comm.destroy_process_group()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     import ray
 

@@ -200,6 +200,7 @@ class Stages:
             resources=trial_resources(self.spec.train, cpus=requested.cpus, gpus=requested.gpus),
             concurrency=requested.concurrency,
             callbacks=callbacks,
+            warn=self.listener.message,
         )
 
     def _job(

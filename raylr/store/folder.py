@@ -66,8 +66,10 @@ class StudyFolder:
     @property
     def owner(self) -> str:
         """Identity of the study, which its tables carry: that of the first spec with which something was measured."""
-        about = self._about() if (self.path / ABOUT_FILE).exists() else {}
-        return str(about.get("study") or about.get("spec") or self.identity)
+        if not self.measured or not (self.path / ABOUT_FILE).exists():
+            return self.identity
+        about = self._about()
+        return str(about.get("study") or about["spec"])
 
     @property
     def evaluations(self) -> Table:

@@ -42,13 +42,14 @@ FEWEST = 48
 NOISES = (-6.9, 1.1, -1.2)
 """Range of ln of the standard deviation of a run, in units of height (0.001 to 3), uniform up to the third number and
 falling by a factor e for each e-fold above it."""
-SHARES = (-4.6, -0.7)
+SHARES = (-4.6, -1.6)
 """Range of ln of what the quadratic misses as a share of the height, uniform (1 to 50 %)."""
 EVERYWHERE = (-6.2, -1.2)
 """The same everywhere, in units of height, uniform (0.002 to 0.3)."""
 STEEP = (-0.5, 1.7)
 """Mean and standard deviation of ln of an axis's curvature: the steepest axis sets the unit of height, others may be
 nearly flat."""
+OWN = 1.0
 BEND = 0.5
 """Standard deviation of an axis's curvature as a share of its expected value, and of a curvature between two axes as
 a share of the geometric mean of theirs: so a correlation of 0.9 (a narrow ridge) lies within two of them."""
@@ -109,8 +110,8 @@ class Surfaces:
 def features(u: Array) -> Array:
     """phi of places relative to the best one, (..., p)."""
     d = u.shape[-1]
-    k, l = np.triu_indices(d, 1)
-    return np.concatenate([np.ones((*u.shape[:-1], 1)), u, u * u, 2.0 * u[..., k] * u[..., l]], axis=-1)
+    i, k = np.triu_indices(d, 1)
+    return np.concatenate([np.ones((*u.shape[:-1], 1)), u, u * u, 2.0 * u[..., i] * u[..., k]], axis=-1)
 
 
 def matern(distance: Array, length: float) -> Array:
@@ -157,13 +158,13 @@ def _waves(d: int) -> tuple[Array, ...]:
 def _prior(d: int) -> tuple[Array, Array]:
     """Mean and standard deviation of a, b and H for every value of the hyperparameters, (T, p)."""
     steep = _hypers(d)[3]
-    k, l = np.triu_indices(d, 1)
+    i, k = np.triu_indices(d, 1)
     root = np.sqrt(steep)
-    cross = BEND * root[:, k] * root[:, l]
+    cross = BEND * root[:, i] * root[:, k]
     total = steep**2 + BEND**2 * steep * (steep.sum(axis=1, keepdims=True) - steep)
     zero = np.zeros((len(steep), 1))
     mean = np.concatenate([zero, np.zeros_like(steep), steep, np.zeros_like(cross)], axis=1)
-    sd = np.concatenate([zero + 3.0, 2.0 * REACH * np.sqrt(total), BEND * steep, cross], axis=1)
+    sd = np.concatenate([zero + 3.0, 2.0 * REACH * np.sqrt(total), OWN * steep, cross], axis=1)
     return mean, sd
 
 
@@ -231,10 +232,18 @@ def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | 
     metric = h.mean(axis=0)
     jump, jumped = _jumps(runs, window[j], grid, metric, rising, rng)
     table = np.where(jump > 0, np.maximum(table, jump), table)
+    optimum = grid[np.argmin(table[:, :size], axis=1)]
     return Surfaces(
-        v=grid, table=table, jumped=jumped.mean(axis=0), noise=noise[t], optimum=grid[np.argmin(table[:, :size], axis=1)],
-        curvature=h, minimum=minimum, fits=fits, inside=np.mean(np.arange(n) < window[j][:, None], axis=0) > 0.5,
-    )  # fmt: skip
+        v=grid,
+        table=table,
+        jumped=jumped.mean(axis=0),
+        noise=noise[t],
+        optimum=optimum,
+        curvature=h,
+        minimum=minimum,
+        fits=fits,
+        inside=np.mean(np.arange(n) < window[j][:, None], axis=0) > 0.5,
+    )
 
 
 def _weigh(runs: Runs, k: Array, rest: Array, noise: Array) -> tuple[NDArray[np.intp], Array]:
@@ -275,8 +284,8 @@ def _minima(beta: Array, best: Array, d: int) -> tuple[Array, Array, NDArray[np.
     h = np.zeros((len(beta), d, d))
     axes = np.arange(d)
     h[:, axes, axes] = beta[:, 1 + d : 1 + 2 * d]
-    k, l = np.triu_indices(d, 1)
-    h[:, k, l] = h[:, l, k] = beta[:, 1 + 2 * d :]
+    i, k = np.triu_indices(d, 1)
+    h[:, i, k] = h[:, k, i] = beta[:, 1 + 2 * d :]
     size = np.linalg.eigvalsh(h)
     bad = size[:, 0] <= 1e-9 * np.abs(size).max(axis=1)
     safe = np.where(bad[:, None, None], np.eye(d), h)
@@ -297,10 +306,10 @@ def _forced(h: Array, beta: Array, best: Array, low: Array, high: Array) -> tupl
 def _beta(h: Array, minimum: Array, best: Array, beta: Array) -> Array:
     """Coefficients of the quadratics with curvature `h` and `minimum`, at the level of `beta`."""
     d = h.shape[1]
-    k, l = np.triu_indices(d, 1)
+    i, k = np.triu_indices(d, 1)
     axes = np.arange(d)
     slope = 2.0 * (h @ (best - minimum)[..., None])[..., 0]
-    return np.concatenate([beta[:, :1], slope, h[:, axes, axes], h[:, k, l]], axis=1)
+    return np.concatenate([beta[:, :1], slope, h[:, axes, axes], h[:, i, k]], axis=1)
 
 
 def _grid(runs: Runs, minimum: Array, low: Array, high: Array) -> Array:

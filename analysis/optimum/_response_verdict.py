@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from raylr.analysis.optimum._recommend import CAUTION, LEAD, SURE, TIED
 from raylr.analysis.optimum._response_model import Surfaces, nearest
 from raylr.analysis.optimum._response_runs import SPAN, Runs
-from raylr.analysis.optimum._verdict import BEYOND, FLAT_DOF, NEGLIGIBLE, RELATIVE_REGRET, RISK
+from raylr.analysis.optimum._verdict import BEYOND, FLAT_DOF, RELATIVE_REGRET, RISK
 from raylr.analysis.status import Status
 
 Array = NDArray[np.float64]
 
-DIFFERENCE = 2.0
+DIFFERENCE = 2.0 * math.sqrt(2.0)
 """An axis makes no difference that can be seen where the loss changes by less than this many standard deviations of a
-run over the values tried."""
+run over the values tried: two standard deviations of the difference of two runs."""
+SMALL = 0.03
+"""The same as a share of what the axis that matters most changes, where runs repeat exactly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +133,18 @@ def interval(surfaces: Surfaces, at: Array, level: float) -> tuple[Array, Array]
     return low, np.where(high < last, np.maximum(high, at), math.inf)
 
 
+def seen(surfaces: Surfaces, most: float) -> float:
+    """Least effect of an axis that counts as one, where that of the strongest axis is `most`."""
+    return max(DIFFERENCE * float(np.median(surfaces.noise)), SMALL * most)
+
+
 def _flat(runs: Runs, surfaces: Surfaces) -> tuple[int, ...]:
     """Axes that make no difference, once enough runs could have shown one."""
     d = runs.v.shape[1]
     if runs.h.size < d + 2 or not surfaces.fits:
         return ()
     most = np.quantile(effects(runs, surfaces), 0.95, axis=0)
-    limit = max(DIFFERENCE * float(np.median(surfaces.noise)), NEGLIGIBLE * float(most.max()))
+    limit = seen(surfaces, float(most.max()))
     wide = np.ptp(runs.v, axis=0) >= 0.25 * SPAN
     return tuple(int(k) for k in np.flatnonzero((most <= limit) & wide))
 
@@ -145,8 +152,9 @@ def _flat(runs: Runs, surfaces: Surfaces) -> tuple[int, ...]:
 def _edges(runs: Runs, surfaces: Surfaces, flat: tuple[int, ...]) -> dict[int, Status]:
     """Axes whose best value probably lies beyond all values tried."""
     out = {}
+    effect = np.median(effects(runs, surfaces), axis=0)
     for k in range(runs.v.shape[1]):
-        if k in flat:
+        if k in flat or effect[k] < seen(surfaces, float(effect.max())):
             continue
         best = surfaces.optimum[:, k]
         if float(np.mean(best > runs.v[:, k].max() + 1e-9)) > BEYOND:

@@ -229,12 +229,12 @@ def fit_response(
         if given is not None:
             low, high = positive(given, f"the range of {name}")
         elif len(x):
-            low, high = float(np.exp(x[:, k].min())), float(np.exp(x[:, k].max()))
+            low, high = np.exp(x[:, k].min()), np.exp(x[:, k].max())
         else:
             raise InputError(f"without runs, a range of {name} is needed")
         if not math.log(high / low) > 1e-6:
-            why = "must be the lowest and the highest value" if given is not None else "has one value only: leave it out"
-            raise InputError(f"the range of {name}, {low:g} to {high:g}, {why}")
+            wrong = "is not the lowest and the highest value" if given is not None else "is one value: leave it out"
+            raise InputError(f"the range of {name}, {low:g} to {high:g}, {wrong}")
         ends[name] = (float(low), float(high))
     return fit_logs(x, y, errors_of(stderr, y.size), names, ends, rising if rising in names else None, tolerance,
                     level_of(level))  # fmt: skip
@@ -251,7 +251,7 @@ def logs_of(points: Mapping[str, ArrayLike], names: Sequence[str]) -> Array:
         raise InputError(f"a point has the axes {list(names)}, got {sorted(points)}")
     columns = {name: positive(np.ravel(np.asarray(points[name])), name) for name in names}
     same_length(**columns)
-    return np.log(np.array([columns[name] for name in names])).T
+    return np.asarray(np.log(np.array([columns[name] for name in names])).T)
 
 
 def fit_logs(

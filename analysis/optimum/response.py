@@ -32,7 +32,9 @@ class Ridge:
     """How the best value of one axis moves with another: `of` ∝ `over`^`slope`."""
 
     of: str
+    """The axis whose best value moves."""
     over: str
+    """The axis that it moves with."""
     slope: float
     """Posterior median."""
     low: float

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raylr.analysis.optimum import ResponseFit, fit_response, next_points, start_places
-from raylr.analysis.optimum.response_search import SPAN
+from raylr.analysis.optimum._response_runs import SPAN
 from raylr.analysis.status import Status
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import EXTEND_MOST, EXTEND_STEP, LEVEL, readable

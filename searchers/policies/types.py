@@ -67,6 +67,7 @@ class AxisAnswer:
     """The value of one further hyperparameter that a search would choose now."""
 
     value: float
+    """The value to choose."""
     low: float
     """Lower end of the 90 % interval of the best value."""
     high: float

@@ -34,8 +34,8 @@ class QuadraticSearch(PolicySearch):
         lr_range: (low, high), where `param_space` holds no range.
         axes: Keys of one to three further hyperparameters that are searched together with the lr by one model (batch,
             weight decay, init std): their ranges come from `param_space` (`tune.loguniform`, `tune.lograndint`), or
-            from a mapping of keys to (low, high). `recommend()` has their values in `axes`, and in `ridges` how the best
-            lr moves with each of them. Neither `prior` nor `lr_tolerance` applies then.
+            from a mapping of keys to (low, high). `recommend()` has their values in `axes`, and in `ridges` how the
+            best lr moves with each of them. Neither `prior` nor `lr_tolerance` applies then.
         settings: Models and budgets to be searched in one experiment: a suggestion is the setting's config with its
             lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from a prior
             for curvature and optimum that follows from the finished ones.

@@ -83,12 +83,14 @@ def test_the_answer_lies_beside_the_best_run_and_is_not_above_it(seed: int, coun
     y = rough(points, seed)
     fit = fit_response(points, y, ranges=RANGES)
     if not np.isfinite(y).any():
-        assert fit.status is Status.DIVERGED and not fit.at
+        assert fit.status is Status.DIVERGED
+        assert not fit.at
         return
     for name, values in points.items():
         tried = values[np.isfinite(y)]
         assert tried.min() * (1 - 1e-9) <= fit.at[name] <= tried.max() * (1 + 1e-9)
-        assert fit.low[name] <= fit.at[name] * (1 + 1e-9) and fit.at[name] <= fit.high[name] * (1 + 1e-9)
+        assert fit.low[name] <= fit.at[name] * (1 + 1e-9)
+        assert fit.at[name] <= fit.high[name] * (1 + 1e-9)
     assert fit.regret >= 0
     # Without replicates no run but the best one may be nearest in the metric of the curvature.
     at = fit.runs.units(np.log(np.array([fit.at[name] for name in fit.names])))
@@ -103,7 +105,8 @@ def test_an_exact_quadratic_is_known_from_seven_runs_and_its_ridge_with_it() -> 
     assert fit.status is Status.OK
     assert fit.at == pytest.approx({"lr": 3e-3, "wd": 0.1}, rel=0.1)
     ridge = fit.ridge("lr", "wd")
-    assert ridge.low <= -0.4 <= ridge.high and ridge.high - ridge.low < 0.5
+    assert ridge.low <= -0.4 <= ridge.high
+    assert ridge.high - ridge.low < 0.5
     assert "lr ∝ wd^-0." in str(ridge)
     mean, sd = fit.predict({"lr": np.array([3e-3]), "wd": np.array([0.1])})
     assert mean[0] == pytest.approx(3.0, abs=3 * sd[0] + 1e-3)
@@ -121,7 +124,8 @@ def test_replicates_show_that_nothing_depends_on_the_axes() -> None:
     points = {name: np.tile(values, 3) for name, values in places(1, 5).items()}
     y = 3 + 0.01 * np.random.default_rng(0).standard_normal(15)
     fit = fit_response(points, y, ranges=RANGES)
-    assert fit.status is Status.FLAT and "check that lr and wd reach the training" in fit.message
+    assert fit.status is Status.FLAT
+    assert "check that lr and wd reach the training" in fit.message
     assert fit.noise == pytest.approx(0.01, rel=0.6)
 
 
@@ -141,8 +145,12 @@ def test_an_edge_is_named_with_its_axis(axis: str, sign: int) -> None:
 def test_divergence_is_a_border_over_both_axes_that_rises_with_the_lr() -> None:
     points = {"lr": np.array([1e-3, 4e-3, 1.6e-2, 1e-3, 4e-3, 1.6e-2]), "wd": np.array([0.03] * 3 + [0.3] * 3)}
     fit = fit_response(points, [3.2, 3.0, math.nan, 3.1, math.nan, math.nan], ranges=RANGES)
-    risk = fit.divergence_probability({"lr": np.array([1e-3, 4e-3, 8e-2, 8e-2]), "wd": np.array([0.3, 0.03, 0.3, 0.03])})
-    assert risk[0] == risk[1] == 0.0 and risk[2] > 0.95 and risk[3] > 0.95
+    risk = fit.divergence_probability(
+        {"lr": np.array([1e-3, 4e-3, 8e-2, 8e-2]), "wd": np.array([0.3, 0.03, 0.3, 0.03])}
+    )
+    assert risk[0] == risk[1] == 0.0
+    assert risk[2] > 0.95
+    assert risk[3] > 0.95
     rising = fit.divergence_probability({"lr": np.geomspace(1e-4, 1e-1, 20), "wd": np.full(20, 0.1)})
     assert np.all(np.diff(rising) >= -0.05)
 
@@ -158,11 +166,13 @@ def test_a_run_far_above_its_neighbours_does_not_bend_the_surface() -> None:
 def test_few_or_no_losses_are_statuses() -> None:
     assert fit_response({"lr": [], "wd": []}, [], ranges=RANGES).status is Status.TOO_FEW
     fit = fit_response({"lr": [1e-3, 2e-3], "wd": [0.1, 0.1]}, [math.nan, math.inf], ranges=RANGES)
-    assert fit.status is Status.DIVERGED and "lower lr" in fit.message
+    assert fit.status is Status.DIVERGED
+    assert "lower lr" in fit.message
     assert math.isnan(fit.ridge("lr", "wd").slope)
     assert np.isnan(fit.predict({"lr": [1e-3], "wd": [0.1]})[0]).all()
     one = fit_response({"lr": [1e-3], "wd": [0.1]}, [3.0], ranges=RANGES)
-    assert one.status is Status.TOO_FEW and one.at == pytest.approx({"lr": 1e-3, "wd": 0.1})
+    assert one.status is Status.TOO_FEW
+    assert one.at == pytest.approx({"lr": 1e-3, "wd": 0.1})
 
 
 @pytest.mark.parametrize(

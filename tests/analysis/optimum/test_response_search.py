@@ -34,7 +34,8 @@ def searched(loss, runs: int) -> ResponseFit:
 @pytest.mark.parametrize("d", [2, 3, 4])
 def test_the_start_design_spreads_over_every_axis(d: int) -> None:
     places = start_places(d)
-    assert places.shape == (d + 2, d) and not places[0].any()
+    assert places.shape == (d + 2, d)
+    assert not places[0].any()
     gaps = np.diff(np.sort(places, axis=0), axis=0)
     assert gaps.min() > 0.1
     assert np.abs(places).max() < 2
@@ -85,4 +86,5 @@ def test_an_edge_sends_the_next_run_outward() -> None:
     fit = fit_response(points, y, ranges=RANGES)
     found = next_point(fit)
     assert fit.status is Status.EDGE_HIGH
-    assert found is not None and found["lr"] > points["lr"].max()
+    assert found is not None
+    assert found["lr"] > points["lr"].max()

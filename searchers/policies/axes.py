@@ -22,8 +22,9 @@ from raylr.searchers.policies.types import Recommendation, RunId, RunState, Sugg
 class AxesPolicy(QuadraticPolicy):
     """Finds the lr of least final loss together with one to three further hyperparameters.
 
-    It takes about nine runs for the lr and one further axis, in place of a grid. All axes are searched in the logarithm. A suggestion holds the further axes in `axes`, and so does the
-    recommendation, with intervals and with the ridge: how the best lr moves with each of them.
+    It takes about nine runs for the lr and one further axis, in place of a grid. All axes are searched in the
+    logarithm. A suggestion holds the further axes in `axes`, and so does the recommendation, with intervals and with
+    the ridge: how the best lr moves with each of them.
 
     Args:
         settings: Models and budgets to be searched, cheapest first; None takes one setting.

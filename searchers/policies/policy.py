@@ -69,6 +69,9 @@ class SettingSearch(Protocol):
     def put(self, log_lr: float) -> None:
         """Add a run to this round."""
 
+    def repeat(self, run: RunState) -> None:
+        """Add a run like `run` to this round."""
+
     def start(self) -> RunState:
         """Begin the next run."""
 

@@ -16,7 +16,7 @@ from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_count, format_lr
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
-from raylr.events import Listener, Optimum, StudyPlanned
+from raylr.events import Counted, Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
@@ -269,13 +269,21 @@ class Stages:
 
     def _open_corpus(self) -> Corpus:
         """Return the corpus, made if it is not there, checked against the spec and the runs trained so far."""
-        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables import Corpus, make_corpus, python_stdlib_sources
 
         wanted, folder = self.spec.corpus, self._corpus_path()
         if not wanted.path and not (folder / MANIFEST).exists():
             self.listener.stage("Tokenising the text")
             files = list(wanted.files) or python_stdlib_sources()
-            build_corpus(files, folder, vocab_size=wanted.vocab_size, tokenizer=wanted.tokenizer)
+            make_corpus(
+                files,
+                folder,
+                vocab_size=wanted.vocab_size,
+                tokenizer=wanted.tokenizer,
+                progress=lambda phase, done, total: self.listener.counted(
+                    Counted(what=f"bytes ({phase})", done=done, total=total)
+                ),
+            )
         corpus = Corpus.open(folder)
         checked = self.spec.target if self.spec.target and self.spec.target.check else None
         need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])

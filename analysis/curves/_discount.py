@@ -176,7 +176,7 @@ def _normalised(score: Array) -> Array:
 
 def _powers(gamma: Array, x: Array) -> Array:
     """u at each exponent and x (G, m)."""
-    return np.exp(np.minimum(-gamma[:, None] * x, 150.0))
+    return np.asarray(np.exp(np.minimum(-gamma[:, None] * x, 150.0)))
 
 
 def _correlation(distance: Array) -> Array:

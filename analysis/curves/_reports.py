@@ -56,7 +56,7 @@ def latest(t: Array) -> NDArray[np.intp]:
 
 
 def without_spikes(x: Array, y: Array) -> Array:
-    """Return `y` with single reports that lie far off their neighbours replaced by the running median there."""
+    """Return `y` with single reports that lie far off the running median interpolated from their neighbours."""
     n = x.size
     width = min(2 * (n // 24) + 1, 31) if n >= 48 else 5
     if n < 2 * width:
@@ -64,12 +64,17 @@ def without_spikes(x: Array, y: Array) -> Array:
     half = width // 2
     median = np.median(sliding_window_view(y, width, axis=1), axis=-1)  # (R, n - 2 half)
     moves = np.abs(np.diff(median, axis=1))
-    moved = width * np.maximum(np.pad(moves, ((0, 0), (0, 1))), np.pad(moves, ((0, 0), (1, 0))))
+    moved = (half + 1) * np.maximum(np.pad(moves, ((0, 0), (0, 1))), np.pad(moves, ((0, 0), (1, 0))))
     # The last ones have the last whole window; the first, where a curve is steep and weighs little, stay as they are.
     median, moved = (np.pad(one, ((0, 0), (half, half)), mode="edge") for one in (median, moved))
     far = np.abs(y - median) > np.maximum(SPIKE * np.sqrt(_local_variance(x, y))[:, None], moved)
     far[:, :half] = False
-    return np.where(far, median, y)
+    spiked = np.flatnonzero(far.any(1))
+    if spiked.size:
+        y = y.copy()
+    for i in spiked:
+        y[i, far[i]] = np.interp(x[far[i]], x[~far[i]], y[i, ~far[i]])
+    return y
 
 
 def noise(x: Array, y: Array) -> Array:

@@ -25,8 +25,8 @@ import numpy as np
 
 from raylr.analysis._checks import Array
 
-GAMMA_PRIOR = (0.5, 0.5)
-"""Median and ln-sd of the exponent: constant-LR curves of public models have 0.3-0.6."""
+GAMMA_PRIOR = (0.4, 0.5)
+"""Median and ln-sd of the exponent: published exponents of the loss over tokens are 0.28-0.6."""
 KAPPA_PRIOR = (0.1, 1.0)
 """Median and ln-sd of kappa: between 2 and 50 % of the gain in an e-fold. Wide, so that a curve decides."""
 POWER = 2.0

@@ -187,7 +187,8 @@ def _correlation(distance: Array) -> Array:
 def _factors(x: Array, v: Array, amp: Array) -> Array:
     """Lower Cholesky factors (..., m, m) of the points' covariance in units of `amp` (..., m)."""
     ratio = np.minimum((v + FLOOR**2) / amp**2, 1e12)
-    return np.linalg.cholesky(_correlation(x[:, None] - x) + (ratio + 1e-9)[..., None] * np.eye(x.size))
+    covariance = _correlation(x[:, None] - x) + (ratio + 1e-9)[..., None] * np.eye(x.size)
+    return np.asarray(np.linalg.cholesky(covariance), np.float64)
 
 
 def _between(score: Array, best: Array, *values: Array) -> tuple[Array, list[Array]]:

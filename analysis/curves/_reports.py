@@ -50,9 +50,10 @@ def latest(t: Array) -> NDArray[np.intp]:
         return np.arange(t.size)
     if back.sum() > ORDERED * t.size:
         return np.argsort(t, kind="stable")
-    later = np.append(np.minimum.accumulate(t[::-1])[::-1][1:], np.inf)  # the least token count that follows
-    repeated = np.append(np.diff(t) == 0, False)
-    return np.flatnonzero((t < later) | (repeated & (t == later)))
+    group = np.append(0, np.cumsum(np.diff(t) != 0))  # reports in a row at one token count stay together
+    each = t[np.append(True, np.diff(t) != 0)]
+    later = np.append(np.minimum.accumulate(each[::-1])[::-1][1:], np.inf)  # the least token count that follows
+    return np.flatnonzero((each < later)[group])
 
 
 def without_spikes(x: Array, y: Array) -> Array:
@@ -67,7 +68,7 @@ def without_spikes(x: Array, y: Array) -> Array:
     moved = (half + 1) * np.maximum(np.pad(moves, ((0, 0), (0, 1))), np.pad(moves, ((0, 0), (1, 0))))
     # The last ones have the last whole window; the first, where a curve is steep and weighs little, stay as they are.
     median, moved = (np.pad(one, ((0, 0), (half, half)), mode="edge") for one in (median, moved))
-    far = np.abs(y - median) > np.maximum(SPIKE * np.sqrt(_local_variance(x, y))[:, None], moved)
+    far = np.abs(y - median) > np.maximum(SPIKE * np.sqrt(local_variance(x, y))[:, None], moved)
     far[:, :half] = False
     spiked = np.flatnonzero(far.any(1))
     if spiked.size:
@@ -79,7 +80,7 @@ def without_spikes(x: Array, y: Array) -> Array:
 
 def noise(x: Array, y: Array) -> Array:
     """Return the variance of single reports (R,), as it counts in averages: correlated ones average out more slowly."""
-    local = _local_variance(x, y)
+    local = local_variance(x, y)
     recent = x >= -RECENT
     if recent.sum() < LEAST_RECENT:
         return local
@@ -94,7 +95,7 @@ def noise(x: Array, y: Array) -> Array:
     return np.asarray(np.maximum(local, total / (x.size - 4) * (1 + lag) / (1 - lag)))
 
 
-def _local_variance(x: Array, y: Array) -> Array:
+def local_variance(x: Array, y: Array) -> Array:
     """Variance of white noise (R,) from second differences over the last half of the reports.
 
     The median is taken, so that neither a spike nor a steep beginning counts.

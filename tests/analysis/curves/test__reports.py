@@ -65,6 +65,8 @@ def test_a_resumed_run_is_what_its_last_way_to_the_end_was(resumed, seed):
     assume((np.diff(t) != 0).all())  # two reports at one token count are averaged
     if (np.diff(t) < 0).sum() <= _reports.ORDERED * t.size:
         assert list(_reports.latest(t)) == want
+        twice = _reports.latest(np.repeat(t, 2))
+        assert list(twice) == [2 * i + k for i in want for k in (0, 1)]
 
 
 def test_tokens_in_no_order_all_count():

@@ -30,7 +30,7 @@ class Stopping(FixedPolicy):
         super().__init__(lrs)
         self.ends = {}
 
-    def report(self, run, tokens, loss):
+    def report(self, run, tokens, loss, current_lr=None):
         return RunEnd.PRUNED if run > 1 else None
 
     def tell(self, run, end, loss=None, stderr=0.0):

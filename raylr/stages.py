@@ -19,6 +19,7 @@ from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.spec import StudySpec
+from raylr.spec.batches import StudySetting
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
 from raylr.store.runs import RunStore, run_end
@@ -61,24 +62,30 @@ class Stages:
             TrainingError: If runs failed for another reason.
         """
         models, budget = self.spec.models(), max(self.spec.token_budgets)
-        batch = float(self.spec.train.batch_tokens)
+        searched = {setting.name: setting for setting in self.spec.settings()}
         settings = [
-            Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
-            for name, model in models.items()
+            Setting(
+                name=setting.name,
+                params=float(models[setting.size].params("total")),
+                tokens=float(budget),
+                batch=float(setting.train.batch_tokens),
+            )
+            for setting in searched.values()
         ]
         policy = search_policy(self.spec, settings)
-        for warning in self.spec.schedule_warnings():
+        for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
             self.listener.message(warning)
         self.listener.study_planned(
-            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(policy, size))
+            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda name: _optimum(policy, name))
         )
 
         def job_of(suggestion: Any) -> Job:
-            size = suggestion.run.setting
+            setting = searched[suggestion.run.setting]
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
             return self._job(
-                "search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at, suggestion.repeat
-            )
+                "search", setting, models[setting.size], budget, suggestion.lr, suggestion.run, stop_at,
+                suggestion.repeat,
+            )  # fmt: skip
 
         self._train("Searching the learning rate", policy, job_of)
         rows = [row for row in self.folder.trials.read().to_pylist() if row["role"] == "search"]
@@ -95,11 +102,12 @@ class Stages:
         if target is None or not lr > 0:
             return
         model, tokens = self.spec.target_model(), self.spec.target_tokens
+        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train())
         ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
         lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
 
         def job_of(chosen: float) -> Job:
-            return self._job("check", target.name, model, tokens, chosen, None, None)
+            return self._job("check", setting, model, tokens, chosen, None, None)
 
         self._train(f"Checking the prediction at {target.name}", FixedPolicy(lrs), job_of)
 
@@ -161,7 +169,7 @@ class Stages:
     def _job(
         self,
         role: str,
-        size: str,
+        setting: StudySetting,
         model: ModelSpec | HFSpec,
         tokens: int,
         lr: float,
@@ -169,15 +177,16 @@ class Stages:
         stop_at: int | None,
         repeat: int = 0,
     ) -> Job:
-        train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
-        run = self.run_of(role, size, model, tokens, lr, train)
-        eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
-        queued = scores.points(self.spec.train, tokens, eval_at) if scores and scores.concerns(role) else []
+        train = setting.train.model_copy(update={"seed": setting.train.seed + repeat})
+        run = self.run_of(role, setting.name, model, tokens, lr, train)
+        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
+        scores = self.spec.scores
+        queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
             "run": run.name,
             "study": str(self.folder.path),
             "role": role,
-            "size": size,
+            "size": setting.size,
             "lr": lr,
             "model": model.model_dump(),
             "train": train.model_dump(),
@@ -191,7 +200,9 @@ class Stages:
         return Job(
             run=run,
             role=role,
-            size=size,
+            size=setting.size,
+            setting=setting.name,
+            batch=train.batch_tokens,
             lr=lr,
             tokens=tokens,
             stop_at=tokens if stop_at is None else stop_at,
@@ -201,9 +212,9 @@ class Stages:
         )
 
     def run_of(
-        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
+        self, role: str, name: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
     ) -> Run:
-        """Return the run of these settings; `train` is that of the spec, or with another seed for a replicate.
+        """Return the run of these settings, which people see as `name`; `train` has the seed and the batch.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
@@ -211,7 +222,7 @@ class Stages:
         fields = identity_fields(
             model=model, train=train or self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
         )
-        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
+        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{name}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
         """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""

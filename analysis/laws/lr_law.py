@@ -175,10 +175,12 @@ class LRLaw(ScalingLaw):
         if batch is None and conditions is not None:
             batch = conditions.batch_tokens
         b, words = self._batch(n, d, batch)
+        if b is not None and self.batch_unit is not None and max(b / self.batch_unit, self.batch_unit / b) > 1.01:
+            words += [self.batch_note] if self.batch_note else []
         found = self.estimate(n, d, b, level=level, limit=extrapolation_limit)
         notes = [*found.notes, *notes, *words]
         if conditions is not None:
-            skip = "batch " if self.batch_unit is not None else "\0"
+            skip = "batch "  # `_batch` states it
             notes += [f"the target differs in {one}" for one in self.conditions.differences(conditions)
                       if not one.startswith(skip)]  # fmt: skip
         if self.notes:
@@ -216,6 +218,9 @@ class LRLaw(ScalingLaw):
                 own = float(self.batch_law.value(n, d))
                 if max(b / own, own / b) > 1.25:
                     return b, [f"the law holds at its own batch, {format_count(own)} tokens there"]
+            if self.batch_unit is None:
+                other = self.conditions.differences(Conditions(batch_tokens=b))
+                return b, [f"the target differs in {one}, and the law has no batch in it" for one in other]
             return b, []
         if self.batch_law is not None and self.batch_law.usable:
             own = float(self.batch_law.value(n, d))

@@ -70,7 +70,7 @@ class ScalingLaw:
     """
 
     KIND: ClassVar[str] = "scaling_law"
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
     QUANTITY: ClassVar[str] = "value"
 
     c: float
@@ -81,6 +81,8 @@ class ScalingLaw:
     """Exponent of the tokens, with a minus sign in the formula."""
     delta: float = 0.0
     """Exponent of the batch."""
+    delta_prior: Span | None = None
+    """Mean and standard deviation of the prior of the exponent of the batch; None where none took part."""
     form: str = "power"
     """One of `FORMS`."""
     params_kind: str = "total"
@@ -169,6 +171,20 @@ class ScalingLaw:
         missing = NEEDED.get(self.status, set())
         fixed = {"delta"} if self.covariance is not None and not self._variance("delta") > 0 else set()
         return tuple(name for name in self.parameters if name not in missing | fixed)
+
+    @property
+    def batch_note(self) -> str:
+        """A phrase if the cells say less about the exponent of the batch than its prior; empty otherwise.
+
+        Precisions of cells and prior add up, so this is where the variance is above half of the prior's.
+        """
+        if self.delta_prior is None or not self.usable or self._variance("delta") <= self.delta_prior[1] ** 2 / 2:
+            return ""
+        mean, sd = self.delta_prior
+        return (
+            f"the cells' batches cannot tell the exponent of the batch from the noise: its interval is that of the "
+            f"prior ({mean:g} ± {sd:g})"
+        )
 
     @property
     def ok(self) -> bool:

@@ -38,7 +38,7 @@ def test_a_replicate_is_a_run_with_another_seed(texts, tmp_path):
     spec = spec_of(texts)
     stages = Stages(FittingStudy(spec, tmp_path / "study").folder, None)
     model = spec.models()["S"]
-    jobs = [stages._job("search", "S", model, 39_936, 1e-3, None, None, repeat) for repeat in (0, 1, 1)]
+    jobs = [stages._job("search", spec.settings()[0], model, 39_936, 1e-3, None, None, repeat) for repeat in (0, 1, 1)]
     assert [job.seed for job in jobs] == [job.config["train"]["seed"] for job in jobs] == [0, 1, 1]
     assert jobs[0].run.name != jobs[1].run.name == jobs[2].run.name
 

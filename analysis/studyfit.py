@@ -2,7 +2,8 @@
 
     run table ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
 
-A cell is one model size at one token budget and one batch (a `Setting`); its optimum carries a posterior interval from its surface.
+A cell is one model size at one token budget and one batch (a `Setting`); its optimum carries a posterior interval
+from its surface.
 """
 
 from __future__ import annotations

@@ -204,9 +204,7 @@ def _fit(
         axes["batch"] = np.log(cells.b * blank.batch_unit)
     bends = bends_of(x, z, cells.error, axes, prior, scatter) if status is Status.OK else ()
     rests = exponent == "prior" and 3 in columns
-    found = replace(
-        blank, status=status, message=message, bends=(), delta_prior=priors.get("delta") if rests else None
-    )
+    found = replace(blank, status=status, message=message, bends=(), delta_prior=priors.get("delta") if rests else None)
     return _filled(found, fit, prior, x, z, columns, np.stack(full, 1), samples, exponent, bends)
 
 

@@ -102,6 +102,20 @@ class LRLaw(ScalingLaw):
         """LR that counts as 1."""
         return self.lr_unit
 
+    @property
+    def batch_note(self) -> str:
+        """A phrase if the cells say less about the exponent of the batch than its prior; empty otherwise.
+
+        Precisions of cells and prior add up, so this is where the variance is above half of the prior's.
+        """
+        if self.delta_prior is None or not self.usable or self._variance("delta") <= self.delta_prior[1] ** 2 / 2:
+            return ""
+        mean, sd = self.delta_prior
+        return (
+            f"the cells' batches cannot tell the exponent of the batch from the noise: its interval is that of the "
+            f"prior ({mean:g} ± {sd:g})"
+        )
+
     def lr(self, params: ArrayLike, tokens: ArrayLike, batch: ArrayLike | None = None) -> Array | float:
         """Return the predicted LR.
 

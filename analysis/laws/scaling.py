@@ -173,20 +173,6 @@ class ScalingLaw:
         return tuple(name for name in self.parameters if name not in missing | fixed)
 
     @property
-    def batch_note(self) -> str:
-        """A phrase if the cells say less about the exponent of the batch than its prior; empty otherwise.
-
-        Precisions of cells and prior add up, so this is where the variance is above half of the prior's.
-        """
-        if self.delta_prior is None or not self.usable or self._variance("delta") <= self.delta_prior[1] ** 2 / 2:
-            return ""
-        mean, sd = self.delta_prior
-        return (
-            f"the cells' batches cannot tell the exponent of the batch from the noise: its interval is that of the "
-            f"prior ({mean:g} ± {sd:g})"
-        )
-
-    @property
     def ok(self) -> bool:
         """Whether the cells determined all parameters of the law."""
         return self.status.ok

@@ -24,7 +24,7 @@ Exponent = float | Literal["fit", "prior"]
 
 
 class LawSpec(Section):
-    """How the LR law is fitted. Nothing that is measured depends on it, so a study may be continued with other values."""
+    """How the LR law is fitted. Nothing that is measured depends on it: a finished study may be given other values."""
 
     batch_exponent: Exponent | None = Field(default=None)
     """Exponent δ of the batch in the law: a number (0: the optimum does not depend on the batch; 0.5: the square root),
@@ -171,7 +171,9 @@ def exponent_warnings(
     if alone < sd:
         return []
     shown = f"{format_count(min(batches))} to {format_count(max(batches))} tokens"
-    result = f"its interval will be that of the prior ({mean:g} ± {sd:g})" if exponent == "prior" else "it will be noise"
+    result = (
+        f"its interval will be that of the prior ({mean:g} ± {sd:g})" if exponent == "prior" else "it will be noise"
+    )
     return [
         f"Batches of {shown} at these sizes cannot tell the exponent of the batch from the noise of the optima (they "
         f"give it to ±{alone:.2g}): {result}; take batches further apart, or more sizes with several."

@@ -294,7 +294,7 @@ class StudySpec(Section):
 
     @property
     def token_budgets(self) -> list[int]:
-        """The budgets in rising order, each the nearest whole number of batches, of every batch if there are several."""
+        """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
         step = self.batch_step
         return sorted({_rounded(budget, step) for budget in self.budgets})
 

@@ -215,14 +215,16 @@ class LRLaw(ScalingLaw):
             if self.batch_law is not None and self.batch_unit is None:
                 own = float(self.batch_law.value(n, d))
                 if max(b / own, own / b) > 1.25:
-                    return b, [f"the law holds at its own batch, {format_count(own)} tokens there"]
+                    return b, [f"the law holds at its own batch, {format_count(own)} {self.batch_kind} there"]
             return b, []
         if self.batch_law is not None and self.batch_law.usable:
             own = float(self.batch_law.value(n, d))
-            return own, [f"for a batch of {format_count(own)} tokens, by {self.batch_law.formula}"]
+            return own, [f"for a batch of {format_count(own)} {self.batch_kind}, by {self.batch_law.formula}"]
         one = self._one_batch()
         if self.batch_unit is not None and one is None and self.usable:
-            raise InputError("the law has the batch in it: give the target's batch, in tokens of one optimizer step")
+            raise InputError(
+                f"the law has the batch in it: give the target's batch, in {self.batch_kind} of one optimizer step"
+            )
         return one, []
 
     def _one_batch(self) -> float | None:

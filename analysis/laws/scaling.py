@@ -33,6 +33,7 @@ SIZES = {
     "flops_per_token": "training FLOPs per token",
 }
 """What the size N of a law may count, and its name for people."""
+BATCHES = ("tokens", "sequences")
 FORMS = ("power", "logarithmic")
 """`power`: value = unit * c * N^-alpha * D^-beta * B^delta.
 `logarithmic`: value = unit * (c - alpha ln N - beta ln D)."""
@@ -70,7 +71,7 @@ class ScalingLaw:
     """
 
     KIND: ClassVar[str] = "scaling_law"
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
     QUANTITY: ClassVar[str] = "value"
 
     c: float
@@ -91,6 +92,8 @@ class ScalingLaw:
     """Tokens that count as 1."""
     batch_unit: float | None = None
     """Tokens of one optimizer step that count as 1; None for a law without the batch in it."""
+    batch_kind: str = "tokens"
+    """What the batch counts: "tokens", or "sequences" where the runs did not say how long these are."""
     maximum: float | None = None
     """Largest value that the law gives; larger ones are cut."""
     params_range: Span | None = None
@@ -134,6 +137,7 @@ class ScalingLaw:
     def __post_init__(self) -> None:
         one_of(self.form, FORMS, "form of a law")
         one_of(self.params_kind, SIZES, "kind of size")
+        one_of(self.batch_kind, BATCHES, "what the batch counts")
         for name in ("params_unit", "tokens_unit", "batch_unit", "maximum"):
             if getattr(self, name) is not None:
                 positive([getattr(self, name)], name)
@@ -190,10 +194,10 @@ class ScalingLaw:
     def formula(self) -> str:
         """The law as text."""
         size = {"width": "d", "flops_per_token": "M"}.get(self.params_kind, "N")
-        unit = f"·{self.unit:g}" if self.unit != 1 else ""
         if self.form == "logarithmic":
-            return f"{self.QUANTITY} = {self.c:.4g}{unit} − {self.alpha:.4g}{unit}·ln {_ratio(size, self.params_unit)}"
-        parts = [f"{self.c:.4g}{unit}"]
+            c, slope = _factor(self.c * self.unit), _factor(self.alpha * self.unit)
+            return f"{self.QUANTITY} = {c} − {slope}·ln {_ratio(size, self.params_unit)}"
+        parts = [_factor(self.c * self.unit)]
         if self.alpha:
             parts.append(f"{_ratio(size, self.params_unit)}^{-self.alpha:.4g}")
         if self.beta:
@@ -362,7 +366,15 @@ class ScalingLaw:
 
 
 def _ratio(name: str, unit: float) -> str:
-    return name if unit == 1 else f"({name}/{format_count(unit)})"
+    return name if unit == 1 else f"({name}/{_factor(unit)})"
+
+
+def _factor(value: float) -> str:
+    """Return a number with four digits as people write it: 3.8e-6, 0.52, 1e9."""
+    if 1e-2 <= abs(value) < 1e5 or value == 0:
+        return f"{value:.4g}"
+    mantissa, _, exponent = f"{value:.3e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _beyond(value: float, span: Span | None) -> float:

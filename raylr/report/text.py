@@ -136,7 +136,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
         span = interval(prediction.lr_low, prediction.lr_high)
         about = f"; optimum of the {law.conditions.objective} loss" if law.conditions.objective else ""
         lines.append(Line(f"{prediction.level:.0%} prediction interval {span}{about}"))
-    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} tokens"]
+    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} {law.batch_kind}"]
     if prediction.weight_decay is not None:
         with_it.append(f"weight decay {prediction.weight_decay:.3g}")
     if with_it:

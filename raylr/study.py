@@ -169,7 +169,7 @@ class FittingStudy:
         store = RunStore(self.folder.evaluations, self.folder.trials)
         for run, what in store.lost().items():
             self.progress.message(f"{run} lacks {what}; `raylr search` trains it again.")
-        return fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
+        return self._fit()
 
     def result(self, fit: StudyFit | None = None) -> StudyResult:
         """Put together what the study has found so far, from `fit` or a new one; trains nothing and writes nothing."""
@@ -200,14 +200,14 @@ class FittingStudy:
         last = {row["trial"]: row for row in ends if row["role"] == "search" and row["trial"] in curves}
         budgets = self.spec.token_budgets
         paused = any(run_end(row) is RunEnd.PAUSED for row in last.values())
-        surfaces = fit_study(self.evaluations.read(), budgets).surfaces if paused else {}
+        surfaces = self._fit().surfaces if paused else {}
         runs = []
         for trial, row in last.items():
             tokens, loss = zip(*sorted(curves[trial]), strict=True)
             end = run_end(row)
             final, stderr = None if end is RunEnd.DIVERGED else row["target_loss"], row["target_loss_stderr"]
             if end is RunEnd.PAUSED:
-                final, stderr = (float(value) for value in surfaces[row["size"]].loss(row["lr"], max(budgets)))
+                final, stderr = surfaces[row["size"]].run_loss(row["lr"], max(budgets))
             shown = {"status": end.value, "target_loss_stderr": stderr}
             runs.append(
                 FinishedRun(setting=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
@@ -215,6 +215,15 @@ class FittingStudy:
         return runs
 
     # -- inside --
+
+    def _fit(self) -> StudyFit:
+        spec = self.spec
+        return fit_study(
+            self.evaluations.read(),
+            spec.token_budgets,
+            conditions=spec.conditions(),
+            lr_range=(spec.lr.low, spec.lr.high),
+        )
 
     def _predict(self, fit: StudyFit) -> LRPrediction | None:
         if self.spec.target is None:

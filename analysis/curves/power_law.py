@@ -230,6 +230,10 @@ def fit_power_laws(
     Raises:
         InputError: as `fit_power_law`, or `losses` has another shape.
 
+    Example:
+        >>> fit_power_laws([1, 4, 16, 64], [[3, 2.5, 2.25, 2.125]] * 2, burn_in=0).gamma.round(3)
+        array([0.5, 0.5])
+
     References:
         Zhou et al. 2026, arXiv 2601.05049, Eq. 4.
     """

@@ -228,7 +228,8 @@ def fit_power_laws(
         InputError: as `fit_power_law`, or `losses` has another shape.
 
     Example:
-        >>> fit_power_laws([1, 4, 16, 64], [[3, 2.5, 2.25, 2.125]] * 2, burn_in=0).gamma.round(3)
+        >>> tokens = [1, 2, 4, 8, 16, 32, 64]
+        >>> fit_power_laws(tokens, [[2 + t**-0.5 for t in tokens]] * 2, burn_in=0).gamma.round(3)
         array([0.5, 0.5])
 
     References:

@@ -127,7 +127,8 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     yield _picture(
         images, "figure-1b-loss-over-lr",
         "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
-        "extrapolated from shorter runs by Eq. 4; triangles are the optima, thick bars their 90 % intervals.",
+        "predicted for shorter runs from all runs of the size; triangles are the optima, thick bars their 90 % "
+        "intervals.",
         numbered,
     )  # fmt: skip
     yield "<h2>The law</h2>"

@@ -15,6 +15,9 @@ CAUTION = 0.3
 """The LR chosen has the least expected loss + `CAUTION` standard deviations of its difference to the best LR tried: an
 untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
 the loss on one that is not."""
+COMPARABLE = 8.0
+"""Ratio of heights of the best LR's neighbours from which the higher one may lie beyond a cliff: on a parabola, that of a
+minimum at a fifth of the gap."""
 SURE = 0.25
 """Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
 do: noise that only the misfit of the model shows may be a shape."""
@@ -80,6 +83,19 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
     return np.asarray(clipped[[bool(a <= high and b >= low) for a, b in out]])
 
 
+def smooth(losses: Losses) -> bool:
+    """Whether all LRs tried show one minimum between neighbours of comparable height: no cliff, edge or scatter that an
+    untried LR has to be feared for."""
+    h = losses.tried_h
+    at = int(np.argmin(h))
+    if at in (0, h.size - 1):
+        return False
+    beside = h[at - 1], h[at + 1]
+    return bool(
+        max(beside) <= COMPARABLE * min(beside) and np.all(np.diff(h[: at + 1]) < 0) and np.all(np.diff(h[at:]) > 0)
+    )
+
+
 def contradicted(losses: Losses, curves: Curves) -> bool:
     """Whether the model takes back most of the lead that was measured for the best LR, with no replicate to show that
     it was luck."""
@@ -92,7 +108,8 @@ def contradicted(losses: Losses, curves: Curves) -> bool:
 
 def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
     """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
-    cost = curves.mean + CAUTION * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
+    caution = CAUTION / 3 if smooth(losses) else CAUTION
+    cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
     if low <= losses.x[0] <= high and contradicted(losses, curves):
         return float(losses.x[0])
@@ -100,45 +117,46 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
     if not intervals.size:
         within = np.clip(x, low, high)
         return float(within[np.argmin(np.interp(within, x, cost))])
-    choices = [v for a, b in intervals for v in (a, b)]
+    found = [v for a, b in intervals for v in (a, b)]
     for a, b in intervals:
         inside = np.flatnonzero((x > a) & (x < b))
         if inside.size:
             i = int(inside[np.argmin(cost[inside])])
-            choices += [float(x[i]), min(max(_vertex(x, cost, i, losses.tried), a), b)]
-    values = [float(np.interp(v, x, cost)) for v in choices]
-    values = [v - _dip(x, cost, c) for v, c in zip(values, choices, strict=True)]
+            found += [float(x[i]), min(max(_vertex(x, cost, i), a), b)]
+    choices = np.array(found)
+    values = np.interp(choices, x, cost) - _dip(x, cost, choices)
     # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
     # stands.
     noise = sure_noise(losses, curves)
     slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
-    values = [v if c == losses.x[0] or np.interp(c, x, curves.mean) <= slack else math.inf
-              for v, c in zip(values, choices, strict=True)]  # fmt: skip
-    return float(choices[int(np.argmin(values))])
+    stands = (choices != losses.x[0]) & (np.interp(choices, x, curves.mean) > slack)
+    return float(choices[int(np.argmin(np.where(stands, math.inf, values)))])
 
 
-def _parabola(x: Array, y: Array, i: int) -> tuple[float, float, float]:
-    """Parabola through grid points i - 1, i, i + 1, in x - x[i]."""
-    left, right = x[i - 1] - x[i], x[i + 1] - x[i]
-    before, after = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
-    square = (after - before) / (right - left)
-    return square, after - square * right, float(y[i])
-
-
-def _vertex(x: Array, y: Array, i: int, tried: Array) -> float:
+def _vertex(x: Array, y: Array, i: int) -> float:
     """Where the parabola through grid point i and its neighbours is lowest, if i is a minimum of the grid."""
     if i in (0, x.size - 1) or y[i] > min(y[i - 1], y[i + 1]):
         return float(x[i])
-    square, slope, _ = _parabola(x, y, i)
+    square, slope = (float(v[0]) for v in _parabola(x, y, np.array([i])))
     return float(x[i] - 0.5 * slope / square) if square > 0 else float(x[i])
 
 
-def _dip(x: Array, y: Array, at: float) -> float:
-    """How far the curve lies below its linear interpolation at `at`, where the grid has a minimum beside it."""
-    j = int(np.clip(np.searchsorted(x, at), 1, x.size - 1))
-    i = j if y[j] < y[j - 1] else j - 1
-    if i in (0, x.size - 1) or y[i] > min(y[i - 1], y[i + 1]):
-        return 0.0
-    square, slope, level = _parabola(x, y, i)
-    u = at - x[i]
-    return max(0.0, float(np.interp(at, x, y)) - (level + slope * u + square * u * u)) if square > 0 else 0.0
+def _parabola(x: Array, y: Array, i: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Square and slope, in x - x[i], of the parabolas through the grid points i - 1, i and i + 1, (C,) each."""
+    left, right = x[i - 1] - x[i], x[i + 1] - x[i]
+    before, after = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
+    square = (after - before) / (right - left)
+    return square, after - square * right
+
+
+def _dip(x: Array, y: Array, at: Array) -> Array:
+    """How far the curve lies below its linear interpolation at each `at` (C,), where the grid has a minimum beside
+    it."""
+    j = np.clip(np.searchsorted(x, at), 1, x.size - 1)
+    i = np.where(y[j] < y[j - 1], j, j - 1)
+    middle = np.clip(i, 1, x.size - 2)
+    square, slope = _parabola(x, y, middle)
+    u = at - x[middle]
+    dip = np.interp(at, x, y) - (y[middle] + slope * u + square * u * u)
+    minimum = (i == middle) & (y[middle] <= np.minimum(y[middle - 1], y[middle + 1])) & (square > 0)
+    return np.where(minimum, np.maximum(dip, 0.0), 0.0)

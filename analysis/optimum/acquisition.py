@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
-from raylr.analysis.optimum._recommend import REPEAT, noise_of, noise_unconfirmed
+from raylr.analysis.optimum._recommend import REPEAT, noise_of, noise_unconfirmed, smooth, sure_noise
 from raylr.analysis.optimum.fit import OptimumFit
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 
 Array = NDArray[np.float64]
 
+BLUR, CROWD = 0.15, 0.3
+"""Width of the kernel of the optimum's density, and distance in ln lr within which another run says little."""
 GROUPS = 8
 """Groups of results at one LR: more groups have too few draws for their means."""
 APART = 0.05
@@ -108,16 +110,29 @@ def propose(
     risky = np.interp(x, x, curves.jumped) > LIKELY
     if np.any(candidate & ~risky):
         candidate &= ~risky
+    again_only = False
     again = candidate & (np.abs(x[:, None] - fit.losses.tried).min(axis=1) < 1e-12)
     if repeats and noise_unconfirmed(fit.losses, curves) and again.any():
         candidate = again
+        again_only = True
     if not candidate.any():
         return None
     where = np.flatnonzero(candidate)
     gains = gain(curves, where, np.flatnonzero(inside | candidate))
     if gains.max() <= SETTLED:  # nothing is left to learn: confirm the answer
         return float(x[where[int(np.argmin(np.abs(x[where] - math.log(fit.lr))))]])
+    if smooth(fit.losses) and sure_noise(fit.losses, curves) <= REPEAT and not again_only:
+        gains = density(fit, curves, first, last)[where]
     return float(x[where[int(np.argmax(gains))]])
+
+
+def density(fit: OptimumFit, curves: Curves, low: float, high: float) -> Array:
+    """Posterior density of the optimum over the grid, smoothed by `BLUR` and lowered within `CROWD` of LRs tried, (G,)."""
+    x = curves.x
+    optimum = np.clip(curves.optimum, low, high)
+    out = np.exp(-0.5 * ((x[:, None] - optimum) / BLUR) ** 2).mean(axis=1)
+    known = np.concatenate([fit.losses.tried, fit.losses.diverged])
+    return np.asarray(out * np.prod(1.0 - np.exp(-0.5 * ((x[:, None] - known) / CROWD) ** 2), axis=1))
 
 
 def gain(curves: Curves, candidates: NDArray[np.intp], choices: NDArray[np.intp]) -> Array:

@@ -15,9 +15,12 @@ CAUTION = 0.3
 """The LR chosen has the least expected loss + `CAUTION` standard deviations of its difference to the best LR tried: an
 untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
 the loss on one that is not."""
+CAUTION_SMOOTH = 0.1
+"""The same where all LRs tried show one smooth minimum (`smooth`)."""
 COMPARABLE = 8.0
-"""Ratio of heights of the best LR's neighbours from which the higher one may lie beyond a cliff: on a parabola, that of a
-minimum at a fifth of the gap."""
+"""Ratio of the heights of the best LR's neighbours from which the higher one may lie beyond a cliff. On a parabola
+through equal gaps it is 9 where the minimum lies a quarter of the gap from the best LR, half-way to where the best LR
+would be another one."""
 SURE = 0.25
 """Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
 do: noise that only the misfit of the model shows may be a shape."""
@@ -72,13 +75,18 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
 
     They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse
     one: on a curve with one minimum that is nearly symmetric, the far half would make the worse one the better one.
+    In some gaps beside a cliff no LR can be better at all, see `_gains`.
     """
     x, good = losses.tried, tied(losses, curves)
     out = [(v, v) for v in x[good]]
     for i in range(x.size - 1):
         middle = 0.5 * (x[i] + x[i + 1])
-        if good[i] or good[i + 1]:
-            out.append((x[i] if good[i] else middle, x[i + 1] if good[i + 1] else middle))
+        if good[i] and good[i + 1]:
+            out.append((x[i], x[i + 1]))
+        elif good[i] and _gains(losses, i, 1):
+            out.append((x[i], middle))
+        elif good[i + 1] and _gains(losses, i + 1, -1):
+            out.append((middle, x[i + 1]))
     clipped = np.clip(np.array(out), low, high)
     return np.asarray(clipped[[bool(a <= high and b >= low) for a, b in out]])
 
@@ -96,6 +104,21 @@ def smooth(losses: Losses) -> bool:
     )
 
 
+def _gains(losses: Losses, best: int, side: int) -> bool:
+    """Whether an LR between `losses.tried[best]` and its neighbour on one side (-1 or 1) may be better.
+
+    Where the neighbour on the other side is far higher, it may lie beyond a cliff, and only this side tells where the
+    minimum is. A curve that is convex around its minimum lies above the line through the two LRs on this side: if that
+    line is above the best loss all the way to the best LR, no LR in between is better. On a parabola with its minimum
+    there the line is below it by twice the height of the nearer LR or more, where the gaps are equal.
+    """
+    x, h = losses.tried, losses.tried_h
+    near, far, other = best + side, best + 2 * side, best - side
+    if not (0 <= far < x.size and 0 <= other < x.size) or h[other] - h[best] <= COMPARABLE * (h[near] - h[best]):
+        return True
+    return bool((h[near] - h[best]) * abs(x[far] - x[near]) < (h[far] - h[near]) * abs(x[near] - x[best]))
+
+
 def contradicted(losses: Losses, curves: Curves) -> bool:
     """Whether the model takes back most of the lead that was measured for the best LR, with no replicate to show that
     it was luck."""
@@ -108,7 +131,7 @@ def contradicted(losses: Losses, curves: Curves) -> bool:
 
 def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
     """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
-    caution = CAUTION / 3 if smooth(losses) else CAUTION
+    caution = CAUTION_SMOOTH if smooth(losses) else CAUTION
     cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
     if low <= losses.x[0] <= high and contradicted(losses, curves):

@@ -79,11 +79,14 @@ def judge(
     at = best_lr(losses, curves, float(tried[0]), float(tried[-1])) if tried.size > 1 else float(tried[0])
     if tried.size <= 1 and prior.center is not None:
         at = best_lr(losses, curves, low, high)
+    edge = _edge(losses, curves, prior) if tried.size > 1 else None
+    if edge is not None and float(np.mean(_beyond(losses, curves, edge))) > BEYOND:
+        at = float(tried[0] if edge is Status.EDGE_LOW else tried[-1])  # the LR tried that is closest to the optimum
     ends = interval(losses, curves, math.exp(at), 0.5 * (1 - level))
     lost = (curves.curves - curves.curves.min(axis=1, keepdims=True)).mean(axis=0)
     regret = float(np.interp(at, curves.x, lost))
     curvature = float(np.mean(curves.curvature))
-    status, message = _status(losses, curves, at, ends, regret, curvature, prior, tolerance, lr_factor)
+    status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, tolerance, lr_factor)
     return Verdict(
         status=status, message=message, lr=math.exp(at), lr_low=ends[0], lr_high=ends[1],
         loss=float(np.interp(at, curves.x, curves.mean)),
@@ -105,8 +108,8 @@ def _without_losses(losses: Losses, prior: OptimumPrior) -> Verdict:
 
 
 def _status(
-    losses: Losses, curves: Curves, at: float, ends: tuple[float, float], regret: float, curvature: float,
-    prior: OptimumPrior, tolerance: float | None, lr_factor: float,
+    losses: Losses, curves: Curves, at: float, ends: tuple[float, float], edge: Status | None, regret: float,
+    curvature: float, prior: OptimumPrior, tolerance: float | None, lr_factor: float,
 ) -> tuple[Status, str]:  # fmt: skip
     x, h = losses.tried, losses.tried_h
     lr, best = f"{math.exp(at):.3g}", f"{math.exp(losses.x[0]):.3g}"
@@ -117,7 +120,6 @@ def _status(
             f"the losses at {x.size} LRs from {math.exp(x[0]):.3g} to {math.exp(x[-1]):.3g} differ by no more than "
             "noise: check that the LR reaches the optimizer and that the metric depends on training"
         )
-    edge = _edge(losses, curves, prior)
     if edge is not None:
         word, side = ("lower", "lowest") if edge is Status.EDGE_LOW else ("higher", "highest")
         end = math.exp(x[0] if edge is Status.EDGE_LOW else x[-1])
@@ -202,8 +204,8 @@ def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
     """The end of the LRs tried at or beyond which the optimum lies, if it does."""
     x, h = losses.tried, losses.tried_h
     good = tied(losses, curves)
-    below = float(np.mean(curves.optimum < x[0])) > BEYOND and not np.any(losses.diverged < x[0])
-    above = float(np.mean(curves.optimum > x[-1])) > BEYOND and not np.any(losses.diverged > x[-1])
+    below = float(np.mean(_beyond(losses, curves, Status.EDGE_LOW))) > BEYOND and not np.any(losses.diverged < x[0])
+    above = float(np.mean(_beyond(losses, curves, Status.EDGE_HIGH))) > BEYOND and not np.any(losses.diverged > x[-1])
     falling, rising = bool(np.all(np.diff(h) < 0)), bool(np.all(np.diff(h) > 0))
     # no other LR may be the best, and no prior says that the optimum lies between two
     alone = good.sum() == 1 and not (prior.informative and x.size < LRS)
@@ -212,6 +214,12 @@ def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
     if below or (rising and alone and not np.any(losses.diverged < x[0])):
         return Status.EDGE_LOW
     return None
+
+
+def _beyond(losses: Losses, curves: Curves, edge: Status) -> NDArray[np.bool_]:
+    """Which draws have their optimum beyond the LRs tried, on the side of `edge`, (S,)."""
+    low, high = losses.tried[0], losses.tried[-1]
+    return np.asarray(curves.optimum < low if edge is Status.EDGE_LOW else curves.optimum > high)
 
 
 def _second_minimum(losses: Losses, curves: Curves) -> tuple[float, float, float] | None:

@@ -18,9 +18,8 @@ the loss on one that is not."""
 CAUTION_SMOOTH = 0.1
 """The same where all LRs tried show one smooth minimum (`smooth`)."""
 COMPARABLE = 8.0
-"""Ratio of the heights of the best LR's neighbours from which the higher one may lie beyond a cliff. On a parabola
-through equal gaps it is 9 where the minimum lies a quarter of the gap from the best LR, half-way to where the best LR
-would be another one."""
+"""Ratio of heights and of curvatures beside the best LR from which there may be a cliff. With the strongest skew of the
+model the curvature grows by a factor 6 over an e-fold."""
 SURE = 0.25
 """Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
 do: noise that only the misfit of the model shows may be a shape."""
@@ -92,29 +91,40 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
 
 
 def smooth(losses: Losses) -> bool:
-    """Whether all LRs tried show one minimum between neighbours of comparable height: no cliff, edge or scatter that an
-    untried LR has to be feared for."""
-    h = losses.tried_h
-    at = int(np.argmin(h))
-    if at in (0, h.size - 1):
+    """Whether all LRs tried show one smooth minimum: no cliff, edge or scatter that an untried LR has to be feared
+    for."""
+    h, best = losses.tried_h, int(np.argmin(losses.tried_h))
+    if best in (0, h.size - 1) or np.any(np.diff(h[: best + 1]) >= 0) or np.any(np.diff(h[best:]) < 0):
         return False
-    beside = h[at - 1], h[at + 1]
-    return bool(
-        max(beside) <= COMPARABLE * min(beside) and np.all(np.diff(h[: at + 1]) < 0) and np.all(np.diff(h[at:]) > 0)
-    )
+    return not any(_beside_cliff(losses, best, side) for side in (-1, 1))
+
+
+def _beside_cliff(losses: Losses, best: int, side: int) -> bool:
+    """Whether the neighbour of `losses.tried[best]` on one side (-1 or 1) may lie beyond a cliff: its height is far
+    above that of the other neighbour, and the curve bends far more at the best LR than on that other side."""
+    x, h = losses.tried, losses.tried_h - losses.tried_h[best]
+    high, near, far = best + side, best - side, best - 2 * side
+    if not (min(high, near) >= 0 and max(high, near) < x.size) or h[high] <= COMPARABLE * h[near]:
+        return False
+    if not 0 <= far < x.size:
+        return True
+    inner = h[near] / abs(x[near] - x[best])
+    here = 2.0 * (h[high] / abs(x[high] - x[best]) + inner) / abs(x[high] - x[near])
+    there = 2.0 * ((h[far] - h[near]) / abs(x[far] - x[near]) - inner) / abs(x[far] - x[best])
+    return bool(here > COMPARABLE * there)
 
 
 def _gains(losses: Losses, best: int, side: int) -> bool:
     """Whether an LR between `losses.tried[best]` and its neighbour on one side (-1 or 1) may be better.
 
-    Where the neighbour on the other side is far higher, it may lie beyond a cliff, and only this side tells where the
-    minimum is. A curve that is convex around its minimum lies above the line through the two LRs on this side: if that
-    line is above the best loss all the way to the best LR, no LR in between is better. On a parabola with its minimum
-    there the line is below it by twice the height of the nearer LR or more, where the gaps are equal.
+    Where the neighbour on the other side may lie beyond a cliff, only this side tells where the minimum is. A curve
+    that is convex around its minimum lies above the line through the two LRs on this side: if that line is above the
+    best loss all the way to the best LR, no LR in between is better. On a parabola with its minimum there the line is
+    below it by twice the height of the nearer LR or more, where the gaps are equal.
     """
     x, h = losses.tried, losses.tried_h
-    near, far, other = best + side, best + 2 * side, best - side
-    if not (0 <= far < x.size and 0 <= other < x.size) or h[other] - h[best] <= COMPARABLE * (h[near] - h[best]):
+    near, far = best + side, best + 2 * side
+    if not 0 <= far < x.size or not _beside_cliff(losses, best, -side):
         return True
     return bool((h[near] - h[best]) * abs(x[far] - x[near]) < (h[far] - h[near]) * abs(x[near] - x[best]))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import CLUSTER, SAME, Losses
-from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, tied
+from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, smooth, tied
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 
@@ -27,6 +27,8 @@ RIDGE = 0.1
 """Least height of the ridge between two minima, as a share of the median height of all LRs."""
 CERTAIN = 4.0
 """Standard errors of a difference that noise does not explain."""
+TRIED = 0.15
+"""Distance in ln lr within which a run shows the loss at the answer: a curve rises by `NEGLIGIBLE` on the way."""
 RISK = 0.1
 """Probability of a jump from which an untried LR is not `ok`."""
 FLAT_DOF = 4
@@ -87,6 +89,9 @@ def judge(
     regret = float(np.interp(at, curves.x, lost))
     curvature = float(np.mean(curves.curvature))
     status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, tolerance, lr_factor)
+    other = _second_minimum(losses, curves) if status is Status.TWO_MINIMA else None
+    if other is not None:  # the best LR lies around either of the two
+        ends = min(ends[0], math.exp(other[1] - CLUSTER)), max(ends[1], math.exp(other[1] + CLUSTER))
     return Verdict(
         status=status, message=message, lr=math.exp(at), lr_low=ends[0], lr_high=ends[1],
         loss=float(np.interp(at, curves.x, curves.mean)),
@@ -145,6 +150,11 @@ def _status(
     if untried and (jump > RISK or last):
         return Status.UNCERTAIN, (
             f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
+        )
+    if not smooth(losses) and not prior.informative and np.abs(x - at).min() > TRIED:
+        return Status.UNCERTAIN, (
+            f"{lr} was not tried, and the losses around {best} do not show one smooth minimum but a cliff or scatter: "
+            "try it first"
         )
     factor = math.sqrt(ends[1] / ends[0]) if ends[0] > 0 else math.inf
     limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature

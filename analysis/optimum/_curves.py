@@ -19,15 +19,16 @@ from raylr.analysis.optimum._hypotheses import (
     Hypotheses,
     bracket,
     distinct,
-    skew_of,
 )
 from raylr.analysis.optimum._losses import Losses
-from raylr.analysis.optimum._shapes import DRAWS, drawn_shapes, matern, monotone, shuffle, smooth_draws
+from raylr.analysis.optimum._shapes import DRAWS, drawn_shapes, matern, monotone, shuffle, skew_of, smooth_draws
 
 Array = NDArray[np.float64]
 
 APART = 4.0
 """A loss this many standard errors of a difference above the best LR's lies on the other side of a minimum for good."""
+KINK_STEPS = (-0.01, -0.002, 0.0, 0.002, 0.01)
+"""Points of the grid around a kink: where a curve has one, its lowest point on a wider grid is too high."""
 LEAST_CURVATURE = 0.1
 """A drawn curvature is at least this share of its expected value: the posterior's small values are in other
 hypotheses."""
@@ -75,8 +76,8 @@ def draw(hypotheses: Hypotheses) -> Curves:
     error = np.sqrt(models[:, :1] ** 2 / losses.count + losses.error**2)
 
     center = hypotheses.m[m][:, None]
-    system = _System(hypotheses, t, hypotheses.windows[j], drawn_shapes(losses.x - center, k))
-    f = drawn_shapes(grid - center, k)
+    system = _System(hypotheses, t, hypotheses.windows[j], drawn_shapes(losses.x - center, k, hypotheses.ratios))
+    f = drawn_shapes(grid - center, k, hypotheses.ratios)
     expected, c, rest = system.solve(np.broadcast_to(losses.h, (DRAWS, n)), f, None)
     drawn, _, rest_drawn = system.solve(losses.h - prior[:, :n] - error * e, f, LEAST_CURVATURE * c)
     drawn = drawn + prior[:, n:]
@@ -103,7 +104,8 @@ def _grid(hypotheses: Hypotheses) -> Array:
     x = hypotheses.losses.x
     ends = np.array([v for v in (hypotheses.low, hypotheses.high) if np.abs(x - v).min() > CLOSE])
     fine = np.linspace(*bracket(hypotheses.losses), 25)
-    return distinct(np.concatenate([np.linspace(low, high, 41), fine]), np.append(x, ends))
+    kinks = (hypotheses.kinks[:, None] + np.array(KINK_STEPS)).ravel()
+    return distinct(np.concatenate([np.linspace(low, high, 41), fine, kinks]), np.append(x, ends))
 
 
 def _height(losses: Losses, grid: Array) -> Array:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._losses import Losses
-from raylr.analysis.optimum._shapes import SKEWS, log_prior, matern, shapes
+from raylr.analysis.optimum._shapes import RATIOS, log_prior, matern, shapes
 from raylr.analysis.optimum.prior import OptimumPrior
 
 Array = NDArray[np.float64]
@@ -75,6 +75,10 @@ class Hypotheses:
     low: float
     high: float
     m: Array
+    ratios: Array
+    """r of the kinked shapes, (K2,)."""
+    kinks: Array
+    """ln lr where lines through the LRs on both sides of the best meet, (0 to 2,)."""
     windows: NDArray[np.intp]
     """How many of the lowest LRs are in each window, (J,)."""
     models: Array
@@ -100,8 +104,11 @@ def bracket(losses: Losses) -> tuple[float, float]:
 
 def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Hypotheses:
     """Weigh all hypotheses by the losses (at least one is finite) for an optimum searched in [low, high], ln lr."""
-    m = _candidates(losses, low, high, prior)
-    f = shapes(losses.x[:, None] - m)
+    kinks, ratios = _kinks(losses)
+    m = _candidates(losses, low, high, prior, kinks)
+    measured = np.arange(len(RATIOS)) < ratios.size
+    ratios = np.append(ratios, RATIOS)[: len(RATIOS)]
+    f = shapes(losses.x[:, None] - m, ratios)
     models = np.array([(s, *misfit) for misfit in MISFITS for s in NOISES])
     variance = models[:, :1] ** 2 / losses.count + losses.error**2
     whiten = np.linalg.inv(np.linalg.cholesky(covariance(models, losses.x, losses.h, variance)))
@@ -109,13 +116,13 @@ def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: Optimum
     fit = _Fit(whiten, losses.h, f, windows, _normal(prior, losses.unit))
     of_window = _log_noise(models, losses)[:, None] + log_window + _beyond(losses, windows)
     of_shape = (_within(losses, windows, m) + _log_center(m, low, high, prior))[:, :, None] + log_prior(
-        prior.skew, prior.skew_sd
+        prior.skew, prior.skew_sd, ratios, measured
     )
     at, log_p = fit.posterior(of_window, of_shape)
     p = np.exp(log_p - log_p.max())
     return Hypotheses(
-        losses=losses, low=low, high=high, m=m, windows=windows, models=models, whiten=whiten, form=fit.form, at=at,
-        p=p / p.sum(), curvature=_normal(prior, losses.unit),
+        losses=losses, low=low, high=high, m=m, ratios=ratios, kinks=kinks, windows=windows, models=models,
+        whiten=whiten, form=fit.form, at=at, p=p / p.sum(), curvature=_normal(prior, losses.unit),
     )  # fmt: skip
 
 
@@ -130,13 +137,14 @@ def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
     return np.asarray(out)
 
 
-def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Array:
+def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior, kinks: Array) -> Array:
     """Candidates of the optimum: wide steps over the range and beyond, fine ones around the best LR."""
     beyond = 0.25 * (high - low) + 0.5
     wide = np.linspace(low - beyond, high + beyond, 25)
     left, right = bracket(losses)
     fine = [np.linspace(left, right, 17)]
-    fine += [v + np.array(VERTEX_STEPS) for v in _vertices(losses, float(wide[0]), float(wide[-1]))]
+    vertices = [*_vertices(losses, float(wide[0]), float(wide[-1])), *kinks]
+    fine += [v + np.array(VERTEX_STEPS) for v in vertices]
     if prior.center is not None:
         fine.append(prior.center + prior.center_sd * np.linspace(-3, 3, 19))
     return distinct(np.concatenate([wide, *fine]))
@@ -164,6 +172,23 @@ def _vertices(losses: Losses, low: float, high: float) -> list[float]:
         if square > 0 and low < x[0] - 0.5 * slope / square < high:
             out.append(float(x[0] - 0.5 * slope / square))
     return out
+
+
+def _kinks(losses: Losses) -> tuple[Array, Array]:
+    """Where straight lines through the two nearest LRs on either side of the minimum meet, (0 to 2,), and ln of the
+    ratio of their slopes: what an exact kink needs. The best LR is on the one line or on the other."""
+    x, h, best = losses.tried, losses.tried_h, int(np.argmin(losses.tried_h))
+    kinks, ratios = [], []
+    for i in (best - 1, best):
+        if not 1 <= i < x.size - 2:
+            continue
+        below, above = (h[i] - h[i - 1]) / (x[i] - x[i - 1]), (h[i + 2] - h[i + 1]) / (x[i + 2] - x[i + 1])
+        if below < 0 < above:
+            at = x[i] + (h[i + 1] - h[i] - above * (x[i + 1] - x[i])) / (below - above)
+            if x[i] < at < x[i + 1]:
+                kinks.append(at)
+                ratios.append(math.log(above / -below))
+    return np.array(kinks), np.array(ratios)
 
 
 def _log_center(m: Array, low: float, high: float, prior: OptimumPrior) -> Array:
@@ -313,8 +338,3 @@ def _log_positive(z: Array) -> Array:
     """Log probability that a normal variable of mean z and sd 1 is above zero, by the logistic curve: within 0.01 of
     the probability, at a tenth of the cost of the exact one."""
     return np.asarray(-np.log1p(np.exp(np.minimum(-1.702 * z, 700.0))))
-
-
-def skew_of(shape: NDArray[np.intp]) -> Array:
-    """Skew of each shape by its index; 0 for those with a kink."""
-    return np.asarray(np.append(SKEWS, np.zeros(64))[shape])

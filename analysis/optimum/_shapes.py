@@ -3,7 +3,7 @@
 Notation and shapes
     u    x - x*, ln lr above the optimum                       (...)
     k    skew of a smooth shape, on `SKEWS`                    (K1,)
-    r    ln of the ratio of slopes of a kinked shape, on `RATIOS`  (K2,)
+    r    ln of the ratio of slopes of a kinked shape               (K2,)
 """
 
 import math
@@ -16,8 +16,12 @@ Array = NDArray[np.float64]
 
 SKEWS: Array = np.array([-0.8, 0.0, 0.6, 1.2, 1.8])
 """Grid of the skew: one standard deviation of the default prior below zero, and more on the side of divergence."""
-RATIOS: Array = np.array([-0.8, 0.8])
-"""Grid of ln of the slope above over the slope below of a curve with a kink."""
+RATIOS = (-0.8, 0.8)
+"""ln of the slope above over the slope below of a curve with a kink, where the LRs do not show two slopes."""
+RATIO_SD = 2.0
+"""Standard deviation of the prior of it around 0."""
+RATIO_WIDTH = 0.1
+"""Width in it that a ratio read from the LRs stands for: what two slopes between two LRs each tell of it."""
 KINK = 0.02
 """Prior probability of a kink. No measured table has one; functions that people try an optimizer on do."""
 DRAWS = 256
@@ -26,8 +30,8 @@ _STEP = 0.1
 _NODES = 700
 
 
-def shapes(u: Array) -> Array:
-    """Rise of every shape at `u` (...), per unit of curvature: (..., K1 + K2).
+def shapes(u: Array, ratios: Array) -> Array:
+    """Rise of every shape at `u` (...), per unit of curvature: (..., K1 + K2); `ratios` (K2,) are r.
 
     The smooth ones are 2·(exp(k·u) - 1 - k·u)/k², which is u² at k = 0 (Eq. 2) and has this second derivative for any
     k; the kinked ones are |u| with two slopes.
@@ -36,30 +40,37 @@ def shapes(u: Array) -> Array:
     k = np.where(SKEWS == 0, 1.0, SKEWS)
     ku = np.clip(k * v, -40.0, 40.0)
     smooth = np.where(SKEWS == 0, v * v, 2.0 * (np.expm1(ku) - ku) / (k * k))
-    root = np.exp(0.5 * RATIOS)
+    root = np.exp(0.5 * ratios)
     return np.concatenate([smooth, np.where(v > 0, v * root, -v / root)], axis=-1)
 
 
-def drawn_shapes(u: Array, shape: NDArray[np.intp]) -> Array:
+def drawn_shapes(u: Array, shape: NDArray[np.intp], ratios: Array) -> Array:
     """The same at `u` (S, G) of one shape a row, by its index in `shapes` (S,): (S, G)."""
-    k = np.append(SKEWS, np.zeros(RATIOS.size))[shape][:, None]
+    k = skew_of(shape)[:, None]
     safe = np.where(k == 0, 1.0, k)
     ku = np.clip(safe * u, -40.0, 40.0)
     out = (np.expm1(ku) - ku) * (2.0 / (safe * safe))
     plain, kinked = np.flatnonzero(shape == int(np.argmax(SKEWS == 0))), np.flatnonzero(shape >= SKEWS.size)
     out[plain] = u[plain] ** 2
     if kinked.size:
-        root = np.exp(0.5 * RATIOS[shape[kinked] - SKEWS.size])[:, None]
+        root = np.exp(0.5 * ratios[shape[kinked] - SKEWS.size])[:, None]
         v = u[kinked]
         out[kinked] = np.where(v > 0, v * root, -v / root)
     return np.asarray(out)
 
 
-def log_prior(skew: float, sd: float) -> Array:
-    """Log prior probability of every shape, (K1 + K2,)."""
+def skew_of(shape: NDArray[np.intp]) -> Array:
+    """Skew of each shape by its index; 0 for those with a kink."""
+    return np.asarray(np.where(shape < SKEWS.size, SKEWS[np.minimum(shape, SKEWS.size - 1)], 0.0))
+
+
+def log_prior(skew: float, sd: float, ratios: Array, measured: NDArray[np.bool_]) -> Array:
+    """Log prior probability of every shape, (K1 + K2,); `measured` marks the ratios that were read from the LRs."""
     smooth = -0.5 * ((SKEWS - skew) / sd) ** 2
     smooth = smooth - np.log(np.exp(smooth - smooth.max()).sum()) - smooth.max() + math.log(1 - KINK)
-    return np.concatenate([smooth, np.full(RATIOS.size, math.log(KINK / RATIOS.size))])
+    density = np.exp(-0.5 * (ratios / RATIO_SD) ** 2) / (RATIO_SD * math.sqrt(2 * math.pi))
+    kinked = np.where(measured, density * RATIO_WIDTH, 1.0 / ratios.size)
+    return np.concatenate([smooth, np.log(KINK * np.maximum(kinked, 1e-12))])
 
 
 def matern(distance: Array, length: float) -> Array:

@@ -180,7 +180,7 @@ def _jumps(
             at = last + (first - last) * share
             known = losses.h[np.abs(losses.x - first) < 1e-12]
             level = float(known[0]) if known.size else top
-            here = sign * grid > sign * at
+            here = sign * (grid - at) > CLOSE  # a point of the grid exactly there must not depend on rounding
             value = np.where(sign * grid < sign * first, level, np.maximum(height, level))
             jump[rows] = np.maximum(jump[rows], np.where(here, value, 0.0))
             if sign > 0 or not known.size:

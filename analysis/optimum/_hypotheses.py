@@ -185,7 +185,7 @@ def _kinks(losses: Losses) -> tuple[Array, Array]:
         below, above = (h[i] - h[i - 1]) / (x[i] - x[i - 1]), (h[i + 2] - h[i + 1]) / (x[i + 2] - x[i + 1])
         if below < 0 < above:
             at = x[i] + (h[i + 1] - h[i] - above * (x[i + 1] - x[i])) / (below - above)
-            if x[i] < at < x[i + 1]:
+            if x[i] + CLOSE < at < x[i + 1] - CLOSE:
                 kinks.append(at)
                 ratios.append(math.log(above / -below))
     return np.array(kinks), np.array(ratios)
@@ -258,7 +258,7 @@ def _within(losses: Losses, windows: NDArray[np.intp], m: Array) -> Array:
     below, above = losses.x < losses.x[0], losses.x > losses.x[0]  # the best LR is on every curve
     lowest = np.where(outside & below, losses.x, -np.inf).max(axis=1)[:, None]
     highest = np.where(outside & above, losses.x, np.inf).min(axis=1)[:, None]
-    return np.where((m < lowest) | (m > highest), -np.inf, 0.0)
+    return np.where((m < lowest - CLOSE) | (m > highest + CLOSE), -np.inf, 0.0)
 
 
 class _Fit:

@@ -119,15 +119,16 @@ def propose(
         candidate &= ~risky
     again = candidate & (np.abs(x[:, None] - fit.losses.tried).min(axis=1) < 1e-12)
     confirming = repeats and noise_unconfirmed(fit.losses, curves) and bool(again.any())
-    if confirming:
-        candidate = again
+    if confirming:  # any replicate shows the noise: that of the best LR also shows whether it was lucky
+        where = np.flatnonzero(again)
+        return float(x[where[int(np.argmin(np.abs(x[where] - fit.losses.x[0])))]])
     if not candidate.any():
         return None
     where = np.flatnonzero(candidate)
     gains = gain(curves, where, np.flatnonzero(inside | candidate))
     if gains.max() <= SETTLED:  # nothing is left to learn: confirm the answer
         return float(x[where[int(np.argmin(np.abs(x[where] - math.log(fit.lr))))]])
-    if smooth(fit.losses) and sure_noise(fit.losses, curves) <= REPEAT and not confirming:
+    if smooth(fit.losses) and sure_noise(fit.losses, curves) <= REPEAT:
         gains = density(fit, curves, taken, first, last)[where]
     return float(x[where[int(np.argmax(gains))]])
 

@@ -20,6 +20,9 @@ CAUTION_SMOOTH = 0.1
 COMPARABLE = 8.0
 """Ratio of heights and of curvatures beside the best LR from which there may be a cliff. With the strongest skew of the
 model the curvature grows by a factor 6 over an e-fold."""
+TIGHT = 0.1
+"""Gaps between LRs that are narrower than this in ln lr offer a gain of at most a 400th of the curvature: half of the
+gap, squared. That is not worth leaving an LR whose loss was measured."""
 SURE = 0.25
 """Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
 do: noise that only the misfit of the model shows may be a shape."""
@@ -74,14 +77,17 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
 
     They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse
     one: on a curve with one minimum that is nearly symmetric, the far half would make the worse one the better one.
-    In some gaps beside a cliff no LR can be better at all, see `_gains`.
+    In some gaps beside a cliff no LR can be better at all, see `_gains`; in tight gaps, not enough, see `TIGHT`.
     """
     x, good = losses.tried, tied(losses, curves)
+    noisy = sure_noise(losses, curves) > 0
     out = [(v, v) for v in x[good]]
     for i in range(x.size - 1):
         middle = 0.5 * (x[i] + x[i + 1])
         if good[i] and good[i + 1]:
             out.append((x[i], x[i + 1]))
+        elif x[i + 1] - x[i] <= TIGHT and not noisy:
+            continue
         elif good[i] and _gains(losses, i, 1):
             out.append((x[i], middle))
         elif good[i + 1] and _gains(losses, i + 1, -1):

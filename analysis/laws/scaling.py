@@ -70,7 +70,7 @@ class ScalingLaw:
     """
 
     KIND: ClassVar[str] = "scaling_law"
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
     QUANTITY: ClassVar[str] = "value"
 
     c: float
@@ -81,6 +81,8 @@ class ScalingLaw:
     """Exponent of the tokens, with a minus sign in the formula."""
     delta: float = 0.0
     """Exponent of the batch."""
+    delta_prior: Span | None = None
+    """Mean and standard deviation of the prior of the exponent of the batch; None where none took part."""
     form: str = "power"
     """One of `FORMS`."""
     params_kind: str = "total"

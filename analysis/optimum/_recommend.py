@@ -16,7 +16,7 @@ CAUTION = 0.3
 untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
 the loss on one that is not."""
 CAUTION_SMOOTH = 0.1
-"""The same where all LRs tried show one smooth minimum (`smooth`)."""
+"""The same where all LRs tried show one smooth minimum (`smooth`), or a prior says that there is one."""
 COMPARABLE = 8.0
 """Ratio of heights and of curvatures beside the best LR from which there may be a cliff. With the strongest skew of the
 model the curvature grows by a factor 6 over an e-fold."""
@@ -145,9 +145,12 @@ def contradicted(losses: Losses, curves: Curves) -> bool:
     return bool(curves.mean[curves.best] > LEAD * float(np.mean(beside)))
 
 
-def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
-    """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
-    caution = CAUTION_SMOOTH if smooth(losses) else CAUTION
+def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: bool) -> float:
+    """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it.
+
+    `known`: other cells have shown where the optimum lies and how the loss rises around it.
+    """
+    caution = CAUTION_SMOOTH if known or smooth(losses) else CAUTION
     cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
     if low <= losses.x[0] <= high and contradicted(losses, curves):

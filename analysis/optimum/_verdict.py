@@ -78,9 +78,12 @@ def judge(
     if curves is None:
         return _without_losses(losses, prior)
     tried = losses.tried
-    at = best_lr(losses, curves, float(tried[0]), float(tried[-1])) if tried.size > 1 else float(tried[0])
+    known = prior.informative
+    at = float(tried[0])
+    if tried.size > 1:
+        at = best_lr(losses, curves, float(tried[0]), float(tried[-1]), known=known)
     if tried.size <= 1 and prior.center is not None:
-        at = best_lr(losses, curves, low, high)
+        at = best_lr(losses, curves, low, high, known=known)
     edge = _edge(losses, curves, prior) if tried.size > 1 else None
     if edge is not None and float(np.mean(_beyond(losses, curves, edge))) > BEYOND:
         at = float(tried[0] if edge is Status.EDGE_LOW else tried[-1])  # the LR tried that is closest to the optimum

@@ -47,9 +47,9 @@ def _scored(name: str, key: str, found: Sequence[tuple[float, float, float, floa
     out[f"plain_annealing_{key}_error"] = float(np.sqrt(np.mean(other**2)))
     out[f"annealing_{key}_z"] = float(np.sqrt(np.mean(z**2)))
     out[f"annealing_{key}_inside"] = float(np.mean(np.abs(z) < SIGMAS))
-    row(name, f"{loss.size} of {len(found)}", f"{np.sqrt(np.mean(other**2)):.2f} %",
-        f"{np.sqrt(np.mean(error**2)):.2f} %", f"{np.median(np.abs(error)):.2f} %", f"{np.sqrt(np.mean(z**2)):.2f}", f"{np.mean(np.abs(z) < SIGMAS):.0%}",
-    )  # fmt: skip
+    rms, other_rms, z_rms = (float(np.sqrt(np.mean(one**2))) for one in (error, other, z))
+    row(name, f"{loss.size} of {len(found)}", f"{other_rms:.2f} %", f"{rms:.2f} %", f"{np.median(np.abs(error)):.2f} %",
+        f"{z_rms:.2f}", f"{np.mean(np.abs(z) < SIGMAS):.0%}")  # fmt: skip
 
 
 def _cosines(data: Path) -> Out:

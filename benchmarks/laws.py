@@ -3,7 +3,7 @@
     python benchmarks/laws.py                                  # every table below, then the targets against the results
     python benchmarks/laws.py --only optimum,grid              # of losses, calibration, optimum, windows, few, grid,
                                                                # law, scaling, marin, speed, presets, decay, schedules,
-                                                               # answers
+                                                               # annealing, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -21,6 +21,7 @@ from pathlib import Path
 import laws_plain as plain
 import numpy as np
 import pandas as pd
+from laws_annealing import annealing
 from laws_calibration import calibration
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
@@ -189,6 +190,7 @@ def main() -> int:
         "presets": (lambda *_: published(), ()),
         "answers": (lambda data, _: answers(data), ()),
         "schedules": (lambda data, _: schedules(data), ("cosine_adam160m", "cosine_olmo")),
+        "annealing": (lambda data, _: annealing(data), ()),
         "decay": (lambda data, _: decay(data), ("wsd124m_stable", "wsd124m_decayed")),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

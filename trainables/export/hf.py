@@ -311,7 +311,7 @@ def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | N
     eos = tokenizer.id_to_token(eos_id) if eos_id is not None else None
     special = {"eos_token": eos, "pad_token": eos} if eos is not None else {}
     if prefix:
-        special["bos_token"] = tokenizer.id_to_token(prefix[0])
+        special["bos_token"] = str(tokenizer.id_to_token(prefix[0]))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": bool(prefix),

@@ -2,7 +2,7 @@
 
     python benchmarks/laws.py                                  # every table below, then the targets against the results
     python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, scaling,
-                                                               # marin, speed, presets, decay, schedules, answers
+                                                               # recovery, marin, speed, presets, decay, schedules, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
+from laws_recovery import recovery
 from laws_scaling import marin, scaling
 from laws_schedules import schedules
 from laws_tables import Out, row
@@ -181,6 +182,7 @@ def main() -> int:
         "grid": (grid, ()),
         "law": (law, ()),
         "scaling": (lambda data, _: scaling(data), ()),
+        "recovery": (lambda *_: recovery(), ()),
         "marin": (lambda *_: marin(), ()),
         "speed": (lambda *_: speed(), ()),
         "presets": (lambda *_: published(), ()),

@@ -241,7 +241,9 @@ class LRLaw(ScalingLaw):
             return own, [f"for a batch of {format_count(own)} tokens, by {self.batch_law.formula}"]
         one = self._one_batch()
         if self.batch_unit is not None and one is None and self.usable:
-            raise InputError("the law has the batch in it: give the target's batch (batch=, --batch), in tokens of one step")
+            raise InputError(
+                "the law has the batch in it: give the target's batch (batch=, --batch), in tokens of one step"
+            )
         return one, []
 
     def _one_batch(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The part of `laws.py` about made-up cells: is a known B^delta, a known bend, a known L(N, D) inside its 90 % interval?
+"""The part of `laws.py` about made-up cells: is a known B^delta, bend or L(N, D) inside its 90 % interval?
 
 The truth of each draw comes from the priors that the fits state, and its scatter or noise from theirs, so that the
 shares test the fits and not the priors. Cells lie where a study of 9 to 16 settings has them."""

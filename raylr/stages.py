@@ -7,25 +7,28 @@ search ──▶ fit ──▶ check at the target ──▶ evaluate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_count, format_lr
-from raylr.errors import InputError, TrainingError
+from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
-from raylr.events import Listener, Optimum, StudyPlanned
+from raylr.events import Counted, Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
-from raylr.spec import StudySpec
+from raylr.growth import batch_of, earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.spec import StudySpec, load_spec
 from raylr.spec.batches import StudySetting
 from raylr.store.files import inside, remove_inside
-from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
+from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 
 if TYPE_CHECKING:
+    from raylr.searchers.policies.policy import Point
     from raylr.trainables import Corpus, HFSpec, ModelSpec, TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
@@ -54,6 +57,57 @@ class Stages:
 
     # -- the stages --
 
+    def grow(self) -> None:
+        """Claim a folder that holds measurements of another spec for this one, and say what becomes of its runs.
+
+        Raises:
+            StudyError: If none of them would be used again: then it is another study.
+        """
+        if not self.folder.grows:
+            return
+        models, target = self.spec.models(), self.spec.target
+        settings = self.spec.settings()
+        searched: dict[tuple[str, int | None], TrainSpec]
+        searched = {(setting.size, setting.train.batch_tokens): setting.train for setting in settings}
+        names: dict[tuple[str, int | None], str]
+        names = {(setting.size, setting.train.batch_tokens): setting.name for setting in settings}
+
+        def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
+            check = row["role"] == "check"
+            model = models.get(row["size"])
+            if check:
+                model = self.spec.target_model() if target and target.name == row["size"] else None
+            if model is None:
+                return None
+            tokens = self.spec.target_tokens if check else max(self.spec.token_budgets)
+            base = self.spec.target_train() if check else searched.get((row["size"], batch_of(row)), self.spec.train)
+            seed = measured.get("train", {}).get("seed", base.seed)
+            train = base.model_copy(update={"seed": seed})
+            return self.run_of(row["role"], row["size"], model, tokens, float(measured["lr"]), train)
+
+        old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
+        changes = self.spec.differences(old)
+        found = growth(self.folder.trials.read().to_pylist(), run_of, changes)
+        if found.left_out and not found.reused:
+            raise StudyError(
+                f"{self.folder.path} holds a study of another spec ({'; '.join(changes[:3])}), none of whose "
+                f"{len(found.left_out)} runs could be used again ({'; '.join(found.reasons[:3])}); choose another "
+                "folder"
+            )
+        self.listener.message(found.sentence())
+        points = self.folder.points
+        if not goes_on(old, self.spec):
+            curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
+            earlier = earlier_points(
+                self._store,
+                found.reused,
+                budget,
+                curves=curves,
+                setting_of=lambda row: names.get((row["size"], batch_of(row)), str(row["size"])),
+            )
+            points = to_plain(earlier)
+        self.folder.grow(points, found.left_out)
+
     def search(self) -> None:
         """Search the LR of every size.
 
@@ -72,7 +126,8 @@ class Stages:
             )
             for setting in searched.values()
         ]
-        policy = search_policy(self.spec, settings)
+        points = [point for point in from_plain(self.folder.points) if point.setting in searched]
+        policy = search_policy(self.spec, settings, points)
         for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
             self.listener.message(warning)
         self.listener.study_planned(
@@ -88,7 +143,9 @@ class Stages:
             )  # fmt: skip
 
         self._train("Searching the learning rate", policy, job_of)
-        rows = [row for row in self.folder.trials.read().to_pylist() if row["role"] == "search"]
+        left_out = set(self.folder.left_out)
+        trials = self.folder.trials.read().to_pylist()
+        rows = [row for row in trials if row["role"] == "search" and row["trial"] not in left_out]
         if rows and all(run_end(row) is RunEnd.DIVERGED for row in rows):
             lrs = [row["lr"] for row in rows]
             raise InputError(
@@ -164,6 +221,7 @@ class Stages:
             resources=trial_resources(self.spec.train, cpus=requested.cpus, gpus=requested.gpus),
             concurrency=requested.concurrency,
             callbacks=callbacks,
+            warn=self.listener.message,
         )
 
     def _job(
@@ -235,13 +293,21 @@ class Stages:
 
     def _open_corpus(self) -> Corpus:
         """Return the corpus, made if it is not there, checked against the spec and the runs trained so far."""
-        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables import Corpus, make_corpus, python_stdlib_sources
 
         wanted, folder = self.spec.corpus, self._corpus_path()
         if not wanted.path and not (folder / MANIFEST).exists():
             self.listener.stage("Tokenising the text")
             files = list(wanted.files) or python_stdlib_sources()
-            build_corpus(files, folder, vocab_size=wanted.vocab_size, tokenizer=wanted.tokenizer)
+            make_corpus(
+                files,
+                folder,
+                vocab_size=wanted.vocab_size,
+                tokenizer=wanted.tokenizer,
+                progress=lambda phase, done, total: self.listener.counted(
+                    Counted(what=f"bytes ({phase})", done=done, total=total)
+                ),
+            )
         corpus = Corpus.open(folder)
         checked = self.spec.target if self.spec.target and self.spec.target.check else None
         need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
@@ -270,8 +336,14 @@ class Stages:
                 remove_inside(self.folder.checkpoints, row["trial"])
 
 
-def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
-    """Return the policy that the spec names, which searches these settings at the largest budget."""
+def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:
+    """Return the policy that the spec names, which searches these settings at the largest budget.
+
+    Args:
+        spec: The study's spec.
+        settings: What is searched.
+        points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
+    """
     from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.quadratic import QuadraticPolicy
     from raylr.searchers.policies.stopping import StoppingRule
@@ -284,6 +356,7 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
         "max_trials": search.max_trials,
         "extend": search.extend,
         "seed": spec.seed,
+        "points": points,
     }
     if search.method == "quadratic":
         least = search.min_fraction if search.truncate else 1.0
@@ -291,9 +364,11 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
             min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
         )
         return QuadraticPolicy(settings, stopping=rule, **shared)
-    points = spec.eval_at(budget)
-    stops = sorted({min(point for point in points if point >= share * budget) for share in search.rungs})
-    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget, **shared)
+    measured = spec.eval_at(budget)
+    stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})
+    most = max(Counter(point.setting for point in points).values(), default=0)
+    shared["max_trials"] += most
+    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget + most, **shared)
 
 
 def train_trial(config: dict[str, Any]) -> None:

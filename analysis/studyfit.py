@@ -23,11 +23,12 @@ from raylr.analysis.laws.loss_law import LossLaw, fit_loss_law
 from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curvature_law, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.laws.quantities import CurvatureLaw
-from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
+from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
 from raylr.analysis.studybatches import at_batch, batches_of
-from raylr.analysis.surface.surface import DRAWS, LossSurface, fit_surface
+from raylr.analysis.surface._section import DRAWS
+from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
 
@@ -53,14 +54,15 @@ class SettingOptimum:
     """Loss at the optimum, nats."""
     loss_stderr: float
     curvature: float
-    """C of Eq. 2 in nats at the optimum: an LR off by a factor k costs C ln(k)^2; NaN where it is not known."""
+    """C of Eq. 2 in nats at the optimum: an LR off by a factor k costs about C ln(k)^2; NaN where it is not known."""
     lrs: int
     """How many LRs the size was trained at."""
     measured_tokens: int
     """The most tokens that any run of the size went to; a budget above it is extrapolated."""
     status: Status
-    """Status of the size's surface; the optimum may be used if it is finite."""
+    """Whether it may be used with its interval; where it is finite, the interval holds in any case."""
     message: str
+    """One sentence: why this status."""
 
     @property
     def params(self) -> int:
@@ -166,6 +168,7 @@ def fit_study(
     priors: ExponentPriors | None = DEFAULT_PRIORS,
     batch_exponent: float | str | None = None,
     loss_batch: float | None = None,
+    lr_range: tuple[float, float] | None = None,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
@@ -180,10 +183,12 @@ def fit_study(
             several batches, and not at all where they have one.
         loss_batch: Batch for which the loss law is wanted. Each size enters it with the batch nearest to this one;
             None: with its smallest.
+        lr_range: LR range of the search; that of the runs by default.
 
     Returns:
-        The fits. Sizes and budgets without an optimum are in `optima` with their status; the law is fitted on the
-        others.
+        The fits. An optimum at a budget that runs went to is that of the losses measured there, as the search itself
+        judges them; elsewhere it is that of the losses that the surface of the size predicts. Sizes and budgets without
+        an optimum are in `optima` with their status; the law is fitted on the others.
 
     Where the LR falls during the runs (their `current_lr`, or the schedule of `conditions`, says so) Eq. 4 does not
     hold: the optimum at the largest budget is that of the final losses, and smaller budgets have none (status
@@ -216,7 +221,8 @@ def fit_study(
         now = np.concatenate([run.current_lr for run in own])
         # The start of a wsd decay is known from the reported LRs alone; without them all of it counts as changing.
         reported = name == "wsd" and all(run.schedule is not None for run in own)
-        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=None if reported else given)
+        schedule = None if reported else given
+        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
         surfaces[size] = surface
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
         for budget in budgets:
@@ -224,7 +230,8 @@ def fit_study(
                 optima.append(_optimum(size, params[size], budget, surface, own))
                 draws.append(surface.optima(budget)[order])
                 continue
-            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final=budget == max(budgets))
+            final = budget == max(budgets)
+            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final, lr_range)
             optima.append(optimum)
             draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
@@ -268,40 +275,59 @@ def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None
 
 
 def _final_optimum(
-    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, *, final: bool
-) -> tuple[SettingOptimum, np.ndarray]:
+    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, final: bool,
+    lr_range: tuple[float, float] | None,
+) -> tuple[SettingOptimum, np.ndarray]:  # fmt: skip
     """Return the optimum of the losses measured at `budget`, and draws of its logarithm (DRAWS,).
 
     `final` says whether the runs end there; otherwise they are not yet decayed, and there is no optimum.
     """
-    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget]
-    loss = np.array([math.nan if run.diverged else run.loss[-1] for run in ended])
-    lr = np.array([run.lr for run in ended])
-    quadratic = fit_quadratic(lr, loss) if final else fit_quadratic([], [])
-    found = final and quadratic.ok
+    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget] if final else []
+    loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
+    fit = fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None)
+    known = math.isfinite(fit.lr)
     if final:
-        message = f"through the final losses of {len(ended)} runs, since {decay}: {quadratic.message}"
-        status = Status(quadratic.status) if quadratic.status in set(Status) else Status.NOT_DETERMINED
+        status = fit.status
+        message = f"through the final losses of {len(ended)} runs, since {decay}: {fit.message}"
     else:
-        message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"
         status = Status.NOT_CONSTANT
-    low, high = quadratic.lr_interval(LEVEL) if found else (0.0, math.inf)
-    optimum = SettingOptimum(
+        message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"
+    optimum = _setting_optimum(
+        size, params, budget, runs, lr_opt=fit.lr, interval=fit.interval(LEVEL) if known else (0.0, math.inf),
+        loss=(fit.loss, fit.loss_stderr), curvature=fit.curvature, status=status, message=message,
+    )  # fmt: skip
+    return optimum, fit.draws(DRAWS, seed=params) if known else np.full(DRAWS, math.nan)
+
+
+def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
+    lr_opt, tokens = float(surface.lr_opt(float(budget))), float(budget)
+    loss, stderr = surface.loss(lr_opt, tokens) if math.isfinite(lr_opt) else (math.nan, math.nan)
+    status, message = surface.status_at(tokens)
+    return _setting_optimum(
+        size, params, budget, runs, lr_opt=lr_opt, interval=surface.lr_interval(tokens, LEVEL),
+        loss=(float(loss), float(stderr)), curvature=surface.at(tokens).curvature, status=status, message=message,
+    )  # fmt: skip
+
+
+def _setting_optimum(
+    size: str, params: int, budget: int, runs: list[FittedRun], *, lr_opt: float, interval: tuple[float, float],
+    loss: tuple[float, float], curvature: float, status: Status, message: str,
+) -> SettingOptimum:  # fmt: skip
+    inside = status in (Status.OK, Status.UNCERTAIN, Status.NOT_CONVERGING)
+    return SettingOptimum(
         size=size,
         setting=_setting(size, params, budget, runs),
-        lr_opt=quadratic.lr_opt if found else math.nan,
-        lr_low=low,
-        lr_high=high,
-        loss=quadratic.loss_min if found else math.nan,
-        loss_stderr=quadratic.rmse if found else math.nan,
-        curvature=quadratic.curvature if found and quadratic.curvature > 0 else math.nan,
+        lr_opt=lr_opt,
+        lr_low=interval[0],
+        lr_high=interval[1],
+        loss=loss[0],
+        loss_stderr=loss[1],
+        curvature=curvature if inside and curvature > 0 else math.nan,
         lrs=len({run.lr for run in runs}),
         measured_tokens=int(max(run.tokens[-1] for run in runs)),
         status=status,
         message=message,
     )
-    errors = quadratic.draws(DRAWS, np.random.default_rng(params)) if found else np.full(DRAWS, math.nan)
-    return optimum, errors + (math.log(quadratic.lr_opt) if found else math.nan)
 
 
 def _loss_law(optima: Sequence[SettingOptimum]) -> LossLaw:
@@ -320,27 +346,6 @@ def _curvature_law(optima: Sequence[SettingOptimum]) -> CurvatureLaw:
     return fit_curvature_law(params, tokens, curvature, source="a study's run table")
 
 
-def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
-    lr_opt = float(surface.lr_opt(float(budget)))
-    low, high = (float(side) for side in surface.lr_interval(float(budget), LEVEL))
-    loss, stderr = surface.loss(lr_opt, float(budget)) if math.isfinite(lr_opt) else (math.nan, math.nan)
-    quadratic = surface.at(float(budget))
-    return SettingOptimum(
-        size=size,
-        setting=_setting(size, params, budget, runs),
-        lr_opt=lr_opt,
-        lr_low=low,
-        lr_high=high,
-        loss=float(loss),
-        loss_stderr=float(stderr),
-        curvature=quadratic.curvature if quadratic.ok and quadratic.curvature > 0 else math.nan,
-        lrs=len({run.lr for run in runs}),
-        measured_tokens=int(max(run.tokens[-1] for run in runs)),
-        status=surface.status,
-        message=surface.message,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """The prediction beside what training at the target gave."""
@@ -349,8 +354,8 @@ class Check:
     """One per LR, by LR."""
     tokens: int
     predicted_lr: float
-    quadratic: QuadraticFit
-    """Through the final losses: where the target's own optimum seems to be."""
+    fit: OptimumFit
+    """Loss over the LR through the final losses: where the target's own optimum seems to be."""
 
     def loss_at(self, run: FittedRun) -> float:
         """Return the loss of `run` at the target's tokens; NaN if it did not get there."""
@@ -363,5 +368,5 @@ def check_prediction(table: pa.Table, predicted_lr: float, tokens: int) -> Check
     if not runs:
         return None
     loss = [run.loss[-1] if run.tokens[-1] >= tokens else math.nan for run in runs]
-    quadratic = fit_quadratic(np.array([run.lr for run in runs]), np.array(loss))
-    return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, quadratic=quadratic)
+    fit = fit_optimum([run.lr for run in runs], loss)
+    return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, fit=fit)

@@ -101,45 +101,39 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
 
 
 def earlier_points(
-    store: RunStore, names: Sequence[str], budget: int, *, curves: bool, setting_of: Callable[[Row], str] | None = None
+    store: RunStore, runs: Sequence[str], budget: int, settings: Mapping[tuple[str, int], str], *, curves: bool
 ) -> list[Point]:
     """Return what earlier runs say to a search at `budget` tokens.
 
     Args:
         store: The study's tables.
-        names: The runs.
+        runs: Names of the runs.
         budget: Token count at which the search compares losses.
+        settings: (size, batch) -> name of its setting in the search.
         curves: Whether the search takes curves and not final losses: it is then to try these LRs first, which costs
             nothing as far as they were measured.
-        setting_of: Gives the name of the search that a row of the table of trials belongs to; None: its size.
 
     Returns:
         One point for each run that says something: with its loss where it was measured at `budget` or can be
         extrapolated to it, NaN where the run diverged.
     """
     points = []
-    for name in names:
+    for name in runs:
         ends = [end for end in store.ends(name) if end.row["role"] == "search"]
         if not ends:
             continue
         last = ends[-1]
-        size = str(last.row["size"]) if setting_of is None else setting_of(last.row)
+        setting = settings.get((str(last.row["size"]), int(json.loads(last.row["config"])["train"]["batch_tokens"])))
         lr = float(last.row["lr"])
+        if setting is None:
+            continue
         if curves:
-            points.append(Point(lr=lr, setting=size))
+            points.append(Point(lr=lr, setting=setting))
             continue
         loss, stderr = _loss_at(last, budget)
         if last.end is RunEnd.DIVERGED or math.isfinite(loss):
-            points.append(Point(lr=lr, setting=size, loss=loss, stderr=stderr))
+            points.append(Point(lr=lr, setting=setting, loss=loss, stderr=stderr))
     return sorted(points, key=lambda point: (str(point.setting), point.lr, point.stderr))
-
-
-def batch_of(row: Row) -> int | None:
-    """Return the batch of a row of the table of trials; rows of earlier versions have it in their config alone."""
-    if row.get("batch") is not None:
-        return int(row["batch"])
-    batch = json.loads(row["config"]).get("train", {}).get("batch_tokens")
-    return None if batch is None else int(batch)
 
 
 DIVERGED = "diverged"

@@ -19,7 +19,7 @@ from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Counted, Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
-from raylr.growth import batch_of, earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
 from raylr.spec import StudySpec, load_spec
 from raylr.spec.batches import StudySetting
 from raylr.store.files import inside, remove_inside
@@ -65,25 +65,21 @@ class Stages:
         """
         if not self.folder.grows:
             return
+        settings = {(one.size, one.train.batch_tokens): one for one in self.spec.settings()}
+        sizes = {one.size: one for one in settings.values()}
         models, target = self.spec.models(), self.spec.target
-        settings = self.spec.settings()
-        searched: dict[tuple[str, int | None], TrainSpec]
-        searched = {(setting.size, setting.train.batch_tokens): setting.train for setting in settings}
-        names: dict[tuple[str, int | None], str]
-        names = {(setting.size, setting.train.batch_tokens): setting.name for setting in settings}
 
         def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
-            check = row["role"] == "check"
-            model = models.get(row["size"])
-            if check:
-                model = self.spec.target_model() if target and target.name == row["size"] else None
-            if model is None:
+            check, size, there = row["role"] == "check", row["size"], measured["train"]
+            if size not in sizes and not (check and target and target.name == size):
                 return None
-            tokens = self.spec.target_tokens if check else max(self.spec.token_budgets)
-            base = self.spec.target_train() if check else searched.get((row["size"], batch_of(row)), self.spec.train)
-            seed = measured.get("train", {}).get("seed", base.seed)
-            train = base.model_copy(update={"seed": seed})
-            return self.run_of(row["role"], row["size"], model, tokens, float(measured["lr"]), train)
+            if check:
+                train, model, tokens = self.spec.target_train(), self.spec.target_model(), self.spec.target_tokens
+            else:
+                setting = settings.get((size, there.get("batch_tokens")), sizes[size])
+                train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
+            train = train.model_copy(update={"seed": there.get("seed", train.seed)})
+            return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
         changes = self.spec.differences(old)
@@ -98,14 +94,8 @@ class Stages:
         points = self.folder.points
         if not goes_on(old, self.spec):
             curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
-            earlier = earlier_points(
-                self._store,
-                found.reused,
-                budget,
-                curves=curves,
-                setting_of=lambda row: names.get((row["size"], batch_of(row)), str(row["size"])),
-            )
-            points = to_plain(earlier)
+            names = {key: one.name for key, one in settings.items()}
+            points = to_plain(earlier_points(self._store, found.reused, budget, names, curves=curves))
         self.folder.grow(points, found.left_out)
 
     def search(self) -> None:
@@ -117,15 +107,7 @@ class Stages:
         """
         models, budget = self.spec.models(), max(self.spec.token_budgets)
         searched = {setting.name: setting for setting in self.spec.settings()}
-        settings = [
-            Setting(
-                name=setting.name,
-                params=float(models[setting.size].params("total")),
-                tokens=float(budget),
-                batch=float(setting.train.batch_tokens),
-            )
-            for setting in searched.values()
-        ]
+        settings = search_settings(self.spec)
         points = [point for point in from_plain(self.folder.points) if point.setting in searched]
         policy = search_policy(self.spec, settings, points)
         for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
@@ -236,7 +218,7 @@ class Stages:
         repeat: int = 0,
     ) -> Job:
         train = setting.train.model_copy(update={"seed": setting.train.seed + repeat})
-        run = self.run_of(role, setting.name, model, tokens, lr, train)
+        run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
         eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
         scores = self.spec.scores
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
@@ -334,6 +316,20 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
+
+
+def search_settings(spec: StudySpec) -> list[Setting]:
+    """Return what a study searches: each size at each of its batches, to the largest budget."""
+    params = {name: float(model.params("total")) for name, model in spec.models().items()}
+    return [
+        Setting(
+            name=setting.name,
+            params=params[setting.size],
+            tokens=float(max(spec.token_budgets)),
+            batch=float(setting.train.batch_tokens),
+        )
+        for setting in spec.settings()
+    ]
 
 
 def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:

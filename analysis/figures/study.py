@@ -25,6 +25,7 @@ from raylr.analysis.figures._drawing import (
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.status import Status
 from raylr.analysis.studyfit import LEVEL, Check, FittedRun, SettingOptimum, StudyFit
+from raylr.analysis.surface.surface import LossSurface
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def all_loss_curves(fit: StudyFit, budget: int) -> Figure:
 
 @styled
 def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
-    """Draw the loss at `budget` against LR with its quadratic, for every size (paper, Figure 1(b)).
+    """Draw the loss at `budget` against LR with the curve through it, for every size (paper, Figure 1(b)).
 
-    Filled points were measured at the budget, hollow ones extrapolated from shorter runs; triangles are the optima with
-    their 90 % intervals.
+    Filled points were measured at the budget, hollow ones are predicted for shorter runs from all runs of the size;
+    triangles are the optima with their 90 % intervals.
     """
     labels = labels_of(fit.surfaces)
     figure, (ax,) = new_figure(1, 1, width=5.6, height=4.0)
@@ -77,13 +78,9 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
     for (size, surface), colour in zip(fit.surfaces.items(), colours, strict=True):
         runs = [run for run in fit.runs if run.size == size and not run.diverged]
         losses = []
-        for run in runs:
-            measured = run.tokens[-1] >= budget
-            loss = float(run.loss[-1]) if measured else float(run.power_law.predict(budget)[0])
-            if not math.isfinite(loss):  # too short for a power law
-                continue
+        for lr, loss, measured in final_losses(runs, surface, budget):
             losses.append(loss)
-            ax.plot(run.lr, loss, "o", ms=5, color=colour, mfc=colour if measured else "white", zorder=3)
+            ax.plot(lr, loss, "o", ms=5, color=colour, mfc=colour if measured else "white", zorder=3)
         cell = next((c for c in fit.optima if c.size == size and c.tokens == budget), None)
         lrs = (
             np.geomspace(min(r.lr for r in runs) / 1.3, max(r.lr for r in runs) * 1.3, _CURVE) if runs else np.empty(0)
@@ -100,7 +97,7 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
         ax.set_ylim(floor - 0.1 * span, ceiling + 0.6 * span)
     _lr_axis(ax)
     ax.set_ylabel(f"validation loss at {format_count(budget)} tokens (nats)")
-    ax.set_title("Loss against learning rate, with Eq. 2")
+    ax.set_title("Loss against learning rate")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper center")
     return figure
@@ -129,9 +126,9 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
     lrs = np.array([run.lr for run in check.runs])
     losses = np.array([check.loss_at(run) for run in check.runs])
     finite = np.isfinite(losses)
-    if check.quadratic.status in (Status.OK, Status.EDGE_LOW, Status.EDGE_HIGH) and finite.sum() >= 3:
-        grid = np.geomspace(lrs.min() / 1.2, lrs.max() * 1.2, _CURVE)
-        ax.plot(grid, check.quadratic.predict(grid), "-", color=GREY, lw=1, label="Eq. 2 through the three")
+    if finite.sum() >= 3:
+        grid = np.geomspace(lrs[finite].min(), lrs[finite].max(), _CURVE)
+        ax.plot(grid, check.fit.predict(grid)[0], "-", color=GREY, lw=1, label="fitted loss")
     if math.isfinite(prediction.lr_low) and prediction.lr_high < math.inf:
         label = f"{prediction.level:.0%} interval of the prediction"
         ax.axvspan(prediction.lr_low, prediction.lr_high, color=ACCENT, alpha=0.12, lw=0, label=label)
@@ -178,6 +175,18 @@ def _draw_curves(ax: Axes, runs: Sequence[FittedRun], budget: int, *, power_laws
     ax.set_ylabel("validation loss (nats)")
     ax.xaxis.set_major_formatter(lambda value, _: format_count(value) if value else "0")
     ax.legend(title="LR", loc="upper right", ncols=2 if len(runs) > 4 else 1)
+
+
+def final_losses(runs: Sequence[FittedRun], surface: LossSurface, budget: int) -> list[tuple[float, float, bool]]:
+    """Return LR, loss at `budget` and whether it was measured, of each run that has one.
+
+    Under a falling LR the surface predicts nothing, and the last loss of a run that ended there counts.
+    """
+    if surface.status is Status.NOT_CONSTANT:
+        return [(run.lr, float(run.loss[-1]), True) for run in runs if run.tokens[-1] >= budget]
+    part = surface.section(float(budget))
+    rows = zip(np.exp(part.log_lr), part.loss, part.measured, strict=True)
+    return [(float(lr), float(loss), bool(known)) for lr, loss, known in rows if math.isfinite(loss)]
 
 
 def _draw_optimum(ax: Axes, cell: SettingOptimum, colour: Colour) -> None:

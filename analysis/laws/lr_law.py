@@ -231,18 +231,19 @@ class LRLaw(ScalingLaw):
             if self.batch_law is not None and self.batch_unit is None:
                 own = float(self.batch_law.value(n, d))
                 if max(b / own, own / b) > 1.25:
-                    return b, [f"the law holds at its own batch, {format_count(own)} tokens there"]
+                    return b, [f"the law holds at its own batch, {format_count(own)} {self.batch_kind} there"]
             if self.batch_unit is None:
                 other = self.conditions.differences(Conditions(batch_tokens=b))
                 return b, [f"the target differs in {one}, and the law has no batch in it" for one in other]
             return b, []
         if self.batch_law is not None and self.batch_law.usable:
             own = float(self.batch_law.value(n, d))
-            return own, [f"for a batch of {format_count(own)} tokens, by {self.batch_law.formula}"]
+            return own, [f"for a batch of {format_count(own)} {self.batch_kind}, by {self.batch_law.formula}"]
         one = self._one_batch()
         if self.batch_unit is not None and one is None and self.usable:
             raise InputError(
-                "the law has the batch in it: give the target's batch (batch=, --batch), in tokens of one step"
+                "the law has the batch in it: give the target's batch (batch=, --batch), in "
+                f"{self.batch_kind} of one optimizer step"
             )
         return one, []
 

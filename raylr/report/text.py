@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from raylr.study import StudyResult
 
 
+BRACKETED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
+"""Statuses of losses whose optimum lies between them."""
+
+
 class Line(NamedTuple):
     """One line of the ending."""
 
@@ -136,7 +140,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
         span = interval(prediction.lr_low, prediction.lr_high)
         about = f"; optimum of the {law.conditions.objective} loss" if law.conditions.objective else ""
         lines.append(Line(f"{prediction.level:.0%} prediction interval {span}{about}"))
-    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} tokens"]
+    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} {law.batch_kind}"]
     if prediction.weight_decay is not None:
         with_it.append(f"weight decay {prediction.weight_decay:.3g}")
     if with_it:
@@ -191,17 +195,17 @@ def check_lines(result: StudyResult) -> list[Line]:
     )
     where = target.name if target else "the target"
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
-    quadratic = check.quadratic
-    if quadratic.status != Status.OK:
-        return [*lines, Line(f"the losses bracket no optimum: {quadratic.message}")]
-    distance = abs(math.log(prediction.lr / quadratic.lr_opt))
-    regret = float(quadratic.regret(prediction.lr)) / quadratic.loss_min
-    inside = "inside" if prediction.lr_low <= quadratic.lr_opt <= prediction.lr_high else "outside"
+    fit = check.fit
+    if fit.status not in BRACKETED:
+        return [*lines, Line(f"the losses bracket no optimum: {fit.message}")]
+    distance = abs(math.log(prediction.lr / fit.lr))
+    regret = max(float(fit.predict(prediction.lr)[0]) - fit.loss, 0.0) / fit.loss
+    inside = "inside" if prediction.lr_low <= fit.lr <= prediction.lr_high else "outside"
     where = f", {inside} the interval" if math.isfinite(prediction.lr_low) else ""
     return [
         *lines,
         Line(
-            f"the quadratic through them has its optimum at {format_lr(quadratic.lr_opt)}, a factor "
+            f"their optimum is {format_lr(fit.lr)}, a factor "
             f"{math.exp(distance):.2f} away{where}; the predicted LR costs {regret:.2%} of the loss"
         ),
     ]

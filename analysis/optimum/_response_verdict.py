@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._recommend import CAUTION, LEAD, SURE, TIED
 from raylr.analysis.optimum._response_model import Surfaces, nearest
-from raylr.analysis.optimum._response_runs import SPAN, Runs
+from raylr.analysis.optimum._response_runs import SAME, SPAN, Runs
 from raylr.analysis.optimum._verdict import BEYOND, FLAT_DOF, RELATIVE_REGRET, RISK
 from raylr.analysis.status import Status
 
@@ -110,7 +110,7 @@ def judge(
         return Verdict(status=Status.TOO_FEW, message="no run with a finite loss yet")
     place = choose(runs, surfaces, low, high)
     at = surfaces.v[place]
-    left, right = interval(surfaces, at, level)
+    left, right = interval(runs, surfaces, at, level)
     lost = float((surfaces.table[:, place] - surfaces.table.min(axis=1)).mean())
     flat = _flat(runs, surfaces)
     edges = {} if len(flat) == d else _edges(runs, surfaces, flat)
@@ -124,10 +124,11 @@ def judge(
     )  # fmt: skip
 
 
-def interval(surfaces: Surfaces, at: Array, level: float) -> tuple[Array, Array]:
+def interval(runs: Runs, surfaces: Surfaces, at: Array, level: float) -> tuple[Array, Array]:
     """Interval of the best value of every axis, which holds `at`; infinite on a side that is open."""
     tail = 0.5 * (1 - level)
     low, high = np.quantile(surfaces.optimum, [tail, 1 - tail], axis=0)
+    low, high = low - SAME / runs.width, high + SAME / runs.width  # no finer than places are distinguished
     first, last = surfaces.v.min(axis=0) + 0.1, surfaces.v.max(axis=0) - 0.1
     low = np.where(low > first, np.minimum(low, at), -math.inf)
     return low, np.where(high < last, np.maximum(high, at), math.inf)

@@ -11,9 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum._recommend import CONFIRM
 from raylr.analysis.optimum._response_model import Surfaces
-from raylr.analysis.optimum._response_runs import SPAN
+from raylr.analysis.optimum._response_runs import SPAN, Runs
 from raylr.analysis.optimum._response_verdict import cost_of_e
 from raylr.analysis.optimum.acquisition import GROUPS, LIKELY
 from raylr.analysis.optimum.response import ResponseFit
@@ -113,11 +112,11 @@ def _propose(
     busy = runs.units(np.log(np.array([[p[name] for name in fit.names] for p in taken])).reshape(-1, len(fit.names)))
     known = np.concatenate([runs.v, runs.diverged, busy])
     candidate = inside & (np.abs(surfaces.v[:, None] - known).max(axis=-1).min(axis=1) > APART)
-    if repeats and _repeats_tell(fit, surfaces):
-        again = np.arange(len(surfaces.v)) < runs.h.size
+    if repeats and noise_matters(fit, surfaces):
+        again = inside & (np.arange(len(surfaces.v)) < runs.h.size)
         if len(busy):
             again &= np.abs(surfaces.v[:, None] - busy).max(axis=-1).min(axis=1) > APART
-        candidate |= again & inside
+        candidate = again if noise_unconfirmed(runs) and again.any() else candidate | again
     if np.any(candidate & (surfaces.jumped <= LIKELY)):
         candidate &= surfaces.jumped <= LIKELY
     if not candidate.any():
@@ -131,9 +130,17 @@ def _propose(
     return {name: float(np.exp(runs.logs(surfaces.v[at])[k])) for k, name in enumerate(fit.names)}
 
 
-def _repeats_tell(fit: ResponseFit, surfaces: Surfaces) -> bool:
+def noise_matters(fit: ResponseFit, surfaces: Surfaces) -> bool:
+    """Whether the noise of a run is as large as what a small change of the rising axis costs."""
     cost = cost_of_e(fit.runs, surfaces, None if fit.rising is None else fit.names.index(fit.rising))
-    return fit.runs.h.size >= CONFIRM and float(np.median(surfaces.noise)) > REPEAT * cost
+    return float(np.median(surfaces.noise)) > REPEAT * cost
+
+
+def noise_unconfirmed(runs: Runs) -> bool:
+    """Whether more places than a quadratic has parameters may scatter around it by noise, and no replicate has shown it
+    yet: a place is then repeated, which tells noise from a rough surface."""
+    d = runs.v.shape[1]
+    return runs.scatter_dof == 0 and not runs.error.any() and runs.h.size > 1 + d + d * (d + 1) // 2
 
 
 def gain(surfaces: Surfaces, candidates: NDArray[np.intp], choices: NDArray[np.intp]) -> Array:

@@ -17,6 +17,7 @@ import json
 import math
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,10 @@ METHODS: dict[str, Any] = {
 }
 
 
+NEEDS = {"Optuna GP": "torch", "Optuna CMA-ES": "cmaes"}
+"""Packages without which a method is left out."""
+
+
 def typical(values: list[float]) -> float:
     return float(np.exp(np.mean(np.log(np.maximum(values, LEAST)))))
 
@@ -115,7 +120,7 @@ def compare(kind: str, problems: list[Problem], only: list[str] | None) -> dict[
     """Numbers of all methods on the problems of one kind, printed."""
     out: dict[str, Any] = {}
     for name, search in METHODS.items():
-        if only and not any(word in name for word in only):
+        if (only and not any(word in name for word in only)) or (name in NEEDS and find_spec(NEEDS[name]) is None):
             continue
         began = time.perf_counter()
         traces = [search(problem, i if name != "raylr" else 0, AT[-1]) for i, problem in enumerate(problems)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum._recommend import CAUTION, LEAD, SURE, TIED
+from raylr.analysis.optimum._recommend import CAUTION, LEAD, REPEAT, SURE, TIED
 from raylr.analysis.optimum._response_model import Surfaces, nearest
 from raylr.analysis.optimum._response_runs import SAME, SPAN, Runs
 from raylr.analysis.optimum._verdict import BEYOND, FLAT_DOF, RELATIVE_REGRET, RISK
@@ -201,6 +201,8 @@ def _status(
         return Status.UNCERTAIN, "the best place lies near runs that jumped or diverged: try it first"
     if n <= parameters and not len(flat):
         return Status.UNCERTAIN, f"{n} places have a finite loss, and a quadratic has {parameters} parameters"
+    if lost <= limit and noise_matters(runs, surfaces, rising) and noise_unconfirmed(runs):
+        return Status.UNCERTAIN, "the losses scatter around the surface: repeat a run to tell noise from its shape"
     if lost <= limit:
         return Status.OK, f"expected regret {lost * runs.unit:.2g}, from {n} places"
     return Status.UNCERTAIN, (
@@ -224,3 +226,15 @@ def _all_noise(runs: Runs) -> bool:
     chi2 = float(weight @ (runs.h - float(weight @ runs.h) / float(weight.sum())) ** 2)
     dof = runs.h.size - 1
     return chi2 <= dof + 2.0 * math.sqrt(2.0 * dof)
+
+
+def noise_matters(runs: Runs, surfaces: Surfaces, rising: int | None) -> bool:
+    """Whether the noise of a run is as large as what a small change of the rising axis costs."""
+    return float(np.median(surfaces.noise)) > REPEAT * cost_of_e(runs, surfaces, rising)
+
+
+def noise_unconfirmed(runs: Runs) -> bool:
+    """Whether more places than a quadratic has parameters may scatter around it by noise, and no replicate has shown it
+    yet: a place is then repeated, which tells noise from a rough surface."""
+    d = runs.v.shape[1]
+    return runs.scatter_dof == 0 and not runs.error.any() and runs.h.size > 1 + d + d * (d + 1) // 2

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from raylr.analysis.optimum import start_places
-from raylr.analysis.optimum._response_runs import SPAN
+from raylr.analysis.optimum import start_points
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain
 from raylr.searchers.optuna.trials import domain_of, lr_of, run_of
@@ -72,6 +71,6 @@ def ask_now(search: AxesSearch, keys: Sequence[str], unknown: int) -> dict[str, 
 
 def first_value(domain: LRDomain, axis: int, axes: int, number: int) -> float | int:
     """Value of one axis in trial `number`, where the ranges of the other axes are not known yet: the start design."""
-    places = start_places(axes)
-    middle, width = 0.5 * math.log(domain.low * domain.high), math.log(domain.high / domain.low) / SPAN
-    return domain.within(middle + width * float(places[number % len(places), axis]))
+    ranges = {str(k): (domain.low, domain.high) for k in range(axes)}  # the other axes' own ranges do not matter
+    points = start_points(ranges)
+    return domain.within(math.log(points[number % len(points)][str(axis)]))

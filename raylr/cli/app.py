@@ -20,7 +20,9 @@ from raylr.cli.data import data
 from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
 from raylr.cli.init import init
+from raylr.cli.plan import plan
 from raylr.cli.results import fit, laws, predict, report
+from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
@@ -38,8 +40,12 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_flags=["--help", "-h"],
 )
-for _command in (search, fit, predict, laws, report, check, data, export, init, evaluation):
+for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
     app.command(_command)
+app.command(import_, name="import")
+app.command(suggest)
+app.command(tell)
+app.command(query)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

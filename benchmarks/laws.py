@@ -1,8 +1,9 @@
 """How right are the fits on real loss curves, beside the plain methods?
 
     python benchmarks/laws.py                                  # every table below, then the targets against the results
-    python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, scaling,
-                                                               # marin, speed, presets, decay, schedules, answers
+    python benchmarks/laws.py --only optimum,grid              # of losses, calibration, optimum, windows, few, grid,
+                                                               # law, scaling, marin, speed, presets, decay, schedules,
+                                                               # answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -20,15 +21,16 @@ from pathlib import Path
 import laws_plain as plain
 import numpy as np
 import pandas as pd
+from laws_calibration import calibration
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
-from laws_scaling import marin, scaling
+from laws_scaling import EDGES, marin, scaling
 from laws_schedules import schedules
 from laws_tables import Out, row
 from replay_data import DATA
 from scipy.optimize import curve_fit
 
-from raylr.analysis import fit_decay_shift, fit_power_laws, fit_quadratic
+from raylr.analysis import fit_decay_shift, fit_optimum, fit_power_laws
 from raylr.analysis.laws import presets
 
 ROUNDS = 5
@@ -118,8 +120,8 @@ def decay(data: Path) -> Out:
         pairs = []
         for steps, cell in part.groupby("total_steps"):
             at = stable.loc[(stable["step"] - steps).abs().groupby(stable["lr"]).idxmin()]
-            both = [fit_quadratic(c["lr"], c["val_loss"]) for c in (at, cell)]
-            pairs.append([f.lr_opt if f.ok else np.nan for f in both])
+            both = [fit_optimum(c["lr"], c["val_loss"]) for c in (at, cell)]
+            pairs.append([f.lr if f.status not in EDGES else np.nan for f in both])
         shift = fit_decay_shift(*np.array(pairs).T)
         row(
             f"{fraction:.0%} of the steps",
@@ -175,6 +177,7 @@ def summary(out: Out) -> None:
 def main() -> int:
     sections: dict[str, tuple[Callable[[Path, Path | None], Out], tuple[str, ...]]] = {
         "losses": (losses, ("schedules_25m_100m",)),
+        "calibration": (lambda data, _: calibration(data), ()),
         "optimum": (optimum, ()),
         "windows": (lambda data, _: windows(data), ()),
         "few": (lambda data, _: few(data), ()),

@@ -21,7 +21,7 @@ from raylr.analysis.laws import _json
 from raylr.analysis.laws.bend import Bend
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count
+from raylr.analysis.units import format_count, format_factor
 from raylr.errors import InputError
 
 PARAMETERS = ("c", "alpha", "beta", "delta")
@@ -82,6 +82,8 @@ class ScalingLaw:
     """Exponent of the tokens, with a minus sign in the formula."""
     delta: float = 0.0
     """Exponent of the batch."""
+    delta_prior: Span | None = None
+    """Mean and standard deviation of the prior of the exponent of the batch; None where none took part."""
     form: str = "power"
     """One of `FORMS`."""
     params_kind: str = "total"
@@ -195,9 +197,9 @@ class ScalingLaw:
         """The law as text."""
         size = {"width": "d", "flops_per_token": "M"}.get(self.params_kind, "N")
         if self.form == "logarithmic":
-            c, slope = _factor(self.c * self.unit), _factor(self.alpha * self.unit)
+            c, slope = format_factor(self.c * self.unit), format_factor(self.alpha * self.unit)
             return f"{self.QUANTITY} = {c} − {slope}·ln {_ratio(size, self.params_unit)}"
-        parts = [_factor(self.c * self.unit)]
+        parts = [format_factor(self.c * self.unit)]
         if self.alpha:
             parts.append(f"{_ratio(size, self.params_unit)}^{-self.alpha:.4g}")
         if self.beta:
@@ -366,15 +368,7 @@ class ScalingLaw:
 
 
 def _ratio(name: str, unit: float) -> str:
-    return name if unit == 1 else f"({name}/{_factor(unit)})"
-
-
-def _factor(value: float) -> str:
-    """Return a number with four digits as people write it: 3.8e-6, 0.52, 1e9."""
-    if 1e-2 <= abs(value) < 1e5 or value == 0:
-        return f"{value:.4g}"
-    mantissa, _, exponent = f"{value:.3e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+    return name if unit == 1 else f"({name}/{format_factor(unit)})"
 
 
 def _beyond(value: float, span: Span | None) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.execution.executor import Job
@@ -32,8 +33,8 @@ class Policy(Protocol):
     def ask(self) -> Any:
         """Return what to train next; None while it waits for results."""
 
-    def report(self, run: Any, tokens: float, loss: float) -> RunEnd | None:
-        """Take a report and decide about the run."""
+    def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
+        """Take a report, with the LR of the schedule at that step if it is known, and decide about the run."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
         """Take the end of a segment."""
@@ -58,7 +59,7 @@ class FixedPolicy:
         """Return the next one; None after the last."""
         return self._left.pop(0) if self._left else None
 
-    def report(self, run: Any, tokens: float, loss: float) -> RunEnd | None:
+    def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
         """Decide nothing."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
@@ -102,7 +103,7 @@ class Work:
     def started(self, job: Job) -> None:
         """Note that a job began to train."""
         self._listener.run_started(
-            RunStarted(run=job.run.name, role=job.role, size=job.size, lr=job.lr, tokens=job.tokens)
+            RunStarted(run=job.run.name, role=job.role, size=job.shown, lr=job.lr, tokens=job.tokens)
         )
 
     def report(self, job: Job, values: Mapping[str, Any]) -> RunEnd | None:
@@ -110,7 +111,8 @@ class Work:
 
         Args:
             job: The job.
-            values: `loss` (nats per token, NaN if the run diverged), `tokens`, and any other metrics.
+            values: `loss` (nats per token, NaN if the run diverged), `tokens`, and any other metrics. The LR of the
+                schedule at that step, under one of `LR_KEYS`, is given to the policy, too.
         """
         if any(name not in values for name in ("loss", "tokens")):
             self._last[job] = {}
@@ -121,8 +123,11 @@ class Work:
         self._last[job] = row
         self._store.add_evaluation(row)
         self._listener.loss_measured(LossMeasured(run=job.run.name, tokens=tokens, loss=loss))
-        self._curves.setdefault(job, Curve()).add(tokens, loss)
-        decision = self.policy.report(job.handle, tokens, loss)
+        curve = self._curves.setdefault(job, Curve())
+        curve.add(tokens, loss)
+        if "current_lr" in row:
+            curve.note_lr(tokens, row["current_lr"])
+        decision = self._reported(job, row)
         if row["diverged"] or decision not in STOPPING:
             return None
         self._decisions[job] = decision
@@ -151,6 +156,7 @@ class Work:
                 "trial": job.run.name,
                 "role": job.role,
                 "size": job.size,
+                "batch": job.batch,
                 "lr": job.lr,
                 "tokens": last["tokens"],
                 "target_tokens": job.tokens,
@@ -164,7 +170,7 @@ class Work:
             }
         )
         self._tell(job, end, row)
-        self._listener.run_ended(_event(row))
+        self._listener.run_ended(_event(job, row))
 
     def flush_due(self) -> None:
         """Write reports that have waited long enough; to be called every second or so."""
@@ -190,9 +196,15 @@ class Work:
 
     def _replay(self, job: Job, known: KnownEnd) -> None:
         for row in known.curve:
-            self.policy.report(job.handle, row["tokens"], _number(row["loss"]))
+            self._reported(job, row)
         self._tell(job, known.end, known.row)
-        self._listener.run_ended(_event(known.row, known=True))
+        self._listener.run_ended(_event(job, known.row, known=True))
+
+    def _reported(self, job: Job, row: Mapping[str, Any]) -> RunEnd | None:
+        """Give the policy a row of the table of evaluations; return what it decides."""
+        current_lr = _current_lr({"current_lr": row.get("current_lr")})
+        known = () if current_lr is None else (current_lr,)
+        return self.policy.report(job.handle, row["tokens"], _number(row["loss"]), *known)
 
     def _tell(self, job: Job, end: RunEnd, row: Mapping[str, Any]) -> None:
         """Give the policy an end. It has the curve, and extrapolates it by itself where the run was stopped early."""
@@ -203,14 +215,15 @@ class Work:
 def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     """The row of a report: everything that was reported, under its own name, beside what names the run.
 
-    `lr` is the peak LR in every table. A trainable that reports the schedule's LR at that step under this name finds
-    it as `current_lr`.
+    `lr` is the peak LR in every table. A trainable that reports the schedule's LR at that step under this name, or
+    another one of `LR_KEYS`, finds it as `current_lr`.
     """
     row: Row = dict(values)
-    if row.get("lr", job.lr) != job.lr:
-        row.setdefault("current_lr", row["lr"])
+    if (current_lr := _current_lr(values)) is not None:
+        row["current_lr"] = current_lr
     row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
-    return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
+    named = {"trial": job.run.name, "role": job.role, "size": job.size, "batch": job.batch}
+    return row | named | {"lr": job.lr, "seed": job.seed}
 
 
 def _end_of(job: Job, last: Mapping[str, Any] | None, decision: RunEnd | None, error: str | None) -> tuple[RunEnd, str]:
@@ -240,6 +253,12 @@ def _final_loss(curve: Curve, target: float, end: RunEnd) -> tuple[float | None,
     return float(loss), float(stderr)
 
 
+def _current_lr(values: Mapping[str, Any]) -> float | None:
+    """The LR of the schedule in a report, under the first of `LR_KEYS` that has one."""
+    found = (_number(values[name]) for name in LR_KEYS if name in values)
+    return next((value for value in found if math.isfinite(value) and value >= 0), None)
+
+
 def _number(value: Any) -> float:
     try:
         return math.nan if value is None else float(value)
@@ -247,13 +266,13 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _event(row: Mapping[str, Any], *, known: bool = False) -> RunEnded:
+def _event(job: Job, row: Mapping[str, Any], *, known: bool = False) -> RunEnded:
     end = RunEnd(row["end"])
     cut = end in (RunEnd.TRUNCATED, RunEnd.PRUNED)
     return RunEnded(
         run=row["trial"],
         role=row["role"],
-        size=row["size"],
+        size=job.shown,
         lr=row["lr"],
         end=end,
         tokens=row["tokens"],

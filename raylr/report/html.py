@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
+from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.scores import ScoreSection, score_sections
-from raylr.report.text import Line, check_lines, interval, known, known_lr, law_text, loss_lines, number, remarks
+from raylr.report.text import (
+    Line,
+    batch_lines,
+    check_lines,
+    interval,
+    known,
+    known_lr,
+    law_text,
+    loss_lines,
+    number,
+    remarks,
+)
 from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
 
@@ -75,6 +87,8 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
     shown = prediction if prediction and known(prediction.lr) else None
     if known(fit.law.c):
         drawn["figure-2-law"] = figures.law(fit, shown)
+        if fit.law.batch_unit is not None:
+            drawn["figure-batch"] = over_batch(fit, shown)
     if result.check and shown and result.spec.target:
         drawn["check"] = figures.prediction_check(result.check, shown, result.spec.target.name)
     return drawn
@@ -113,7 +127,8 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     yield _picture(
         images, "figure-1b-loss-over-lr",
         "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
-        "extrapolated from shorter runs by Eq. 4; triangles are the optima, thick bars their 90 % intervals.",
+        "predicted for shorter runs from all runs of the size; triangles are the optima, thick bars their 90 % "
+        "intervals.",
         numbered,
     )  # fmt: skip
     yield "<h2>The law</h2>"
@@ -122,6 +137,13 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         images, "figure-2-law",
         "Figure 2 of the paper for this study: the optima with their intervals, the law (lines), and its prediction "
         "(star, band).",
+        numbered,
+    )  # fmt: skip
+    yield from (paragraph(line) for line in batch_lines(fit.law))
+    yield _picture(
+        images, "figure-batch",
+        "The optimal LR over the batch at each parameter count and token budget, with the law (lines) and its "
+        "prediction at the target (star, band).",
         numbered,
     )  # fmt: skip
     yield from (paragraph(line) for line in loss_lines(result))
@@ -153,7 +175,7 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         ],
     )  # fmt: skip
     yield (
-        f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {len(result.spec.sizes)} sizes, all '
+        f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {_searched(result)}, all '
         f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
     yield "<h2>The runs</h2>"
@@ -165,6 +187,11 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     )  # fmt: skip
     caption = "Figure 1(a) of the paper for this study: the largest training size."
     yield _picture(images, "figure-1a-loss-curves", caption, numbered)
+
+
+def _searched(result: StudyResult) -> str:
+    sizes, settings = len(result.spec.sizes), len(result.spec.settings())
+    return f"{sizes} sizes" if settings == sizes else f"{settings} settings of size and batch"
 
 
 def _law_intervals(result: StudyResult) -> str:

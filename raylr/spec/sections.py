@@ -71,8 +71,10 @@ def _vocabulary_of_tokenizer(path: Path) -> int:
         raise ValueError(f"corpus.tokenizer: there is no {file}")
     from tokenizers import Tokenizer
 
+    from raylr.trainables.data.tokenizer import vocabulary_size
+
     try:
-        return int(Tokenizer.from_file(str(file)).get_vocab_size())
+        return vocabulary_size(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"corpus.tokenizer: {file} is no tokenizer ({error})") from None
 
@@ -155,6 +157,9 @@ class TargetSpec(Section):
     """Model keys of the target, on top of the spec's `model`."""
     tokens: Tokens
     """Training tokens of the target, taken as the nearest whole number of batches."""
+    batch_tokens: Tokens | None = None
+    """Tokens of one optimizer step of the target. Default: that of `train`; needed where the sizes are searched at
+    several batches."""
     check: tuple[float, ...] = (1 / 3, 1.0, 3.0)
     """Multiples of the predicted LR to train at, between 0.001 and 1000; empty for no check (the usual case at
     scale)."""

@@ -25,7 +25,7 @@ def parabola(best: float, lrs: tuple[float, ...] = LRS) -> dict[float, float]:
         (parabola(1e-3), "Trust it"),
         (parabola(1e-6), "Widen the range to lower LRs"),
         (parabola(1.0), "Widen the range to higher LRs"),
-        ({5e-4: 3.0, 2e-3: 3.0}, "More runs"),
+        ({1e-4: 3.3, 1e-3: 3.0, 1e-2: 3.3}, "More runs"),
         (dict.fromkeys(LRS, math.nan), "Widen the range to lower LRs: every run diverged"),
     ],
 )

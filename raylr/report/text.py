@@ -123,7 +123,11 @@ def batch_lines(law: LRLaw) -> list[Line]:
     text = f"exponent of the batch {law.delta:.2f}"
     if law.batch_range is not None:
         low, high = (format_count(end) for end in law.batch_range)
-        text += f" (batches of {low} to {high} tokens)" if low != high else f" (one batch, {low} tokens)"
+        text += (
+            f" (batches of {low} to {high} {law.batch_kind})"
+            if low != high
+            else f" (one batch, {low} {law.batch_kind})"
+        )
     if law.covariance is not None:
         low_end, high_end = law.interval(0.9)["delta"]
         text += f", 90 % interval {low_end:.2f} to {high_end:.2f}" if high_end > low_end else ", as given"

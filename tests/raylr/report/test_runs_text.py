@@ -1,10 +1,12 @@
+import io
 import math
 from pathlib import Path
 
 import pytest
 
+from raylr.cli.console import make_console
 from raylr.finished import read_finished
-from raylr.report.runs_text import RunsResult, ending, plot, result_of
+from raylr.report.runs_text import RunsResult, ending, plot, result_of, show_runs
 
 LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
@@ -48,3 +50,14 @@ def test_the_plot_shows_every_run(tmp_path: Path) -> None:
     assert drawn.count("x") == 1
     assert max(map(len, rows)) <= 80
     assert plot(result(tmp_path, {1e-3: 3.0}).fit.optima[0]) == []
+
+
+def test_a_narrow_terminal_breaks_between_words(tmp_path: Path) -> None:
+    out = io.StringIO()
+    console = make_console(file=out, force_terminal=True, color_system=None, width=80)
+    found = result(tmp_path, parabola(1e-6))
+    show_runs(found, console)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = {word for line in ending(found) for word in line.text.split()}
+    assert words <= set(out.getvalue().split())

@@ -2,14 +2,15 @@
 
     run table ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
 
-A cell is one model size at one token budget (a `Setting`); its optimum carries a posterior interval from its surface.
+A cell is one model size at one token budget and one batch (a `Setting`); its optimum carries a posterior interval
+from its surface.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,9 @@ from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curva
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.laws.quantities import CurvatureLaw
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
-from raylr.analysis.runs import Setting
+from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
+from raylr.analysis.studybatches import at_batch, batches_of
 from raylr.analysis.surface._section import DRAWS
 from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
@@ -43,7 +45,7 @@ class SettingOptimum:
     """The optimal LR of one setting (a model size at a token budget), with its posterior interval."""
 
     size: str
-    """Name of the model size."""
+    """Name of the model size, with its batch where the size has several (`setting_names`)."""
     setting: Setting
     lr_opt: float
     lr_low: float
@@ -73,6 +75,11 @@ class SettingOptimum:
         return int(self.setting.tokens or 0)
 
     @property
+    def batch(self) -> float | None:
+        """Tokens of one optimizer step; None where they are not known."""
+        return self.setting.batch
+
+    @property
     def log_stderr(self) -> float:
         """Standard error of ln(lr_opt); NaN if the setting has no optimum."""
         if not math.isfinite(self.lr_opt):
@@ -88,6 +95,7 @@ class FittedRun:
 
     trial: str
     size: str
+    """Name of the model size, with its batch where the size has several (`setting_names`)."""
     lr: float
     tokens: np.ndarray
     """[evaluations], increasing."""
@@ -99,6 +107,8 @@ class FittedRun:
     """[evaluations], LR of the schedule; NaN where it was not reported."""
     schedule: Schedule | None = None
     """As recognised from `current_lr`."""
+    batch: float | None = None
+    """Tokens of one optimizer step; None where the table does not hold them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,23 +134,30 @@ def runs_of(table: pa.Table, role: str, given: Schedule | None = None) -> list[F
     `given` is the schedule of runs whose `current_lr` was not reported.
     """
     rows = table.filter(pc.equal(table["role"], role)).to_pandas()
+    rows["batch"] = rows["batch"].astype(float) if "batch" in rows else math.nan
+    pairs = [(str(size), _known(batch)) for size, batch in zip(rows["size"], rows["batch"], strict=True)]
+    names = setting_names(pairs)
     runs = []
-    for (_, lr, trial), part in rows.groupby(["params", "lr", "trial"], sort=True):
+    for (_, batch, lr, trial), part in rows.groupby(["params", "batch", "lr", "trial"], sort=True, dropna=False):
         # Repeated token counts are those of a resumed run: the later rows of the table count.
         part = part.drop_duplicates("tokens", keep="last").sort_values("tokens")
         tokens, loss = part["tokens"].to_numpy(float), part["loss"].to_numpy(float)
         diverged = bool(part["diverged"].fillna(False).any())
-        size = str(part["size"].iloc[0])
+        size = names[str(part["size"].iloc[0]), _known(batch)]
         now = part["current_lr"].to_numpy(float) if "current_lr" in part else np.full(len(part), math.nan)
         schedule = recognise_schedule(tokens, now)
         fit = fit_power_law(tokens, loss, schedule=given if schedule is None else schedule)
         runs.append(
             FittedRun(
                 trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit,
-                current_lr=now, schedule=schedule,
+                current_lr=now, schedule=schedule, batch=_known(batch),
             )
         )  # fmt: skip
     return runs
+
+
+def _known(batch: float) -> float | None:
+    return None if math.isnan(batch) else float(batch)
 
 
 def fit_study(
@@ -149,16 +166,23 @@ def fit_study(
     *,
     conditions: Conditions | None = None,
     priors: ExponentPriors | None = DEFAULT_PRIORS,
+    batch_exponent: float | str | None = None,
+    loss_batch: float | None = None,
     lr_range: tuple[float, float] | None = None,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
     Args:
         table: The run table: one row per evaluation with `trial`, `role`, `size`, `params`, `lr`, `tokens`, `loss`
-            (nats; NaN where the run diverged) and `diverged`.
+            (nats; NaN where the run diverged) and `diverged`. `batch` (tokens of one optimizer step) is needed where
+            the runs have several.
         budgets: Token budgets at which optima are wanted.
         conditions: What the runs had in common; the law stores it.
         priors: Priors of the law's exponents; None for plain least squares.
+        batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
+            several batches, and not at all where they have one.
+        loss_batch: Batch for which the loss law is wanted. Each size enters it with the batch nearest to this one;
+            None: with its smallest.
         lr_range: LR range of the search; that of the runs by default.
 
     Returns:
@@ -181,7 +205,10 @@ def fit_study(
     runs = runs_of(table, "search", given)
     if not runs:
         raise InputError("the run table holds no search runs yet; run the study first")
-    params = dict(zip(table["size"].to_pylist(), table["params"].to_pylist(), strict=True))
+    one_batch = None if conditions is None else conditions.batch_tokens
+    runs = [run if run.batch is not None else replace(run, batch=one_batch) for run in runs]
+    by_trial = dict(zip(table["trial"].to_pylist(), table["params"].to_pylist(), strict=True))
+    params = {run.size: by_trial[run.trial] for run in runs}
     rng = np.random.default_rng(0)
     surfaces: dict[str, LossSurface] = {}
     optima: list[SettingOptimum] = []
@@ -209,10 +236,14 @@ def fit_study(
             draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
     known = [optima[i] for i in found]
+    batch = batches_of(known)
+    with_batch = batch is not None and (batch_exponent is not None or float(np.ptp(np.log(batch))) > 0.01)
     law = fit_lr_law(
         np.array([optimum.params for optimum in known], float),
         np.array([optimum.tokens for optimum in known], float),
         np.array([optimum.lr_opt for optimum in known], float),
+        batch=batch if with_batch else None,
+        batch_exponent=batch_exponent if with_batch else None,
         stderr=np.array([optimum.log_stderr for optimum in known], float),
         draws=np.stack([draws[i] for i in found], axis=1) if found else None,
         conditions=conditions,
@@ -224,9 +255,14 @@ def fit_study(
         surfaces=surfaces,
         optima=optima,
         law=law,
-        loss_law=_loss_law(known),
+        loss_law=_loss_law(at_batch(known, loss_batch)),
         curvature_law=_curvature_law(known),
     )
+
+
+def _setting(size: str, params: int, budget: int, runs: Sequence[FittedRun]) -> Setting:
+    name = f"{size} at {format_count(budget)} tokens"
+    return Setting(name=name, params=params, tokens=budget, batch=runs[0].batch)
 
 
 def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None:
@@ -280,7 +316,7 @@ def _setting_optimum(
     inside = status in (Status.OK, Status.UNCERTAIN, Status.NOT_CONVERGING)
     return SettingOptimum(
         size=size,
-        setting=Setting(name=f"{size} at {format_count(budget)} tokens", params=params, tokens=budget),
+        setting=_setting(size, params, budget, runs),
         lr_opt=lr_opt,
         lr_low=interval[0],
         lr_high=interval[1],

@@ -21,6 +21,7 @@ from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
 from raylr.spec import StudySpec, load_spec
+from raylr.spec.batches import StudySetting
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
@@ -64,19 +65,21 @@ class Stages:
         """
         if not self.folder.grows:
             return
+        settings = {(one.size, one.train.batch_tokens): one for one in self.spec.settings()}
+        sizes = {one.size: one for one in settings.values()}
         models, target = self.spec.models(), self.spec.target
 
         def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
-            check = row["role"] == "check"
-            model = models.get(row["size"])
-            if check:
-                model = self.spec.target_model() if target and target.name == row["size"] else None
-            if model is None:
+            check, size, there = row["role"] == "check", row["size"], measured["train"]
+            if size not in sizes and not (check and target and target.name == size):
                 return None
-            tokens = self.spec.target_tokens if check else max(self.spec.token_budgets)
-            seed = measured.get("train", {}).get("seed", self.spec.train.seed)
-            train = self.spec.train.model_copy(update={"seed": seed})
-            return self.run_of(row["role"], row["size"], model, tokens, float(measured["lr"]), train)
+            if check:
+                train, model, tokens = self.spec.target_train(), self.spec.target_model(), self.spec.target_tokens
+            else:
+                setting = settings.get((size, there.get("batch_tokens")), sizes[size])
+                train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
+            train = train.model_copy(update={"seed": there.get("seed", train.seed)})
+            return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
         changes = self.spec.differences(old)
@@ -91,7 +94,8 @@ class Stages:
         points = self.folder.points
         if not goes_on(old, self.spec):
             curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
-            points = to_plain(earlier_points(self._store, found.reused, budget, curves=curves))
+            names = {key: one.name for key, one in settings.items()}
+            points = to_plain(earlier_points(self._store, found.reused, budget, names, curves=curves))
         self.folder.grow(points, found.left_out)
 
     def search(self) -> None:
@@ -102,25 +106,23 @@ class Stages:
             TrainingError: If runs failed for another reason.
         """
         models, budget = self.spec.models(), max(self.spec.token_budgets)
-        batch = float(self.spec.train.batch_tokens)
-        settings = [
-            Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
-            for name, model in models.items()
-        ]
-        points = [point for point in from_plain(self.folder.points) if point.setting in models]
+        searched = {setting.name: setting for setting in self.spec.settings()}
+        settings = search_settings(self.spec)
+        points = [point for point in from_plain(self.folder.points) if point.setting in searched]
         policy = search_policy(self.spec, settings, points)
-        for warning in self.spec.schedule_warnings():
+        for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
             self.listener.message(warning)
         self.listener.study_planned(
-            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(policy, size))
+            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda name: _optimum(policy, name))
         )
 
         def job_of(suggestion: Any) -> Job:
-            size = suggestion.run.setting
+            setting = searched[suggestion.run.setting]
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
             return self._job(
-                "search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at, suggestion.repeat
-            )
+                "search", setting, models[setting.size], budget, suggestion.lr, suggestion.run, stop_at,
+                suggestion.repeat,
+            )  # fmt: skip
 
         self._train("Searching the learning rate", policy, job_of)
         left_out = set(self.folder.left_out)
@@ -139,11 +141,12 @@ class Stages:
         if target is None or not lr > 0:
             return
         model, tokens = self.spec.target_model(), self.spec.target_tokens
+        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train())
         ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
         lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
 
         def job_of(chosen: float) -> Job:
-            return self._job("check", target.name, model, tokens, chosen, None, None)
+            return self._job("check", setting, model, tokens, chosen, None, None)
 
         self._train(f"Checking the prediction at {target.name}", FixedPolicy(lrs), job_of)
 
@@ -206,7 +209,7 @@ class Stages:
     def _job(
         self,
         role: str,
-        size: str,
+        setting: StudySetting,
         model: ModelSpec | HFSpec,
         tokens: int,
         lr: float,
@@ -214,15 +217,16 @@ class Stages:
         stop_at: int | None,
         repeat: int = 0,
     ) -> Job:
-        train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
-        run = self.run_of(role, size, model, tokens, lr, train)
-        eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
-        queued = scores.points(self.spec.train, tokens, eval_at) if scores and scores.concerns(role) else []
+        train = setting.train.model_copy(update={"seed": setting.train.seed + repeat})
+        run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
+        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
+        scores = self.spec.scores
+        queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
             "run": run.name,
             "study": str(self.folder.path),
             "role": role,
-            "size": size,
+            "size": setting.size,
             "lr": lr,
             "model": model.model_dump(),
             "train": train.model_dump(),
@@ -236,7 +240,9 @@ class Stages:
         return Job(
             run=run,
             role=role,
-            size=size,
+            size=setting.size,
+            setting=setting.name,
+            batch=train.batch_tokens,
             lr=lr,
             tokens=tokens,
             stop_at=tokens if stop_at is None else stop_at,
@@ -246,9 +252,9 @@ class Stages:
         )
 
     def run_of(
-        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
+        self, role: str, name: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
     ) -> Run:
-        """Return the run of these settings; `train` is that of the spec, or with another seed for a replicate.
+        """Return the run of these settings, which people see as `name`; `train` has the seed and the batch.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
@@ -256,7 +262,7 @@ class Stages:
         fields = identity_fields(
             model=model, train=train or self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
         )
-        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
+        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{name}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
         """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""
@@ -310,6 +316,20 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
+
+
+def search_settings(spec: StudySpec) -> list[Setting]:
+    """Return what a study searches: each size at each of its batches, to the largest budget."""
+    params = {name: float(model.params("total")) for name, model in spec.models().items()}
+    return [
+        Setting(
+            name=setting.name,
+            params=params[setting.size],
+            tokens=float(max(spec.token_budgets)),
+            batch=float(setting.train.batch_tokens),
+        )
+        for setting in spec.settings()
+    ]
 
 
 def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:

@@ -208,31 +208,32 @@ def _draw_over_tokens(
     sizes = list(dict.fromkeys(cell.size for cell in cells))
     for size, colour in zip(sizes, size_colours(len(sizes)), strict=True):
         own = [cell for cell in cells if cell.size == size]
-        _draw_cells(ax, [cell.tokens for cell in own], own, colour, labels[size])
-        ax.plot(grid, np.asarray(law.lr(own[0].params, grid)), "-", color=colour, lw=1.2)
+        draw_cells(ax, [cell.tokens for cell in own], own, colour, labels[size])
+        ax.plot(grid, np.asarray(law.lr(own[0].params, grid, own[0].batch)), "-", color=colour, lw=1.2)
     if prediction:
-        _draw_prediction(
-            ax, grid, [law.predict(prediction.params, d, level=LEVEL) for d in grid], prediction, prediction.tokens
-        )
-    _finish_log(ax, "tokens", "optimal learning rate", "Over tokens, each size")
+        band = [law.predict(prediction.params, d, level=LEVEL, batch=prediction.batch) for d in grid]
+        draw_prediction(ax, grid, band, prediction, prediction.tokens)
+    finish_log(ax, "tokens", "optimal learning rate", "Over tokens, each size")
 
 
 def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None) -> None:
     ends = [cell.params for cell in cells] + ([prediction.params] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
-    budgets = sorted({cell.tokens for cell in cells})
-    for budget, colour in zip(budgets, size_colours(len(budgets), name="cividis"), strict=True):
-        own = [cell for cell in cells if cell.tokens == budget]
-        _draw_cells(ax, [cell.params for cell in own], own, colour, f"{format_count(budget)} tokens")
-        ax.plot(grid, np.asarray(law.lr(grid, budget)), "-", color=colour, lw=1.2)
+    several = len({cell.batch for cell in cells}) > 1
+    groups = sorted({(cell.tokens, cell.batch or 0.0) for cell in cells})
+    for (budget, batch), colour in zip(groups, size_colours(len(groups), name="cividis"), strict=True):
+        own = [cell for cell in cells if (cell.tokens, cell.batch or 0.0) == (budget, batch)]
+        label = f"{format_count(budget)} tokens" + (f", B={format_count(batch)}" if several else "")
+        draw_cells(ax, [cell.params for cell in own], own, colour, label)
+        ax.plot(grid, np.asarray(law.lr(grid, budget, own[0].batch)), "-", color=colour, lw=1.2)
     if prediction:
-        _draw_prediction(
-            ax, grid, [law.predict(n, prediction.tokens, level=LEVEL) for n in grid], prediction, prediction.params
-        )
-    _finish_log(ax, "parameters", "optimal learning rate", "Over parameters, each budget")
+        band = [law.predict(n, prediction.tokens, level=LEVEL, batch=prediction.batch) for n in grid]
+        draw_prediction(ax, grid, band, prediction, prediction.params)
+    finish_log(ax, "parameters", "optimal learning rate", "Over parameters, each budget")
 
 
-def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str) -> None:
+def draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str) -> None:
+    """Draw optima with their intervals over `x`."""
     optima = np.array([cell.lr_opt for cell in cells])
     low = optima - np.array([max(cell.lr_low, cell.lr_opt / 10) for cell in cells])
     high = np.array([min(cell.lr_high, cell.lr_opt * 10) for cell in cells]) - optima
@@ -241,9 +242,10 @@ def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], c
     )
 
 
-def _draw_prediction(
+def draw_prediction(
     ax: Axes, grid: np.ndarray, band: Sequence[LRPrediction], prediction: LRPrediction, x: float
 ) -> None:
+    """Draw a prediction as a star at `x`, and the law with its interval over the grid as a band."""
     low, high = (np.array([getattr(p, name) for p in band]) for name in ("lr_low", "lr_high"))
     centre = np.array([p.lr for p in band])
     ax.plot(grid, centre, "--", color=ACCENT, lw=1)
@@ -258,11 +260,15 @@ def _draw_plane(
     ends_d = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     n = np.geomspace(min(ends_n) / 1.4, max(ends_n) * 1.4, 60)
     d = np.geomspace(min(ends_d) / 1.4, max(ends_d) * 1.4, 60)
-    z = np.log10(np.asarray(law.lr(n[None, :], d[:, None])))
+    # The plane is drawn at one batch; optima at another are moved there along the law.
+    batch = (prediction.batch if prediction else None) or law.batch_unit if law.batch_unit else None
+    z = np.log10(np.asarray(law.lr(n[None, :], d[:, None], batch)))
     mesh = ax.pcolormesh(n, d, z, cmap="viridis", shading="gouraud", rasterized=True)
     bar = figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("log₁₀ optimal LR")
     params, tokens, lrs = (np.array([getattr(cell, name) for cell in cells]) for name in ("params", "tokens", "lr_opt"))
+    if batch is not None:
+        lrs = lrs * np.array([(batch / (cell.batch or batch)) ** law.delta for cell in cells])
     scale = {"cmap": "viridis", "vmin": z.min(), "vmax": z.max()}
     ax.scatter(params, tokens, c=np.log10(lrs), marker="^", s=46, edgecolors="white", zorder=3, **scale)
     if prediction:
@@ -270,10 +276,12 @@ def _draw_plane(
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.grid(visible=False)
-    _finish_log(ax, "parameters", "tokens", "The law over both", legend=False)
+    at = "" if batch is None else f", at a batch of {format_count(batch)}"
+    finish_log(ax, "parameters", "tokens", f"The law over both{at}", legend=False)
 
 
-def _finish_log(ax: Axes, x: str, y: str, title: str, *, legend: bool = True) -> None:
+def finish_log(ax: Axes, x: str, y: str, title: str, *, legend: bool = True) -> None:
+    """Give both axes a logarithmic scale, ticks and names."""
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel(x)

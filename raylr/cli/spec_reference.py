@@ -34,6 +34,7 @@ the key.
 def reference() -> str:
     """Return the reference as Markdown."""
     from raylr.evaluation.spec import ScoresSpec
+    from raylr.spec.batches import LawSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
     from raylr.trainables.models.spec import HFSpec, ModelSpec
@@ -47,6 +48,7 @@ def reference() -> str:
         "`train`": TrainSpec,
         "`lr`": LRRange,
         "`search`": SearchSpec,
+        "`law`": LawSpec,
         "`target`": TargetSpec,
         "`resources`": ResourceSpec,
         "`scores`": ScoresSpec,

@@ -16,6 +16,17 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylr.analysis.units import format_count
 from raylr.errors import SpecError
 from raylr.evaluation.spec import ScoresSpec
+from raylr.spec.batches import (
+    Exponent,
+    LawSpec,
+    StudySetting,
+    common_batch,
+    conditions_of,
+    exponent_warnings,
+    settings_of,
+    train_at,
+    with_batches,
+)
 from raylr.spec.fields import (
     Section,
     SizeName,
@@ -35,14 +46,12 @@ from raylr.trainables.training.spec import TrainSpec
 if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions
 
-NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "scores"})
+NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "scores", "law"})
 """Keys that change nothing about what is measured: a study may be continued with other values of them."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 MOST_PARAMS = 10**15
 """More parameters than this are rejected as a typing error: a hundred times the largest models known."""
-OPTIMIZER = "adamw"
-"""The optimizer of raylr's trainables."""
 
 
 class StudySpec(Section):
@@ -74,6 +83,10 @@ class StudySpec(Section):
     """Name → the model keys of that size, on top of `model`."""
     train: TrainSpec
     """Everything else about a run but its LR and its budget."""
+    batches: dict[SizeName, tuple[Tokens, ...]] = Field(default_factory=dict)
+    """Batches, in tokens of one optimizer step, at which each size is searched: a list for all sizes, or size → list.
+    The LR law then has the batch in it. `train.batch_tokens` may be left out. Budgets are rounded to whole numbers of
+    every batch. Default: `train.batch_tokens` alone."""
     budgets: tuple[Tokens, ...] = Field(min_length=1)
     """Token budgets at which the optimum is wanted, each taken as the nearest whole number of batches. No search run
     goes beyond the largest. One budget needs no list."""
@@ -83,6 +96,8 @@ class StudySpec(Section):
     """The range of learning rates to search."""
     search: SearchSpec = SearchSpec()
     """How each size is searched."""
+    law: LawSpec = LawSpec()
+    """How the LR law is fitted."""
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
     objective: Literal["stable"] = "stable"
@@ -108,7 +123,7 @@ class StudySpec(Section):
             if old in data:
                 raise ValueError(f"the key {old} is now called {new}; rename it in the spec")
         check_booleans(cls, data)
-        budgets = data.get("budgets")
+        data, budgets = with_batches(data), data.get("budgets")
         return {**data, "budgets": [budgets]} if isinstance(budgets, int | float | str) else data
 
     @field_validator("sizes")
@@ -145,13 +160,35 @@ class StudySpec(Section):
                 "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
                 f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
             )
-        shortest = self.validations * self.train.batch_tokens
+        self._check_batches()
+        return self
+
+    def _check_batches(self) -> None:
+        shortest = self.validations * self.batch_step
         if min(self.budgets) < shortest:
+            several = "" if not self.batches else f", a whole number of each batch ({self._shown_batches()})"
             raise ValueError(
                 f"budgets: {format_count(min(self.budgets))} tokens are too few for {self.validations} validations at "
-                f"{format_count(self.train.batch_tokens)} tokens per batch; use at least {format_count(shortest)}"
+                f"{format_count(self.batch_step)} tokens per batch{several}; use at least {format_count(shortest)}"
             )
-        return self
+        if self.law.batch_exponent == "fit" and not self.batches:
+            raise ValueError('law.batch_exponent "fit" needs sizes that are searched at several batches (key batches)')
+        if self.target is None:
+            return
+        if self.target.batch_tokens is None and self.batches:
+            raise ValueError(
+                f"target.batch_tokens is needed: the sizes are searched at several batches ({self._shown_batches()}), "
+                "and the LR depends on the batch"
+            )
+        if self.target.tokens < self.target_train().batch_tokens:
+            raise ValueError(
+                f"target: {format_count(self.target.tokens)} tokens are less than one batch of "
+                f"{format_count(self.target_train().batch_tokens)}"
+            )
+
+    def _shown_batches(self) -> str:
+        found = sorted({setting.train.batch_tokens for setting in self.settings()})
+        return ", ".join(format_count(batch) for batch in found)
 
     def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec:
         whole = _merged(self.model, keys)
@@ -180,6 +217,29 @@ class StudySpec(Section):
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
         return self._model(self.target.name, self.target.model)
 
+    def settings(self) -> list[StudySetting]:
+        """Return the searches of the study: each size at each of its batches."""
+        return settings_of(self.train, list(self.sizes), self.batches)
+
+    def target_train(self) -> TrainSpec:
+        """Return the target's training settings, with its batch. Raises SpecError if the spec has no target."""
+        if self.target is None:
+            raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
+        return train_at(self.train, self.target.batch_tokens or self.train.batch_tokens, "target.batch_tokens")
+
+    @property
+    def batch_step(self) -> int:
+        """The least number of tokens that is a whole number of every batch of the sizes."""
+        return common_batch([setting.train.batch_tokens for setting in self.settings()])
+
+    @property
+    def batch_exponent(self) -> Exponent | None:
+        """How the law has the batch in it (`fit_lr_law`); None for a law without it."""
+        if self.law.batch_exponent is not None:
+            return self.law.batch_exponent
+        moved = self.target is not None and self.target_train().batch_tokens != self.train.batch_tokens
+        return "prior" if self.batches or moved else None
+
     def check_models(self) -> None:
         """Count the parameters of every model, as a study will.
 
@@ -201,19 +261,11 @@ class StudySpec(Section):
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        train = self.train
-        return Conditions(
-            batch_tokens=float(train.batch_tokens),
-            schedule=train.schedule,
-            warmup_tokens=float(train.warmup),
-            weight_decay=train.weight_decay,
-            optimizer=OPTIMIZER,
-            beta1=train.betas[0],
-            beta2=train.betas[1],
-            seq_len=float(train.seq_len),
-            # A schedule that lowers the LR ends every run decayed, so that its final losses are not of a stable phase.
-            objective=self.objective if train.schedule == "constant" else "decayed",
-        )
+        return Conditions.common([conditions_of(setting.train, self.objective) for setting in self.settings()])
+
+    def target_conditions(self) -> Conditions:
+        """Return how the target is trained. Raises SpecError if the spec has no target."""
+        return conditions_of(self.target_train(), self.objective)
 
     def schedule_warnings(self) -> list[str]:
         """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""
@@ -233,29 +285,44 @@ class StudySpec(Section):
             )
         return out
 
+    def batch_warnings(self) -> list[str]:
+        """Return a sentence if the study cannot tell the exponent of the batch from the noise of its optima."""
+        if not self.batches or not isinstance(self.batch_exponent, str):
+            return []
+        params = {name: float(model.params("total")) for name, model in self.models().items()}
+        return exponent_warnings(self.settings(), params, max(self.token_budgets), self.batch_exponent)
+
     @property
     def token_budgets(self) -> list[int]:
-        """The budgets in rising order, each the nearest whole number of batches."""
-        return sorted({self.train.round_tokens(budget) for budget in self.budgets})
+        """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
+        step = self.batch_step
+        return sorted({_rounded(budget, step) for budget in self.budgets})
 
     @property
     def grid_tokens(self) -> int:
-        """Tokens of the full grid over sizes and LRs at the largest budget, which the report compares the cost with."""
-        return len(self.sizes) * self.lr.grid * max(self.token_budgets)
+        """Tokens of the full grid over sizes (at each batch) and LRs at the largest budget, which the report compares
+        the cost with."""
+        return len(self.settings()) * self.lr.grid * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:
         """The target's tokens, the nearest whole number of batches. Raises SpecError if the spec has no target."""
-        if self.target is None:
-            raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return self.train.round_tokens(self.target.tokens)
+        train = self.target_train()
+        assert self.target is not None
+        return train.round_tokens(self.target.tokens)
 
-    def eval_at(self, tokens: int) -> list[int]:
-        """Return the token counts of a run of `tokens` at which its loss is measured: even steps, and every budget."""
-        step = tokens / self.validations
-        budgets = [budget for budget in self.token_budgets if budget < tokens]
-        even = [self.train.round_tokens(step * (i + 1)) for i in range(self.validations - 1)]
-        return sorted({*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens})
+    def eval_at(self, tokens: int, batch: int | None = None) -> list[int]:
+        """Return the token counts of a run of `tokens` at which its loss is measured: even steps, and every budget.
+
+        Args:
+            tokens: Training tokens of the run.
+            batch: Batch of the run; None: that of a search, whose runs are all measured at the same tokens.
+        """
+        unit, step = batch or self.batch_step, tokens / self.validations
+        budgets = [budget for budget in self.token_budgets if budget < tokens and budget % unit == 0]
+        even = [_rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
+        points = {*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens}
+        return sorted(point for point in points if point <= tokens)
 
     def differences(self, other: StudySpec) -> list[str]:
         """Return the keys in which two specs would measure different things, as `key: here, not there`."""
@@ -284,7 +351,14 @@ def summary(spec: StudySpec) -> str:
     """
     sizes = ", ".join(f"{name} ({format_count(model.params('total'))})" for name, model in spec.models().items())
     budgets = ", ".join(format_count(b) for b in spec.budgets)
-    return f"sizes {sizes}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
+    batches = sorted({batch for each in spec.batches.values() for batch in each})
+    several = f"; batches {', '.join(format_count(batch) for batch in batches)} tokens" if batches else ""
+    return f"sizes {sizes}{several}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
+
+
+def _rounded(tokens: float, step: int) -> int:
+    """Return the whole number of steps nearest to `tokens`, at least one."""
+    return max(1, round(tokens / step)) * step
 
 
 def _with_absolute_hf(keys: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:

@@ -50,10 +50,9 @@ Q_PRIOR = (0.6, 0.6)
 """Median and ln-sd of q: the floor of SGD grows as lr^1, that of Adam slower; the optimum then falls as D^-0.3 to
 D^-0.8."""
 FLOOR_DECAY = ((0.0, 0.4), (0.5, 0.3), (1.0, 0.3))
-"""How fast the noise floor falls with tokens, as a share of gamma, and the prior weight of that. With the medians above
-the optimum falls as D^-0.44, as D^-0.22, or stays. Families of language models show D^-0.1 to D^-0.55, so that the
-estimates come from the first two (D^-0.35 on average); small byte-level models and other networks have optima that
-stay, which the intervals admit. The first part of the runs hardly tells which it is."""
+"""How fast the noise floor falls with tokens, as a share of gamma, and the prior weight of that. A window does not
+tell: the first member is what published LR laws say, and gives the estimates; the others (the optimum falls slower or
+stays) have been seen on small byte-level models and together weigh more than it in the intervals."""
 NODES = (11, 7, 7)
 """Grid nodes for gamma, a and q."""
 SPREAD = 2.4
@@ -95,7 +94,7 @@ class Posterior:
     design: Array
     """factor^-1 times the design, per node (K, n, 3)."""
     lead: Array
-    """Weight of each node among those whose optimum moves, for estimates (K,)."""
+    """Weight of each node among those of the first member of FLOOR_DECAY, for estimates (K,)."""
     scale: float
     """Variance of the whitened residuals: what the intervals' variances are multiplied by."""
 
@@ -144,7 +143,7 @@ def posterior(points: Points) -> Posterior:
     weight = weight[keep] / max(float(weight[keep].sum()), 1e-300)
     misfit = float(weight @ (white[keep] ** 2).sum(1))
     scale = (misfit + SCALE_DOF) / (n + SCALE_DOF)
-    lead = np.where(decay[keep] < decays[-1], weight, 0.0)
+    lead = np.where(decay[keep] == decays[0], weight, 0.0)
     lead = lead / lead.sum() if lead.sum() > 0 else weight
     return Posterior(
         lead=lead, scale=scale, points=points, factor=np.asarray(factor, dtype=np.float64), white=white[keep],

@@ -173,7 +173,7 @@ class FittingStudy:
         store = RunStore(self.folder.evaluations, self.folder.trials)
         for run, what in store.lost().items():
             self.progress.message(f"{run} lacks {what}; `raylr search` trains it again.")
-        return self._fit(self.folder.rows())
+        return self._fit()
 
     def result(self, fit: StudyFit | None = None) -> StudyResult:
         """Put together what the study has found so far, from `fit` or a new one; trains nothing and writes nothing."""
@@ -207,7 +207,7 @@ class FittingStudy:
         last = {row["trial"]: row for row in ends if row["role"] == "search" and row["trial"] in curves}
         budgets = self.spec.token_budgets
         paused = any(run_end(row) is RunEnd.PAUSED for row in last.values())
-        surfaces = self._fit(self.folder.rows()).surfaces if paused else {}
+        surfaces = self._fit().surfaces if paused else {}
         names = setting_names([(row["size"], row["batch"]) for row in last.values()])
         runs = []
         for trial, row in last.items():
@@ -231,15 +231,15 @@ class FittingStudy:
         params, conditions = self.spec.target_model().params("total"), self.spec.target_conditions()
         return fit.law.predict(params, self.spec.target_tokens, conditions=conditions)
 
-    def _fit(self, table: Any) -> StudyFit:
-        target = None if self.spec.target is None else float(self.spec.target_train().batch_tokens)
+    def _fit(self) -> StudyFit:
+        spec = self.spec
         return fit_study(
-            table,
-            self.spec.token_budgets,
-            conditions=self.spec.conditions(),
-            batch_exponent=self.spec.batch_exponent,
-            loss_batch=target,
-            lr_range=(self.spec.lr.low, self.spec.lr.high),
+            self.folder.rows(),
+            spec.token_budgets,
+            conditions=spec.conditions(),
+            batch_exponent=spec.batch_exponent,
+            loss_batch=None if spec.target is None else float(spec.target_train().batch_tokens),
+            lr_range=(spec.lr.low, spec.lr.high),
         )
 
     def _state(self) -> str:

@@ -18,14 +18,17 @@ from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
+from raylr.external.runs import ExternalRuns
 from raylr.spec import StudySpec
+from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
+from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
-    from raylr.trainables import Corpus, HFSpec, ModelSpec, TrainSpec
+    from raylr.trainables import Corpus, HFSpec, ModelSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
@@ -46,7 +49,8 @@ class Stages:
     ) -> None:
         self.folder, self.spec, self.listener = folder, folder.spec, listener
         self._executor = executor or self._tune
-        self._store = RunStore(folder.evaluations, folder.trials)
+        self._store = RunStore(folder.evaluations, folder.trials, folder.failures)
+        self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
         self._fingerprint = folder.corpus
         for run, what in self._store.lost().items():
             listener.message(f"{run} lacks {what}; it is trained again.")
@@ -120,15 +124,18 @@ class Stages:
 
     def _train(self, stage: str, policy: Policy, job_of: Callable[[Any], Job]) -> None:
         """Train what the policy suggests and was not measured yet; a stage that is done starts no cluster."""
-        if self._fingerprint is None:
+        if self._fingerprint is None and self._external is None:
             self._open_corpus()
         work = Work(policy, job_of, self._store, self.listener)
         if work.needs_training():
             callbacks = self._callbacks()
-            self._open_corpus()
+            if self._external is None:
+                self._open_corpus()
+            else:
+                self._external.check()
             self.listener.stage(stage)
             try:
-                self._executor(callbacks).execute(train_trial, work)
+                self._executor(callbacks).execute(self._external.trainable if self._external else train_trial, work)
             finally:
                 self._store.flush()
             if work.errors:
@@ -150,10 +157,13 @@ class Stages:
         from raylr.execution.tune import TuneExecutor
         from raylr.trainables import trial_resources
 
-        requested = self.spec.resources
+        requested, train = self.spec.resources, self.spec.train
+        resources = {"CPU": requested.cpus, "GPU": requested.gpus}
+        if isinstance(train, TrainSpec):
+            resources = trial_resources(train, cpus=requested.cpus, gpus=requested.gpus)
         return TuneExecutor(
             storage=self.folder.path / "tune",
-            resources=trial_resources(self.spec.train, cpus=requested.cpus, gpus=requested.gpus),
+            resources=resources,
             concurrency=requested.concurrency,
             callbacks=callbacks,
         )
@@ -162,7 +172,7 @@ class Stages:
         self,
         role: str,
         size: str,
-        model: ModelSpec | HFSpec,
+        model: ModelSpec | HFSpec | ExternalModel,
         tokens: int,
         lr: float,
         handle: Any,
@@ -170,9 +180,18 @@ class Stages:
         repeat: int = 0,
     ) -> Job:
         train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
+        if self._external is not None:
+            assert isinstance(model, ExternalModel)
+            assert isinstance(train, ExternalTrain)
+            eval_at = self.spec.eval_at(tokens)
+            return self._external.job(
+                role, size, model, tokens, lr, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle
+            )
+        assert not isinstance(model, ExternalModel)
+        assert isinstance(train, TrainSpec)
         run = self.run_of(role, size, model, tokens, lr, train)
         eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
-        queued = scores.points(self.spec.train, tokens, eval_at) if scores and scores.concerns(role) else []
+        queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
             "run": run.name,
             "study": str(self.folder.path),
@@ -208,9 +227,9 @@ class Stages:
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
-        fields = identity_fields(
-            model=model, train=train or self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
-        )
+        train = train or self.spec.train  # type: ignore[assignment]
+        assert isinstance(train, TrainSpec)
+        fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "")
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
@@ -232,6 +251,7 @@ class Stages:
             files = list(wanted.files) or python_stdlib_sources()
             build_corpus(files, folder, vocab_size=wanted.vocab_size, tokenizer=wanted.tokenizer)
         corpus = Corpus.open(folder)
+        assert isinstance(self.spec.train, TrainSpec)
         checked = self.spec.target if self.spec.target and self.spec.target.check else None
         need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
         if corpus.train_tokens < need and not self.spec.train.repeat_data:
@@ -241,6 +261,7 @@ class Stages:
             )
         models = self.spec.models() | ({checked.name: self.spec.target_model()} if checked else {})
         for name, model in models.items():
+            assert not isinstance(model, ExternalModel)
             if model.vocab_size < corpus.vocab_size:
                 raise InputError(
                     f"size {name!r} has vocab_size {model.vocab_size} and the corpus in {folder} {corpus.vocab_size}; "
@@ -257,6 +278,8 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
+                if self._external is not None:
+                    self._external.drop_checkpoints(row["trial"])
 
 
 def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:

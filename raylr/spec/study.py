@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylr.analysis.units import format_count
 from raylr.errors import SpecError
 from raylr.evaluation.spec import ScoresSpec
+from raylr.spec.external import CommandSpec, ExternalModel, ExternalSize, ExternalTrain, TrainableSpec
 from raylr.spec.fields import (
     Section,
     SizeName,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "scores"})
 """Keys that change nothing about what is measured: a study may be continued with other values of them."""
+UNMEASURED = {
+    "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
+    "trainable": ("folder",),
+}
+"""Keys inside of sections of which the same holds."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 MOST_PARAMS = 10**15
@@ -65,14 +71,19 @@ class StudySpec(Section):
 
     name: StudyName = "study"
     """Name of the study, shown in the report and given to experiment trackers."""
+    command: CommandSpec | None = None
+    """A command line that trains one run, in place of raylr's own trainer. The spec then has no corpus, and `sizes` and
+    `train` have other keys."""
+    trainable: TrainableSpec | None = None
+    """A function that trains one run, in place of raylr's own trainer; as for `command`."""
     corpus: CorpusSpec = CorpusSpec()
     """The text to train on."""
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """Model keys that all sizes share (`ModelSpec`), or `hf`: a model of Hugging Face's transformers (`HFSpec`).
-    `vocab_size` is that of the corpus unless it is given."""
+    `vocab_size` is that of the corpus unless it is given. With `command` or `trainable`: args that all sizes share."""
     sizes: dict[SizeName, dict[str, Any]]
     """Name → the model keys of that size, on top of `model`."""
-    train: TrainSpec
+    train: TrainSpec | ExternalTrain
     """Everything else about a run but its LR and its budget."""
     budgets: tuple[Tokens, ...] = Field(min_length=1)
     """Token budgets at which the optimum is wanted, each taken as the nearest whole number of batches. No search run
@@ -111,6 +122,12 @@ class StudySpec(Section):
         budgets = data.get("budgets")
         return {**data, "budgets": [budgets]} if isinstance(budgets, int | float | str) else data
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _of_the_trainer(cls, value: Any, info: ValidationInfo) -> TrainSpec | ExternalTrain:
+        kind = ExternalTrain if _is_external(info.data) else TrainSpec
+        return kind.model_validate(value, context=info.context)
+
     @field_validator("sizes")
     @classmethod
     def _absolute_sizes(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
@@ -125,7 +142,7 @@ class StudySpec(Section):
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
-        corpus = info.data.get("corpus")
+        corpus = None if _is_external(info.data) else info.data.get("corpus")
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
             return _with_absolute_hf(value, info)
         if not isinstance(value.get("hf"), Mapping):
@@ -136,6 +153,7 @@ class StudySpec(Section):
     def _whole(self) -> Self:
         if not self.sizes:
             raise ValueError("sizes is empty: name at least one model size")
+        self._check_external()
         if self.target and self.target.name in self.sizes:
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
         for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
@@ -153,7 +171,39 @@ class StudySpec(Section):
             )
         return self
 
-    def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec:
+    def _check_external(self) -> None:
+        if not self.external:
+            return
+        if self.command and self.trainable:
+            raise ValueError("command and trainable are two ways to name the trainer; give one")
+        for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
+        if self.command:
+            self.command.check_names(self.external_models())
+            if isinstance(self.train, ExternalTrain) and self.train.seq_len is None:
+                self.command.check_without_sequences()
+            if self.search.method == "surface" and self.command.resume is None:
+                raise ValueError("search.method surface pauses runs and continues them: command needs resume")
+
+    def _external_size(self, name: str, keys: Mapping[str, Any]) -> ExternalModel:
+        whole = {**self.model, **keys}
+        shared, own = self.model.get("args"), keys.get("args")
+        if isinstance(shared, Mapping) and isinstance(own, Mapping):
+            whole["args"] = {**shared, **own}
+        try:
+            return ExternalSize.model_validate(whole).model()
+        except pydantic.ValidationError as error:
+            raise ValueError(f"size {name!r}: {explain(error, ExternalSize)}") from None
+
+    def external_models(self) -> dict[str, ExternalModel]:
+        """Return name → model of all sizes and of the target, in a study of another trainer."""
+        keys = {**self.sizes, **({self.target.name: self.target.model} if self.target else {})}
+        return {name: self._external_size(name, each) for name, each in keys.items()}
+
+    def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec | ExternalModel:
+        if self.external:
+            return self._external_size(name, keys)
         whole = _merged(self.model, keys)
         kind = HFSpec if "hf" in whole else ModelSpec
         try:
@@ -170,11 +220,21 @@ class StudySpec(Section):
             raise ValueError(f"size {name!r} has more than {format_count(MOST_PARAMS)} parameters; is a number wrong?")
         return model
 
-    def models(self) -> dict[str, ModelSpec | HFSpec]:
+    @property
+    def external(self) -> bool:
+        """Whether another trainer trains the runs."""
+        return self.command is not None or self.trainable is not None
+
+    @property
+    def trainer(self) -> str:
+        """The key that names the other trainer: command or trainable; "" for raylr's own."""
+        return "command" if self.command else "trainable" if self.trainable else ""
+
+    def models(self) -> dict[str, ModelSpec | HFSpec | ExternalModel]:
         """Return size name → model, the training sizes in the order of the spec."""
         return {name: self._model(name, keys) for name, keys in self.sizes.items()}
 
-    def target_model(self) -> ModelSpec | HFSpec:
+    def target_model(self) -> ModelSpec | HFSpec | ExternalModel:
         """Return the target's model. Raises SpecError if the spec has no target."""
         if self.target is None:
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
@@ -183,11 +243,17 @@ class StudySpec(Section):
     def check_models(self) -> None:
         """Count the parameters of every model, as a study will.
 
-        For models of transformers this imports transformers and reads their configurations.
+        For models of transformers this imports transformers and reads their configurations; for a command it reads
+        the templates of its files.
 
         Raises:
             SpecError: If a configuration cannot be read or transformers is missing.
         """
+        if self.command:
+            try:
+                self.command.check(self.external_models(), schedule=self.train.schedule)
+            except ValueError as error:
+                raise SpecError(str(error)) from None
         models = self.models() | ({self.target.name: self.target_model()} if self.target else {})
         for name, model in models.items():
             try:
@@ -202,6 +268,8 @@ class StudySpec(Section):
         from raylr.analysis.laws.conditions import Conditions
 
         train = self.train
+        if isinstance(train, ExternalTrain):
+            return train.conditions(self.objective)
         return Conditions(
             batch_tokens=float(train.batch_tokens),
             schedule=train.schedule,
@@ -236,7 +304,7 @@ class StudySpec(Section):
     @property
     def token_budgets(self) -> list[int]:
         """The budgets in rising order, each the nearest whole number of batches."""
-        return sorted({self.train.round_tokens(budget) for budget in self.budgets})
+        return sorted({self._round(budget) for budget in self.budgets})
 
     @property
     def grid_tokens(self) -> int:
@@ -248,7 +316,13 @@ class StudySpec(Section):
         """The target's tokens, the nearest whole number of batches. Raises SpecError if the spec has no target."""
         if self.target is None:
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return self.train.round_tokens(self.target.tokens)
+        return self._round(self.target.tokens)
+
+    def _round(self, tokens: int) -> int:
+        """Return the nearest whole number of batches; of `validations` batches for another trainer, so that it can
+        measure its loss every so many steps, the last time at its end."""
+        step = self.validations if self.external else 1
+        return self.train.round_tokens(tokens / step) * step
 
     def eval_at(self, tokens: int) -> list[int]:
         """Return the token counts of a run of `tokens` at which its loss is measured: even steps, and every budget."""
@@ -265,6 +339,7 @@ class StudySpec(Section):
             for key in mine
             if key not in NOT_MEASURED
             for key, a, b in _leaves(key, mine[key], theirs.get(key))
+            if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
 
 
@@ -285,6 +360,11 @@ def summary(spec: StudySpec) -> str:
     sizes = ", ".join(f"{name} ({format_count(model.params('total'))})" for name, model in spec.models().items())
     budgets = ", ".join(format_count(b) for b in spec.budgets)
     return f"sizes {sizes}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
+
+
+def _is_external(data: Mapping[str, Any]) -> bool:
+    """Whether the keys validated so far name another trainer; a key that is missing here has failed its check."""
+    return any(data.get(key, True) is not None for key in ("command", "trainable"))
 
 
 def _with_absolute_hf(keys: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:

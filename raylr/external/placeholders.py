@@ -38,7 +38,7 @@ STOPS = frozenset(("stop_tokens", "stop_steps"))
 """Placeholders from which a command knows where it is to stop this time."""
 LENGTHS = STOPS | {"tokens", "steps"}
 """Placeholders from which a command knows how long it is to train."""
-_PLACE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_PLACE = re.compile(r"\{(\{[A-Za-z_]\w*\})\}|\{([A-Za-z_]\w*)\}")
 
 
 def names(text: str) -> list[str]:
@@ -48,7 +48,7 @@ def names(text: str) -> list[str]:
         >>> names('--lr={lr} --extra={"a": 1} {{x}}')
         ['lr']
     """
-    return [found[1] for found in _PLACE.finditer(text) if found[1]]
+    return [found[2] for found in _PLACE.finditer(text) if found[2]]
 
 
 def fill(text: str, values: Mapping[str, Any]) -> str:
@@ -68,11 +68,11 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     """
 
     def one(found: re.Match[str]) -> str:
-        if found[1] is None:
-            return found[0][0]
-        if values.get(found[1]) is None:
-            raise SpecError(f"{{{found[1]}}} has no value; {known(values)}")
-        return as_text(values[found[1]])
+        if found[1] is not None:
+            return found[1]
+        if values.get(found[2]) is None:
+            raise SpecError(f"{{{found[2]}}} has no value; {known(values)}")
+        return as_text(values[found[2]])
 
     return _PLACE.sub(one, text)
 

@@ -119,7 +119,8 @@ class Process:
     def _read_exit(self) -> Exit:
         assert self._process.stdout is not None
         assert self._process.stdin is not None
-        with self._process.stdout as stream, self._process.stdin:
+        self._process.stdin.close()
+        with self._process.stdout as stream:
             lines = stream.read().splitlines()
         found = json.loads(lines[-1]) if lines else {"status": self._process.returncode or -signal.SIGKILL}
         if "error" in found:

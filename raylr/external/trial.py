@@ -20,6 +20,7 @@ from raylr.external.process import Exit, Process, alone, environment
 from raylr.external.rows import Row, Rows
 from raylr.external.sources import OUTPUT, Sources
 from raylr.spec.external import CommandSpec
+from raylr.spec.fields import kind_of
 from raylr.store.files import write_atomic
 
 POLL_SECONDS = 0.2
@@ -162,7 +163,7 @@ def _found(word: str, folder: Path) -> str:
     option, sign, name = word.rpartition("=") if word.startswith("-") else ("", "", word)
     looks = "/" in name or Path(name).suffix
     path = folder / name
-    return f"{option}{sign}{path}" if looks and not Path(name).is_absolute() and path.exists() else word
+    return f"{option}{sign}{path}" if looks and not Path(name).is_absolute() and kind_of(path) != "nothing" else word
 
 
 def newest_checkpoint(folder: Path, pattern: str) -> Path | None:

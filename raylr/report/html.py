@@ -19,8 +19,20 @@ from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
+from raylr.report.failures import failures_of
 from raylr.report.scores import ScoreSection, score_sections
-from raylr.report.text import Line, check_lines, interval, known, known_lr, law_text, loss_lines, number, remarks
+from raylr.report.text import (
+    FLOPS_NOTE,
+    Line,
+    check_lines,
+    interval,
+    known,
+    known_lr,
+    law_text,
+    loss_lines,
+    number,
+    remarks,
+)
 from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
 
@@ -158,6 +170,14 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {len(result.spec.sizes)} sizes, all '
         f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
+    if result.spec.external:
+        yield f'<p class="dim">{html.escape(FLOPS_NOTE)}.</p>'
+    failures = failures_of(result.directory)
+    if failures:
+        yield "<h2>Runs that failed</h2>"
+    for failure in failures:
+        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
+        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
     yield "<h2>The runs</h2>"
     yield _picture(
         images, "figure-14-all-loss-curves",

@@ -19,7 +19,7 @@ for name in ("lr", "params"):
 for name in ("tokens", "batch", "every"):
     parser.add_argument(f"--{name}", type=int, required=True)
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--seconds", type=float, default=0.0)
+parser.add_argument("--seconds", type=float, default=float(os.environ.get("MADE_SECONDS", "0")))
 parser.add_argument("--fault", default="")
 parser.add_argument("--resume", type=Path)
 given = parser.parse_args()

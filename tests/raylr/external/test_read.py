@@ -17,10 +17,13 @@ MEGATRON_VALIDATION = (
 )
 MEGATRON_NAN = MEGATRON.replace(" lm loss: 2.712345E+00 |", "").replace("nan iterations:   0", "nan iterations:   1")
 TITAN = (
-    "[titan] 2026-11-25 10:00:00,123 - root - INFO - step: 12  loss:  3.14159  grad_norm:  0.5123  memory:  1.23GiB(5.6%)"
-    "  tps: 1,234  tflops: 12.34  mfu: 5.67%"
+    "[titan] 2026-11-25 10:00:00,123 - root - INFO - step: 12  loss:  3.14159  grad_norm:  0.5123  memory:  "
+    "1.23GiB(5.6%)  tps: 1,234  tflops: 12.34  mfu: 5.67%"
 )
-TITAN_VALIDATION = "[titan] 2026-11-25 10:00:00,123 - root - INFO - validate step: 12  loss:  3.05432  memory:  1.23GiB(5.6%)  tps: 1,234"
+TITAN_VALIDATION = (
+    "[titan] 2026-11-25 10:00:00,123 - root - INFO - validate step: 12  loss:  3.05432  memory:  1.23GiB(5.6%)  "
+    "tps: 1,234"
+)
 NANOTRON = (
     "11/25/2026 10:00:00 [INFO|DP=0|PP=0|TP=0]: iteration: 12 / 50 | consumed_tokens: 31.5M | time_per_iteration_ms: "
     "1.2K | tokens_per_sec: 10K | global_batch_size: 1.02K | lm_loss: 3.14 | lr: 0.0003 | model_tflops_per_gpu: 12"

@@ -158,7 +158,7 @@ def test_everything_that_a_command_started_ends_with_it(tmp_path):
     """Also a worker in a session of its own that ignores SIGTERM, as torchrun's are, when the search stops the run."""
     code = """
 import os, pathlib, signal, subprocess, sys, time
-worker = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(300)"
+worker = "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); print('ready', flush=True); time.sleep(300)"
 process = subprocess.Popen([sys.executable, "-c", worker], start_new_session=True, stdout=subprocess.PIPE)
 process.stdout.readline()
 pathlib.Path("worker").write_text(str(process.pid))

@@ -14,7 +14,7 @@ quickstart: $(VENV)/.installed  ## set up everything and search, fit, predict an
 	$(BIN)/raylr search --out $(OUT)
 
 test: $(VENV)/.installed  ## set up everything and run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: lint types  ## lint and types
 

@@ -29,6 +29,9 @@ from .optimum.prior import OptimumPrior as OptimumPrior
 from .optimum.quadratic import QuadraticFit as QuadraticFit
 from .optimum.quadratic import QuadraticPrior as QuadraticPrior
 from .optimum.quadratic import fit_quadratic as fit_quadratic
+from .optimum.response import ResponseFit as ResponseFit
+from .optimum.response import Ridge as Ridge
+from .optimum.response import fit_response as fit_response
 from .status import Status as Status
 from .surface.families import FamilyScore as FamilyScore
 from .surface.families import compare_families as compare_families

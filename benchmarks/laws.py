@@ -1,8 +1,9 @@
 """How right are the fits on real loss curves, beside the plain methods?
 
     python benchmarks/laws.py                                  # every table below, then the targets against the results
-    python benchmarks/laws.py --only optimum,grid              # of losses, optimum, windows, few, grid, law, scaling,
-                                                               # marin, speed, presets, decay, schedules, answers
+    python benchmarks/laws.py --only optimum,grid              # of losses, calibration, optimum, windows, few, grid,
+                                                               # law, scaling, marin, speed, presets, decay, schedules,
+                                                               # answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -20,6 +21,7 @@ from pathlib import Path
 import laws_plain as plain
 import numpy as np
 import pandas as pd
+from laws_calibration import calibration
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
 from laws_scaling import marin, scaling
@@ -175,6 +177,7 @@ def summary(out: Out) -> None:
 def main() -> int:
     sections: dict[str, tuple[Callable[[Path, Path | None], Out], tuple[str, ...]]] = {
         "losses": (losses, ("schedules_25m_100m",)),
+        "calibration": (lambda data, _: calibration(data), ()),
         "optimum": (optimum, ()),
         "windows": (lambda data, _: windows(data), ()),
         "few": (lambda data, _: few(data), ()),

@@ -7,27 +7,30 @@ search ──▶ fit ──▶ check at the target ──▶ evaluate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_count, format_lr
-from raylr.errors import InputError, TrainingError
+from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
-from raylr.events import Listener, Optimum, StudyPlanned
+from raylr.events import Counted, Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns
-from raylr.spec import StudySpec
+from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.spec import StudySpec, load_spec
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.store.files import inside, remove_inside
-from raylr.store.folder import CHECKPOINTS, CORPUS, StudyFolder
+from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
+    from raylr.searchers.policies.policy import Point
     from raylr.trainables import Corpus, HFSpec, ModelSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
@@ -57,6 +60,44 @@ class Stages:
 
     # -- the stages --
 
+    def grow(self) -> None:
+        """Claim a folder that holds measurements of another spec for this one, and say what becomes of its runs.
+
+        Raises:
+            StudyError: If none of them would be used again: then it is another study.
+        """
+        if not self.folder.grows:
+            return
+        models, target = self.spec.models(), self.spec.target
+
+        def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
+            check = row["role"] == "check"
+            model = models.get(row["size"])
+            if check:
+                model = self.spec.target_model() if target and target.name == row["size"] else None
+            if model is None:
+                return None
+            tokens = self.spec.target_tokens if check else max(self.spec.token_budgets)
+            seed = measured.get("seed", measured.get("train", {}).get("seed", self.spec.train.seed))
+            train = self.spec.train.model_copy(update={"seed": seed})
+            return self.run_of(row["role"], row["size"], model, tokens, float(measured["lr"]), train)
+
+        old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
+        changes = self.spec.differences(old)
+        found = growth(self.folder.trials.read().to_pylist(), run_of, changes)
+        if found.left_out and not found.reused:
+            raise StudyError(
+                f"{self.folder.path} holds a study of another spec ({'; '.join(changes[:3])}), none of whose "
+                f"{len(found.left_out)} runs could be used again ({'; '.join(found.reasons[:3])}); choose another "
+                "folder"
+            )
+        self.listener.message(found.sentence())
+        points = self.folder.points
+        if not goes_on(old, self.spec):
+            curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
+            points = to_plain(earlier_points(self._store, found.reused, budget, curves=curves))
+        self.folder.grow(points, found.left_out)
+
     def search(self) -> None:
         """Search the LR of every size.
 
@@ -70,7 +111,8 @@ class Stages:
             Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
             for name, model in models.items()
         ]
-        policy = search_policy(self.spec, settings)
+        points = [point for point in from_plain(self.folder.points) if point.setting in models]
+        policy = search_policy(self.spec, settings, points)
         for warning in self.spec.schedule_warnings():
             self.listener.message(warning)
         self.listener.study_planned(
@@ -85,7 +127,9 @@ class Stages:
             )
 
         self._train("Searching the learning rate", policy, job_of)
-        rows = [row for row in self.folder.trials.read().to_pylist() if row["role"] == "search"]
+        left_out = set(self.folder.left_out)
+        trials = self.folder.trials.read().to_pylist()
+        rows = [row for row in trials if row["role"] == "search" and row["trial"] not in left_out]
         if rows and all(run_end(row) is RunEnd.DIVERGED for row in rows):
             lrs = [row["lr"] for row in rows]
             raise InputError(
@@ -129,10 +173,7 @@ class Stages:
         work = Work(policy, job_of, self._store, self.listener)
         if work.needs_training():
             callbacks = self._callbacks()
-            if self._external is None:
-                self._open_corpus()
-            else:
-                self._external.check()
+            self._external.check() if self._external else self._open_corpus()
             self.listener.stage(stage)
             try:
                 self._executor(callbacks).execute(self._external.trainable if self._external else train_trial, work)
@@ -166,6 +207,7 @@ class Stages:
             resources=resources,
             concurrency=requested.concurrency,
             callbacks=callbacks,
+            warn=self.listener.message,
         )
 
     def _job(
@@ -181,14 +223,9 @@ class Stages:
     ) -> Job:
         train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
         if self._external is not None:
-            assert isinstance(model, ExternalModel)
-            assert isinstance(train, ExternalTrain)
-            eval_at = self.spec.eval_at(tokens)
-            return self._external.job(
-                role, size, model, tokens, lr, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle
-            )
-        assert not isinstance(model, ExternalModel)
+            return self._external.job(role, size, model, tokens, lr, train=train, stop_at=stop_at, handle=handle)
         assert isinstance(train, TrainSpec)
+        assert not isinstance(model, ExternalModel)
         run = self.run_of(role, size, model, tokens, lr, train)
         eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
@@ -220,14 +257,23 @@ class Stages:
         )
 
     def run_of(
-        self, role: str, size: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
+        self,
+        role: str,
+        size: str,
+        model: ModelSpec | HFSpec | ExternalModel,
+        tokens: int,
+        lr: float,
+        train: TrainSpec | ExternalTrain | None = None,
     ) -> Run:
         """Return the run of these settings; `train` is that of the spec, or with another seed for a replicate.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
-        train = train or self.spec.train  # type: ignore[assignment]
+        train = train or self.spec.train
+        if self._external is not None:
+            return self._external.run(role, size, model, tokens, lr, train)
+        assert not isinstance(model, ExternalModel)
         assert isinstance(train, TrainSpec)
         fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "")
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
@@ -243,13 +289,21 @@ class Stages:
 
     def _open_corpus(self) -> Corpus:
         """Return the corpus, made if it is not there, checked against the spec and the runs trained so far."""
-        from raylr.trainables import Corpus, build_corpus, python_stdlib_sources
+        from raylr.trainables import Corpus, make_corpus, python_stdlib_sources
 
         wanted, folder = self.spec.corpus, self._corpus_path()
         if not wanted.path and not (folder / MANIFEST).exists():
             self.listener.stage("Tokenising the text")
             files = list(wanted.files) or python_stdlib_sources()
-            build_corpus(files, folder, vocab_size=wanted.vocab_size, tokenizer=wanted.tokenizer)
+            make_corpus(
+                files,
+                folder,
+                vocab_size=wanted.vocab_size,
+                tokenizer=wanted.tokenizer,
+                progress=lambda phase, done, total: self.listener.counted(
+                    Counted(what=f"bytes ({phase})", done=done, total=total)
+                ),
+            )
         corpus = Corpus.open(folder)
         assert isinstance(self.spec.train, TrainSpec)
         checked = self.spec.target if self.spec.target and self.spec.target.check else None
@@ -282,8 +336,14 @@ class Stages:
                     self._external.drop_checkpoints(row["trial"])
 
 
-def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
-    """Return the policy that the spec names, which searches these settings at the largest budget."""
+def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:
+    """Return the policy that the spec names, which searches these settings at the largest budget.
+
+    Args:
+        spec: The study's spec.
+        settings: What is searched.
+        points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
+    """
     from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.quadratic import QuadraticPolicy
     from raylr.searchers.policies.stopping import StoppingRule
@@ -296,6 +356,7 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
         "max_trials": search.max_trials,
         "extend": search.extend,
         "seed": spec.seed,
+        "points": points,
     }
     if search.method == "quadratic":
         least = search.min_fraction if search.truncate else 1.0
@@ -303,9 +364,11 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting]) -> Any:
             min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
         )
         return QuadraticPolicy(settings, stopping=rule, **shared)
-    points = spec.eval_at(budget)
-    stops = sorted({min(point for point in points if point >= share * budget) for share in search.rungs})
-    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget, **shared)
+    measured = spec.eval_at(budget)
+    stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})
+    most = max(Counter(point.setting for point in points).values(), default=0)
+    shared["max_trials"] += most
+    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget + most, **shared)
 
 
 def train_trial(config: dict[str, Any]) -> None:

@@ -70,7 +70,10 @@ class FittingStudy:
         executor: Makes what trains the runs of a stage, given Tune callbacks for it; None: Ray Tune.
 
     Raises:
-        StudyError: If the folder holds a study of another spec, of another version of raylr, or other things.
+        StudyError: If the folder holds a study of another corpus, of another version of raylr, or other things.
+
+    A spec may be changed and the study gone on with in the same folder: more sizes, budgets, trials, a wider range,
+    another target. Runs that are the same run under the new spec are used again (`raylr.growth`).
 
     Example:
         `study.run()` then searches, fits and predicts; it can be stopped at any time and run again.
@@ -119,6 +122,7 @@ class FittingStudy:
         """
         with self.folder.locked():
             stages = Stages(self.folder, self.progress, self._executor)
+            stages.grow()
             stages.search()
             self.progress.stage("Fitting the law")
             fit = self.fit()
@@ -169,11 +173,11 @@ class FittingStudy:
         store = RunStore(self.folder.evaluations, self.folder.trials)
         for run, what in store.lost().items():
             self.progress.message(f"{run} lacks {what}; `raylr search` trains it again.")
-        return fit_study(self.evaluations.read(), self.spec.token_budgets, conditions=self.spec.conditions())
+        return fit_study(self.folder.rows(), self.spec.token_budgets, conditions=self.spec.conditions())
 
     def result(self, fit: StudyFit | None = None) -> StudyResult:
         """Put together what the study has found so far, from `fit` or a new one; trains nothing and writes nothing."""
-        fit, table, target = fit or self.fit(), self.evaluations.read(), self.spec.target
+        fit, table, target = fit or self.fit(), self.folder.rows(), self.spec.target
         prediction = self._predict(fit)
         return StudyResult(
             spec=self.spec,
@@ -182,7 +186,10 @@ class FittingStudy:
             prediction=prediction,
             check=check_prediction(table, prediction.lr, self.spec.target_tokens) if prediction and target else None,
             cost=cost_of(
-                table, sizes=list(self.spec.sizes), grid=self.spec.lr.grid, budget=max(self.spec.token_budgets)
+                self.evaluations.read(),
+                sizes=list(self.spec.sizes),
+                grid=self.spec.lr.grid,
+                budget=max(self.spec.token_budgets),
             ),
         )
 
@@ -194,13 +201,13 @@ class FittingStudy:
         from raylr.searchers.optuna import FinishedRun
 
         curves: dict[str, list[tuple[float, float]]] = {}
-        for row in self.evaluations.read(columns=["trial", "tokens", "loss"]).to_pylist():
+        for row in self.folder.rows().to_pylist():
             curves.setdefault(row["trial"], []).append((row["tokens"], row["loss"]))
         ends = sorted(self.trials.read().to_pylist(), key=lambda row: int(row["tokens"]))
         last = {row["trial"]: row for row in ends if row["role"] == "search" and row["trial"] in curves}
         budgets = self.spec.token_budgets
         paused = any(run_end(row) is RunEnd.PAUSED for row in last.values())
-        surfaces = fit_study(self.evaluations.read(), budgets).surfaces if paused else {}
+        surfaces = fit_study(self.folder.rows(), budgets).surfaces if paused else {}
         runs = []
         for trial, row in last.items():
             tokens, loss = zip(*sorted(curves[trial]), strict=True)

@@ -1,8 +1,10 @@
+from .policies.axes import AxesPolicy as AxesPolicy
 from .policies.policy import Point as Point
 from .policies.policy import Policy as Policy
 from .policies.quadratic import QuadraticPolicy as QuadraticPolicy
 from .policies.stopping import StoppingRule as StoppingRule
 from .policies.surface import SurfacePolicy as SurfacePolicy
+from .policies.types import AxisAnswer as AxisAnswer
 from .policies.types import Decision as Decision
 from .policies.types import Recommendation as Recommendation
 from .policies.types import RunEnd as RunEnd

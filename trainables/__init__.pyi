@@ -1,5 +1,6 @@
 from .data.build import build_corpus as build_corpus
 from .data.corpus import Corpus as Corpus
+from .data.make import make_corpus as make_corpus
 from .data.texts import python_stdlib_sources as python_stdlib_sources
 from .models.spec import HFSpec as HFSpec
 from .models.spec import ModelSpec as ModelSpec

@@ -15,7 +15,7 @@ is around its best node (interpolation at Chebyshev points). Newton's method the
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -35,6 +35,10 @@ STEPS = 30
 """Most Newton (or bisection) steps."""
 ROWS = 4096
 """Curves that are worked on together: what fits into the processor's cache."""
+GRID = 61
+"""Exponents of the posterior."""
+REACH = 30.0
+"""The posterior's grid ends where the misfit is this far above its least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,60 @@ class LeastSquares:
     """Weighted mean square residual."""
     at_bound: NDArray[np.bool_]
     """Whether the exponent is at a bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquaresPosterior:
+    """The posterior of one curve around its optimum, flat in ln g.
+
+    Residuals of loss curves are correlated, so the variance is that of n (1 - r) / (1 + r) points, r their lag-one
+    correlation.
+    """
+
+    t: Array
+    """Tokens (n,)."""
+    y: Array
+    w: Array
+    noise: float
+    """Known variance of the weighted mean; 0 if it is not known."""
+    l0: float
+    b: float
+    gamma: float
+
+    @cached_property
+    def table(self) -> Array:
+        """Per exponent: the exponent, its weight, l0, b, covariances (l0,l0), (l0,b), (b,b). (GRID, 7)."""
+        x, y, w, mean_y = np.log(self.t / self.t[-1]), self.y, self.w, float(self.y @ self.w)
+        residual = y - self.l0 - self.b * np.exp(-self.gamma * x)
+        tokens, at = np.unique(self.t, return_inverse=True)
+        each = np.bincount(at, residual) / np.bincount(at)
+        size = float(each @ each)
+        lag = float(each[1:] @ each[:-1]) / size if size > 0 else 0.0
+        lag = min(max(lag + (3 + 4 * lag) / tokens.size, 0.0), 0.95)  # three fitted parameters bias it low
+        variance = max(float(w @ residual**2) / max(y.size - 3, 1), self.noise) * (1 + lag) / (1 - lag)
+        variance += (1e-9 * abs(mean_y)) ** 2 + 1e-300
+        low, high = math.log(GAMMA_MIN), math.log(GAMMA_MAX)
+        for _ in range(4):  # narrow the grid to where the posterior is
+            grid = np.exp(np.linspace(low, high, GRID))
+            u = np.exp(-grid[:, None] * x)
+            mean_u = u @ w
+            suu, suy = (u - mean_u[:, None]) ** 2 @ w, u @ (w * (y - mean_y))
+            b = np.maximum(suy / suu, 0.0)
+            misfit = np.maximum(float((y - mean_y) ** 2 @ w) - b * (2 * suy - b * suu), 0.0) / variance
+            near = np.flatnonzero(misfit <= misfit.min() + REACH)
+            low, high = np.log(grid[[max(near[0] - 1, 0), min(near[-1] + 1, GRID - 1)]])
+        weight = np.exp(-0.5 * np.minimum(misfit - misfit.min(), 700.0))
+        v11 = variance / suu
+        columns = grid, weight / weight.sum(), mean_y - b * mean_u, b, variance + mean_u**2 * v11, -mean_u * v11, v11
+        return np.stack(columns, 1)
+
+    def predict(self, at: Array) -> tuple[Array, Array]:
+        """Loss of the optimum and its standard deviation at ln(tokens / last tokens) `at` (k,)."""
+        gamma, weight, l0, b, v00, v01, v11 = (column[:, None] for column in self.table.T)
+        u = np.exp(-gamma * at)
+        loss = self.l0 + self.b * np.exp(-self.gamma * at)
+        spread = (l0 + b * u - loss) ** 2 + v00 + 2 * u * v01 + u**2 * v11
+        return loss, np.sqrt((weight * spread).sum(0))
 
 
 @dataclass(frozen=True, kw_only=True)

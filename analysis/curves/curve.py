@@ -98,7 +98,9 @@ class Curve:
         begun = tokens > 0  # a report before any training, or of a counter that starts at 0, is on no power law
         if begun.sum() < LEAST_REPORTS:
             return self.loss[-1], math.inf
-        fit = fit_power_law(tokens[begun], loss_n[begun])
+        schedule = self.schedule
+        warmup = 0.0 if schedule is None else schedule.warmup
+        fit = fit_power_law(tokens[begun], loss_n[begun], warmup_tokens=warmup)
         if not fit.ok:
             return self.loss[-1], math.inf
         loss, stderr = fit.predict(target)

@@ -10,44 +10,44 @@ Two ways to the burn-in. Given (a number of tokens), the earlier points are left
 optimum that `scipy.optimize.curve_fit` finds for the same model (`_varpro`). Residuals of loss curves are correlated,
 so the covariance is that of n (1 - r) / (1 + r) points, r the residuals' lag-one correlation.
 
-"auto" chooses none: what Eq. 4 leaves out is modelled, as in `_progress`, by a process that is correlated in ln tokens
-and grows with the distance from the end of the curve, counted in what the curve gains in an e-fold of tokens
-(`_discount`). Early points then weigh little; `burn_in` reports where a point's weight has risen to a sixteenth of the
-last one's.
+"auto" chooses none: what Eq. 4 leaves out is modelled by a smooth process in ln tokens that grows with the distance
+from the end of the curve, counted in what the curve gains in an e-fold of tokens, and whose size is estimated from the
+curve (`_discount`). Early points then weigh little; `burn_in` reports where a point's weight has risen to a sixteenth
+of the last one's. The reports' noise is estimated, too, and dense reports are averaged first (`_reports`).
 
-Either way the posterior over g gives `predict` its standard error: a curve that does not pin its exponent predicts
-widely.
+Either way the posterior over g gives `predict` its standard error: a curve that does not determine its exponent
+predicts widely.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from numbers import Real
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import Array, losses_of, positive, same_length, standard_errors
-from raylr.analysis.curves import _discount, _progress
-from raylr.analysis.curves._varpro import GAMMA_MAX, GAMMA_MIN, least_squares
+from raylr.analysis.curves import _discount, _reports
+from raylr.analysis.curves._varpro import LeastSquaresPosterior, least_squares
 from raylr.analysis.curves.schedule import Schedule, effective_tokens, recognise_schedule
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 
-GRID = 61
-"""Exponents of the posterior of a least-squares fit."""
-GAMMA_PRIOR = (0.5, 0.5)
-"""Median and ln-sd of gamma with `burn_in="auto"`: constant-LR curves of public models have 0.3-0.6."""
-KAPPA = 0.05
-"""With "auto": discrepancy at the end of the curve, as a share of its gain in an e-fold of tokens."""
 MIN_POINTS = 5
 """Fewest points after the burn-in."""
-REACH = 30.0
-"""The posterior's grid ends where the misfit is this far above its least."""
+AFTER_WARMUP, WARMUP_SPAN = 8, 3.0
+"""Reports inside the warmup are left out if this many follow and the last is at this many times its tokens."""
 STEADY = 0.95
 """A curve whose last slope in ln tokens is at least this share of the one before has not begun its power law."""
+
+
+class Forecast(Protocol):
+    """A posterior of the loss at new tokens."""
+
+    def predict(self, at: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the loss at ln(tokens / last tokens) `at` (k,), nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +73,20 @@ class PowerLawFit:
     """Last token count of the fit, less half of `warmup`."""
     warmup: float = 0.0
     """Tokens of the linear warmup, of which the law counts half: `a` and `gamma` are of tokens - warmup / 2."""
-    discrepancy: float = 0.0
-    """Standard deviation of what Eq. 4 leaves out at new tokens, nats."""
-    spread: Callable[[], Array] | None = field(default=None, repr=False, compare=False)
-    """Gives `posterior`; None without a fit."""
+    noise: float = math.nan
+    """Standard deviation of one report around the curve, nats: what `predict` does not include."""
+    forecast: Forecast | None = field(default=None, repr=False, compare=False)
+    """Gives `predict` its losses; None without a fit."""
 
     @property
     def ok(self) -> bool:
         """Whether the curve determined its power law."""
         return self.status.ok
 
-    @cached_property
-    def posterior(self) -> Array:
-        """Per exponent: the exponent, its weight, l0, b = a * tokens_last^-gamma, covariances (l0,l0), (l0,b), (b,b).
-
-        (G, 7), and (0, 7) without a fit. Computed on first use.
-        """
-        return np.empty((0, 7)) if self.spread is None else self.spread()
-
     def predict(self, tokens: ArrayLike) -> tuple[Array | float, Array | float]:
         """Return the loss at `tokens` and its posterior standard deviation.
+
+        The loss is that of the curve, as if averaged over many reports: a single one scatters around it by `noise`.
 
         Args:
             tokens: Token counts of any shape, in the unit of the fit, above zero.
@@ -104,14 +98,10 @@ class PowerLawFit:
             InputError: tokens are not above zero.
         """
         t = effective_tokens(positive(np.ravel(tokens), "tokens"), self.warmup)
-        if not self.posterior.size:
+        if self.forecast is None:
             loss, stderr = np.full(t.size, math.nan), np.full(t.size, math.inf)
         else:
-            gamma, weight, l0, b, v00, v01, v11 = (column[:, None] for column in self.posterior.T)
-            u = (t[None, :] / self.tokens_last) ** -gamma
-            loss = self.l0 + self.a * self.tokens_last**-self.gamma * (t / self.tokens_last) ** -self.gamma
-            spread = (l0 + b * u - loss) ** 2 + v00 + 2 * u * v01 + u**2 * v11
-            stderr = np.sqrt((weight * spread).sum(0) + self.discrepancy**2)
+            loss, stderr = self.forecast.predict(np.log(t / self.tokens_last))
         if np.ndim(tokens) == 0:
             return float(loss[0]), float(stderr[0])
         return loss.reshape(np.shape(tokens)), stderr.reshape(np.shape(tokens))
@@ -155,7 +145,7 @@ def fit_power_law(
     loss_stderr: ArrayLike | None = None,
     current_lr: ArrayLike | None = None,
     schedule: Schedule | str | None = None,
-    warmup_tokens: float = 0.0,
+    warmup_tokens: float | None = None,
 ) -> PowerLawFit:
     """Fit Eq. 4 to the loss curve of one run at a constant LR.
 
@@ -169,8 +159,9 @@ def fit_power_law(
         current_lr: LR of the schedule at each measurement (n,); measurements after the LR began to fall are left out,
             and an LR that falls throughout gives no fit (status `not_constant`). None: taken as constant.
         schedule: The same, where the schedule is known: a `Schedule` or its name.
-        warmup_tokens: Tokens of a linear warmup, of which half are subtracted from all token counts (tokens count by
-            their LR over the peak). Worth giving where the curve begins right after a warmup that is a good part of it.
+        warmup_tokens: Tokens of a linear warmup. Tokens count by their LR over the peak, so that half of them are
+            subtracted from all token counts; reports inside the warmup are left out where enough follow. None takes the
+            warmup that `schedule` or `current_lr` shows, 0 counts all tokens in full.
 
     Returns:
         The fit; `status` says whether the curve determined it.
@@ -191,23 +182,29 @@ def fit_power_law(
     """
     t, y = positive(tokens, "tokens"), losses_of(loss, "loss")
     same_length(tokens=t, loss=y)
-    if not (isinstance(warmup_tokens, Real) and 0 <= warmup_tokens < math.inf):
+    if warmup_tokens is not None and not (isinstance(warmup_tokens, Real) and 0 <= warmup_tokens < math.inf):
         raise InputError(f"warmup_tokens must be a number of tokens from 0 on, got {warmup_tokens!r}")
     known = Schedule.of(schedule)
-    seen = None if current_lr is None else recognise_schedule(t, current_lr)
-    keep = np.ones(t.size, bool)
+    s, lrs = standard_errors(loss_stderr, t.size, "loss_stderr"), None if current_lr is None else np.ravel(current_lr)
+    same_length(tokens=t, current_lr=lrs)
+    kept = _reports.latest(t)
+    t, y, s, lrs = t[kept], y[kept], None if s is None else s[kept], None if lrs is None else lrs[kept]
+    seen = None if lrs is None else recognise_schedule(t, lrs)
+    keep, w = np.ones(t.size, bool), 0.0
     for one in (known, seen):
         if one is not None and t.size and not one.constant:
             keep &= one.stable(t)
             if not keep.any():
                 return _failed(Status.NOT_CONSTANT, f"{one}: Eq. 4 holds at a constant one", t)
-    if not keep.all():
-        s = standard_errors(loss_stderr, t.size, "loss_stderr")
-        t, y, loss_stderr = t[keep], y[keep], None if s is None else s[keep]
-    w = float(warmup_tokens)
+        w = one.warmup if one is not None and one.warmup else w
+    w = w if warmup_tokens is None else float(warmup_tokens)
+    after = keep & (t >= w)
+    if after.sum() >= AFTER_WARMUP and t[after][-1] >= WARMUP_SPAN * w:
+        keep = after
+    t, y, s = t[keep], y[keep], None if s is None else s[keep]
     if w and isinstance(burn_in, Real):
         burn_in = float(effective_tokens(float(burn_in), w))
-    fit = fit_power_laws(effective_tokens(t, w), y[None, :], burn_in=burn_in, loss_stderr=loss_stderr)[0]
+    fit = fit_power_laws(effective_tokens(t, w), y[None, :], burn_in=burn_in, loss_stderr=s)[0]
     return replace(fit, warmup=w, burn_in=fit.burn_in + 0.5 * w) if w else fit
 
 
@@ -240,8 +237,8 @@ def fit_power_laws(
     if burn_in != "auto" and not (isinstance(burn_in, Real) and math.isfinite(burn_in) and burn_in >= 0):
         raise InputError(f'burn_in must be "auto" or a number of tokens from 0 on, got {burn_in!r}')
     if (np.diff(t) < 0).any():
-        order = np.argsort(t, kind="stable")
-        t, y, s = t[order], y[:, order], None if s is None else s[order]
+        kept = _reports.latest(t)
+        t, y, s = t[kept], y[:, kept], None if s is None else s[kept]
     finite = np.isfinite(y)
     if finite.all():
         return _together(t, y, burn_in, s)
@@ -291,37 +288,13 @@ def _given(t: Array, y: Array, burn_in: float, s: Array | None) -> PowerLawFits:
             l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=burn_in, rmse=float(rmse[i]),
             status=Status(status[i]), tokens_last=last,
             message=f"the exponent is at its bound {gamma[i]:.3g}" if fit.at_bound[i] else span,
-            spread=partial(_least_squares_posterior, t, y[i], w, noise, (float(l0[i]), float(b[i]), float(gamma[i]))),
+            noise=float(rmse[i]),
+            forecast=LeastSquaresPosterior(
+                t=t, y=y[i], w=w, noise=noise, l0=float(l0[i]), b=float(b[i]), gamma=float(gamma[i])
+            ),
         )  # fmt: skip
 
     return PowerLawFits(l0=l0, a=a, gamma=gamma, rmse=rmse, status=status, rows=row)
-
-
-def _least_squares_posterior(t: Array, y: Array, w: Array, noise: float, best: tuple[float, float, float]) -> Array:
-    """`PowerLawFit.posterior` of one curve; `best`: its l0, b and exponent, `noise`: known variance of its mean."""
-    x, mean_y, (l0, b0, gamma) = np.log(t / t[-1]), float(y @ w), best
-    residual = y - l0 - b0 * np.exp(-gamma * x)
-    tokens, at = np.unique(t, return_inverse=True)
-    each = np.bincount(at, residual) / np.bincount(at)
-    size = float(each @ each)
-    lag = float(each[1:] @ each[:-1]) / size if size > 0 else 0.0
-    lag = min(max(lag + (3 + 4 * lag) / tokens.size, 0.0), 0.95)  # three fitted parameters bias it low
-    variance = max(float(w @ residual**2) / max(t.size - 3, 1), noise) * (1 + lag) / (1 - lag)
-    variance += (1e-9 * abs(mean_y)) ** 2 + 1e-300
-    low, high = math.log(GAMMA_MIN), math.log(GAMMA_MAX)
-    for _ in range(4):  # narrow the grid to where the posterior is
-        grid = np.exp(np.linspace(low, high, GRID))
-        u = np.exp(-grid[:, None] * x)
-        mean_u = u @ w
-        suu, suy = (u - mean_u[:, None]) ** 2 @ w, u @ (w * (y - mean_y))
-        b = np.maximum(suy / suu, 0.0)
-        misfit = np.maximum(float((y - mean_y) ** 2 @ w) - b * (2 * suy - b * suu), 0.0) / variance
-        near = np.flatnonzero(misfit <= misfit.min() + REACH)
-        low, high = np.log(grid[[max(near[0] - 1, 0), min(near[-1] + 1, GRID - 1)]])
-    weight = np.exp(-0.5 * np.minimum(misfit - misfit.min(), 700.0))
-    v11 = variance / suu
-    table = [grid, weight / weight.sum(), mean_y - b * mean_u, b, variance + mean_u**2 * v11, -mean_u * v11, v11]
-    return np.stack(table, 1)
 
 
 def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
@@ -331,32 +304,35 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
         return _nothing(
             Status.TOO_SHORT, f"{tokens.size} token counts with a finite loss, {MIN_POINTS} needed", t, len(y)
         )
-    count = np.bincount(at).astype(np.float64)
+    count, last = np.bincount(at).astype(np.float64), float(tokens[-1])
     if tokens.size < t.size:
-        y = y @ (np.where(at[:, None] == np.arange(tokens.size), 1.0, 0.0) / count)
-    x, v, noise = _progress.binned(np.log(tokens / tokens[-1]), y, count)
+        share = np.where(at[:, None] == np.arange(tokens.size), 1.0, 0.0) / count
+        y, s = y @ share, None if s is None else np.sqrt(s**2 @ share)
+    log_t = np.log(tokens / last)
+    y = _reports.without_spikes(log_t, y)
+    x, v, reports = _reports.averages(log_t, y, count)
     if x.size < MIN_POINTS:
         return _nothing(
             Status.TOO_SHORT, f"the curve spans {t[-1] / t[0]:.2g} times its first tokens: too little", t, len(y)
         )
-    if s is not None:
-        noise = np.maximum(noise, float(np.median(s)) ** 2)
-    slope = _progress.last_slope(x, v)
-    falls = slope > 0
-    safe = np.where(falls, slope, 1.0)
-    amp = _progress.discrepancy(v, v[:, -1], safe, KAPPA)
-    fit = _discount.fit(x, v, noise + (1e-3 * safe[:, None]) ** 2, amp, GAMMA_PRIOR)
-    fits = falls & np.isfinite(fit.gamma)
-    l0, b, gamma = (np.where(fits, value, math.nan) for value in (fit.l0, fit.b, fit.gamma))
-    first = np.argmax(amp <= 4 * amp[:, [-1]], axis=1)
+    one = _reports.noise(log_t, y) if s is None else np.full(len(y), float(np.median(s**2)))
+    slope, earlier = (-_reports.slope(x, v, reports, end) for end in (0.0, -_reports.END))
+    falls = slope > 1e-9 * np.abs(v[:, -1])
+    unit = np.where(falls, slope, 1.0)[:, None]
+    smooth = _reports.smoothed(x, v, reports)
+    excess = np.minimum(np.maximum(smooth - smooth[:, -1:], 0.0) / unit, 1e3)
+    curves = (v - v[:, -1:]) / unit, np.minimum(one[:, None] / reports / unit**2, 1e30), excess
+    mode = _discount.fit(x, *curves)
+    fits = falls & np.isfinite(mode.gamma)
+    level, b = v[:, -1] + unit[:, 0] * mode.l0, unit[:, 0] * mode.b
+    l0, b, gamma = (np.where(fits, value, math.nan) for value in (level, b, mode.gamma))
+    first = np.argmax(excess <= 1.0, axis=1)
     late = np.arange(x.size) >= first[:, None]
     residual = np.where(late, v - l0[:, None] - b[:, None] * np.exp(-gamma[:, None] * x), 0.0)
     rmse = np.where(fits, np.sqrt((residual**2).sum(1) / late.sum(1)), math.nan)
-    before = (x >= -2 * _progress.END) & (x <= -_progress.END)
-    earlier = -_progress.slopes(x[before], v[:, before]) if before.sum() >= 3 else np.full(slope.size, math.nan)
     converging = slope < STEADY * earlier
     status = np.where(fits, np.where(converging, Status.OK, Status.NOT_CONVERGING), Status.NOT_FALLING)
-    a = b * tokens[-1] ** fit.gamma
+    a = b * last**gamma
 
     def row(i: int) -> PowerLawFit:
         if not falls[i]:
@@ -369,14 +345,27 @@ def _auto(t: Array, y: Array, s: Array | None) -> PowerLawFits:
             message = "the curve spans too few tokens to see its slope change"
         else:
             message = "the loss still falls as fast in ln tokens as before: the power law has not begun"
+        posterior = _discount.CurvePosterior(x=x, **{k: c[i] for k, c in zip("yve", curves, strict=True)})
         return PowerLawFit(
-            l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=float(tokens[-1] * math.exp(x[first[i]])),
-            rmse=float(rmse[i]), status=Status(status[i]), message=message, tokens_last=float(tokens[-1]),
-            discrepancy=math.sqrt(fit.scale[i]) * KAPPA * float(slope[i]),
-            spread=partial(np.column_stack, (fit.nodes, fit.table[i])),
+            l0=float(l0[i]), a=float(a[i]), gamma=float(gamma[i]), burn_in=last * math.exp(x[first[i]]),
+            rmse=float(rmse[i]), noise=math.sqrt(one[i]), status=Status(status[i]), message=message, tokens_last=last,
+            forecast=_Scaled(posterior, float(v[i, -1]), float(slope[i])),
         )  # fmt: skip
 
     return PowerLawFits(l0=l0, a=a, gamma=gamma, rmse=rmse, status=status, rows=row)
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """The forecast of a curve that was fitted in units of its slope, in nats."""
+
+    posterior: _discount.CurvePosterior
+    level: float
+    slope: float
+
+    def predict(self, at: Array) -> tuple[Array, Array]:
+        loss, stderr = self.posterior.predict(at)
+        return self.level + self.slope * loss, self.slope * stderr
 
 
 def _failed(status: Status, message: str, t: Array) -> PowerLawFit:

@@ -7,6 +7,21 @@ next_lr(fit)                    # where another run tells most
 from raylr.analysis.optimum.acquisition import next_lr, next_lrs
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.optimum.prior import OptimumPrior
+from raylr.analysis.optimum.response import ResponseFit, Ridge, fit_response
+from raylr.analysis.optimum.response_search import next_point, next_points, start_places
 from raylr.analysis.status import Status
 
-__all__ = ["OptimumFit", "OptimumPrior", "Status", "fit_optimum", "next_lr", "next_lrs"]
+__all__ = [
+    "OptimumFit",
+    "OptimumPrior",
+    "ResponseFit",
+    "Ridge",
+    "Status",
+    "fit_optimum",
+    "fit_response",
+    "next_lr",
+    "next_lrs",
+    "next_point",
+    "next_points",
+    "start_places",
+]

@@ -210,7 +210,7 @@ def fit_optimum(
     x = np.log(positive(lr, "lr"))
     y = losses_of(loss, "loss")
     same_length(lr=x, loss=y)
-    s = _errors(stderr, y.size)
+    s = errors_of(stderr, y.size)
     at_least("lr_factor", lr_factor, 1.0)
     if tolerance is not None:
         at_least("tolerance", tolerance, 0.0)
@@ -224,7 +224,7 @@ def fit_optimum(
                    level=level_of(level))  # fmt: skip
 
 
-def _errors(stderr: ArrayLike | None, size: int) -> Array | None:
+def errors_of(stderr: ArrayLike | None, size: int) -> Array | None:
     """Standard errors of `size` losses, 0 for one that has none."""
     if stderr is None:
         return None

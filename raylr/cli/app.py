@@ -20,6 +20,7 @@ from raylr.cli.data import data
 from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
 from raylr.cli.init import init
+from raylr.cli.plan import plan
 from raylr.cli.results import fit, laws, predict, report
 from raylr.cli.search import search
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
@@ -38,7 +39,7 @@ app = cyclopts.App(
     version_flags=["--version"],
     help_flags=["--help", "-h"],
 )
-for _command in (search, fit, predict, laws, report, check, data, export, init, evaluation):
+for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
     app.command(_command)
 
 

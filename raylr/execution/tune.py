@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raylr.errors import StudyError, TrainingError
+from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
@@ -41,6 +41,7 @@ class TuneExecutor:
         resources: What one trial requests of Ray.
         concurrency: Most trials at the same time; None: as many as there is room for.
         callbacks: Further Tune callbacks, such as experiment trackers.
+        warn: Called with a sentence that the user should read.
     """
 
     def __init__(
@@ -50,14 +51,24 @@ class TuneExecutor:
         resources: Mapping[str, float],
         concurrency: int | None = None,
         callbacks: Sequence[Callback] = (),
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._storage, self._resources = storage, dict(resources)
+        self._storage, self._resources, self._warn = storage, dict(resources), warn
         self._concurrency, self._callbacks = concurrency, list(callbacks)
 
     def execute(self, trainable: Trainable, work: Work) -> None:
-        """Train everything that `work` hands out. Raises KeyboardInterrupt on Ctrl-C."""
+        """Train everything that `work` hands out.
+
+        Raises:
+            InputError: If one trial requests more than this machine has, which would wait forever.
+            KeyboardInterrupt: On Ctrl-C.
+        """
         jobs = _Jobs(work)
-        with ray_session():
+        with ray_session() as own:
+            if lacking := lacking_resources(self._resources, ray.cluster_resources()):
+                if own:
+                    raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
+                self._warn(f"{lacking} now; the study waits until it has grown.")
             tuner = tune.Tuner(
                 tune.with_resources(trainable, self._resources),
                 tune_config=tune.TuneConfig(
@@ -213,12 +224,31 @@ def _folder_name(trial: Trial) -> str:
     return f"{trial.config.get('run', 'run')}_{trial.trial_id}"
 
 
+def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]) -> str:
+    """Return in words what one trial requests and the cluster does not have at all; "" if it has everything.
+
+    Args:
+        requested: What a trial requests, as Tune takes it: `cpu`, `gpu`, and further names as they are.
+        there: What the cluster has in all, `ray.cluster_resources()`.
+    """
+    for name, amount in requested.items():
+        known = {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
+        if amount > there.get(known, 0.0):
+            return f"one trial requests {amount:g} {known}s and Ray's cluster has {there.get(known, 0.0):g}"
+    return ""
+
+
 @contextlib.contextmanager
-def ray_session() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now."""
+def ray_session() -> Iterator[bool]:
+    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
+
+    Yields:
+        Whether the cluster was started here, so that it does not grow.
+    """
     if ray.is_initialized():
-        yield
+        yield False
         return
+    own = os.environ.get("RAY_ADDRESS", "local") == "local"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
     for name in ("ray.tune", "ray._private.authentication"):
@@ -227,6 +257,6 @@ def ray_session() -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     try:
-        yield
+        yield own
     finally:
         ray.shutdown()

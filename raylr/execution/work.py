@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.execution.executor import Job
@@ -35,8 +36,8 @@ class Policy(Protocol):
     def ask(self) -> Any:
         """Return what to train next; None while it waits for results."""
 
-    def report(self, run: Any, tokens: float, loss: float) -> RunEnd | None:
-        """Take a report and decide about the run."""
+    def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
+        """Take a report, with the LR of the schedule at that step if it is known, and decide about the run."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
         """Take the end of a segment."""
@@ -61,7 +62,7 @@ class FixedPolicy:
         """Return the next one; None after the last."""
         return self._left.pop(0) if self._left else None
 
-    def report(self, run: Any, tokens: float, loss: float) -> RunEnd | None:
+    def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
         """Decide nothing."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
@@ -116,8 +117,9 @@ class Work:
 
         Args:
             job: The job.
-            values: `loss` (nats per token, NaN if the run diverged), `tokens`, and any other metrics. A trial that has
-                no loss may say why under `problem`.
+            values: `loss` (nats per token, NaN if the run diverged), `tokens`, and any other metrics. The LR of the
+                schedule at that step, under one of `LR_KEYS`, is given to the policy, too. A trial that has no loss
+                may say why under `problem`.
         """
         tokens = _number(values.get("tokens"))
         if "loss" not in values or not math.isfinite(tokens):
@@ -136,9 +138,11 @@ class Work:
 
     def _decide(self, job: Job, row: Row) -> RunEnd | None:
         """Give a row to the policy; return how the run is to end now."""
-        tokens, loss = row["tokens"], _number(row["loss"])
-        self._curves.setdefault(job, Curve()).add(tokens, loss)
-        decision = self.policy.report(job.handle, tokens, loss)
+        tokens, curve = row["tokens"], self._curves.setdefault(job, Curve())
+        curve.add(tokens, _number(row["loss"]))
+        if row.get("current_lr") is not None:
+            curve.note_lr(tokens, row["current_lr"])
+        decision = self._reported(job, row)
         if row["diverged"]:
             return None
         if decision in STOPPING:
@@ -244,9 +248,15 @@ class Work:
 
     def _replay(self, job: Job, known: KnownEnd) -> None:
         for row in known.curve:
-            self.policy.report(job.handle, row["tokens"], _number(row["loss"]))
+            self._reported(job, row)
         self._tell(job, known.end, known.row)
         self._listener.run_ended(_event(known.row, known=True))
+
+    def _reported(self, job: Job, row: Mapping[str, Any]) -> RunEnd | None:
+        """Give the policy a row of the table of evaluations; return what it decides."""
+        current_lr = _current_lr({"current_lr": row.get("current_lr")})
+        known = () if current_lr is None else (current_lr,)
+        return self.policy.report(job.handle, row["tokens"], _number(row["loss"]), *known)
 
     def _tell(self, job: Job, end: RunEnd, row: Mapping[str, Any]) -> None:
         """Give the policy an end. It has the curve, and extrapolates it by itself where the run was stopped early."""
@@ -257,14 +267,14 @@ class Work:
 def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     """The row of a report: everything that was reported, under its own name, beside what names the run.
 
-    `lr` is the peak LR in every table. A trainable that reports the schedule's LR at that step under this name finds
-    it as `current_lr`.
+    `lr` is the peak LR in every table. A trainable that reports the schedule's LR at that step under this name, or
+    another one of `LR_KEYS`, finds it as `current_lr`.
     """
     row: Row = {**values, **job.columns}
     if job.flops_per_token is not None and row.get("flops") is None:
         row["flops"] = job.flops_per_token * row["tokens"]
-    if row.get("lr", job.lr) != job.lr:
-        row.setdefault("current_lr", row["lr"])
+    if (current_lr := _current_lr(values)) is not None:
+        row["current_lr"] = current_lr
     row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
     return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
 
@@ -300,6 +310,12 @@ def _no_metric(values: Mapping[str, Any]) -> str:
     """Return the sentence about a report that lacks `loss` or `tokens`."""
     missing = " and ".join(f"`{name}`" for name in ("loss", "tokens") if name not in values) or "a number of `tokens`"
     return f"it reported no {missing}, but {', '.join(sorted(values)) or 'nothing'}; report both under these names"
+
+
+def _current_lr(values: Mapping[str, Any]) -> float | None:
+    """The LR of the schedule in a report, under the first of `LR_KEYS` that has one."""
+    found = (_number(values[name]) for name in LR_KEYS if name in values)
+    return next((value for value in found if math.isfinite(value) and value >= 0), None)
 
 
 def _number(value: Any) -> float:

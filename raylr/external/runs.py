@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from raylr.analysis.runs import Run
 from raylr.analysis.units import format_lr
@@ -17,7 +17,10 @@ from raylr.external.trial import command_trial, function_trial, load_function, r
 from raylr.spec import StudySpec
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.store.files import inside, remove_inside
+from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.training.spec import TrainSpec
 
+Model: TypeAlias = ModelSpec | HFSpec | ExternalModel
 RUNS = "runs"
 """Folder of a study in which each run has a folder of its own."""
 
@@ -57,17 +60,18 @@ class ExternalRuns:
         self,
         role: str,
         size: str,
-        model: ExternalModel,
+        model: Model,
         tokens: int,
         lr: float,
         *,
-        train: ExternalTrain,
-        eval_at: list[int],
+        train: TrainSpec | ExternalTrain,
         stop_at: int | None = None,
         handle: Any = None,
     ) -> Job:
         """Return the job of a run, or of a segment of it."""
-        run = self.run(role, size, model, tokens, lr, train)
+        assert isinstance(model, ExternalModel)
+        assert isinstance(train, ExternalTrain)
+        run, eval_at = self.run(role, size, model, tokens, lr, train), self._spec.eval_at(tokens)
         end = tokens if stop_at is None else stop_at
         folder = inside(self._folder / RUNS, run.name)
         config: dict[str, Any] = {
@@ -114,11 +118,13 @@ class ExternalRuns:
             folder=folder,
         )
 
-    def run(self, role: str, size: str, model: ExternalModel, tokens: int, lr: float, train: ExternalTrain) -> Run:
+    def run(self, role: str, size: str, model: Model, tokens: int, lr: float, train: TrainSpec | ExternalTrain) -> Run:
         """Return the run of these settings: the filled-in command, or the function and its config.
 
         Where raylr is told that the loss is and how long a run may hang changes nothing about the run.
         """
+        assert isinstance(model, ExternalModel)
+        assert isinstance(train, ExternalTrain)
         measured: dict[str, Any] = {
             "trainable": self._spec.trainer,
             "purpose": role,

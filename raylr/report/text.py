@@ -195,7 +195,7 @@ def cost_line(result: StudyResult) -> Line:
 
 def failure_lines(result: StudyResult) -> list[Line]:
     """Return a line for each run that failed and has not ended since, with the last line that it printed."""
-    lines = []
+    lines: list[Line] = []
     for failure in failures_of(result.directory):
         lines.append(Line(failure.sentence, "" if lines else "Failed"))
         printed = failure.output.splitlines()

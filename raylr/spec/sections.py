@@ -71,8 +71,10 @@ def _vocabulary_of_tokenizer(path: Path) -> int:
         raise ValueError(f"corpus.tokenizer: there is no {file}")
     from tokenizers import Tokenizer
 
+    from raylr.trainables.data.tokenizer import vocabulary_size
+
     try:
-        return int(Tokenizer.from_file(str(file)).get_vocab_size())
+        return vocabulary_size(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"corpus.tokenizer: {file} is no tokenizer ({error})") from None
 

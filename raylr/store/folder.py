@@ -1,10 +1,12 @@
 """`StudyFolder`: the folder of one study: whose it is, its files, its lock.
 
 spec.yaml       what the study is to do
-study.json      version of the format, identity of the spec, fingerprint of the corpus that the runs were trained on
+study.json      version of the format, identities of the study and of its spec, fingerprint of the corpus that the runs
+                were trained on; what became of the runs of earlier specs
+spec-1.yaml …   earlier specs of a study that grew
 corpus/         the tokenised text, if the spec does not name another folder
 evaluations/    the run table: one row per evaluation      } append-only Parquet fragments with checksums that
-trials/         one row per end of a segment of a run      } carry the identity of the spec
+trials/         one row per end of a segment of a run      } carry the identity of the study
 failures/       the same for failures of runs, with the last lines that they printed
 runs/           of a study with another trainer: a folder for each run, with its output
 checkpoints/    of runs that have not ended, and of those that the spec keeps
@@ -17,13 +19,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
@@ -58,23 +63,55 @@ class StudyFolder:
 
     @cached_property
     def identity(self) -> str:
-        """Identity of the spec; the tables carry it."""
+        """Identity of the spec."""
         return spec_identity(self.spec)
 
     @property
+    def owner(self) -> str:
+        """Identity of the study, which its tables carry: that of the first spec with which something was measured."""
+        if not self.measured or not (self.path / ABOUT_FILE).exists():
+            return self.identity
+        about = self._about()
+        return str(about.get("study") or about["spec"])
+
+    @property
     def evaluations(self) -> Table:
-        """The run table. Every call returns a new object."""
-        return evaluations_table(self.path, owner=self.identity)
+        """The run table, with the runs of earlier specs. Every call returns a new object."""
+        return evaluations_table(self.path, owner=self.owner)
 
     @property
     def trials(self) -> Table:
         """The table of ended segments. Every call returns a new object."""
-        return trials_table(self.path, owner=self.identity)
+        return trials_table(self.path, owner=self.owner)
+
+    def rows(self) -> pa.Table:
+        """Return the run table without the runs that the present spec would not train.
+
+        Raises:
+            DamagedError, StudyError, StorageError: As `Table.read`.
+        """
+        table, left_out = self.evaluations.read(), self.left_out
+        return table.filter(pc.invert(pc.is_in(table["trial"], pa.array(left_out, pa.string())))) if left_out else table
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """What the runs of earlier specs say to the search of the present one, as `grow` was given it."""
+        return [dict(point) for point in self._list("points")]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the runs of earlier specs that the present one would not train."""
+        return [str(name) for name in self._list("left_out")]
+
+    @property
+    def grows(self) -> bool:
+        """Whether the folder holds measurements of another spec than this one."""
+        return self.measured and self._about().get("spec") != self.identity
 
     @property
     def failures(self) -> Table:
         """The table of failures of runs. Every call returns a new object."""
-        return failures_table(self.path, owner=self.identity)
+        return failures_table(self.path, owner=self.owner)
 
     @property
     def checkpoints(self) -> Path:
@@ -97,7 +134,7 @@ class StudyFolder:
         if (self.path / SPEC_FILE).exists():
             self._about()
             if self.measured:
-                self._require_same_spec()
+                self._require_same_corpus()
             return
         with storage_errors(self.path, "read"):
             names = {path.name for path in self.path.iterdir()}
@@ -109,7 +146,8 @@ class StudyFolder:
         if self._about().get("spec") != self.identity:
             raise StudyError(
                 f"{self.path / SPEC_FILE} was changed since the study began; its results belong to the old spec. Undo "
-                "the change, or start a study of the new spec in another folder"
+                f"the change, or copy the file and give it to `raylr search … --out {self.path}`: the study then goes "
+                "on with the new spec"
             )
 
     @property
@@ -124,6 +162,8 @@ class StudyFolder:
     def locked(self) -> Iterator[None]:
         """Hold the study's lock, then claim the folder for the spec; nothing is changed before the lock is held.
 
+        A folder that holds measurements of another spec is claimed by `grow`.
+
         Raises:
             StudyLockedError: If another process is running the study.
             StudyError: If the folder holds another study, or other things.
@@ -135,14 +175,33 @@ class StudyFolder:
         busy = f"another process is running the study in {self.path}; wait for it or stop it"
         with exclusive(self.path / LOCK_FILE, busy):
             self.check_owner()  # the other process may have begun a study in between
-            self._claim()
+            if not self.grows:
+                self._claim()
             yield
+
+    def grow(self, points: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
+        """Claim the folder, which holds measurements of another spec, for this one; the old spec's file is kept.
+
+        Args:
+            points: What the runs measured so far say to the search, as values that JSON can hold. They are kept as they
+                are now, so that a search that is started again is told the same.
+            left_out: Names of the runs measured so far that this spec would not train.
+        """
+        about, file = self._about(), self.path / SPEC_FILE
+        number = 1 + sum(1 for _ in self.path.glob("spec-*.yaml"))
+        write_atomic(self.path / f"spec-{number}.yaml", file.read_bytes())
+        runs = {"points": list(points), "left_out": sorted(left_out)}
+        # The identity changes first: a kill in between leaves a spec.yaml that is noticed as changed, and the same
+        # command goes on.
+        self._write_about(about.get("corpus"), study=self.owner, **runs)
+        write_atomic(file, dump_spec(self.spec))
 
     def note_corpus(self, fingerprint: str) -> None:
         """Note the corpus that the runs are trained on. Raises StudyError if it was another one before."""
-        known = self.corpus
+        known, about = self.corpus, self._about()
         if known is None:
-            self._write_about(fingerprint)
+            kept = {key: about[key] for key in ("study", "points", "left_out") if key in about}
+            self._write_about(fingerprint, **kept)
         elif known != fingerprint:
             raise StudyError(
                 f"the corpus of the study in {self.path} has changed since its first runs were trained; put it back, "
@@ -159,16 +218,24 @@ class StudyFolder:
         if old != self.spec:
             write_atomic(file, dump_spec(self.spec))
 
-    def _write_about(self, corpus: str | None) -> None:
-        about = {"format": FORMAT, "raylr": version("raylr"), "spec": self.identity, "corpus": corpus}
+    def _write_about(self, corpus: str | None, **more: Any) -> None:
+        about = {"format": FORMAT, "raylr": version("raylr"), "spec": self.identity, "corpus": corpus, **more}
         write_atomic(self.path / ABOUT_FILE, json.dumps(about, indent=1) + "\n")
 
-    def _require_same_spec(self) -> None:
+    def _require_same_corpus(self) -> None:
+        """Raise StudyError for a spec with another corpus: none of its runs could be one that was measured."""
         if self._about().get("spec") == self.identity:
             return
-        differences = self.spec.differences(load_spec(self.path / SPEC_FILE, check_files=False))
-        why = f" ({'; '.join(differences[:3])})" if differences else ""
-        raise StudyError(f"{self.path} holds a study of another spec{why}; choose another folder")
+        old = load_spec(self.path / SPEC_FILE, check_files=False)
+        if why := [one for one in self.spec.differences(old) if one.startswith("corpus")]:
+            raise StudyError(
+                f"{self.path} holds a study of another corpus ({'; '.join(why[:3])}), of which nothing could be used "
+                "again; choose another folder"
+            )
+
+    def _list(self, key: str) -> list[Any]:
+        found = self._about().get(key) if (self.path / ABOUT_FILE).exists() else None
+        return found if isinstance(found, list) else []
 
     def _about(self) -> dict[str, Any]:
         file = self.path / ABOUT_FILE

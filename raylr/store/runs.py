@@ -73,6 +73,11 @@ class RunStore:
         curve = self._curves.get(run, {})
         return [curve[tokens] for tokens in sorted(curve)]
 
+    def ends(self, run: str) -> list[KnownEnd]:
+        """Return the ends of a run's segments that are whole, by tokens."""
+        rows = sorted(self._ends.get(run, []), key=lambda row: int(row["tokens"]))
+        return [KnownEnd(end=run_end(row), row=row, curve=self._until(row)) for row in rows if not self._lacks(row)]
+
     def lost(self) -> dict[str, str]:
         """Return run -> what is missing, for the runs whose end is known and some of whose evaluations are not there.
 

@@ -79,6 +79,10 @@ class CellSearch:
         """Begin with this lr."""
         self.queue.append(log_lr)
 
+    def repeat(self, run: RunState) -> None:
+        """Run the lr of `run` again."""
+        self.put(run.log_lr)
+
     def start(self) -> RunState:
         """Hand out the next trial (call `next` before)."""
         run = RunState(self.queue.pop(0))

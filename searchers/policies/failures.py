@@ -31,13 +31,13 @@ class Rounds(Protocol):
     def tried(self) -> int:
         """Runs begun."""
 
-    def put(self, log_lr: float) -> None:
-        """Add a run to this round."""
+    def repeat(self, run: RunState) -> None:
+        """Add a run like `run` to this round."""
 
 
 def contradicted(run: RunState, runs: Sequence[RunState]) -> bool:
     """Return whether a run at the same lr or a higher one trained, so that `run` failed for another reason."""
-    return any(other.log_lr >= run.log_lr - SAME and _trained(other) for other in runs)
+    return any(o.log_lr >= run.log_lr - SAME and o.others == run.others and _trained(o) for o in runs)
 
 
 def repeat_failed(search: Rounds) -> None:
@@ -49,13 +49,13 @@ def repeat_failed(search: Rounds) -> None:
     if search.queue or search.finished or search.pending():
         return
     for run in [r for r in search.runs if r.end is RunEnd.FAILED]:
-        twins = [r for r in search.runs if abs(r.log_lr - run.log_lr) < SAME]
+        twins = [r for r in search.runs if abs(r.log_lr - run.log_lr) < SAME and r.others == run.others]
         if contradicted(run, search.runs):
             continue
         if len(twins) > 1:
             run.end = RunEnd.DIVERGED
         elif search.tried() + len(search.queue) < search.max_trials:
-            search.put(run.log_lr)
+            search.repeat(run)
 
 
 def without_repeats(runs: Sequence[RunState]) -> None:

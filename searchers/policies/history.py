@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DamagedError, InputError
@@ -19,6 +19,7 @@ from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.types import RunId
 
 if TYPE_CHECKING:
+    from raylr.searchers.policies.axes import AxesPolicy
     from raylr.searchers.policies.settings_policy import SettingsPolicy
 
 FORMAT = 1
@@ -69,6 +70,8 @@ class History:
             policy.tell(RunId(values[0], values[1]), RunEnd(values[2]), values[3], values[4])
         elif kind == "add":
             policy.add(*values)
+        elif kind == "axes":
+            cast("AxesPolicy", policy).set_axes(*values)
         elif kind == "close":
             policy.close()
         else:

@@ -69,6 +69,9 @@ class SettingSearch(Protocol):
     def put(self, log_lr: float) -> None:
         """Add a run to this round."""
 
+    def repeat(self, run: RunState) -> None:
+        """Add a run like `run` to this round."""
+
     def start(self) -> RunState:
         """Begin the next run."""
 
@@ -90,12 +93,14 @@ class Point:
         lr: The learning rate.
         setting: Name of its setting; None for the only one.
         loss: Its loss, where it is known (NaN: it diverged). Such a point is not run.
+        stderr: Standard error of `loss`, for an extrapolated one; 0 for a measured one.
         config: Further keys with which it is to be run.
     """
 
     lr: float
     setting: str | None = None
     loss: float | None = None
+    stderr: float = 0.0
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

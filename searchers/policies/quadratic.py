@@ -17,6 +17,8 @@ from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import StoppingRule
 from raylr.searchers.policies.types import Decision, RunId
 
+MAX_TRIALS = 8
+"""Most runs of a setting by default."""
 UNKNOWN = 0.05
 """Relative standard error of the loss of a run that was cut short and whose curve cannot be extrapolated."""
 
@@ -62,7 +64,7 @@ class QuadraticPolicy(SettingsPolicy):
         lr_range: tuple[float, float] | LRDomain | None = None,
         tolerance: float | None = None,
         lr_tolerance: float = 2.0,
-        max_trials: int = 8,
+        max_trials: int = MAX_TRIALS,
         prior: Any = None,
         extend: bool = False,
         batch: int = 1,

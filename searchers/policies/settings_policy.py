@@ -374,6 +374,7 @@ class SettingsPolicy(ABC):
         run = RunState(math.log(point.lr))
         good = point.loss is not None and abs(point.loss) < LOSSES[1]
         run.end, run.loss = (RunEnd.COMPLETED, float(point.loss or 0.0)) if good else (RunEnd.DIVERGED, math.nan)
+        run.stderr = float(point.stderr)
         search.runs.append(run)
         search.given += 1
 

@@ -80,7 +80,7 @@ class StoppingRule:
         if not stderr <= allowed:
             return None
         # One report can agree with a wrong power law by chance; two in a row seldom do.
-        before, _ = Curve(curve.tokens[:-1], curve.loss[:-1]).extrapolate(target)
+        before, _ = Curve(curve.tokens[:-1], curve.loss[:-1], curve.lr, curve.given).extrapolate(target)
         return RunEnd.TRUNCATED if abs(before - loss) <= allowed else None
 
     def applies(self, curve: Curve, target: float) -> bool:

@@ -123,6 +123,10 @@ class SurfaceCell:
         """Begin with this lr."""
         self.queue.append(log_lr)
 
+    def repeat(self, run: RunState) -> None:
+        """Run the lr of `run` again."""
+        self.put(run.log_lr)
+
     def start(self) -> RunState:
         """Begin the next new run."""
         run = RunState(self.queue.pop(0), rung=self.rung)

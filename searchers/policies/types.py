@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from raylr.analysis.curves.curve import Curve
+from raylr.analysis.optimum import Ridge
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.analysis.status import Status
 
@@ -39,6 +40,7 @@ class Suggestion:
         run: Identity of the run, to be passed to `report` and `tell`.
         setting: The setting that the run belongs to.
         lr: Learning rate, rounded to four digits (and to the steps of its domain).
+        axes: Values of the further hyperparameters that are searched together with the lr, by their keys.
         config: Further keys of the run: those of its setting, then those of the user's point.
         point: The user's point alone; empty for an lr that the policy chose.
         stop_at: Tokens at which this segment of the run ends; None where the policy has no opinion.
@@ -51,12 +53,25 @@ class Suggestion:
     run: RunId
     setting: Setting
     lr: float
+    axes: Mapping[str, float] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     point: Mapping[str, Any] = field(default_factory=dict)
     stop_at: float | None = None
     resumes: bool = False
     known: int = 0
     repeat: int = 0
+
+
+@dataclass(frozen=True)
+class AxisAnswer:
+    """The value of one further hyperparameter that a search would choose now."""
+
+    value: float
+    """The value to choose."""
+    low: float
+    """Lower end of the 90 % interval of the best value."""
+    high: float
+    """Upper end of it."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,10 @@ class Recommendation:
     """The same in one sentence, with the numbers."""
     trials: int
     """Ended runs behind it."""
+    axes: Mapping[str, AxisAnswer] = field(default_factory=dict)
+    """Further hyperparameters that were searched together with the lr, by their keys."""
+    ridges: Mapping[str, Ridge] = field(default_factory=dict)
+    """How the best lr moves with each of them, where it depends on it."""
 
     @classmethod
     def nothing(cls, status: Status, reason: str, trials: int = 0, *, lr_high: float | None = None) -> Recommendation:
@@ -103,6 +122,7 @@ class RunState:
         curve: The losses that it reported.
         rung: Index of the rung at which it pauses next (or paused), for searches that pause.
         raised: Whether it raised an error, whether or not the error is attributed to its lr.
+        others: ln of the values of further axes, in searches over several.
     """
 
     log_lr: float
@@ -112,6 +132,7 @@ class RunState:
     curve: Curve = field(default_factory=Curve)
     rung: int = 0
     raised: bool = False
+    others: tuple[float, ...] = ()
 
     @property
     def lr(self) -> float:

@@ -64,6 +64,13 @@ def domain_of(lr_range: tuple[float, float] | None) -> LRDomain | None:
     return None if lr_range is None else LRDomain(float(lr_range[0]), float(lr_range[1]))
 
 
+def paths_of(axes: Sequence[str] | Mapping[str, tuple[float, float]]) -> list[str] | dict[str, tuple[float, float]]:
+    """Return the `axes` argument of a searcher with its keys as paths."""
+    if isinstance(axes, str):
+        raise InputError(f"axes must be a list of keys, as [{axes!r}], not the text {axes!r}")
+    return {path_of(k): v for k, v in axes.items()} if isinstance(axes, Mapping) else [path_of(k) for k in axes]
+
+
 def path_of(key: str) -> str:
     """Return a key whose parts are divided by `.` or `/` as a path."""
     return key.replace(".", "/")

@@ -8,8 +8,10 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from raylr.analysis.runs import Setting
-from raylr.searchers.policies.quadratic import QuadraticPolicy
-from raylr.searchers.tune.points import domain_of, points_of
+from raylr.errors import InputError
+from raylr.searchers.policies.axes import AxesPolicy
+from raylr.searchers.policies.quadratic import MAX_TRIALS, QuadraticPolicy
+from raylr.searchers.tune.points import domain_of, paths_of, points_of
 from raylr.searchers.tune.searcher import PolicySearch
 
 
@@ -30,6 +32,10 @@ class QuadraticSearch(PolicySearch):
         lr_key: Key of the learning rate in the config: `a/b` (or `a.b`) for {"a": {"b": ...}}, `groups/0/lr` for lists.
         time_attr: Key in the reports that only grows: tokens, steps, epochs.
         lr_range: (low, high), where `param_space` holds no range.
+        axes: Keys of one to three further hyperparameters that are searched together with the lr by one model (batch,
+            weight decay, init std): their ranges come from `param_space` (`tune.loguniform`, `tune.lograndint`), or
+            from a mapping of keys to (low, high). `recommend()` has their values in `axes`, and in `ridges` how the
+            best lr moves with each of them. Neither `prior` nor `lr_tolerance` applies then.
         settings: Models and budgets to be searched in one experiment: a suggestion is the setting's config with its
             lr. They are searched `settings_at_once` at a time, cheapest first; each group starts from a prior
             for curvature and optimum that follows from the finished ones.
@@ -38,7 +44,8 @@ class QuadraticSearch(PolicySearch):
         tolerance: Expected regret, in the unit of the loss, at which a setting is finished;
             None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
         lr_tolerance: Factor within which the 90 % interval must hold the best lr, to either side.
-        max_trials: Most trials of a setting.
+        max_trials: Most trials of a setting; None: 8 for the lr alone, and with further axes 3 more than a quadratic
+            over them has parameters (9 for one, 13 for two).
         prior: What is known beforehand: an `LRLaw`, the name of a preset, an `OptimumPrior`, or earlier results (dicts
             with lr, loss and, if they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
@@ -73,12 +80,13 @@ class QuadraticSearch(PolicySearch):
         lr_key: str = "lr",
         time_attr: str = "tokens",
         lr_range: tuple[float, float] | None = None,
+        axes: Sequence[str] | Mapping[str, tuple[float, float]] = (),
         settings: Sequence[Setting] | None = None,
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         evaluated_rewards: Sequence[float] | None = None,
         tolerance: float | None = None,
         lr_tolerance: float = 2.0,
-        max_trials: int = 8,
+        max_trials: int | None = None,
         prior: Any = None,
         extend: bool = False,
         batch: int = 1,
@@ -86,12 +94,19 @@ class QuadraticSearch(PolicySearch):
         inner: Searcher | bool | None = None,
         seed: int = 0,
     ) -> None:
-        policy = QuadraticPolicy(
-            settings, lr_range=domain_of(lr_range), tolerance=tolerance, lr_tolerance=lr_tolerance,
-            max_trials=max_trials, prior=prior, extend=extend, batch=batch, settings_at_once=settings_at_once,
-            points=points_of(
-                points_to_evaluate, evaluated_rewards, lr_key=lr_key, settings=settings or [Setting()], mode=mode
-            ),
-            seed=seed,
-        )  # fmt: skip
+        points = points_of(
+            points_to_evaluate, evaluated_rewards, lr_key=lr_key, settings=settings or [Setting()], mode=mode
+        )
+        options: dict[str, Any] = {
+            "lr_range": domain_of(lr_range), "tolerance": tolerance, "extend": extend, "batch": batch,
+            "settings_at_once": settings_at_once, "points": points, "seed": seed,
+        }  # fmt: skip
+        policy: QuadraticPolicy
+        if axes:
+            if prior is not None:
+                raise InputError("prior= is known for the lr alone: leave it out where axes= names further axes")
+            policy = AxesPolicy(settings, axes=paths_of(axes), max_trials=max_trials, **options)
+        else:
+            most = MAX_TRIALS if max_trials is None else max_trials
+            policy = QuadraticPolicy(settings, lr_tolerance=lr_tolerance, max_trials=most, prior=prior, **options)
         super().__init__(policy, metric, mode, lr_key=lr_key, time_attr=time_attr, inner=inner, seed=seed)

@@ -16,13 +16,14 @@ from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import DamagedError, InputError
 from raylr.searchers._config import as_float, copied, flatten, has, lookup, merge, number, place
 from raylr.searchers.policies import history
+from raylr.searchers.policies.axes import AxesPolicy
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import ended
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, Suggestion
 from raylr.searchers.tune.inner import InnerSearch
 from raylr.searchers.tune.points import path_of, point_of
 from raylr.searchers.tune.results import LOSS, LOSS_STDERR, current_lr_in, end_in, loss_in, reported
-from raylr.searchers.tune.space import lr_domain, other_domains
+from raylr.searchers.tune.space import axis_domains, lr_domain, other_domains
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,9 @@ class PolicySearch(Searcher):  # type: ignore[misc]  # no types
             )
         self._require_metric(self._metric or metric, self._mode or mode)
         if self.policy.domain is None or isinstance(flatten(config).get(self.lr_key), Domain):
-            self.policy.begin(lr_domain(config, self.lr_key))
+            self._begin(config)
         self._metric, self._mode, self._space = self._metric or metric, self._mode or mode, config
-        self._set_inner(other_domains(config, self.lr_key))
+        self._set_inner(other_domains(config, self.lr_key, *self.axes))
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -180,7 +181,8 @@ class PolicySearch(Searcher):  # type: ignore[misc]  # no types
         point = point_of(parameters, self.lr_key, self.policy.settings)
         number_or_nan = as_float(value)
         loss = math.nan if error or number_or_nan is None else self._sign * number_or_nan
-        self.policy.add(point.lr, loss, point.setting)
+        more = (point.config,) if isinstance(self.policy, AxesPolicy) else ()
+        self.policy.add(point.lr, loss, point.setting, *more)
         if self._inner is not None and not error and number_or_nan is not None:
             self._inner.add(str(point.setting), parameters, number_or_nan)
 
@@ -286,6 +288,20 @@ class PolicySearch(Searcher):  # type: ignore[misc]  # no types
     def _sign(self) -> float:
         return -1.0 if self._mode == "max" else 1.0
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Keys of the hyperparameters that are searched together with the lr."""
+        return self.policy.axes if isinstance(self.policy, AxesPolicy) else ()
+
+    def _begin(self, space: Mapping[str, Any]) -> None:
+        """Give the policy the ranges of the space. What is no range there, is what the policy was made with."""
+        if isinstance(self.policy, AxesPolicy):
+            flat = flatten(space)
+            missing = [key for key in self.axes if not self.policy.has_range(key) or isinstance(flat.get(key), Domain)]
+            if missing:
+                self.policy.set_axes(axis_domains(space, missing))
+        self.policy.begin(lr_domain(space, self.lr_key))
+
     def _config(self, found: Suggestion, more: Mapping[str, Any]) -> dict[str, Any]:
         """The config of a trial: the inner searcher's keys, the setting's and the point's, and the lr."""
         config: dict[str, Any] = {}
@@ -294,6 +310,8 @@ class PolicySearch(Searcher):  # type: ignore[misc]  # no types
         merge(config, copied(found.config))
         template = merge(dict(self._space), config)
         place(config, self.lr_key, found.lr, template)
+        for key, value in found.axes.items():
+            place(config, key, value, template)
         if self.stop_key is not None and found.stop_at is not None:
             stop = found.stop_at
             place(config, self.stop_key, int(stop) if stop.is_integer() else stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
@@ -12,13 +12,14 @@ from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, check_range, flatten
 
 
-def other_domains(space: Mapping[str, Any], lr_key: str) -> dict[str, Any]:
-    """What else is searched: flattened keys and their domains. InputError for a grid, which no searcher resolves."""
+def other_domains(space: Mapping[str, Any], *searched: str) -> dict[str, Any]:
+    """What is sampled besides the keys that are `searched`: flattened keys and their domains. InputError for a grid,
+    which no searcher resolves."""
     out = {}
     for key, value in flatten(space).items():
-        if key != lr_key and _is_grid(value):
+        if key not in searched and _is_grid(value):
             raise InputError(f"{key!r} is a grid_search, which a searcher cannot resolve: use tune.choice for {key!r}.")
-        if key != lr_key and isinstance(value, Domain):
+        if key not in searched and isinstance(value, Domain):
             out[key] = value
     return out
 
@@ -26,12 +27,23 @@ def other_domains(space: Mapping[str, Any], lr_key: str) -> dict[str, Any]:
 def lr_domain(space: Mapping[str, Any], lr_key: str) -> LRDomain:
     """The range of `lr_key`. InputError, saying what is right, for a grid, a constant, or a range that is not
     positive."""
+    return domain_at(space, lr_key, "for the learning rate.{hint}", "lr_key={near!r}")
+
+
+def axis_domains(space: Mapping[str, Any], keys: Iterable[str]) -> dict[str, LRDomain]:
+    """The ranges of further axes, as `lr_domain`."""
+    return {key: domain_at(space, key, "for the axis.{hint}", "{near!r}") for key in keys}
+
+
+def domain_at(space: Mapping[str, Any], key: str, purpose: str, right: str) -> LRDomain:
+    """The range of a key of the space; an InputError about a missing one says for what `purpose` it is needed, with a
+    hint at the nearest key in the form of `right`."""
     flat = flatten(space)
-    if lr_key not in flat:
-        near = difflib.get_close_matches(lr_key, list(flat), n=1)
-        hint = f" Did you mean lr_key={near[0]!r}?" if near else f" It has {sorted(flat) or 'no keys'}."
-        raise InputError(f"param_space has no {lr_key!r} for the learning rate.{hint}")
-    return domain_of(lr_key, flat[lr_key])
+    if key not in flat:
+        near = difflib.get_close_matches(key, list(flat), n=1)
+        hint = f" Did you mean {right.format(near=near[0])}?" if near else f" It has {sorted(flat) or 'no keys'}."
+        raise InputError(f"param_space has no {key!r} {purpose.format(hint=hint)}")
+    return domain_of(key, flat[key])
 
 
 def domain_of(key: str, value: Any) -> LRDomain:

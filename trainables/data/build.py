@@ -1,38 +1,32 @@
 """From text to a tokenised corpus (the folder that `raylr.trainables.data.corpus` reads).
 
 Two passes over the sources, so that memory does not grow with the number of documents: the first hashes every document
-and takes a sample to train the tokenizer on, the second tokenises. A document's place is decided by the hash of its
-text and the seed alone: documents are stored in the order of their hashes (a shuffle), and the lowest
-`validation_fraction` of the hash range is validation. Identical documents share a hash, so they are never on both
-sides; the order and names of files do not matter. Where few or uneven documents make that impossible (one large file),
-the last `validation_fraction` of each document is validation, cut at the end of a line.
+and takes a sample to train the tokenizer on, the second tokenises. Documents are stored in the order of their hashes
+(a shuffle), so the order and names of files do not matter; `raylr.trainables.data.split` decides which are validation.
+A training document that is also a validation document (but for white space) is left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from raylr.errors import DataError
 from raylr.trainables.data.corpus import MANIFEST, Corpus, file_hash
-from raylr.trainables.data.texts import documents, source_files
+from raylr.trainables.data.problems import OnError, Problems
+from raylr.trainables.data.records import documents
+from raylr.trainables.data.sources import Source, Sources, find_sources
+from raylr.trainables.data.split import NAMES, UNEVEN, Split, cut, key_of, parts_of, same_text
+from raylr.trainables.data.tokenizer import Vocabulary, load_tokenizer, tokenizer_file, train_tokenizer
+from raylr.trainables.data.writing import new_corpus, write_manifest
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-EOS = "<|endoftext|>"
-KNOWN_EOS = (EOS, "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "[SEP]")
 SAMPLE_BYTES = 4_000_000
 """Text on which a tokenizer is trained: more changes small vocabularies little and costs seconds."""
 BATCH_BYTES = 4_000_000
@@ -41,106 +35,47 @@ SLICES = 64
 """Slices that the sample takes of a document that is longer than the sample."""
 PIECE = 1_000_000
 """Characters of a document that the tokenizer gets at a time (its memory is a hundred times its text)."""
-UNEVEN = 4.0
-"""Where the validation text of whole documents is this many times too little or too much, documents are cut."""
 
-Part = tuple[Literal["train", "validation"], str]
-Split = Callable[[str, int, float], list[Part]]
 Progress = Callable[[str, int, int], None]
-"""Called with a phase ("read" or "tokenise"), files done and files in all."""
+"""Called with a phase ("read", "train" or "tokenise"), bytes of the sources done and bytes in all."""
 
 
-def _key(text: str, seed: int) -> int:
-    """The document's place in [0, 2^64), from its text and the seed alone."""
-    return int.from_bytes(
-        hashlib.blake2b(text.encode(), digest_size=8, salt=seed.to_bytes(8, "little", signed=True)).digest(), "little"
-    )
+class Document(NamedTuple):
+    """A document on its way through a pass."""
 
-
-def _train_tokenizer(sample: list[str], vocab_size: int) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if vocab_size <= len(alphabet):
-        raise DataError(f"vocab_size={vocab_size} is too small: 256 bytes and the end-of-document token need 257")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(sample, trainer)
-    if tokenizer.get_vocab_size() < vocab_size:
-        raise DataError(
-            f"the text yields a vocabulary of {tokenizer.get_vocab_size()} at most, not vocab_size={vocab_size}: "
-            "use more text or a smaller vocabulary"
-        )
-    return tokenizer
-
-
-def _load_tokenizer(file: Path, vocab_size: int | None) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    size = tokenizer.get_vocab_size()
-    if vocab_size is not None and vocab_size < size:
-        raise DataError(f"vocab_size={vocab_size} is below the {size} tokens of {file}")
-    return tokenizer
-
-
-def _eos_id(tokenizer: Tokenizer, eos_token: str | None) -> int:
-    for token in [eos_token] if eos_token is not None else KNOWN_EOS:
-        found = tokenizer.token_to_id(token)
-        if found is not None:
-            return int(found)
-    raise DataError(
-        f"the tokenizer has no end-of-document token ({eos_token or ', '.join(KNOWN_EOS)}): name one as eos_token"
-    )
-
-
-LINE_END = re.compile(r"(?<=\S)\n")
-"""Byte-level tokenizers have a border before such a line break: cutting there changes no token."""
-
-
-def _cut(text: str, at: int) -> int:
-    """Return the last such place within a tenth of the text before `at`; `at` where there is none."""
-    places = [match.start() for match in LINE_END.finditer(text, at - at // 10, at)]
-    return places[-1] if places else at
-
-
-def _by_document(text: str, seed: int, fraction: float) -> list[Part]:
-    """The whole document, on the side that its hash decides."""
-    return [("validation" if _key(text, seed) < int(fraction * 2**64) else "train", text)]
-
-
-def _at_the_end(text: str, seed: int, fraction: float) -> list[Part]:
-    """The document for training but for its last `fraction`, which is validation."""
-    end = _cut(text, int(len(text) * (1 - fraction)))
-    parts: list[Part] = [("train", text[:end]), ("validation", text[end:])]
-    return [(side, part) for side, part in parts if part]
+    text: str
+    source: Source
+    number: int
+    """Its number among the documents of its file, from 1 on."""
+    done: int
+    """Bytes of all sources that were read so far."""
 
 
 class _Survey:
     """First pass: counts, characters of each side, and a sample of training text (of the documents with the lowest
     hashes) for the tokenizer."""
 
-    def __init__(self, texts: Iterable[str], split: Split, seed: int, fraction: float, wanted: int) -> None:
+    def __init__(self, texts: Iterable[Document], split: Split, seed: int, fraction: float, wanted: int) -> None:
         self.keys: set[int] = set()
+        self.held_out: set[int] = set()
+        """Keys of the validation texts (`same_text`), where whole documents are validation."""
         self.documents = 0
         self.characters = {"train": 0, "validation": 0}
         heap: list[tuple[int, str]] = []
         held = 0
-        for text in texts:
+        for document in texts:
             self.documents += 1
-            key = _key(text, seed)
-            if key in self.keys:
+            key = key_of(document.text, seed)
+            known = key in self.keys
+            if known and split != "own":
                 continue
             self.keys.add(key)
-            for side, part in split(text, seed, fraction):
+            parts, _ = parts_of(document.text, split, document.source.side, seed, fraction)
+            for side, part in parts:
                 self.characters[side] += len(part)
-                if side == "train":
+                if side == "validation" and split != "within":
+                    self.held_out.add(same_text(part))
+                elif side == "train" and not known:
                     heapq.heappush(heap, (-key, part))
                     held += len(part)
             while heap and held - len(heap[0][1]) >= wanted:
@@ -167,34 +102,41 @@ def build_corpus(
     vocab_size: int | None = None,
     tokenizer: str | Path | None = None,
     validation_fraction: float = 0.05,
+    validation_within: bool | None = None,
     seed: int = 0,
-    text_field: str = "text",
+    text_key: str | None = None,
     eos_token: str | None = None,
+    encoding: str = "utf-8",
+    on_error: OnError = "stop",
     progress: Progress | None = None,
 ) -> Corpus:
     """Tokenise text into a corpus, and open it.
 
     Args:
-        paths: Files or folders of text, JSON lines (.jsonl, .jsonl.gz) or Parquet. A text file is one document; JSON
-            lines and Parquet have one per row.
+        paths: Files or folders: text (a file is one document), JSON lines, JSON arrays, Parquet and Arrow (one document
+            in each record), each also compressed (.gz, .zst, .xz, .bz2); data sets of Hugging Face.
         out_dir: The folder to make; it appears whole or not at all. A folder that already is this corpus (same
-            arguments, same texts) is kept.
+            arguments, same texts) is kept. What was left out is listed in its skipped.jsonl.
         vocab_size: Tokens of the byte-level BPE that is trained on a sample of the training text; with `tokenizer`: the
             largest vocabulary that is accepted.
         tokenizer: A tokenizer.json, or its folder, to use instead.
         validation_fraction: Share of the documents that becomes validation, or of the end of each document where whole
-            documents cannot give it.
+            documents cannot give it. Not used where the source has a validation split of its own.
+        validation_within: True: the end of each document is validation. False: whole documents are, or it is an
+            error. None: whole documents where they can give `validation_fraction`, otherwise the end of each.
         seed: Seed of the split and of the order.
-        text_field: Field or column that holds the text.
-        eos_token: End-of-document token of `tokenizer`; None: one of the usual names.
-        progress: Is called with a phase ("read" or "tokenise"), files done and files in all.
+        text_key: Key or column that holds the text; `a.b` for a nested one. None: "text", or the only one with text.
+        eos_token: End-of-document token of `tokenizer`; None: what it puts behind a text, or one of the usual names.
+        encoding: Encoding of text and JSON files.
+        on_error: Whether a record that cannot be read is an error ("stop") or left out and listed ("skip").
+        progress: Is called with a phase ("read", "train" or "tokenise"), bytes of the sources done and bytes in all.
 
     Returns:
         The corpus.
 
     Raises:
-        DataError: For a missing or unreadable source, a vocabulary that cannot be, too little text to split, or an
-            `out_dir` that holds something else.
+        DataError: For a missing or unreadable source, a record that cannot be read, a vocabulary that cannot be, too
+            little text to split, or an `out_dir` that holds something else.
 
     Example:
         >>> text = Path("text.txt")
@@ -208,32 +150,38 @@ def build_corpus(
         raise DataError(f"validation_fraction={validation_fraction} must be above 0 and below 1")
     if tokenizer is None and vocab_size is None:
         raise DataError("give vocab_size (a tokenizer is trained) or tokenizer (a tokenizer.json)")
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise DataError(f"{out} exists and is not a tokenised corpus: give another folder")
-    files, report = source_files(paths), progress or (lambda phase, done, total: None)
+    refuse_other_folder(out)
+    report = progress or (lambda phase, done, total: None)
+    listed = Problems(on_error)
+    sources = find_sources(paths, listed)
+    problems = listed
 
-    def texts(phase: str) -> Iterator[str]:
-        for done, (path, named) in enumerate(files, 1):
-            yield from documents(path, named, text_field)
-            report(phase, done, len(files))
+    def texts(phase: str) -> Iterator[Document]:
+        nonlocal problems
+        problems = Problems(on_error)  # each pass finds the same; the last one is kept
+        yield from _documents(sources, phase, text_key, encoding, problems, report)
 
     wanted = SAMPLE_BYTES if tokenizer is None else 0
-    split: Split = _by_document
-    survey = _Survey(texts("read"), split, seed, validation_fraction, wanted)
-    if not validation_fraction / UNEVEN <= survey.share <= min(UNEVEN * validation_fraction, 1 - 1e-9):
-        split = _at_the_end
-        survey = _Survey(texts("read"), split, seed, validation_fraction, wanted)
+    split, survey = _choose_split(
+        lambda split: _Survey(texts("read"), split, seed, validation_fraction, wanted),
+        sources.split,
+        validation_within,
+        validation_fraction,
+    )
     if not all(survey.characters.values()):
+        left = "".join(f"; {count} left out: {reason}" for reason, count in (listed + problems).counts().items())
         raise DataError(
             f"{len(survey.keys)} different document(s) with {sum(survey.characters.values())} characters are too "
-            f"little text for training and validation (validation_fraction={validation_fraction}): give more text"
+            f"little text for training and validation (validation_fraction={validation_fraction}): give more text{left}"
         )
     keys = np.fromiter(survey.keys, dtype=np.uint64)
     keys.sort()
     given = {
         "vocab_size": vocab_size,
-        "tokenizer": file_hash(_tokenizer_file(tokenizer)) if tokenizer is not None else None,
-        "validation_fraction": validation_fraction,
+        "tokenizer": file_hash(tokenizer_file(tokenizer)) if tokenizer is not None else None,
+        "validation_fraction": validation_fraction if split != "own" else None,
+        "held_out": hashlib.sha256(np.sort(np.fromiter(survey.held_out, dtype=np.uint64)).tobytes()).hexdigest(),
+        "split": split,
         "seed": seed,
         "eos_token": eos_token,
         "documents": survey.documents,
@@ -244,79 +192,175 @@ def build_corpus(
         if existing.manifest["built_from"] == given:
             return existing
         raise DataError(f"{out} is a corpus built from other text or settings: delete it or give another folder")
-    bpe = (
-        _train_tokenizer(survey.sample, int(vocab_size or 0))
-        if tokenizer is None
-        else _load_tokenizer(_tokenizer_file(tokenizer), vocab_size)
-    )
-    eos = _eos_id(bpe, eos_token)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        parts = (
-            (_key(text, seed), part) for text in texts("tokenise") for part in split(text, seed, validation_fraction)
+    if tokenizer is None:
+        report("train", 0, sources.bytes)
+        vocabulary = train_tokenizer(survey.sample, int(vocab_size or 0))
+        report("train", sources.bytes, sources.bytes)
+    else:
+        vocabulary = load_tokenizer(tokenizer_file(tokenizer), vocab_size, eos_token)
+    survey.sample.clear()
+    with new_corpus(out) as work:
+        second = _SecondPass(split, seed, validation_fraction, survey.held_out)
+        stream = second.parts(texts("tokenise"), lambda: problems)
+        counts = _tokenise(stream, work, vocabulary)
+        if second.documents != survey.documents:
+            raise DataError(
+                f"{survey.documents} documents were read first and {second.documents} then: the files changed meanwhile"
+            )
+        if not all(counts["tokens"].values()):
+            raise DataError("every training document is also a validation document: give other text")
+        vocabulary.save(work / "tokenizer.json")
+        gap = f"{second.gap:,} characters" if second.gap else ""
+        notes = [*sources.notes, *problems.notes(), *split_notes(split, validation_within, validation_fraction, gap)]
+        if counts["eos_in_texts"]:
+            notes.append(f"{counts['eos_in_texts']:,} end-of-document tokens stand inside texts")
+        write_manifest(
+            work,
+            {
+                "vocab_size": vocabulary.size,
+                "eos_id": vocabulary.eos_id,
+                "prefix": list(vocabulary.prefix),
+                **counts,
+                "split": NAMES[split],
+                "gap_characters": second.gap,
+                "duplicates": survey.documents - len(survey.keys),
+                "notes": notes,
+                "built_from": given,
+            },
+            listed + problems,
         )
-        counts = _tokenise(parts, work, bpe, eos)
-        bpe.save(str(work / "tokenizer.json"))
-        hashes = {name: file_hash(work / name) for name in ("train.bin", "validation.bin", "tokenizer.json")}
-        manifest = {
-            "format": 1,
-            "vocab_size": bpe.get_vocab_size(),
-            "eos_id": eos,
-            **counts,
-            "split": "documents" if split is _by_document else "ends of documents",
-            "duplicates": survey.documents - len(survey.keys),
-            "sha256": hashes,
-            "fingerprint": hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
-            "built_from": given,
-        }
-        (work / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        work.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        work.rename(out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Corpus.open(out)
 
 
-def _tokenizer_file(tokenizer: str | Path) -> Path:
-    path = Path(tokenizer)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
+def _documents(
+    sources: Sources, phase: str, key: str | None, encoding: str, problems: Problems, report: Progress
+) -> Iterator[Document]:
+    """Every document of the sources, with progress whenever another hundredth of the bytes was read."""
+    total, before, told = sources.bytes, 0, 0
+    report(phase, 0, total)
+    for source in sources.files:
+        size = source.size
+        for number, (text, done) in enumerate(documents(source, key, encoding, problems), 1):
+            at = before + min(done, size)
+            if (at - told) * 100 >= total:
+                told = at
+                report(phase, min(at, total - 1), total)
+            yield Document(text, source, number, at)
+        before += size
+    report(phase, total, total)
+
+
+def _choose_split(
+    survey: Callable[[Split], _Survey], own: bool, within: bool | None, fraction: float
+) -> tuple[Split, _Survey]:
+    if own and within is None:
+        return "own", survey("own")
+    if within:
+        return "within", survey("within")
+    found = survey("documents")
+    if fraction / UNEVEN <= found.share <= min(UNEVEN * fraction, 1 - 1e-9):
+        return "documents", found
+    if within is False:
         raise DataError(
-            f"tokenizer {path}: no such file (a tokenizer.json of Hugging Face's tokenizers, or its folder)"
+            f"{len(found.keys)} different document(s) are too few or too uneven: whole documents give "
+            f"{found.share:.1%} of the text for validation, {fraction:.1%} are wanted; let the end of each document "
+            "be validation (--validation-within)"
         )
-    return file
+    return "within", survey("within")
 
 
-def _tokenise(parts: Iterable[tuple[int, Part]], work: Path, bpe: Tokenizer, eos: int) -> dict[str, Any]:
-    """Second pass: write ids to a spool in source order, then to the two streams in the order of the parts' keys.
+class _SecondPass:
+    """Second pass: the parts of every document, and what of them is left out.
+
+    Args:
+        split: The way to split.
+        seed: Its seed.
+        fraction: Validation's share.
+        held_out: Keys of the validation texts.
+    """
+
+    def __init__(self, split: Split, seed: int, fraction: float, held_out: set[int]) -> None:
+        self.split, self.seed, self.fraction, self.held_out = split, seed, fraction, held_out
+        self.documents = self.gap = 0
+
+    def parts(self, texts: Iterable[Document], problems: Callable[[], Problems]) -> Iterator[tuple[int, str, str]]:
+        """Yield the key, the side and the text of each part that the corpus holds."""
+        seen: set[int] = set()
+        for document in texts:
+            self.documents += 1
+            text, source = document.text, document.source
+            parts, gap = parts_of(text, self.split, source.side, self.seed, self.fraction)
+            if self.split == "within":
+                copy = same_text(text)
+                reason = "a copy of another document (but for white space)" if copy in seen else ""
+                seen.add(copy)
+            else:
+                copied = parts[0][0] == "train" and same_text(text) in self.held_out
+                reason = "also a validation document (but for white space): not in the training text" if copied else ""
+            if reason:
+                problems().skip(source.path, reason, unit="document", place=document.number)
+                continue
+            if gap:
+                problems().skip(source.path, "characters between training and validation", unit="character", count=gap)
+            self.gap += gap
+            key = key_of(text, self.seed)
+            yield from ((key, side, part) for side, part in parts)
+
+
+def refuse_other_folder(out: Path) -> None:
+    """Raise DataError if `out` holds something that is no corpus."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file())):
+        raise DataError(f"{out} exists and is not a tokenised corpus: give another folder")
+
+
+def split_notes(split: Split, within: bool | None, fraction: float, gap: str) -> list[str]:
+    """Return the sentence about a split that cuts documents.
+
+    Args:
+        split: The way of the split.
+        within: What the user chose.
+        fraction: Validation's share.
+        gap: How much is left out between both sides, with its unit.
+    """
+    if split != "within":
+        return []
+    why = "" if within else " (whole documents are too few or too uneven for validation)"
+    left = f"; {gap} before it are left out" if gap else ""
+    return [f"validation is the last {fraction:.1%} of each document{why}{left}"]
+
+
+def _tokenise(parts: Iterable[tuple[int, str, str]], work: Path, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Write ids to a spool in source order, then to the two streams in the order of the parts' keys.
 
     Returns counts for the manifest.
     """
-    dtype = np.dtype("<u2" if bpe.get_vocab_size() <= 2**16 else "<u4")
+    dtype = np.dtype("<u2" if vocabulary.size <= 2**16 else "<u4")
+    begin, end = list(vocabulary.prefix), [vocabulary.eos_id]
     rows: list[tuple[int, bool, int]] = []
     lengths: list[int] = []
-    waiting: list[tuple[int, str, list[int]]] = []
+    waiting: list[tuple[int, str, bool, bool]] = []
+    inside = 0
     with (work / "spool").open("wb") as spool:
 
         def flush() -> None:
-            encodings = bpe.encode_batch([piece for _, piece, _ in waiting], add_special_tokens=False)
-            for (row, _, end), encoding in zip(waiting, encodings, strict=True):
-                ids = np.asarray(encoding.ids + end, dtype=dtype)
-                spool.write(ids.tobytes())
-                lengths[row] += len(ids)
+            nonlocal inside
+            encodings = vocabulary.tokenizer.encode_batch_fast([one[1] for one in waiting], add_special_tokens=False)
+            for (row, _, first, last), encoding in zip(waiting, encodings, strict=True):
+                ids = encoding.ids
+                inside += ids.count(vocabulary.eos_id)
+                stored = np.asarray((begin if first else []) + ids + (end if last else []), dtype=dtype)
+                spool.write(stored.tobytes())
+                lengths[row] += len(stored)
             waiting.clear()
 
         held = 0
-        for key, (side, text) in parts:
+        for key, side, text in parts:
             rows.append((key, side == "validation", len(text.encode())))
             lengths.append(0)
             first = 0
             while first < len(text):
-                last = len(text) if len(text) - first <= PIECE else first + _cut(text[first : first + PIECE + 1], PIECE)
-                waiting.append((len(rows) - 1, text[first:last], [eos] if last == len(text) else []))
+                last = len(text) if len(text) - first <= PIECE else first + cut(text[first : first + PIECE + 1], PIECE)
+                waiting.append((len(rows) - 1, text[first:last], first == 0, last == len(text)))
                 held += last - first
                 first = last
                 if held >= BATCH_BYTES:
@@ -338,6 +382,7 @@ def _tokenise(parts: Iterable[tuple[int, Part]], work: Path, bpe: Tokenizer, eos
         "documents": {name: len(chosen) for name, chosen in sides.items()},
         "tokens": {name: int(length[chosen].sum()) for name, chosen in sides.items()},
         "bytes": {name: int(size[chosen].sum()) for name, chosen in sides.items()},
+        "eos_in_texts": inside,
     }
 
 

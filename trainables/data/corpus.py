@@ -1,8 +1,8 @@
 """Tokenised corpora: memory-mapped ids, a fixed order from a seed, and packing into sequences.
 
 A corpus is a folder: `train.bin` and `validation.bin` hold token ids end to end (little-endian uint16 or uint32), each
-document closed by the end-of-document token; `manifest.json` holds counts, hashes and where it came from;
-`tokenizer.json` the tokenizer.
+document begun by the tokenizer's BOS, if it has one, and closed by the end-of-document token; `manifest.json` holds
+counts, hashes and where it came from; `tokenizer.json` the tokenizer; `skipped.jsonl` what of the source was left out.
 
 Notation: n ids in a stream, T sequence length, W = (n - 1) // T windows. Window w is ids[wT : wT + T + 1]: T inputs
 and, one further, T targets, so that one pass (an epoch) has each id as an input once and as a target once (but for
@@ -156,6 +156,11 @@ class Corpus:
     def eos_id(self) -> int:
         """The end-of-document token."""
         return int(self.manifest["eos_id"])
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Tokens in front of every document: the tokenizer's BOS, or none."""
+        return tuple(self.manifest.get("prefix", ()))
 
     @property
     def fingerprint(self) -> str:

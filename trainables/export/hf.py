@@ -287,6 +287,8 @@ def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | N
     """File name -> text: the tokenizer and what the AutoTokenizers of transformers 4 and 5 need to read it."""
     from tokenizers import Tokenizer
 
+    from raylr.trainables.data.tokenizer import vocabulary_size
+
     path = Path(given) if given is not None else folder / TOKENIZER
     path = path / TOKENIZER if path.is_dir() else path
     if not path.is_file():
@@ -294,9 +296,9 @@ def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | N
         raise InputError(f"there is no {path}{hint}")
     text = path.read_text(encoding="utf-8")
     tokenizer = Tokenizer.from_str(text)
-    if tokenizer.get_vocab_size() > vocab_size:
+    if vocabulary_size(tokenizer) > vocab_size:
         raise InputError(
-            f"the tokenizer {path} has {tokenizer.get_vocab_size()} tokens, the model a vocabulary of {vocab_size}: it "
+            f"the tokenizer {path} has {vocabulary_size(tokenizer)} tokens, the model a vocabulary of {vocab_size}: it "
             "is not the one that the model was trained with"
         )
     eos_id = run.get("eos_id")

@@ -197,3 +197,65 @@ def test_other_units_order_and_offsets_change_nothing(seed, scale, shift, unit, 
     loss, stderr = other.predict(2.4e8 * unit)
     assert loss / scale - shift == pytest.approx(base.predict(2.4e8)[0], abs=1e-5)
     assert stderr / scale == pytest.approx(base.predict(2.4e8)[1], rel=1e-3)
+
+
+DENSE = np.linspace(2e5, 6e7, 300)
+KINDS = {"smooth": (T, 0.0), "noisy": (DENSE, 0.02)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 300),
+    spikes=st.lists(st.tuples(st.integers(2, 10), st.floats(-1, 10)), max_size=3, unique_by=lambda one: one[0]),
+    missing=st.floats(0, 0.4),
+    resumed=st.none() | st.floats(0.3, 0.9),
+    repeated=st.booleans(),
+)  # fmt: skip
+def test_spikes_restarts_repeats_and_gaps_do_no_harm(kind, seed, spikes, missing, resumed, repeated):
+    """What happens to the reports of a long run moves a prediction by no more than its own uncertainty."""
+    rng = np.random.default_rng(seed)
+    t, noise = KINDS[kind]
+    y = curve(t, noise=noise, seed=seed)
+    loss, stderr = fit_power_law(t, y).predict(2.4e8)
+    t, y = t.copy(), y.copy()
+    for at, height in spikes:
+        y[min(at * t.size // 10, t.size - 1)] += height
+    kept = rng.random(t.size) >= missing
+    kept[-1] = True
+    y[~kept] = math.nan if seed % 2 else y[~kept]
+    t, y = (t, y) if seed % 2 else (t[kept], y[kept])
+    if resumed is not None:  # what was lost in between was worse
+        part = t >= resumed * t[-1]
+        lost = part & (t <= 0.5 * (resumed + 1) * t[-1])
+        cut = int(np.flatnonzero(part)[0])
+        t, y = np.concatenate([t[:cut], t[lost], t[cut:]]), np.concatenate([y[:cut], y[lost] + 1, y[cut:]])
+    if repeated:
+        t, y = np.repeat(t, 2), np.repeat(y, 2)
+    other, error = fit_power_law(t, y).predict(2.4e8)
+    assert abs(other - loss) < 2 * math.hypot(stderr, error)
+    assert error < 4 * stderr + 0.02
+
+
+def test_widths_follow_the_curve():
+    """Exact power laws are predicted to a fraction of what they fall; noisy ones within their noise."""
+    y = np.array([curve(gamma=g) for g in (0.3, 0.45, 0.7)])
+    exact = [fit.predict(2.4e8) for fit in fit_power_laws(T, y)]
+    assert max(error for _, error in exact) < 0.02
+    noisy = fit_power_laws(DENSE, np.array([curve(DENSE, noise=0.02, seed=i) for i in range(60)]))
+    assert np.median([fit.noise for fit in noisy]) == pytest.approx(0.02, rel=0.3)
+    predicted = np.array([fit.predict(2.4e8) for fit in noisy])
+    z = (predicted[:, 0] - 2.5 - 0.6 * 4**-0.45) / predicted[:, 1]
+    assert 0.4 < np.sqrt(np.mean(z**2)) < 1.3
+
+
+def test_dense_reports_are_averaged():
+    """Ten times the reports at the same noise: the error of the prediction falls, and so does its standard error."""
+    truth, found = 2.5 + 0.6 * 4**-0.45, []
+    for count in (60, 600):
+        t = np.linspace(6e7 / count, 6e7, count)
+        fits = fit_power_laws(t, np.array([curve(t, noise=0.05, seed=i) for i in range(40)]))
+        predicted = np.array([fit.predict(2.4e8) for fit in fits if fit.forecast is not None])
+        found.append((np.sqrt(np.mean((predicted[:, 0] - truth) ** 2)), np.median(predicted[:, 1])))
+    assert found[1][0] < 0.8 * found[0][0]
+    assert found[1][1] < 0.8 * found[0][1]

@@ -105,10 +105,22 @@ def test_a_power_law_of_effective_tokens():
         fit_power_law(t, y, warmup_tokens=-1)
 
 
+@pytest.mark.parametrize("name", ["constant", "wsd"])
+def test_a_known_warmup_counts_by_half_unless_refused(name):
+    t = np.linspace(10, 1000, 100)
+    y = 2 + 3 * effective_tokens(t, 100) ** -0.4
+    seen = fit_power_law(t, y, current_lr=lr_of(t, name))
+    assert seen.warmup == pytest.approx(100)
+    given_ = fit_power_law(t, y, schedule=Schedule.named(name, tokens=1000, warmup=seen.warmup, decay=0.3))
+    assert given_.predict(2000.0) == pytest.approx(seen.predict(2000.0), rel=1e-3)
+    assert seen.predict(2000.0)[0] == pytest.approx(2 + 3 * 1950**-0.4, rel=1e-3)
+    assert fit_power_law(t, y, current_lr=lr_of(t, name), warmup_tokens=0).warmup == 0
+
+
 def test_the_power_law_is_fitted_to_the_stable_part_alone():
     t = np.linspace(10, 1000, 100)
     y = losses(t, "wsd")
-    fit = fit_power_law(t, y, current_lr=lr_of(t, "wsd"))
+    fit = fit_power_law(t, y, current_lr=lr_of(t, "wsd"), warmup_tokens=0)
     stable = fit_power_law(t[t <= 700], y[t <= 700])
     assert (fit.status, fit.gamma, fit.tokens_last) == (stable.status, stable.gamma, 700)
     for given_ in ({"current_lr": lr_of(t, "cosine")}, {"schedule": "cosine"}):

@@ -7,9 +7,9 @@ import pytest
 from ray import tune
 
 from raylr.analysis.runs import Run, RunEnd
-from raylr.errors import StorageError, StudyError
+from raylr.errors import InputError, StorageError, StudyError
 from raylr.execution.executor import Job
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, reported
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, lacking_resources, reported
 from raylr.execution.work import FixedPolicy, Work
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
@@ -30,7 +30,7 @@ class Stopping(FixedPolicy):
         super().__init__(lrs)
         self.ends = {}
 
-    def report(self, run, tokens, loss):
+    def report(self, run, tokens, loss, current_lr=None):
         return RunEnd.PRUNED if run > 1 else None
 
     def tell(self, run, end, loss=None, stderr=0.0):
@@ -115,3 +115,17 @@ def test_a_copy_that_tune_writes_to_disk_holds_nothing_and_cannot_go_on(tmp_path
     searcher.save(str(tmp_path / "state"))
     with pytest.raises(StudyError, match=r"not by Tuner\.restore"):
         searcher.restore(str(tmp_path / "state"))
+
+
+def test_what_a_cluster_lacks_is_named():
+    there = {"CPU": 4.0, "memory": 1e9, "scorer": 1.0}
+    assert lacking_resources({"cpu": 4, "gpu": 0, "scorer": 1}, there) == ""
+    assert lacking_resources({"cpu": 64, "gpu": 1}, there) == "one trial requests 64 CPUs and Ray's cluster has 4"
+    assert "0.5 GPUs and Ray's cluster has 0" in lacking_resources({"cpu": 1, "gpu": 0.5}, there)
+    assert "1 TPUs" in lacking_resources({"TPU": 1}, there)
+
+
+def test_more_than_this_machine_has_is_refused_at_once(tmp_path):
+    executor = TuneExecutor(storage=tmp_path / "tune", resources={"cpu": 10_000})
+    with pytest.raises(InputError, match=r"10000 CPUs .* lower `resources`"):
+        executor.execute(trainable, work_in(tmp_path, [1e-3]))

@@ -6,11 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from raylr.analysis.runs import Run, RunEnd
+from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.errors import DataError
 from raylr.events import Listener
 from raylr.execution.executor import Job
 from raylr.execution.work import FixedPolicy, Work
+from raylr.searchers.policies.quadratic import QuadraticPolicy
+from raylr.searchers.policies.stopping import StoppingRule
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
 
@@ -24,8 +26,8 @@ class Recorder(FixedPolicy):
         super().__init__(suggestions)
         self.given, self.decides = [], decides or {}
 
-    def report(self, run, tokens, loss):
-        self.given.append((run, tokens, loss))
+    def report(self, run, tokens, loss, *current_lr):
+        self.given.append((run, tokens, loss, *current_lr))
         return self.decides.get(tokens)
 
     def tell(self, run, end, loss=None, stderr=0.0):
@@ -50,6 +52,11 @@ def job_of(suggestion):
     lr, stop_at = suggestion
     run = Run(measured={"lr": lr}, label=f"S-{lr}")
     return Job(run=run, role="search", size="S", lr=lr, tokens=TOKENS, stop_at=stop_at, handle=suggestion)
+
+
+def search_job(found):
+    run = Run(measured={"lr": found.lr}, label=f"S-{found.lr}")
+    return Job(run=run, role="search", size="S", lr=found.lr, tokens=1000, stop_at=1000, handle=found.run)
 
 
 def store_in(folder):
@@ -191,6 +198,41 @@ def test_every_metric_is_kept_and_lr_is_the_peak(tmp_path):
     assert (row["lr"], row["current_lr"], row["mmlu"], row["note"]) == (0.1, 0.05, 0.25, "warm")
     assert json.loads(row["router"]) == {"load": [1, 2]}
     assert row["diverged"] is False
+
+
+@pytest.mark.parametrize("key", ["current_lr", "learning_rate", "lr"])
+def test_the_schedule_of_a_run_is_given_to_the_policy(tmp_path, key):
+    policy = Recorder([(0.1, 20)])
+    work = Work(policy, job_of, store_in(tmp_path))
+    job = work.next()
+    for tokens in POINTS:
+        work.report(job, {"tokens": tokens, "loss": 3.0, key: 0.1 if tokens < 15 else 0.04})
+    work.end(job)
+    given = [one[3] for one in policy.given if len(one) == 4]
+    assert given == [0.1, 0.1, 0.04, 0.04]
+    replayed = Recorder([(0.1, 20)])
+    assert not Work(replayed, job_of, store_in(tmp_path)).needs_training()
+    assert replayed.given == policy.given
+
+
+def test_a_run_whose_lr_falls_is_never_truncated(tmp_path):
+    """A policy that truncates: with the LRs of a cosine it does not, without them it does."""
+    setting = Setting(name="S", tokens=1000.0)
+    tokens = np.arange(10, 1001, 10)
+    ends = []
+    for folder, known in ((tmp_path / "known", True), (tmp_path / "unknown", False)):
+        policy = QuadraticPolicy([setting], lr_range=(1e-3, 1e-1), stopping=StoppingRule(min_fraction=0.3))
+        work = Work(policy, search_job, store_in(folder))
+        for _ in range(3):
+            job = work.next()
+            for t in tokens:
+                loss = 2 + 3 * t**-0.5 + 0.02 * math.cos(math.pi * t / 1000)
+                lr = {"current_lr": job.lr * (0.5 + 0.5 * math.cos(math.pi * t / 1000))} if known else {}
+                if work.report(job, {"tokens": int(t), "loss": loss, **lr}) is not None:
+                    break
+            work.end(job)
+        ends.append(set(trials_table(folder).read()["end"].to_pylist()))
+    assert ends == [{"completed"}, {"truncated"}]
 
 
 def test_a_metric_of_another_type_than_its_column_is_named(tmp_path):

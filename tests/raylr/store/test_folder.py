@@ -13,10 +13,10 @@ from raylr.store.check import check_study
 from raylr.study import FittingStudy
 
 
-def test_another_spec_is_kept_out_of_a_studys_folder(finished, texts):
+def test_the_spec_of_another_corpus_is_kept_out_of_a_studys_folder(finished, texts):
     before = contents(finished.directory)
-    with pytest.raises(StudyError, match=r"holds a study of another spec \(budgets"):
-        FittingStudy(spec_of(texts, budgets=["20k", "30k"]), finished.directory)
+    with pytest.raises(StudyError, match=r"holds a study of another corpus \(corpus"):
+        FittingStudy(spec_of(texts, corpus={"vocab_size": 310, "files": [str(texts)]}), finished.directory)
     assert contents(finished.directory) == before
     renamed = FittingStudy(spec_of(texts, name="other"), finished.directory, executor=no_executor)
     renamed.run()

@@ -19,8 +19,8 @@ class Rounds:
     def tried(self):
         return len(self.runs)
 
-    def put(self, log_lr):
-        self.queue.append(log_lr)
+    def repeat(self, run):
+        self.queue.append(run.log_lr)
 
 
 def run(lr, end, loss=math.nan):

@@ -256,3 +256,45 @@ def test_no_result_raises(results):
         search.on_trial_complete(trial_id=f"t{i}", result=result, error=value == "error")
         advice = search.recommend()
         assert advice.lr is None or (math.isfinite(advice.lr) and advice.lr_low <= advice.lr <= advice.lr_high)
+
+
+def test_further_axes_are_searched_with_the_lr_and_other_keys_as_before(tmp_path):
+    space = {
+        "lr": tune.loguniform(1e-4, 1e-1),
+        "opt": {"wd": tune.loguniform(1e-2, 1.0)},
+        "groups": [{"beta": tune.uniform(0.9, 0.99)}, {"batch": tune.lograndint(16, 257)}],
+    }
+
+    def search():
+        return begin(space, axes=["opt.wd", "groups/1/batch"], max_trials=6)
+
+    first = search()
+    for i in range(6):
+        config = first.suggest(f"t{i}")
+        wd, batch = config["opt"]["wd"], config["groups"][1]["batch"]
+        assert 1e-2 <= wd <= 1.0
+        assert isinstance(batch, int)
+        assert 0.9 <= config["groups"][0]["beta"] <= 0.99
+        loss = 2 + 0.03 * math.log(config["lr"] / 3e-3) ** 2 + 0.01 * math.log(wd / 0.1) ** 2
+        first.on_trial_complete(f"t{i}", {"loss": loss + 0.02 * math.log(batch / 64) ** 2})
+    assert first.suggest("t6") == Searcher.FINISHED
+    first.add_evaluated_point({"lr": 2e-3, "opt": {"wd": 0.1}, "groups": [{}, {"batch": 64}]}, 2.01)
+    found = first.recommend()
+    assert set(found.axes) == {"opt/wd", "groups/1/batch"}
+    assert found.trials == 7
+    first.save(str(tmp_path / "search"))
+    again = QuadraticSearch(axes=["opt.wd", "groups/1/batch"], max_trials=6)
+    again.restore(str(tmp_path / "search"))
+    assert again.recommend() == found
+
+
+def test_axes_that_are_not_in_the_space_are_errors():
+    with pytest.raises(InputError, match=r"param_space has no 'wd' for the axis. Did you mean 'w'"):
+        begin({**SPACE, "w": tune.loguniform(1e-2, 1.0)}, axes=["wd"])
+    with pytest.raises(InputError, match=r"'wd' is the constant 0\.1, not a range"):
+        begin({**SPACE, "wd": 0.1}, axes=["wd"])
+    with pytest.raises(InputError, match="prior= is known for the lr alone"):
+        QuadraticSearch(axes=["wd"], prior="steplaw")
+    with pytest.raises(InputError, match="axes must be a list of keys"):
+        QuadraticSearch(axes="wd")
+    assert begin(axes={"wd": (1e-2, 1.0)}).suggest("a")["wd"] == pytest.approx(0.1)

@@ -1,0 +1,377 @@
+"""Draws of whole response surfaces: the loss over several axes given the runs so far.
+
+Model, in units of height, for the runs of a window (those that lie on the surface):
+    h = a + b·u + u'Hu + g(u) + e,    u = v - v_best
+H is the curvature, with a minimum (no negative eigenvalue) that lies within reach of the ranges. g is what the
+quadratic misses, a Gaussian process (one part grows with the height above the best loss, as the error of an expansion
+does, the other is the same everywhere), e the noise of a run. How steep each axis is, the noise and the size of g are
+unknown: `HYPERS` values of them are spread evenly over their prior and weighed by how well they explain the losses,
+with a, b, H and g integrated out. What must hold for a minimum is then required of each draw. Runs outside of the
+window have jumped to another branch; their heights are anything above, on a logarithmic scale.
+
+Notation and shapes (d axes, n places, p coefficients, T values of the hyperparameters, S draws, G places of a grid)
+    v       place in units of the ranges                          (n, d)
+    phi     1, u_k, u_k², 2·u_k·u_l                               (n, p)
+    table   height of each draw at each place of the grid         (S, G)
+
+References:
+    Box & Wilson 1951 (the quadratic response surface and its ridges); Wilson et al. 2020 (arXiv 2002.09309: draws of a
+    conditioned Gaussian process from unconditioned ones).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from raylr.analysis.optimum._response_runs import Runs
+
+Array = NDArray[np.float64]
+
+HYPERS = 768
+"""Values of the hyperparameters."""
+DRAWS = 512
+"""Surfaces drawn: quantiles at 5 and 95 % are then known to about one percentage point."""
+TRIES = 4096
+"""Surfaces drawn before those without a minimum in reach are dropped."""
+FEWEST = 48
+"""Surfaces that must remain; below, the quadratic with a minimum contradicts the losses."""
+NOISES = (-6.9, 1.1, -1.2)
+"""Range of ln of the standard deviation of a run, in units of height (0.001 to 3), uniform up to the third number and
+falling by a factor e for each e-fold above it."""
+SHARES = (-4.6, -1.6)
+"""Range of ln of what the quadratic misses as a share of the height, uniform (1 to 50 %)."""
+EVERYWHERE = (-6.2, -1.2)
+"""The same everywhere, in units of height, uniform (0.002 to 0.3)."""
+STEEP = (-0.5, 1.7)
+"""Mean and standard deviation of ln of an axis's curvature: the steepest axis sets the unit of height, others may be
+nearly flat."""
+OWN = 1.0
+BEND = 0.5
+"""Standard deviation of an axis's curvature as a share of its expected value, and of a curvature between two axes as
+a share of the geometric mean of theirs: so a correlation of 0.9 (a narrow ridge) lies within two of them."""
+REACH = 1.2
+"""Standard deviation of the distance between the best place tried and the minimum, in units: that of a uniform
+distribution over the range."""
+OUTSIDE = 1.0
+"""The prior of the minimum falls by a factor e with each such distance outside of the ranges, in units; draws further
+out than `BEYOND` are as good as there."""
+BEYOND = 1.0
+LONG, SHORT = 2.0, 0.8
+"""Correlation lengths of g, in units: of the part that grows with the height and of the other."""
+FEATURES = 96
+"""Waves from which a draw of g is made."""
+WHOLE = 0.6
+"""Prior probability that all runs lie on one surface."""
+LEAST_JUMP = 0.3
+"""Height, in units, from which a run can have jumped."""
+JUMP = 4.0
+"""ln of the range of heights to which losses jump: from the highest down to 2 % of it."""
+PLANES = 24
+"""Borders that are tried for each draw."""
+EVEN, MINIMA = 160, 160
+"""Places of a grid that fill the ranges, and those that are minima of draws."""
+TILT = 0.7
+"""Standard deviation of the slope of the border above which runs diverge, in units of one axis per unit of another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surfaces:
+    """Draws of the response surface."""
+
+    v: Array
+    """Grid; its first n places are those of the runs, (G, d)."""
+    table: Array
+    """Heights, jumps included, (S, G)."""
+    jumped: Array
+    """Probability of having diverged or jumped, (G,)."""
+    noise: Array
+    """Standard deviation of one run in each draw, (S,)."""
+    optimum: Array
+    """Place of the minimum of each draw, (S, d)."""
+    curvature: Array
+    """H, (S, d, d)."""
+    minimum: Array
+    """Minimum of the quadratic alone, (S, d)."""
+    fits: bool
+    """Whether quadratics with a minimum explain the losses."""
+    inside: NDArray[np.bool_]
+    """Runs that are likely to lie on the surface, (n,)."""
+
+    @property
+    def mean(self) -> Array:
+        """Expected height, (G,)."""
+        return np.asarray(self.table.mean(axis=0))
+
+
+def features(u: Array) -> Array:
+    """phi of places relative to the best one, (..., p)."""
+    d = u.shape[-1]
+    i, k = np.triu_indices(d, 1)
+    return np.concatenate([np.ones((*u.shape[:-1], 1)), u, u * u, 2.0 * u[..., i] * u[..., k]], axis=-1)
+
+
+def matern(distance: Array, length: float) -> Array:
+    """Matérn 5/2 correlation."""
+    r = math.sqrt(5.0) * distance / length
+    return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+
+
+def kronecker(count: int, d: int) -> Array:
+    """`count` places that fill the unit cube evenly, (count, d): Roberts' generalised golden ratio."""
+    ratio = 2.0
+    for _ in range(60):
+        ratio = (1.0 + ratio) ** (1.0 / (d + 1))
+    steps = ratio ** -np.arange(1.0, d + 1)
+    return np.asarray((0.5 + np.arange(1, count + 1)[:, None] * steps) % 1.0)
+
+
+@lru_cache(maxsize=8)
+def _hypers(d: int) -> tuple[Array, Array, Array, Array]:
+    """Noise, misfit as a share, misfit everywhere (T,) and the expected curvature of every axis (T, d)."""
+    place = kronecker(HYPERS, d + 3)
+    low, high, knee = NOISES
+    flat, tail = knee - low, 1.0 - math.exp(-(high - knee))
+    t = place[:, 0] * (flat + tail)
+    noise = np.where(t < flat, low + t, knee - np.log1p(-np.clip(t - flat, 0.0, tail * (1 - 1e-9))))
+    share = SHARES[0] + place[:, 1] * (SHARES[1] - SHARES[0])
+    every = EVERYWHERE[0] + place[:, 2] * (EVERYWHERE[1] - EVERYWHERE[0])
+    steep = STEEP[0] + STEEP[1] * ndtri(np.clip(place[:, 3:], 1e-4, 1 - 1e-4))
+    return np.exp(noise), np.exp(share), np.exp(every), np.exp(steep)
+
+
+@lru_cache(maxsize=8)
+def _waves(d: int) -> tuple[Array, ...]:
+    """Frequencies and phases of two processes of correlation length 1, their weights for each try, and normal numbers
+    for the coefficients."""
+    rng = np.random.default_rng(d)
+    p = 1 + d + d * (d + 1) // 2
+    # The spectrum of Matérn 5/2 is Student's t with 5 degrees of freedom.
+    frequency = rng.standard_normal((2, FEATURES, d)) / np.sqrt(rng.chisquare(5, (2, FEATURES, 1)) / 5.0)
+    phase = rng.uniform(0.0, 2 * math.pi, (2, FEATURES))
+    return frequency, phase, rng.standard_normal((2, FEATURES, TRIES)), rng.standard_normal((TRIES, p))
+
+
+def _prior(d: int) -> tuple[Array, Array]:
+    """Mean and standard deviation of a, b and H for every value of the hyperparameters, (T, p)."""
+    steep = _hypers(d)[3]
+    i, k = np.triu_indices(d, 1)
+    root = np.sqrt(steep)
+    cross = BEND * root[:, i] * root[:, k]
+    total = steep**2 + BEND**2 * steep * (steep.sum(axis=1, keepdims=True) - steep)
+    zero = np.zeros((len(steep), 1))
+    mean = np.concatenate([zero, np.zeros_like(steep), steep, np.zeros_like(cross)], axis=1)
+    sd = np.concatenate([zero + 3.0, 2.0 * REACH * np.sqrt(total), OWN * steep, cross], axis=1)
+    return mean, sd
+
+
+def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | None = None) -> Surfaces:
+    """Draw surfaces for a minimum searched from `low` to `high`, in units; at least one run has a finite loss.
+
+    `more` are further places (m, d) at which they are wanted: the last m of the grid. They change nothing else.
+    """
+    d, n = runs.v.shape[1], runs.h.size
+    noise, share, every, _ = _hypers(d)
+    mean, sd = _prior(d)
+    phi = features(runs.v - runs.v[0])
+    distance = np.sqrt(((runs.v[:, None] - runs.v) ** 2).sum(axis=-1))
+    grows, same = np.outer(runs.h, runs.h) * matern(distance, LONG), matern(distance, SHORT)
+    variance = noise[:, None] ** 2 / runs.count + runs.error**2
+    k = (phi * (sd**2)[:, None, :]) @ phi.T
+    k += share[:, None, None] ** 2 * grows + every[:, None, None] ** 2 * same
+    k[:, np.arange(n), np.arange(n)] += variance + 1e-10 * k[:, np.arange(n), np.arange(n)]
+    window, weight = _weigh(runs, k, runs.h - mean @ phi.T, noise)
+
+    rng = np.random.default_rng(0)
+    flat = np.cumsum(weight.ravel())
+    index = np.minimum(np.searchsorted(flat, (np.arange(TRIES) + 0.5) / TRIES * flat[-1]), flat.size - 1)
+    t, j = np.unravel_index(index[rng.permutation(TRIES)], weight.shape)
+
+    frequency, phase, wave, normal = _waves(d)
+    g = [_process(runs.v, frequency[i], phase[i], length) @ wave[i] for i, length in enumerate((LONG, SHORT))]
+    g_prior = share[t] * runs.h[:, None] * g[0] + every[t] * g[1]  # (n, TRIES)
+    beta = mean[t] + sd[t] * normal
+    error = rng.standard_normal((TRIES, n)) * np.sqrt(variance[t])
+    on = np.arange(n) < window[j][:, None]
+    rest = np.where(on, runs.h - beta @ phi.T - g_prior.T - error, 0.0)
+    system = np.where(on[:, :, None] & on[:, None, :], k[t], 0.0)
+    system[:, np.arange(n), np.arange(n)] = np.where(on, system[:, np.arange(n), np.arange(n)], 1.0)
+    alpha = np.linalg.solve(system, rest[..., None])[..., 0]
+    beta = beta + sd[t] ** 2 * (alpha @ phi)
+
+    h, minimum, bad = _minima(beta, runs.v[0], d)
+    out = np.maximum(low - minimum, minimum - high).max(axis=1)
+    keep = ~bad & (out < 3.0) & (rng.random(TRIES) < np.exp(-np.maximum(out, 0.0) / OUTSIDE))
+    fits = int(keep.sum()) >= FEWEST
+    if not fits:  # the nearest surfaces that have one, with curvature where the losses show none
+        h, minimum = _forced(h, beta, runs.v[0], low, high)
+        keep = np.ones(TRIES, dtype=bool)
+        beta = _beta(h, minimum, runs.v[0], beta)
+    chosen = np.flatnonzero(keep)
+    chosen = chosen[:DRAWS] if chosen.size >= DRAWS else chosen[np.arange(DRAWS) % chosen.size]
+    t, j, alpha, beta, h, minimum = t[chosen], j[chosen], alpha[chosen], beta[chosen], h[chosen], minimum[chosen]
+
+    grid = _grid(runs, minimum, low, high)
+    size = len(grid)
+    grid = grid if more is None else np.concatenate([grid, more])
+    u = features(grid - runs.v[0])
+    height = beta.mean(axis=0) @ u.T
+    height = np.maximum(height - height[:size].min(), 0.0)
+    height[:n] = runs.h
+    between = np.sqrt(((grid[:, None] - runs.v) ** 2).sum(axis=-1))
+    wide = (height[:, None] * runs.h) * matern(between, LONG)
+    near = matern(between, SHORT)
+    g = [_process(grid, frequency[i], phase[i], length) @ wave[i][:, chosen] for i, length in enumerate((LONG, SHORT))]
+    table = beta @ u.T
+    if fits:
+        table = table + (share[t] * height[:, None] * g[0] + every[t] * g[1]).T
+        table = table + share[t][:, None] ** 2 * (alpha @ wide.T) + every[t][:, None] ** 2 * (alpha @ near.T)
+    metric = h.mean(axis=0)
+    jump, jumped = _jumps(runs, window[j], grid, metric, rising, rng)
+    table = np.where(jump > 0, np.maximum(table, jump), table)
+    optimum = grid[np.argmin(table[:, :size], axis=1)]
+    return Surfaces(
+        v=grid,
+        table=table,
+        jumped=jumped.mean(axis=0),
+        noise=noise[t],
+        optimum=optimum,
+        curvature=h,
+        minimum=minimum,
+        fits=fits,
+        inside=np.mean(np.arange(n) < window[j][:, None], axis=0) > 0.5,
+    )
+
+
+def _weigh(runs: Runs, k: Array, rest: Array, noise: Array) -> tuple[NDArray[np.intp], Array]:
+    """Sizes of the windows (J,) and the probability of every value of the hyperparameters with each, (T, J).
+
+    A window holds the lowest runs. The leading block of a Cholesky factor is that of a window, so that one
+    factorisation serves all of them.
+    """
+    n, d = runs.v.shape
+    root = np.linalg.cholesky(k)
+    z = np.linalg.solve(root, rest[..., None])[..., 0]
+    one = -0.5 * z**2 - np.log(np.diagonal(root, axis1=1, axis2=2)) - 0.5 * math.log(2 * math.pi)
+    inside = np.cumsum(one, axis=1)  # log density of the first j heights
+    sizes = np.arange(min(d + 1, n), n + 1)
+    log_p = np.full(sizes.size, math.log((1 - WHOLE) / max(sizes.size - 1, 1)))
+    log_p[-1] = math.log(WHOLE)
+    top = max(float(runs.h.max()), 1e-300)
+    h = np.maximum(runs.h, 1e-12 * top)
+    jump = -np.log(h) - math.log(JUMP + 0.5) + 2.0 * np.minimum(0.0, np.log(h / top) + JUMP)
+    jump = jump + 2.0 * np.minimum(0.0, np.log(h / LEAST_JUMP))
+    log_p = log_p + np.array([jump[size:].sum() for size in sizes])
+    total = inside[:, sizes - 1] + log_p
+    if runs.scatter_dof:
+        known = float(np.mean(runs.error**2 * runs.count))
+        variance = noise**2 + known
+        total = total - 0.5 * runs.scatter_dof * (np.log(variance) + runs.scatter / variance)[:, None]
+    p = np.exp(total - total.max())
+    return sizes, p / p.sum()
+
+
+def _process(v: Array, frequency: Array, phase: Array, length: float) -> Array:
+    """The waves of a process at places (m, d): (m, FEATURES)."""
+    return np.asarray(math.sqrt(2.0 / FEATURES) * np.cos(v @ frequency.T / length + phase))
+
+
+def _minima(beta: Array, best: Array, d: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """H (S, d, d), the minimum (S, d), and whether there is none, (S,)."""
+    h = np.zeros((len(beta), d, d))
+    axes = np.arange(d)
+    h[:, axes, axes] = beta[:, 1 + d : 1 + 2 * d]
+    i, k = np.triu_indices(d, 1)
+    h[:, i, k] = h[:, k, i] = beta[:, 1 + 2 * d :]
+    size = np.linalg.eigvalsh(h)
+    bad = size[:, 0] <= 1e-9 * np.abs(size).max(axis=1)
+    safe = np.where(bad[:, None, None], np.eye(d), h)
+    minimum = best - 0.5 * np.linalg.solve(safe, beta[:, 1 : 1 + d, None])[..., 0]
+    return h, minimum, bad
+
+
+def _forced(h: Array, beta: Array, best: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """The nearest H with a minimum, and that minimum, held within reach."""
+    size, vectors = np.linalg.eigh(h)
+    size = np.maximum(size, 0.01 * np.abs(size).max(axis=1, keepdims=True) + 1e-9)
+    h = (vectors * size[:, None, :]) @ vectors.transpose(0, 2, 1)
+    d = h.shape[1]
+    minimum = best - 0.5 * np.linalg.solve(h, beta[:, 1 : 1 + d, None])[..., 0]
+    return h, np.clip(minimum, low - BEYOND, high + BEYOND)
+
+
+def _beta(h: Array, minimum: Array, best: Array, beta: Array) -> Array:
+    """Coefficients of the quadratics with curvature `h` and `minimum`, at the level of `beta`."""
+    d = h.shape[1]
+    i, k = np.triu_indices(d, 1)
+    axes = np.arange(d)
+    slope = 2.0 * (h @ (best - minimum)[..., None])[..., 0]
+    return np.concatenate([beta[:, :1], slope, h[:, axes, axes], h[:, i, k]], axis=1)
+
+
+def _grid(runs: Runs, minimum: Array, low: Array, high: Array) -> Array:
+    """Places of the runs, of the minima of the quadratics, and between, within reach: (G, d)."""
+    d = runs.v.shape[1]
+    first, last = low - BEYOND, high + BEYOND
+    even = first + (last - first) * kronecker(EVEN, d)
+    inner = low + (high - low) * kronecker(EVEN, d)
+    middle = np.median(minimum, axis=0, keepdims=True)
+    found = np.clip(np.concatenate([middle, minimum.mean(axis=0, keepdims=True), minimum[:MINIMA]]), first, last)
+    return np.concatenate([runs.v, even, inner, found])
+
+
+def nearest(places: Array, v: Array, metric: Array) -> NDArray[np.intp]:
+    """Which of the runs at `v` (n, d) is nearest to each of the `places` (G, d), where H is `metric` (d, d): on a
+    quadratic, the run of the least loss is the one nearest to its minimum."""
+    d = v.shape[1]
+    metric = metric + 0.02 * np.trace(metric) / d * np.eye(d)
+    root = np.linalg.cholesky(metric)
+    distance = (((places @ root)[:, None] - v @ root) ** 2).sum(axis=-1)
+    return np.asarray(np.argmin(distance, axis=1))
+
+
+def _jumps(
+    runs: Runs, window: NDArray[np.intp], grid: Array, metric: Array, rising: int | None, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Height to which the loss has jumped at each place, 0 where it has not, and whether it has: (S, G) each."""
+    n = runs.h.size
+    owner = nearest(grid, runs.v, metric)
+    jumped = owner >= window[:, None]
+    jump = np.where(jumped, runs.h[owner], 0.0)
+    if len(runs.diverged):
+        top = 2.0 * max(float(runs.h.max()), 1.0)
+        lost = _beyond(runs, window, grid, metric, rising, rng)
+        jump, jumped = np.where(lost, np.maximum(jump, top), jump), jumped | lost
+    jumped[:, :n] &= np.arange(n) >= window[:, None]  # a run that ended with a loss did not diverge
+    jump[:, :n] = np.where(jumped[:, :n], runs.h, 0.0)
+    return jump, jumped
+
+
+def _beyond(
+    runs: Runs, window: NDArray[np.intp], grid: Array, metric: Array, rising: int | None, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Whether each place lies beyond the border above which runs diverge, (S, G).
+
+    The border is a plane, tilted against all axes but the rising one; it lies anywhere between the runs that ended and
+    those that diverged. Where no plane separates them, a place counts as diverged if the nearest run did.
+    """
+    size, d = window.size, grid.shape[1]
+    normal = rng.standard_normal((size, PLANES, d))
+    if rising is not None:
+        normal *= TILT
+        normal[..., rising] = 1.0
+    else:
+        normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    ended, lost = (normal @ runs.v.T).max(axis=-1), (normal @ runs.diverged.T).min(axis=-1)
+    apart = ended < lost
+    first = np.argmax(apart, axis=1)
+    row = np.arange(size)
+    share = (rng.permutation(size) + 0.5) / size
+    border = ended[row, first] + share * (lost[row, first] - ended[row, first])
+    out = (normal[row, first] @ grid.T) > border[:, None]
+    everything = np.concatenate([runs.v, runs.diverged])
+    beside = nearest(grid, everything, metric) >= runs.h.size
+    return np.where(apart.any(axis=1)[:, None], out, beside)

@@ -1,0 +1,225 @@
+"""What a study will cost before anything is trained: its search run many times on made-up losses.
+
+The search ends by itself, so its cost is not a formula. The study's own policy is run on losses that fall as those of
+language models do, with an optimum that lies anywhere in the range; how many runs and tokens that takes is the plan.
+
+The losses follow Eq. 4 of Zhou et al. 2026 in the tokens and a parabola in ln LR. Where the numbers come from:
+
+* relative curvature of the loss in ln LR: 0.012 for each size, a factor 2 to either side (the cells of Step Law's
+  published tables, arXiv 2503.04715, as fitted by `benchmarks/laws.py`);
+* exponent of the tokens 0.35 and a loss at the start of the law that is twice the final one (Eq. 4's fits on the same
+  tables and on those of Hoffmann et al. 2022, whose exponents are 0.28 to 0.37);
+* noise of a loss between seeds 0.2 % (the replicates of the same tables), and a quarter of it between validations;
+* a run diverges from 3 to 30 times the optimal LR on, as those of small models do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raylr.analysis.runs import RunEnd, Setting
+from raylr.errors import InputError
+from raylr.searchers.policies.policy import Policy
+from raylr.spec import StudySpec
+from raylr.stages import search_policy
+
+CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
+EXPONENT, START = 0.35, 2.0
+NOISE = 0.002
+DIVERGES = (3.0, 30.0)
+DRAWS = 20
+"""Searches that are run: their 5th and 95th percentile are then near the lowest and the highest of them."""
+PEAK_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "B200": 2250e12,
+    "MI300X": 1307e12,
+}
+"""Dense bf16 FLOP/s of a GPU, from the data sheets of NVIDIA and AMD."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """A number with what it is between in nine of ten searches."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSize:
+    """What one size of a study costs."""
+
+    name: str
+    params: float
+    flops_per_token: float
+    runs: Amount
+    tokens: Amount
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study costs."""
+
+    sizes: Sequence[PlannedSize]
+    tokens: Amount
+    """Tokens of the whole search."""
+    flops: Amount
+    """FLOPs of the whole search."""
+    check_tokens: int
+    """Tokens of the check at the target; 0 without one."""
+    check_flops: float
+    grid_tokens: int
+    """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget."""
+    grid_flops: float
+    target_flops: float
+    """FLOPs of the run that the study is for; NaN without a target."""
+
+
+def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
+    """Return the hours that one GPU needs for `flops`.
+
+    Args:
+        flops: FLOPs of training, as counted by `flops_per_token`.
+        gpu: Name in `PEAK_FLOPS`.
+        mfu: Share of its peak that the training reaches, above 0 and at most 1.
+
+    Raises:
+        InputError: For an unknown GPU, or a share outside (0, 1].
+
+    Example:
+        >>> round(gpu_hours(3.6e18, gpu="H100", mfu=0.4), 2)
+        2.53
+    """
+    if gpu not in PEAK_FLOPS:
+        raise InputError(f"the peak of {gpu!r} is not known; known are {', '.join(PEAK_FLOPS)}")
+    if not 0 < mfu <= 1:
+        raise InputError(f"mfu is the share of the peak that the training reaches, above 0 and at most 1, not {mfu!r}")
+    return flops / (PEAK_FLOPS[gpu] * mfu) / 3600
+
+
+def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
+    """Return what a study will cost.
+
+    Args:
+        spec: The study's spec.
+        draws: Searches to run on made-up losses.
+        seed: Their seed.
+
+    Returns:
+        Runs, tokens and FLOPs, each with the 5th and the 95th percentile.
+
+    Example:
+        >>> from raylr.quickstart import quickstart_spec
+        >>> plan = plan_study(quickstart_spec(), draws=2)
+        >>> plan.tokens.middle < plan.grid_tokens
+        True
+    """
+    models, budget = spec.models(), max(spec.token_budgets)
+    batch, seq_len = float(spec.train.batch_tokens), spec.train.seq_len or 0  # 0: of another trainer, not used
+    settings = [
+        Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
+        for name, model in models.items()
+    ]
+    per_token = {name: float(model.flops_per_token(seq_len)) for name, model in models.items()}
+    counts: dict[str, list[tuple[int, int]]] = {name: [] for name in models}
+    for draw in range(draws):
+        rng = np.random.default_rng([seed, draw])
+        for name, cost in _search(spec, search_policy(spec, settings), list(models), rng).items():
+            counts[name].append(cost)
+    sizes = [
+        PlannedSize(
+            name=name,
+            params=float(model.params("total")),
+            flops_per_token=per_token[name],
+            runs=_amount([runs for runs, _ in counts[name]]),
+            tokens=_amount([tokens for _, tokens in counts[name]]),
+        )
+        for name, model in models.items()
+    ]
+    whole = [sum(counts[name][draw][1] for name in models) for draw in range(draws)]
+    flops = [sum(counts[name][draw][1] * per_token[name] for name in models) for draw in range(draws)]
+    target = spec.target
+    target_per_token = float(spec.target_model().flops_per_token(seq_len)) if target else math.nan
+    check = len(target.check) * spec.target_tokens if target else 0
+    return Plan(
+        sizes=sizes,
+        tokens=_amount(whole),
+        flops=_amount(flops),
+        check_tokens=check,
+        check_flops=check * target_per_token if check else 0.0,
+        grid_tokens=spec.grid_tokens,
+        grid_flops=sum(spec.lr.grid * budget * cost for cost in per_token.values()),
+        target_flops=spec.target_tokens * target_per_token if target else math.nan,
+    )
+
+
+def _amount(values: Sequence[float]) -> Amount:
+    low, middle, high = (float(value) for value in np.quantile(values, [0.05, 0.5, 0.95]))
+    return Amount(low=low, middle=middle, high=high)
+
+
+def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Generator) -> dict[str, tuple[int, int]]:
+    """Run a search on made-up losses; return the runs and tokens of each size."""
+    budget = max(spec.token_budgets)
+    points = spec.eval_at(budget)
+    losses = {name: _made_up(spec, budget, rng) for name in names}
+    reached: dict[tuple[str, int], int] = {}
+    while (suggestion := policy.ask()) is not None:
+        run = suggestion.run
+        key, loss_at = (run.setting, run.number), losses[run.setting]
+        begun = reached.get(key, 0)
+        stop_at = min((t for t in points if suggestion.stop_at is None or t >= suggestion.stop_at), default=budget)
+        end, loss = RunEnd.COMPLETED, math.nan
+        for tokens in points:
+            if tokens <= begun:
+                continue
+            if tokens > (budget if suggestion.stop_at is None else stop_at):
+                end = RunEnd.PAUSED
+                break
+            loss = loss_at(suggestion.lr, tokens)
+            reached[key] = tokens
+            decision = policy.report(run, tokens, loss)
+            if not math.isfinite(loss):
+                end = RunEnd.DIVERGED
+                break
+            if decision in (RunEnd.TRUNCATED, RunEnd.PRUNED, RunEnd.DIVERGED):
+                end = decision
+                break
+        policy.tell(run, end, loss if end is RunEnd.COMPLETED else None)
+    return {
+        name: (
+            sum(1 for setting, _ in reached if setting == name),
+            sum(tokens for (setting, _), tokens in reached.items() if setting == name),
+        )
+        for name in names
+    }
+
+
+def _made_up(spec: StudySpec, budget: int, rng: np.random.Generator) -> Callable[[float, int], float]:
+    """Return a loss over LR and tokens as the module describes it."""
+    low, high = math.log(spec.lr.low), math.log(spec.lr.high)
+    best = rng.uniform(low + (high - low) / 6, high - (high - low) / 6)
+    curvature = CURVATURE * math.exp(rng.normal(0.0, CURVATURE_LOG_SD))
+    edge = best + math.log(DIVERGES[0]) + rng.uniform(0.0, math.log(DIVERGES[1] / DIVERGES[0]))
+    exponent = EXPONENT * math.exp(rng.normal(0.0, 0.2))
+    first = spec.eval_at(budget)[0]
+    scale = (START - 1.0) / ((first / budget) ** -exponent - 1.0)
+
+    seeds: dict[float, float] = {}
+
+    def loss(lr: float, tokens: int) -> float:
+        x = math.log(lr)
+        if x > edge:
+            return math.nan
+        seed = seeds.setdefault(lr, rng.normal(0.0, NOISE))
+        trained = 1.0 + scale * ((tokens / budget) ** -exponent - 1.0)
+        return float((trained + curvature * (x - best) ** 2) * (1.0 + seed + rng.normal(0.0, NOISE / 4)))
+
+    return loss

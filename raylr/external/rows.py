@@ -38,6 +38,7 @@ class Rows:
         self._by_step: dict[Any, Record] = {}
         self._held: Row | None = None
         self._losses: list[float] = []
+        self._latest: Row = {}
         self.last = 0
         """Tokens of the last record that counted."""
         self.records = 0
@@ -73,6 +74,9 @@ class Rows:
         if self._held is not None:
             yield self._held | {"tokens": self._end}
             self._held = None
+        elif self._losses and self._latest["tokens"] >= (1 - NEAR) * self._end:
+            yield self._latest | {"tokens": self._end, "loss": math.fsum(self._losses) / len(self._losses)}
+            self._losses = []
 
     def _due(self, row: Row | None) -> Iterator[Row]:
         if row is None:
@@ -92,7 +96,8 @@ class Rows:
         if not math.isfinite(row["loss"]):
             return row
         self._losses.append(row["loss"])
-        near = NEAR * self._end
+        self._latest = row
+        near = NEAR * self._end if len(self._eval_at) > 1 else 0.0
         if row["tokens"] < self._eval_at[0] - near:
             return None
         while len(self._eval_at) > 1 and self._eval_at[0] <= row["tokens"] + near:

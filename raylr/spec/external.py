@@ -225,8 +225,10 @@ class ExternalModel:
 
 
 class ExternalTrain(Section):
-    """How another trainer trains its runs. raylr does not set these: the law stores them, and budgets are counted in
-    batches."""
+    """How another trainer trains its runs.
+
+    raylr does not set these: the law stores them, and budgets are counted in batches.
+    """
 
     batch_tokens: Tokens
     """Tokens of one optimizer step."""

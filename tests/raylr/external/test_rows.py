@@ -45,6 +45,13 @@ def test_losses_of_single_steps_are_averaged_between_the_points() -> None:
     assert [(row["tokens"], row["loss"]) for row in found] == [(100, 5.5), (200, 15.5), (300, 25.5), (400, 35.5)]
 
 
+def test_averages_end_with_the_run() -> None:
+    """A trainer that logs every third step does so a step before the end, at most."""
+    records = [{"loss": 1.0, "steps": step} for step in range(3, 1000, 3)]
+    found = rows_of(records, {"steps": "steps", "average": True}, eval_at=[2500, 5000, 7500, 10_000])
+    assert [row["tokens"] for row in found] == [2460, 4950, 7470, 10_000]
+
+
 def test_a_loss_that_is_not_finite_is_reported_at_once() -> None:
     for average in (False, True):
         found = rows_of([{"loss": 2.0, "tokens": 50}, {"loss": "nan", "tokens": 60}], {"average": average})

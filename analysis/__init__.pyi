@@ -26,9 +26,6 @@ from .laws.quantities import WeightDecayLaw as WeightDecayLaw
 from .optimum.fit import OptimumFit as OptimumFit
 from .optimum.fit import fit_optimum as fit_optimum
 from .optimum.prior import OptimumPrior as OptimumPrior
-from .optimum.quadratic import QuadraticFit as QuadraticFit
-from .optimum.quadratic import QuadraticPrior as QuadraticPrior
-from .optimum.quadratic import fit_quadratic as fit_quadratic
 from .optimum.response import ResponseFit as ResponseFit
 from .optimum.response import Ridge as Ridge
 from .optimum.response import fit_response as fit_response

@@ -18,7 +18,7 @@ class Cost:
     check_tokens: int
     check_flops: float
     grid_tokens: int
-    """Every size × every LR of the grid × the largest budget."""
+    """Every size (at each of its batches) × every LR of the grid × the largest budget."""
     grid_flops: float
     """NaN while a size has no run to count its FLOPs per token from."""
 
@@ -34,7 +34,10 @@ class Cost:
 
 
 def cost_of(table: pa.Table, *, sizes: list[str], grid: int, budget: int) -> Cost:
-    """Add up the cost of a run table's runs; the comparison is `grid` LRs to `budget` tokens at each of `sizes`."""
+    """Add up the cost of a run table's runs; the comparison is `grid` LRs to `budget` tokens at each of `sizes`.
+
+    A size that is searched at several batches is in `sizes` once for each.
+    """
     last = table.group_by(["trial", "role", "size"]).aggregate([("tokens", "max"), ("flops", "max")])
     spent = {}
     for role in ("search", "check"):

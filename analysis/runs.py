@@ -6,13 +6,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from os import PathLike
 from typing import Any
 
+from raylr.analysis.units import format_count
 from raylr.errors import InputError
 
 
@@ -53,6 +55,33 @@ class Setting:
     tokens: float | None = None
     batch: float | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def setting_names(settings: Iterable[tuple[str, float | None]]) -> dict[tuple[str, float | None], str]:
+    """Return names for people of the settings of a study: the size, with its batch where the size has several.
+
+    Args:
+        settings: (size, tokens of one optimizer step); None where the batch is not known.
+
+    Returns:
+        Setting → its name. The names are never parsed.
+
+    Example:
+        >>> list(setting_names([("S", 2048), ("S", 8192), ("M", 2048)]).values())
+        ['S B=2.05k', 'S B=8.19k', 'M']
+    """
+    pairs = list(dict.fromkeys(settings))
+    sizes = Counter(size for size, _ in pairs)
+    short = {pair: pair[0] if pair[1] is None else f"{pair[0]} B={format_count(pair[1])}" for pair in pairs}
+    alike = Counter(short.values())
+    return {
+        (size, batch): size
+        if sizes[size] == 1
+        else short[size, batch]
+        if batch is None or alike[short[size, batch]] == 1
+        else f"{size} B={batch:.0f}"
+        for size, batch in pairs
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

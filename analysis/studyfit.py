@@ -2,14 +2,15 @@
 
     run table ──fit_surface, one a size──▶ η*(D) of each size ──at each budget──▶ cells ──fit_lr_law──▶ law
 
-A cell is one model size at one token budget (a `Setting`); its optimum carries a posterior interval from its surface.
+A cell is one model size at one token budget and one batch (a `Setting`); its optimum carries a posterior interval
+from its surface.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +23,12 @@ from raylr.analysis.laws.loss_law import LossLaw, fit_loss_law
 from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curvature_law, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.laws.quantities import CurvatureLaw
-from raylr.analysis.optimum.quadratic import QuadraticFit, fit_quadratic
-from raylr.analysis.runs import Setting
+from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
+from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
-from raylr.analysis.surface.surface import DRAWS, LossSurface, fit_surface
+from raylr.analysis.studybatches import at_batch, batches_of
+from raylr.analysis.surface._section import DRAWS
+from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
 
@@ -42,7 +45,7 @@ class SettingOptimum:
     """The optimal LR of one setting (a model size at a token budget), with its posterior interval."""
 
     size: str
-    """Name of the model size."""
+    """Name of the model size, with its batch where the size has several (`setting_names`)."""
     setting: Setting
     lr_opt: float
     lr_low: float
@@ -51,14 +54,15 @@ class SettingOptimum:
     """Loss at the optimum, nats."""
     loss_stderr: float
     curvature: float
-    """C of Eq. 2 in nats at the optimum: an LR off by a factor k costs C ln(k)^2; NaN where it is not known."""
+    """C of Eq. 2 in nats at the optimum: an LR off by a factor k costs about C ln(k)^2; NaN where it is not known."""
     lrs: int
     """How many LRs the size was trained at."""
     measured_tokens: int
     """The most tokens that any run of the size went to; a budget above it is extrapolated."""
     status: Status
-    """Status of the size's surface; the optimum may be used if it is finite."""
+    """Whether it may be used with its interval; where it is finite, the interval holds in any case."""
     message: str
+    """One sentence: why this status."""
 
     @property
     def params(self) -> int:
@@ -69,6 +73,11 @@ class SettingOptimum:
     def tokens(self) -> int:
         """Token budget."""
         return int(self.setting.tokens or 0)
+
+    @property
+    def batch(self) -> float | None:
+        """Tokens of one optimizer step; None where they are not known."""
+        return self.setting.batch
 
     @property
     def log_stderr(self) -> float:
@@ -86,6 +95,7 @@ class FittedRun:
 
     trial: str
     size: str
+    """Name of the model size, with its batch where the size has several (`setting_names`)."""
     lr: float
     tokens: np.ndarray
     """[evaluations], increasing."""
@@ -97,6 +107,8 @@ class FittedRun:
     """[evaluations], LR of the schedule; NaN where it was not reported."""
     schedule: Schedule | None = None
     """As recognised from `current_lr`."""
+    batch: float | None = None
+    """Tokens of one optimizer step; None where the table does not hold them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,23 +134,30 @@ def runs_of(table: pa.Table, role: str, given: Schedule | None = None) -> list[F
     `given` is the schedule of runs whose `current_lr` was not reported.
     """
     rows = table.filter(pc.equal(table["role"], role)).to_pandas()
+    rows["batch"] = rows["batch"].astype(float) if "batch" in rows else math.nan
+    pairs = [(str(size), _known(batch)) for size, batch in zip(rows["size"], rows["batch"], strict=True)]
+    names = setting_names(pairs)
     runs = []
-    for (_, lr, trial), part in rows.groupby(["params", "lr", "trial"], sort=True):
+    for (_, batch, lr, trial), part in rows.groupby(["params", "batch", "lr", "trial"], sort=True, dropna=False):
         # Repeated token counts are those of a resumed run: the later rows of the table count.
         part = part.drop_duplicates("tokens", keep="last").sort_values("tokens")
         tokens, loss = part["tokens"].to_numpy(float), part["loss"].to_numpy(float)
         diverged = bool(part["diverged"].fillna(False).any())
-        size = str(part["size"].iloc[0])
+        size = names[str(part["size"].iloc[0]), _known(batch)]
         now = part["current_lr"].to_numpy(float) if "current_lr" in part else np.full(len(part), math.nan)
         schedule = recognise_schedule(tokens, now)
         fit = fit_power_law(tokens, loss, schedule=given if schedule is None else schedule)
         runs.append(
             FittedRun(
                 trial=trial, size=size, lr=lr, tokens=tokens, loss=loss, diverged=diverged, power_law=fit,
-                current_lr=now, schedule=schedule,
+                current_lr=now, schedule=schedule, batch=_known(batch),
             )
         )  # fmt: skip
     return runs
+
+
+def _known(batch: float) -> float | None:
+    return None if math.isnan(batch) else float(batch)
 
 
 def fit_study(
@@ -147,19 +166,29 @@ def fit_study(
     *,
     conditions: Conditions | None = None,
     priors: ExponentPriors | None = DEFAULT_PRIORS,
+    batch_exponent: float | str | None = None,
+    loss_batch: float | None = None,
+    lr_range: tuple[float, float] | None = None,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
     Args:
         table: The run table: one row per evaluation with `trial`, `role`, `size`, `params`, `lr`, `tokens`, `loss`
-            (nats; NaN where the run diverged) and `diverged`.
+            (nats; NaN where the run diverged) and `diverged`. `batch` (tokens of one optimizer step) is needed where
+            the runs have several.
         budgets: Token budgets at which optima are wanted.
         conditions: What the runs had in common; the law stores it.
         priors: Priors of the law's exponents; None for plain least squares.
+        batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
+            several batches, and not at all where they have one.
+        loss_batch: Batch for which the loss law is wanted. Each size enters it with the batch nearest to this one;
+            None: with its smallest.
+        lr_range: LR range of the search; that of the runs by default.
 
     Returns:
-        The fits. Sizes and budgets without an optimum are in `optima` with their status; the law is fitted on the
-        others.
+        The fits. An optimum at a budget that runs went to is that of the losses measured there, as the search itself
+        judges them; elsewhere it is that of the losses that the surface of the size predicts. Sizes and budgets without
+        an optimum are in `optima` with their status; the law is fitted on the others.
 
     Where the LR falls during the runs (their `current_lr`, or the schedule of `conditions`, says so) Eq. 4 does not
     hold: the optimum at the largest budget is that of the final losses, and smaller budgets have none (status
@@ -176,7 +205,10 @@ def fit_study(
     runs = runs_of(table, "search", given)
     if not runs:
         raise InputError("the run table holds no search runs yet; run the study first")
-    params = dict(zip(table["size"].to_pylist(), table["params"].to_pylist(), strict=True))
+    one_batch = None if conditions is None else conditions.batch_tokens
+    runs = [run if run.batch is not None else replace(run, batch=one_batch) for run in runs]
+    by_trial = dict(zip(table["trial"].to_pylist(), table["params"].to_pylist(), strict=True))
+    params = {run.size: by_trial[run.trial] for run in runs}
     rng = np.random.default_rng(0)
     surfaces: dict[str, LossSurface] = {}
     optima: list[SettingOptimum] = []
@@ -189,7 +221,8 @@ def fit_study(
         now = np.concatenate([run.current_lr for run in own])
         # The start of a wsd decay is known from the reported LRs alone; without them all of it counts as changing.
         reported = name == "wsd" and all(run.schedule is not None for run in own)
-        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=None if reported else given)
+        schedule = None if reported else given
+        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
         surfaces[size] = surface
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
         for budget in budgets:
@@ -197,15 +230,20 @@ def fit_study(
                 optima.append(_optimum(size, params[size], budget, surface, own))
                 draws.append(surface.optima(budget)[order])
                 continue
-            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final=budget == max(budgets))
+            final = budget == max(budgets)
+            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final, lr_range)
             optima.append(optimum)
             draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
     known = [optima[i] for i in found]
+    batch = batches_of(known)
+    with_batch = batch is not None and (batch_exponent is not None or float(np.ptp(np.log(batch))) > 0.01)
     law = fit_lr_law(
         np.array([optimum.params for optimum in known], float),
         np.array([optimum.tokens for optimum in known], float),
         np.array([optimum.lr_opt for optimum in known], float),
+        batch=batch if with_batch else None,
+        batch_exponent=batch_exponent if with_batch else None,
         stderr=np.array([optimum.log_stderr for optimum in known], float),
         draws=np.stack([draws[i] for i in found], axis=1) if found else None,
         conditions=conditions,
@@ -217,9 +255,14 @@ def fit_study(
         surfaces=surfaces,
         optima=optima,
         law=law,
-        loss_law=_loss_law(known),
+        loss_law=_loss_law(at_batch(known, loss_batch)),
         curvature_law=_curvature_law(known),
     )
+
+
+def _setting(size: str, params: int, budget: int, runs: Sequence[FittedRun]) -> Setting:
+    name = f"{size} at {format_count(budget)} tokens"
+    return Setting(name=name, params=params, tokens=budget, batch=runs[0].batch)
 
 
 def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None:
@@ -232,40 +275,59 @@ def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None
 
 
 def _final_optimum(
-    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, *, final: bool
-) -> tuple[SettingOptimum, np.ndarray]:
+    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, final: bool,
+    lr_range: tuple[float, float] | None,
+) -> tuple[SettingOptimum, np.ndarray]:  # fmt: skip
     """Return the optimum of the losses measured at `budget`, and draws of its logarithm (DRAWS,).
 
     `final` says whether the runs end there; otherwise they are not yet decayed, and there is no optimum.
     """
-    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget]
-    loss = np.array([math.nan if run.diverged else run.loss[-1] for run in ended])
-    lr = np.array([run.lr for run in ended])
-    quadratic = fit_quadratic(lr, loss) if final else fit_quadratic([], [])
-    found = final and quadratic.ok
+    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget] if final else []
+    loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
+    fit = fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None)
+    known = math.isfinite(fit.lr)
     if final:
-        message = f"through the final losses of {len(ended)} runs, since {decay}: {quadratic.message}"
-        status = Status(quadratic.status) if quadratic.status in set(Status) else Status.NOT_DETERMINED
+        status = fit.status
+        message = f"through the final losses of {len(ended)} runs, since {decay}: {fit.message}"
     else:
-        message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"
         status = Status.NOT_CONSTANT
-    low, high = quadratic.lr_interval(LEVEL) if found else (0.0, math.inf)
-    optimum = SettingOptimum(
+        message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"
+    optimum = _setting_optimum(
+        size, params, budget, runs, lr_opt=fit.lr, interval=fit.interval(LEVEL) if known else (0.0, math.inf),
+        loss=(fit.loss, fit.loss_stderr), curvature=fit.curvature, status=status, message=message,
+    )  # fmt: skip
+    return optimum, fit.draws(DRAWS, seed=params) if known else np.full(DRAWS, math.nan)
+
+
+def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
+    lr_opt, tokens = float(surface.lr_opt(float(budget))), float(budget)
+    loss, stderr = surface.loss(lr_opt, tokens) if math.isfinite(lr_opt) else (math.nan, math.nan)
+    status, message = surface.status_at(tokens)
+    return _setting_optimum(
+        size, params, budget, runs, lr_opt=lr_opt, interval=surface.lr_interval(tokens, LEVEL),
+        loss=(float(loss), float(stderr)), curvature=surface.at(tokens).curvature, status=status, message=message,
+    )  # fmt: skip
+
+
+def _setting_optimum(
+    size: str, params: int, budget: int, runs: list[FittedRun], *, lr_opt: float, interval: tuple[float, float],
+    loss: tuple[float, float], curvature: float, status: Status, message: str,
+) -> SettingOptimum:  # fmt: skip
+    inside = status in (Status.OK, Status.UNCERTAIN, Status.NOT_CONVERGING)
+    return SettingOptimum(
         size=size,
-        setting=Setting(name=f"{size} at {format_count(budget)} tokens", params=params, tokens=budget),
-        lr_opt=quadratic.lr_opt if found else math.nan,
-        lr_low=low,
-        lr_high=high,
-        loss=quadratic.loss_min if found else math.nan,
-        loss_stderr=quadratic.rmse if found else math.nan,
-        curvature=quadratic.curvature if found and quadratic.curvature > 0 else math.nan,
+        setting=_setting(size, params, budget, runs),
+        lr_opt=lr_opt,
+        lr_low=interval[0],
+        lr_high=interval[1],
+        loss=loss[0],
+        loss_stderr=loss[1],
+        curvature=curvature if inside and curvature > 0 else math.nan,
         lrs=len({run.lr for run in runs}),
         measured_tokens=int(max(run.tokens[-1] for run in runs)),
         status=status,
         message=message,
     )
-    errors = quadratic.draws(DRAWS, np.random.default_rng(params)) if found else np.full(DRAWS, math.nan)
-    return optimum, errors + (math.log(quadratic.lr_opt) if found else math.nan)
 
 
 def _loss_law(optima: Sequence[SettingOptimum]) -> LossLaw:
@@ -284,27 +346,6 @@ def _curvature_law(optima: Sequence[SettingOptimum]) -> CurvatureLaw:
     return fit_curvature_law(params, tokens, curvature, source="a study's run table")
 
 
-def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:
-    lr_opt = float(surface.lr_opt(float(budget)))
-    low, high = (float(side) for side in surface.lr_interval(float(budget), LEVEL))
-    loss, stderr = surface.loss(lr_opt, float(budget)) if math.isfinite(lr_opt) else (math.nan, math.nan)
-    quadratic = surface.at(float(budget))
-    return SettingOptimum(
-        size=size,
-        setting=Setting(name=f"{size} at {format_count(budget)} tokens", params=params, tokens=budget),
-        lr_opt=lr_opt,
-        lr_low=low,
-        lr_high=high,
-        loss=float(loss),
-        loss_stderr=float(stderr),
-        curvature=quadratic.curvature if quadratic.ok and quadratic.curvature > 0 else math.nan,
-        lrs=len({run.lr for run in runs}),
-        measured_tokens=int(max(run.tokens[-1] for run in runs)),
-        status=surface.status,
-        message=surface.message,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """The prediction beside what training at the target gave."""
@@ -313,8 +354,8 @@ class Check:
     """One per LR, by LR."""
     tokens: int
     predicted_lr: float
-    quadratic: QuadraticFit
-    """Through the final losses: where the target's own optimum seems to be."""
+    fit: OptimumFit
+    """Loss over the LR through the final losses: where the target's own optimum seems to be."""
 
     def loss_at(self, run: FittedRun) -> float:
         """Return the loss of `run` at the target's tokens; NaN if it did not get there."""
@@ -327,5 +368,5 @@ def check_prediction(table: pa.Table, predicted_lr: float, tokens: int) -> Check
     if not runs:
         return None
     loss = [run.loss[-1] if run.tokens[-1] >= tokens else math.nan for run in runs]
-    quadratic = fit_quadratic(np.array([run.lr for run in runs]), np.array(loss))
-    return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, quadratic=quadratic)
+    fit = fit_optimum([run.lr for run in runs], loss)
+    return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, fit=fit)

@@ -56,3 +56,16 @@ def format_lr(value: float) -> str:
         return str(value)
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def format_factor(value: float) -> str:
+    """Return a number with four digits as people write it in a formula.
+
+    Example:
+        >>> format_factor(3.8e-6), format_factor(0.52), format_factor(1e9)
+        ('3.8e-6', '0.52', '1e9')
+    """
+    if 1e-2 <= abs(value) < 1e5 or value == 0:
+        return f"{value:.4g}"
+    mantissa, _, exponent = f"{value:.3e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

@@ -24,13 +24,13 @@ import pandas as pd
 from laws_calibration import calibration
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
-from laws_scaling import marin, scaling
+from laws_scaling import EDGES, marin, scaling
 from laws_schedules import schedules
 from laws_tables import Out, row
 from replay_data import DATA
 from scipy.optimize import curve_fit
 
-from raylr.analysis import fit_decay_shift, fit_power_laws, fit_quadratic
+from raylr.analysis import fit_decay_shift, fit_optimum, fit_power_laws
 from raylr.analysis.laws import presets
 
 ROUNDS = 5
@@ -120,8 +120,8 @@ def decay(data: Path) -> Out:
         pairs = []
         for steps, cell in part.groupby("total_steps"):
             at = stable.loc[(stable["step"] - steps).abs().groupby(stable["lr"]).idxmin()]
-            both = [fit_quadratic(c["lr"], c["val_loss"]) for c in (at, cell)]
-            pairs.append([f.lr_opt if f.ok else np.nan for f in both])
+            both = [fit_optimum(c["lr"], c["val_loss"]) for c in (at, cell)]
+            pairs.append([f.lr if f.status not in EDGES else np.nan for f in both])
         shift = fit_decay_shift(*np.array(pairs).T)
         row(
             f"{fraction:.0%} of the steps",

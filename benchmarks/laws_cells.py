@@ -1,4 +1,4 @@
-"""The parts of `laws.py` about cells: Eq. 2 on the LR grids, and the law over their optima."""
+"""The parts of `laws.py` about cells: the loss over the LR on the LR grids, and the law over their optima."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -9,27 +9,25 @@ import laws_plain as plain
 import laws_plots
 import numpy as np
 import pandas as pd
+from laws_scaling import EDGES
 from laws_tables import Out, covered, four, grid_cells, regret, row
 
 from raylr.analysis import (
     Conditions,
-    QuadraticFit,
-    QuadraticPrior,
+    OptimumFit,
     compare_families,
     fit_lr_law,
-    fit_quadratic,
+    fit_optimum,
     pooled_priors,
 )
 from raylr.analysis.status import Status
 
-SKEWS = np.linspace(-1.0, 2.5, 15)
-"""Skews that the oracles of `limit` choose from."""
 BEYOND = ((0.0, 0.05, "inside the range"), (0.05, 0.8, "up to 2.2 times beyond"), (0.8, 99.0, "further"))
 """Extrapolation in e-folds of size and tokens, summed."""
 
 
 def grid(data: Path, plots: Path | None) -> Out:
-    """Eq. 2 on the cells of the LR grids."""
+    """The loss over the LR on the cells of the LR grids."""
     out: Out = {}
     methods = {
         "best measured": plain.best_measured,
@@ -50,17 +48,15 @@ def grid(data: Path, plots: Path | None) -> Out:
                 result = show(title, cells, seen, [method(lr, loss) for lr, loss in seen])
                 if title == "polyfit, within 3 %":
                     out |= {f"plain_grid_{name}_{scheme}_{k}": v for k, v in result.items()}
-            fits = [fit_quadratic(lr, loss) for lr, loss in seen]
-            result = show("raylr", cells, seen, [np.log(f.lr_opt) for f in fits], fits)
+            fits = [fit_optimum(lr, loss) for lr, loss in seen]
+            result = show("raylr", cells, seen, [np.log(f.lr) for f in fits], fits)
             out |= {f"grid_{name}_{scheme}_{k}": v for k, v in result.items()}
             if scheme == "all":
-                out[f"grid_{name}_r2"] = float(np.median([f.r2 for f in fits if f.ok]))
-                print(f"  R² of the fits: median {out[f'grid_{name}_r2']:.3f}")
                 continue
             for _ in range(2):
                 priors = pooled_priors(fits, features)
-                fits = [fit_quadratic(*one, prior=prior) for one, prior in zip(seen, priors, strict=True)]
-            result = show("raylr, prior of other cells", cells, seen, [np.log(f.lr_opt) for f in fits], fits)
+                fits = [fit_optimum(*one, prior=prior) for one, prior in zip(seen, priors, strict=True)]
+            result = show("raylr, prior of other cells", cells, seen, [np.log(f.lr) for f in fits], fits)
             out |= {f"grid_{name}_{scheme}_pooled_{k}": v for k, v in result.items() if "coverage" not in k}
         out |= limit(name, cells)
         if plots is not None:
@@ -70,7 +66,7 @@ def grid(data: Path, plots: Path | None) -> Out:
 
 def show(
     title: str, cells: pd.DataFrame, seen: list[tuple[np.ndarray, np.ndarray]], at: list[float],
-    fits: list[QuadraticFit] | None = None,
+    fits: list[OptimumFit] | None = None,
 ) -> Out:  # fmt: skip
     """Print and return the regrets of one method; the best LR that it has `seen` where it finds no optimum."""
     lost = [regret(over, a if np.isfinite(a) else plain.best_measured(*one))
@@ -79,7 +75,7 @@ def show(
     values, text = {k: float(v) for k, v in numbers.items()}, ""
     if fits is not None:
         cover: Out = {}
-        ends = [f.lr_interval() for f in fits]
+        ends = [f.interval() for f in fits]
         text = covered(cover, "x", [lo <= np.exp(o.optimum) <= hi
                                     for (lo, hi), o in zip(ends, cells["over"], strict=True)])  # fmt: skip
         values |= {k.removeprefix("x_"): v for k, v in cover.items()}
@@ -88,40 +84,21 @@ def show(
 
 
 def limit(name: str, cells: pd.DataFrame) -> Out:
-    """What 4 LRs over the range can give: oracles that know the truth choose the shape of the curve."""
-    table = np.full((len(cells), SKEWS.size), np.nan)
+    """What 4 LRs over the range can give: an oracle that knows the truth chooses the parabola."""
     diverged = np.zeros(len(cells), dtype=bool)
     ours, parabolas = np.empty(len(cells)), np.empty(len(cells))
     for i, (_, c) in enumerate(cells.iterrows()):
         p = four(c, "spread")
         lr, loss = c["lr"][p], c["loss"][p]
         diverged[i] = loss.max() > 1.5 * loss.min()
-        best = plain.best_measured(lr, loss)
-        for j, skew in enumerate(SKEWS):
-            prior = QuadraticPrior(curvature=0.01 * loss.min(), curvature_log_sd=10.0, skew=float(skew), skew_sd=1e-3)
-            fit = fit_quadratic(lr, loss, prior=prior)
-            table[i, j] = regret(c["over"], np.log(fit.lr_opt) if fit.ok else best)
-        fit = fit_quadratic(lr, loss)
-        ours[i] = regret(c["over"], np.log(fit.lr_opt) if fit.ok else best)
+        ours[i] = regret(c["over"], np.log(fit_optimum(lr, loss).lr))
         parabolas[i] = min(regret(c["over"], plain.polyfit_optimum(lr[list(three)], loss[list(three)]))
                            for three in combinations(range(lr.size), 3))  # fmt: skip
-    means = table.mean(0)
-    half = np.arange(len(cells)) % 2 == 0
-    cross = float(
-        np.mean(np.where(half, table[:, table[~half].mean(0).argmin()], table[:, table[half].mean(0).argmin()]))
-    )
-    out = {
-        "oracle_each": float(table.min(1).mean()),
-        "oracle_skew": float(means.min()),
-        "skew_of_other_half": cross,
-        "oracle_parabola": float(parabolas.mean()),
-    }
+    out = {"oracle_parabola": float(parabolas.mean())}
     print(
-        f"  4 LRs over the range, mean regret: raylr {ours.mean():.3f} %; one skew for all cells, chosen on the truth,"
+        f"  4 LRs over the range, mean regret: raylr {ours.mean():.3f} %; for each cell, chosen on its truth,", end=" "
     )
-    print(f"  {means.min():.3f} (skew {SKEWS[means.argmin()]:.2f}), on the other half's truth {cross:.3f};", end=" ")
-    print(f"for each cell, chosen on its truth, the best parabola through three of the four {parabolas.mean():.3f},")
-    print(f"  the best skew {table.min(1).mean():.3f}")
+    print(f"the best parabola through three of the four {parabolas.mean():.3f}")
     if diverged.any():
         share = np.sort(ours)[-10:].sum() / ours.sum()
         print(f"  with a diverged run {ours[diverged].mean():.3f} ({diverged.sum()} cells), without", end=" ")
@@ -138,8 +115,8 @@ def law(data: Path, plots: Path | None) -> Out:
         if not (data / f"lr_grid_{name}.csv").exists():
             continue
         cells = grid_cells(data, name)
-        fits = [fit_quadratic(c["lr"], c["loss"]) for _, c in cells.iterrows()]
-        cells["opt"] = [f.lr_opt if f.ok else np.nan for f in fits]
+        fits = [fit_optimum(c["lr"], c["loss"]) for _, c in cells.iterrows()]
+        cells["opt"] = [f.lr if f.status not in EDGES else np.nan for f in fits]
         cells["stderr"] = [np.clip(f.log_lr_stderr(), 0.05, 3.0) for f in fits]
         cells["least"] = [c["loss"].min() for _, c in cells.iterrows()]
         best = cells.loc[cells.groupby(["size", "tokens"])["least"].idxmin()]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from replay_data import LossOverLR
 
-from raylr.analysis import LossSurface, LRLaw, PowerLawFit, fit_quadratic
+from raylr.analysis import LossSurface, LRLaw, PowerLawFit, fit_optimum
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -85,14 +85,14 @@ def surface(path: Path, name: str, table: pd.DataFrame, fit: LossSurface, cut: f
 def grid(path: Path, name: str, cells: pd.DataFrame) -> None:
     """Twelve cells with their fits."""
     figure, axes = plt.subplots(3, 4, figsize=(13, 9), layout="constrained")
-    figure.suptitle(f"lr_grid_{name}: losses (dots), Eq. 2 (line), 90 % interval of the optimum (band)", fontsize=12)
+    figure.suptitle(f"lr_grid_{name}: losses (dots), the fit (line), 90 % interval of the optimum (band)", fontsize=12)
     for axis, i in zip(axes.flat, np.linspace(0, len(cells) - 1, 12).astype(int), strict=True):
         c = cells.iloc[i]
-        fit = fit_quadratic(c["lr"], c["loss"])
+        fit = fit_optimum(c["lr"], c["loss"])
         x = np.geomspace(c["lr"][0], c["lr"][-1], 200)
         axis.plot(c["lr"], c["loss"], "o", ms=3, color="k")
-        axis.plot(x, fit.predict(x), color="C0", lw=1)
-        low, high = fit.lr_interval()
+        axis.plot(x, fit.predict(x)[0], color="C0", lw=1)
+        low, high = fit.interval()
         axis.axvspan(max(low, x[0] / 2), min(high, 2 * x[-1]), color="C0", alpha=0.15, lw=0)
         least = c["loss"].min()
         axis.set(xscale="log", ylim=(0.998 * least, 1.04 * least))

@@ -13,8 +13,9 @@ import pandas as pd
 from laws_tables import Out, covered, grid_cells, row
 from scipy.optimize import curve_fit
 
-from raylr.analysis import Conditions, compare_runs, fit_loss_law, fit_lr_law, fit_quadratic
+from raylr.analysis import Conditions, compare_runs, fit_loss_law, fit_lr_law, fit_optimum
 from raylr.analysis.laws import presets
+from raylr.analysis.status import Status
 
 # marin issues 5951, 5818 and 6074: hidden size, sequences of 4,096 tokens a batch, active parameters, and for each
 # number of tokens per active parameter the measured optimum over the LR of the AdamH law. The active parameters of
@@ -25,15 +26,16 @@ MARIN = {
     1024: (128, 141.8e6, {10: 1.029, 20: 0.947}),
     1280: (256, 250e6, {10: 1.036, 20: 0.943, 60: 0.858, 120: 0.817}),
 }
+EDGES = (Status.EDGE_LOW, Status.EDGE_HIGH)
 MARIN_TARGET = 0.003733
 """LR of its 67B-A2B run: width 2560, 2B active parameters, 1.007e13 tokens, batches of 33.55M (marin issue 6044)."""
 
 
 def optima(data: Path, name: str) -> pd.DataFrame:
-    """Cells of a grid with the optimum of Eq. 2, its standard error and the least loss."""
+    """Cells of a grid with their optimum, its standard error and the least loss."""
     cells = grid_cells(data, name)
-    fits = [fit_quadratic(c["lr"], c["loss"]) for _, c in cells.iterrows()]
-    cells["opt"] = [f.lr_opt if f.ok else np.nan for f in fits]
+    fits = [fit_optimum(c["lr"], c["loss"]) for _, c in cells.iterrows()]
+    cells["opt"] = [f.lr if f.status not in EDGES else np.nan for f in fits]
     cells["stderr"] = [np.clip(f.log_lr_stderr(), 0.05, 3.0) for f in fits]
     cells["least"] = [c["over"].best for _, c in cells.iterrows()]
     cells["truth"] = [c["over"].optimum for _, c in cells.iterrows()]

@@ -32,25 +32,9 @@ def _optimum() -> Points:
     return lambda lr, loss: _answer(fit_optimum(lr, loss))
 
 
-def _quadratic() -> Points:
-    from raylr.analysis import fit_quadratic
-
-    def answer(lr: np.ndarray, loss: np.ndarray) -> Answer:
-        fit = fit_quadratic(lr, loss)
-        return Answer(fit.lr_opt, fit.status, *fit.lr_interval())
-
-    return answer
-
-
 def fits() -> dict[str, Points]:
-    """raylr's answers from points: its model, and the fit of Eq. 2 alone."""
-    out = {}
-    for name, make in (("raylr", _optimum), ("fit_quadratic", _quadratic)):
-        try:
-            out[name] = make()
-        except ImportError:
-            continue
-    return out
+    """raylr's answers from points."""
+    return {"raylr": _optimum()}
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from replay_data import DATA, LossOverLR
 from search_replay import peers
 
-from raylr.analysis import fit_power_law, fit_quadratic
+from raylr.analysis import fit_power_law
 from raylr.searchers import Recommendation, RunEnd, RunId, Setting, SurfacePolicy
 from raylr.testing import FakeController, FakeTrial
 
@@ -155,8 +155,9 @@ def paper(curves: Curves, seed: int) -> Trace:
         tokens, loss = zip(*seen, strict=True)
         fit = fit_power_law(tokens, loss, burn_in=0.3 * tokens[-1])
         finals.append(fit.predict(curves.target)[0] if fit.ok else loss[-1])
-    best = fit_quadratic(lrs, finals).lr_opt
-    yield 0.25 * 7, float(np.clip(best, curves.low, curves.high)) if math.isfinite(best) else float(lrs[3])
+    square, slope, _ = np.polyfit(np.log(lrs), finals, 2)
+    best = math.exp(np.clip(-0.5 * slope / square, -100.0, 100.0)) if square > 0 else lrs[int(np.argmin(finals))]
+    yield 0.25 * 7, float(np.clip(best, curves.low, curves.high))
 
 
 def quadratic_grid(curves: Curves, seed: int) -> Trace:

@@ -31,7 +31,7 @@ class StudyPlanned:
     grid_tokens: int
     """Tokens of the full grid that the cost is compared with."""
     optimum: Callable[[str], Optimum | None]
-    """Size -> its optimum as known now; None as long as there is none."""
+    """Name of a size (with its batch, where it has several) -> its optimum as known now; None while there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class RunStarted:
     role: str
     """"search", or "check" for a run at the target."""
     size: str
+    """For people: the model size, with its batch where it has several."""
     lr: float
     tokens: int
     """Training tokens of the whole run."""

@@ -100,13 +100,16 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
     return same and old.search.method == new.search.method and max(old.token_budgets) == max(new.token_budgets)
 
 
-def earlier_points(store: RunStore, names: Sequence[str], budget: int, *, curves: bool) -> list[Point]:
+def earlier_points(
+    store: RunStore, runs: Sequence[str], budget: int, settings: Mapping[tuple[str, int], str], *, curves: bool
+) -> list[Point]:
     """Return what earlier runs say to a search at `budget` tokens.
 
     Args:
         store: The study's tables.
-        names: The runs.
+        runs: Names of the runs.
         budget: Token count at which the search compares losses.
+        settings: (size, batch) -> name of its setting in the search.
         curves: Whether the search takes curves and not final losses: it is then to try these LRs first, which costs
             nothing as far as they were measured.
 
@@ -115,18 +118,21 @@ def earlier_points(store: RunStore, names: Sequence[str], budget: int, *, curves
         extrapolated to it, NaN where the run diverged.
     """
     points = []
-    for name in names:
+    for name in runs:
         ends = [end for end in store.ends(name) if end.row["role"] == "search"]
         if not ends:
             continue
         last = ends[-1]
-        size, lr = str(last.row["size"]), float(last.row["lr"])
+        setting = settings.get((str(last.row["size"]), int(json.loads(last.row["config"])["train"]["batch_tokens"])))
+        lr = float(last.row["lr"])
+        if setting is None:
+            continue
         if curves:
-            points.append(Point(lr=lr, setting=size))
+            points.append(Point(lr=lr, setting=setting))
             continue
         loss, stderr = _loss_at(last, budget)
         if last.end is RunEnd.DIVERGED or math.isfinite(loss):
-            points.append(Point(lr=lr, setting=size, loss=loss, stderr=stderr))
+            points.append(Point(lr=lr, setting=setting, loss=loss, stderr=stderr))
     return sorted(points, key=lambda point: (str(point.setting), point.lr, point.stderr))
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raylr.analysis.runs import RunEnd, Setting
+from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers.policies.policy import Policy
 from raylr.spec import StudySpec
-from raylr.stages import search_policy
+from raylr.stages import search_policy, search_settings
 
 CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
@@ -54,7 +54,7 @@ class Amount:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedSize:
-    """What one size of a study costs."""
+    """What one size of a study (at one batch) costs."""
 
     name: str
     params: float
@@ -121,30 +121,26 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         >>> plan.tokens.middle < plan.grid_tokens
         True
     """
-    models, budget = spec.models(), max(spec.token_budgets)
-    batch, seq_len = float(spec.train.batch_tokens), spec.train.seq_len or 0  # 0: of another trainer, not used
-    settings = [
-        Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
-        for name, model in models.items()
-    ]
-    per_token = {name: float(model.flops_per_token(seq_len)) for name, model in models.items()}
-    counts: dict[str, list[tuple[int, int]]] = {name: [] for name in models}
+    models, seq_len = spec.models(), spec.train.seq_len or 0  # 0: of another trainer, not used
+    settings, size_of = search_settings(spec), {one.name: one.size for one in spec.settings()}
+    per_token = {name: float(models[size].flops_per_token(seq_len)) for name, size in size_of.items()}
+    counts: dict[str, list[tuple[int, int]]] = {name: [] for name in size_of}
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
-        for name, cost in _search(spec, search_policy(spec, settings), list(models), rng).items():
+        for name, cost in _search(spec, search_policy(spec, settings), list(size_of), rng).items():
             counts[name].append(cost)
     sizes = [
         PlannedSize(
-            name=name,
-            params=float(model.params("total")),
-            flops_per_token=per_token[name],
-            runs=_amount([runs for runs, _ in counts[name]]),
-            tokens=_amount([tokens for _, tokens in counts[name]]),
+            name=setting.name,
+            params=float(setting.params or math.nan),
+            flops_per_token=per_token[setting.name],
+            runs=_amount([runs for runs, _ in counts[setting.name]]),
+            tokens=_amount([tokens for _, tokens in counts[setting.name]]),
         )
-        for name, model in models.items()
+        for setting in settings
     ]
-    whole = [sum(counts[name][draw][1] for name in models) for draw in range(draws)]
-    flops = [sum(counts[name][draw][1] * per_token[name] for name in models) for draw in range(draws)]
+    whole = [sum(counts[name][draw][1] for name in size_of) for draw in range(draws)]
+    flops = [sum(counts[name][draw][1] * per_token[name] for name in size_of) for draw in range(draws)]
     target = spec.target
     target_per_token = float(spec.target_model().flops_per_token(seq_len)) if target else math.nan
     check = len(target.check) * spec.target_tokens if target else 0
@@ -155,7 +151,7 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         check_tokens=check,
         check_flops=check * target_per_token if check else 0.0,
         grid_tokens=spec.grid_tokens,
-        grid_flops=sum(spec.lr.grid * budget * cost for cost in per_token.values()),
+        grid_flops=sum(spec.lr.grid * max(spec.token_budgets) * cost for cost in per_token.values()),
         target_flops=spec.target_tokens * target_per_token if target else math.nan,
     )
 

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import Run, RunEnd, Setting
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_lr
+from raylr.corpus import open_corpus
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
-from raylr.events import Counted, Listener, Optimum, StudyPlanned
+from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
-from raylr.external.runs import ExternalRuns
+from raylr.external.runs import ExternalRuns, Model
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
 from raylr.spec import StudySpec, load_spec
-from raylr.spec.external import ExternalModel, ExternalTrain
+from raylr.spec.batches import StudySetting, TrainSettings
+from raylr.spec.external import ExternalModel
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
@@ -31,11 +33,9 @@ from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from raylr.searchers.policies.policy import Point
-    from raylr.trainables import Corpus, HFSpec, ModelSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
-MANIFEST = "manifest.json"
 
 
 class Stages:
@@ -68,19 +68,21 @@ class Stages:
         """
         if not self.folder.grows:
             return
+        settings = {(one.size, one.train.batch_tokens): one for one in self.spec.settings()}
+        sizes = {one.size: one for one in settings.values()}
         models, target = self.spec.models(), self.spec.target
 
         def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
-            check = row["role"] == "check"
-            model = models.get(row["size"])
-            if check:
-                model = self.spec.target_model() if target and target.name == row["size"] else None
-            if model is None:
+            check, size, there = row["role"] == "check", row["size"], measured["train"]
+            if size not in sizes and not (check and target and target.name == size):
                 return None
-            tokens = self.spec.target_tokens if check else max(self.spec.token_budgets)
-            seed = measured.get("seed", measured.get("train", {}).get("seed", self.spec.train.seed))
-            train = self.spec.train.model_copy(update={"seed": seed})
-            return self.run_of(row["role"], row["size"], model, tokens, float(measured["lr"]), train)
+            if check:
+                train, model, tokens = self.spec.target_train(), self.spec.target_model(), self.spec.target_tokens
+            else:
+                setting = settings.get((size, there.get("batch_tokens")), sizes[size])
+                train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
+            train = train.model_copy(update={"seed": there.get("seed", train.seed)})
+            return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
         changes = self.spec.differences(old)
@@ -95,7 +97,8 @@ class Stages:
         points = self.folder.points
         if not goes_on(old, self.spec):
             curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
-            points = to_plain(earlier_points(self._store, found.reused, budget, curves=curves))
+            names = {key: one.name for key, one in settings.items()}
+            points = to_plain(earlier_points(self._store, found.reused, budget, names, curves=curves))
         self.folder.grow(points, found.left_out)
 
     def search(self) -> None:
@@ -106,25 +109,23 @@ class Stages:
             TrainingError: If runs failed for another reason.
         """
         models, budget = self.spec.models(), max(self.spec.token_budgets)
-        batch = float(self.spec.train.batch_tokens)
-        settings = [
-            Setting(name=name, params=float(model.params("total")), tokens=float(budget), batch=batch)
-            for name, model in models.items()
-        ]
-        points = [point for point in from_plain(self.folder.points) if point.setting in models]
+        searched = {setting.name: setting for setting in self.spec.settings()}
+        settings = search_settings(self.spec)
+        points = [point for point in from_plain(self.folder.points) if point.setting in searched]
         policy = search_policy(self.spec, settings, points)
-        for warning in self.spec.schedule_warnings():
+        for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
             self.listener.message(warning)
         self.listener.study_planned(
-            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda size: _optimum(policy, size))
+            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda name: _optimum(policy, name))
         )
 
         def job_of(suggestion: Any) -> Job:
-            size = suggestion.run.setting
+            setting = searched[suggestion.run.setting]
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
             return self._job(
-                "search", size, models[size], budget, suggestion.lr, suggestion.run, stop_at, suggestion.repeat
-            )
+                "search", setting, models[setting.size], budget, suggestion.lr, suggestion.run, stop_at,
+                suggestion.repeat,
+            )  # fmt: skip
 
         self._train("Searching the learning rate", policy, job_of)
         left_out = set(self.folder.left_out)
@@ -143,11 +144,12 @@ class Stages:
         if target is None or not lr > 0:
             return
         model, tokens = self.spec.target_model(), self.spec.target_tokens
+        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train())
         ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
         lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
 
         def job_of(chosen: float) -> Job:
-            return self._job("check", target.name, model, tokens, chosen, None, None)
+            return self._job("check", setting, model, tokens, chosen, None, None)
 
         self._train(f"Checking the prediction at {target.name}", FixedPolicy(lrs), job_of)
 
@@ -213,27 +215,30 @@ class Stages:
     def _job(
         self,
         role: str,
-        size: str,
-        model: ModelSpec | HFSpec | ExternalModel,
+        setting: StudySetting,
+        model: Model,
         tokens: int,
         lr: float,
         handle: Any,
         stop_at: int | None,
         repeat: int = 0,
     ) -> Job:
-        train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + repeat})
+        train = setting.train.model_copy(update={"seed": setting.train.seed + repeat})
+        run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
+        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
         if self._external is not None:
-            return self._external.job(role, size, model, tokens, lr, train=train, stop_at=stop_at, handle=handle)
+            return self._external.job(
+                role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle
+            )
         assert isinstance(train, TrainSpec)
         assert not isinstance(model, ExternalModel)
-        run = self.run_of(role, size, model, tokens, lr, train)
-        eval_at, scores = self.spec.eval_at(tokens), self.spec.scores
+        scores = self.spec.scores
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
             "run": run.name,
             "study": str(self.folder.path),
             "role": role,
-            "size": size,
+            "size": setting.size,
             "lr": lr,
             "model": model.model_dump(),
             "train": train.model_dump(),
@@ -247,7 +252,9 @@ class Stages:
         return Job(
             run=run,
             role=role,
-            size=size,
+            size=setting.size,
+            setting=setting.name,
+            batch=train.batch_tokens,
             lr=lr,
             tokens=tokens,
             stop_at=tokens if stop_at is None else stop_at,
@@ -257,26 +264,20 @@ class Stages:
         )
 
     def run_of(
-        self,
-        role: str,
-        size: str,
-        model: ModelSpec | HFSpec | ExternalModel,
-        tokens: int,
-        lr: float,
-        train: TrainSpec | ExternalTrain | None = None,
+        self, role: str, name: str, model: Model, tokens: int, lr: float, train: TrainSettings | None = None
     ) -> Run:
-        """Return the run of these settings; `train` is that of the spec, or with another seed for a replicate.
+        """Return the run of these settings, which people see as `name`; `train` has the seed and the batch.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
         train = train or self.spec.train
         if self._external is not None:
-            return self._external.run(role, size, model, tokens, lr, train)
+            return self._external.run(role, name, model, tokens, lr, train)
         assert not isinstance(model, ExternalModel)
         assert isinstance(train, TrainSpec)
         fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "")
-        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{size}-lr{format_lr(lr)}")
+        return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{name}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
         """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""
@@ -287,43 +288,9 @@ class Stages:
     def _corpus_path(self) -> Path:
         return (self.spec.corpus.path or self.folder.path / CORPUS).resolve()
 
-    def _open_corpus(self) -> Corpus:
-        """Return the corpus, made if it is not there, checked against the spec and the runs trained so far."""
-        from raylr.trainables import Corpus, make_corpus, python_stdlib_sources
-
-        wanted, folder = self.spec.corpus, self._corpus_path()
-        if not wanted.path and not (folder / MANIFEST).exists():
-            self.listener.stage("Tokenising the text")
-            files = list(wanted.files) or python_stdlib_sources()
-            make_corpus(
-                files,
-                folder,
-                vocab_size=wanted.vocab_size,
-                tokenizer=wanted.tokenizer,
-                progress=lambda phase, done, total: self.listener.counted(
-                    Counted(what=f"bytes ({phase})", done=done, total=total)
-                ),
-            )
-        corpus = Corpus.open(folder)
-        assert isinstance(self.spec.train, TrainSpec)
-        checked = self.spec.target if self.spec.target and self.spec.target.check else None
-        need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
-        if corpus.train_tokens < need and not self.spec.train.repeat_data:
-            raise InputError(
-                f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run "
-                f"needs {format_count(need)}; give it more text or lower the budgets"
-            )
-        models = self.spec.models() | ({checked.name: self.spec.target_model()} if checked else {})
-        for name, model in models.items():
-            assert not isinstance(model, ExternalModel)
-            if model.vocab_size < corpus.vocab_size:
-                raise InputError(
-                    f"size {name!r} has vocab_size {model.vocab_size} and the corpus in {folder} {corpus.vocab_size}; "
-                    f"set vocab_size to at least {corpus.vocab_size}"
-                )
-        self.folder.note_corpus(corpus.fingerprint)
-        self._fingerprint = corpus.fingerprint
-        return corpus
+    def _open_corpus(self) -> None:
+        """Open or make the corpus; note what the runs are trained on."""
+        self._fingerprint = open_corpus(self.folder, self._corpus_path(), self.listener)
 
     def _drop_checkpoints(self) -> None:
         keep = self.spec.keep_checkpoints
@@ -334,6 +301,20 @@ class Stages:
                 remove_inside(self.folder.checkpoints, row["trial"])
                 if self._external is not None:
                     self._external.drop_checkpoints(row["trial"])
+
+
+def search_settings(spec: StudySpec) -> list[Setting]:
+    """Return what a study searches: each size at each of its batches, to the largest budget."""
+    params = {name: float(model.params("total")) for name, model in spec.models().items()}
+    return [
+        Setting(
+            name=setting.name,
+            params=params[setting.size],
+            tokens=float(max(spec.token_budgets)),
+            batch=float(setting.train.batch_tokens),
+        )
+        for setting in spec.settings()
+    ]
 
 
 def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.cost import Cost, cost_of
 from raylr.analysis.laws.lr_law import LRPrediction
-from raylr.analysis.runs import RunEnd, identity_of
+from raylr.analysis.runs import RunEnd, identity_of, setting_names
 from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError
 from raylr.evaluation.queue import EvaluationQueue
@@ -173,7 +173,7 @@ class FittingStudy:
         store = RunStore(self.folder.evaluations, self.folder.trials)
         for run, what in store.lost().items():
             self.progress.message(f"{run} lacks {what}; `raylr search` trains it again.")
-        return fit_study(self.folder.rows(), self.spec.token_budgets, conditions=self.spec.conditions())
+        return self._fit()
 
     def result(self, fit: StudyFit | None = None) -> StudyResult:
         """Put together what the study has found so far, from `fit` or a new one; trains nothing and writes nothing."""
@@ -187,7 +187,7 @@ class FittingStudy:
             check=check_prediction(table, prediction.lr, self.spec.target_tokens) if prediction and target else None,
             cost=cost_of(
                 self.evaluations.read(),
-                sizes=list(self.spec.sizes),
+                sizes=[setting.size for setting in self.spec.settings()],
                 grid=self.spec.lr.grid,
                 budget=max(self.spec.token_budgets),
             ),
@@ -207,17 +207,19 @@ class FittingStudy:
         last = {row["trial"]: row for row in ends if row["role"] == "search" and row["trial"] in curves}
         budgets = self.spec.token_budgets
         paused = any(run_end(row) is RunEnd.PAUSED for row in last.values())
-        surfaces = fit_study(self.folder.rows(), budgets).surfaces if paused else {}
+        surfaces = self._fit().surfaces if paused else {}
+        names = setting_names([(row["size"], row["batch"]) for row in last.values()])
         runs = []
         for trial, row in last.items():
+            name = names[row["size"], row["batch"]]
             tokens, loss = zip(*sorted(curves[trial]), strict=True)
             end = run_end(row)
             final, stderr = None if end is RunEnd.DIVERGED else row["target_loss"], row["target_loss_stderr"]
             if end is RunEnd.PAUSED:
-                final, stderr = (float(value) for value in surfaces[row["size"]].loss(row["lr"], max(budgets)))
+                final, stderr = surfaces[name].run_loss(row["lr"], max(budgets))
             shown = {"status": end.value, "target_loss_stderr": stderr}
             runs.append(
-                FinishedRun(setting=row["size"], lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
+                FinishedRun(setting=name, lr=row["lr"], tokens=tokens, loss=loss, final=final, attributes=shown)
             )
         return runs
 
@@ -226,7 +228,19 @@ class FittingStudy:
     def _predict(self, fit: StudyFit) -> LRPrediction | None:
         if self.spec.target is None:
             return None
-        return fit.law.predict(self.spec.target_model().params("total"), self.spec.target_tokens)
+        params, conditions = self.spec.target_model().params("total"), self.spec.target_conditions()
+        return fit.law.predict(params, self.spec.target_tokens, conditions=conditions)
+
+    def _fit(self) -> StudyFit:
+        spec = self.spec
+        return fit_study(
+            self.folder.rows(),
+            spec.token_budgets,
+            conditions=spec.conditions(),
+            batch_exponent=spec.batch_exponent,
+            loss_batch=None if spec.target is None else float(spec.target_train().batch_tokens),
+            lr_range=(spec.lr.low, spec.lr.high),
+        )
 
     def _state(self) -> str:
         """What an ending holds for: the code's version, the spec, the law, and every row of the tables."""

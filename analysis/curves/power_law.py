@@ -227,6 +227,11 @@ def fit_power_laws(
     Raises:
         InputError: as `fit_power_law`, or `losses` has another shape.
 
+    Example:
+        >>> tokens = [1, 2, 4, 8, 16, 32, 64]
+        >>> fit_power_laws(tokens, [[2 + t**-0.5 for t in tokens]] * 2, burn_in=0).gamma.round(3)
+        array([0.5, 0.5])
+
     References:
         Zhou et al. 2026, arXiv 2601.05049, Eq. 4.
     """

@@ -25,6 +25,7 @@ from raylr.analysis.figures._drawing import (
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.status import Status
 from raylr.analysis.studyfit import LEVEL, Check, FittedRun, SettingOptimum, StudyFit
+from raylr.analysis.surface.surface import LossSurface
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def all_loss_curves(fit: StudyFit, budget: int) -> Figure:
 
 @styled
 def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
-    """Draw the loss at `budget` against LR with its quadratic, for every size (paper, Figure 1(b)).
+    """Draw the loss at `budget` against LR with the curve through it, for every size (paper, Figure 1(b)).
 
-    Filled points were measured at the budget, hollow ones extrapolated from shorter runs; triangles are the optima with
-    their 90 % intervals.
+    Filled points were measured at the budget, hollow ones are predicted for shorter runs from all runs of the size;
+    triangles are the optima with their 90 % intervals.
     """
     labels = labels_of(fit.surfaces)
     figure, (ax,) = new_figure(1, 1, width=5.6, height=4.0)
@@ -77,13 +78,9 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
     for (size, surface), colour in zip(fit.surfaces.items(), colours, strict=True):
         runs = [run for run in fit.runs if run.size == size and not run.diverged]
         losses = []
-        for run in runs:
-            measured = run.tokens[-1] >= budget
-            loss = float(run.loss[-1]) if measured else float(run.power_law.predict(budget)[0])
-            if not math.isfinite(loss):  # too short for a power law
-                continue
+        for lr, loss, measured in final_losses(runs, surface, budget):
             losses.append(loss)
-            ax.plot(run.lr, loss, "o", ms=5, color=colour, mfc=colour if measured else "white", zorder=3)
+            ax.plot(lr, loss, "o", ms=5, color=colour, mfc=colour if measured else "white", zorder=3)
         cell = next((c for c in fit.optima if c.size == size and c.tokens == budget), None)
         lrs = (
             np.geomspace(min(r.lr for r in runs) / 1.3, max(r.lr for r in runs) * 1.3, _CURVE) if runs else np.empty(0)
@@ -100,7 +97,7 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
         ax.set_ylim(floor - 0.1 * span, ceiling + 0.6 * span)
     _lr_axis(ax)
     ax.set_ylabel(f"validation loss at {format_count(budget)} tokens (nats)")
-    ax.set_title("Loss against learning rate, with Eq. 2")
+    ax.set_title("Loss against learning rate")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="upper center")
     return figure
@@ -129,9 +126,9 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
     lrs = np.array([run.lr for run in check.runs])
     losses = np.array([check.loss_at(run) for run in check.runs])
     finite = np.isfinite(losses)
-    if check.quadratic.status in (Status.OK, Status.EDGE_LOW, Status.EDGE_HIGH) and finite.sum() >= 3:
-        grid = np.geomspace(lrs.min() / 1.2, lrs.max() * 1.2, _CURVE)
-        ax.plot(grid, check.quadratic.predict(grid), "-", color=GREY, lw=1, label="Eq. 2 through the three")
+    if finite.sum() >= 3:
+        grid = np.geomspace(lrs[finite].min(), lrs[finite].max(), _CURVE)
+        ax.plot(grid, check.fit.predict(grid)[0], "-", color=GREY, lw=1, label="fitted loss")
     if math.isfinite(prediction.lr_low) and prediction.lr_high < math.inf:
         label = f"{prediction.level:.0%} interval of the prediction"
         ax.axvspan(prediction.lr_low, prediction.lr_high, color=ACCENT, alpha=0.12, lw=0, label=label)
@@ -180,6 +177,18 @@ def _draw_curves(ax: Axes, runs: Sequence[FittedRun], budget: int, *, power_laws
     ax.legend(title="LR", loc="upper right", ncols=2 if len(runs) > 4 else 1)
 
 
+def final_losses(runs: Sequence[FittedRun], surface: LossSurface, budget: int) -> list[tuple[float, float, bool]]:
+    """Return LR, loss at `budget` and whether it was measured, of each run that has one.
+
+    Under a falling LR the surface predicts nothing, and the last loss of a run that ended there counts.
+    """
+    if surface.status is Status.NOT_CONSTANT:
+        return [(run.lr, float(run.loss[-1]), True) for run in runs if run.tokens[-1] >= budget]
+    part = surface.section(float(budget))
+    rows = zip(np.exp(part.log_lr), part.loss, part.measured, strict=True)
+    return [(float(lr), float(loss), bool(known)) for lr, loss, known in rows if math.isfinite(loss)]
+
+
 def _draw_optimum(ax: Axes, cell: SettingOptimum, colour: Colour) -> None:
     left = max(cell.lr_low, cell.lr_opt / 30)
     right = min(cell.lr_high, cell.lr_opt * 30)
@@ -199,31 +208,32 @@ def _draw_over_tokens(
     sizes = list(dict.fromkeys(cell.size for cell in cells))
     for size, colour in zip(sizes, size_colours(len(sizes)), strict=True):
         own = [cell for cell in cells if cell.size == size]
-        _draw_cells(ax, [cell.tokens for cell in own], own, colour, labels[size])
-        ax.plot(grid, np.asarray(law.lr(own[0].params, grid)), "-", color=colour, lw=1.2)
+        draw_cells(ax, [cell.tokens for cell in own], own, colour, labels[size])
+        ax.plot(grid, np.asarray(law.lr(own[0].params, grid, own[0].batch)), "-", color=colour, lw=1.2)
     if prediction:
-        _draw_prediction(
-            ax, grid, [law.predict(prediction.params, d, level=LEVEL) for d in grid], prediction, prediction.tokens
-        )
-    _finish_log(ax, "tokens", "optimal learning rate", "Over tokens, each size")
+        band = [law.predict(prediction.params, d, level=LEVEL, batch=prediction.batch) for d in grid]
+        draw_prediction(ax, grid, band, prediction, prediction.tokens)
+    finish_log(ax, "tokens", "optimal learning rate", "Over tokens, each size")
 
 
 def _draw_over_params(ax: Axes, law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None) -> None:
     ends = [cell.params for cell in cells] + ([prediction.params] if prediction else [])
     grid = np.geomspace(min(ends) / 1.3, max(ends) * 1.3, 60)
-    budgets = sorted({cell.tokens for cell in cells})
-    for budget, colour in zip(budgets, size_colours(len(budgets), name="cividis"), strict=True):
-        own = [cell for cell in cells if cell.tokens == budget]
-        _draw_cells(ax, [cell.params for cell in own], own, colour, f"{format_count(budget)} tokens")
-        ax.plot(grid, np.asarray(law.lr(grid, budget)), "-", color=colour, lw=1.2)
+    several = len({cell.batch for cell in cells}) > 1
+    groups = sorted({(cell.tokens, cell.batch or 0.0) for cell in cells})
+    for (budget, batch), colour in zip(groups, size_colours(len(groups), name="cividis"), strict=True):
+        own = [cell for cell in cells if (cell.tokens, cell.batch or 0.0) == (budget, batch)]
+        label = f"{format_count(budget)} tokens" + (f", B={format_count(batch)}" if several else "")
+        draw_cells(ax, [cell.params for cell in own], own, colour, label)
+        ax.plot(grid, np.asarray(law.lr(grid, budget, own[0].batch)), "-", color=colour, lw=1.2)
     if prediction:
-        _draw_prediction(
-            ax, grid, [law.predict(n, prediction.tokens, level=LEVEL) for n in grid], prediction, prediction.params
-        )
-    _finish_log(ax, "parameters", "optimal learning rate", "Over parameters, each budget")
+        band = [law.predict(n, prediction.tokens, level=LEVEL, batch=prediction.batch) for n in grid]
+        draw_prediction(ax, grid, band, prediction, prediction.params)
+    finish_log(ax, "parameters", "optimal learning rate", "Over parameters, each budget")
 
 
-def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str) -> None:
+def draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str) -> None:
+    """Draw optima with their intervals over `x`."""
     optima = np.array([cell.lr_opt for cell in cells])
     low = optima - np.array([max(cell.lr_low, cell.lr_opt / 10) for cell in cells])
     high = np.array([min(cell.lr_high, cell.lr_opt * 10) for cell in cells]) - optima
@@ -232,9 +242,10 @@ def _draw_cells(ax: Axes, x: Sequence[float], cells: Sequence[SettingOptimum], c
     )
 
 
-def _draw_prediction(
+def draw_prediction(
     ax: Axes, grid: np.ndarray, band: Sequence[LRPrediction], prediction: LRPrediction, x: float
 ) -> None:
+    """Draw a prediction as a star at `x`, and the law with its interval over the grid as a band."""
     low, high = (np.array([getattr(p, name) for p in band]) for name in ("lr_low", "lr_high"))
     centre = np.array([p.lr for p in band])
     ax.plot(grid, centre, "--", color=ACCENT, lw=1)
@@ -249,11 +260,15 @@ def _draw_plane(
     ends_d = [cell.tokens for cell in cells] + ([prediction.tokens] if prediction else [])
     n = np.geomspace(min(ends_n) / 1.4, max(ends_n) * 1.4, 60)
     d = np.geomspace(min(ends_d) / 1.4, max(ends_d) * 1.4, 60)
-    z = np.log10(np.asarray(law.lr(n[None, :], d[:, None])))
+    # The plane is drawn at one batch; optima at another are moved there along the law.
+    batch = (prediction.batch if prediction else None) or law.batch_unit if law.batch_unit else None
+    z = np.log10(np.asarray(law.lr(n[None, :], d[:, None], batch)))
     mesh = ax.pcolormesh(n, d, z, cmap="viridis", shading="gouraud", rasterized=True)
     bar = figure.colorbar(mesh, ax=ax, pad=0.02)
     bar.set_label("log₁₀ optimal LR")
     params, tokens, lrs = (np.array([getattr(cell, name) for cell in cells]) for name in ("params", "tokens", "lr_opt"))
+    if batch is not None:
+        lrs = lrs * np.array([(batch / (cell.batch or batch)) ** law.delta for cell in cells])
     scale = {"cmap": "viridis", "vmin": z.min(), "vmax": z.max()}
     ax.scatter(params, tokens, c=np.log10(lrs), marker="^", s=46, edgecolors="white", zorder=3, **scale)
     if prediction:
@@ -261,10 +276,12 @@ def _draw_plane(
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.grid(visible=False)
-    _finish_log(ax, "parameters", "tokens", "The law over both", legend=False)
+    at = "" if batch is None else f", at a batch of {format_count(batch)}"
+    finish_log(ax, "parameters", "tokens", f"The law over both{at}", legend=False)
 
 
-def _finish_log(ax: Axes, x: str, y: str, title: str, *, legend: bool = True) -> None:
+def finish_log(ax: Axes, x: str, y: str, title: str, *, legend: bool = True) -> None:
+    """Give both axes a logarithmic scale, ticks and names."""
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel(x)

@@ -203,7 +203,8 @@ def _fit(
     if cells.b is not None and 3 in columns and blank.batch_unit is not None:
         axes["batch"] = np.log(cells.b * blank.batch_unit)
     bends = bends_of(x, z, cells.error, axes, prior, scatter) if status is Status.OK else ()
-    found = replace(blank, status=status, message=message, bends=())
+    rests = exponent == "prior" and 3 in columns
+    found = replace(blank, status=status, message=message, bends=(), delta_prior=priors.get("delta") if rests else None)
     return _filled(found, fit, prior, x, z, columns, np.stack(full, 1), samples, exponent, bends)
 
 

@@ -102,6 +102,20 @@ class LRLaw(ScalingLaw):
         """LR that counts as 1."""
         return self.lr_unit
 
+    @property
+    def batch_note(self) -> str:
+        """A phrase if the cells say less about the exponent of the batch than its prior; empty otherwise.
+
+        Precisions of cells and prior add up, so this is where the variance is above half of the prior's.
+        """
+        if self.delta_prior is None or not self.usable or self._variance("delta") <= self.delta_prior[1] ** 2 / 2:
+            return ""
+        mean, sd = self.delta_prior
+        return (
+            f"the cells' batches cannot tell the exponent of the batch from the noise: its interval is that of the "
+            f"prior ({mean:g} ± {sd:g})"
+        )
+
     def lr(self, params: ArrayLike, tokens: ArrayLike, batch: ArrayLike | None = None) -> Array | float:
         """Return the predicted LR.
 
@@ -175,10 +189,12 @@ class LRLaw(ScalingLaw):
         if batch is None and conditions is not None:
             batch = conditions.batch_tokens
         b, words = self._batch(n, d, batch)
+        if b is not None and self.batch_unit is not None and max(b / self.batch_unit, self.batch_unit / b) > 1.01:
+            words += [self.batch_note] if self.batch_note else []
         found = self.estimate(n, d, b, level=level, limit=extrapolation_limit)
         notes = [*found.notes, *notes, *words]
         if conditions is not None:
-            skip = "batch " if self.batch_unit is not None else "\0"
+            skip = "batch "  # `_batch` states it
             notes += [f"the target differs in {one}" for one in self.conditions.differences(conditions)
                       if not one.startswith(skip)]  # fmt: skip
         if self.notes:
@@ -215,14 +231,20 @@ class LRLaw(ScalingLaw):
             if self.batch_law is not None and self.batch_unit is None:
                 own = float(self.batch_law.value(n, d))
                 if max(b / own, own / b) > 1.25:
-                    return b, [f"the law holds at its own batch, {format_count(own)} tokens there"]
+                    return b, [f"the law holds at its own batch, {format_count(own)} {self.batch_kind} there"]
+            if self.batch_unit is None:
+                other = self.conditions.differences(Conditions(batch_tokens=b))
+                return b, [f"the target differs in {one}, and the law has no batch in it" for one in other]
             return b, []
         if self.batch_law is not None and self.batch_law.usable:
             own = float(self.batch_law.value(n, d))
-            return own, [f"for a batch of {format_count(own)} tokens, by {self.batch_law.formula}"]
+            return own, [f"for a batch of {format_count(own)} {self.batch_kind}, by {self.batch_law.formula}"]
         one = self._one_batch()
         if self.batch_unit is not None and one is None and self.usable:
-            raise InputError("the law has the batch in it: give the target's batch, in tokens of one optimizer step")
+            raise InputError(
+                "the law has the batch in it: give the target's batch (batch=, --batch), in "
+                f"{self.batch_kind} of one optimizer step"
+            )
         return one, []
 
     def _one_batch(self) -> float | None:

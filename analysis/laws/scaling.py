@@ -21,7 +21,7 @@ from raylr.analysis.laws import _json
 from raylr.analysis.laws.bend import Bend
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count
+from raylr.analysis.units import format_count, format_factor
 from raylr.errors import InputError
 
 PARAMETERS = ("c", "alpha", "beta", "delta")
@@ -33,6 +33,7 @@ SIZES = {
     "flops_per_token": "training FLOPs per token",
 }
 """What the size N of a law may count, and its name for people."""
+BATCHES = ("tokens", "sequences")
 FORMS = ("power", "logarithmic")
 """`power`: value = unit * c * N^-alpha * D^-beta * B^delta.
 `logarithmic`: value = unit * (c - alpha ln N - beta ln D)."""
@@ -70,7 +71,7 @@ class ScalingLaw:
     """
 
     KIND: ClassVar[str] = "scaling_law"
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
     QUANTITY: ClassVar[str] = "value"
 
     c: float
@@ -81,6 +82,8 @@ class ScalingLaw:
     """Exponent of the tokens, with a minus sign in the formula."""
     delta: float = 0.0
     """Exponent of the batch."""
+    delta_prior: Span | None = None
+    """Mean and standard deviation of the prior of the exponent of the batch; None where none took part."""
     form: str = "power"
     """One of `FORMS`."""
     params_kind: str = "total"
@@ -91,6 +94,8 @@ class ScalingLaw:
     """Tokens that count as 1."""
     batch_unit: float | None = None
     """Tokens of one optimizer step that count as 1; None for a law without the batch in it."""
+    batch_kind: str = "tokens"
+    """What the batch counts: "tokens", or "sequences" where the runs did not say how long these are."""
     maximum: float | None = None
     """Largest value that the law gives; larger ones are cut."""
     params_range: Span | None = None
@@ -134,6 +139,7 @@ class ScalingLaw:
     def __post_init__(self) -> None:
         one_of(self.form, FORMS, "form of a law")
         one_of(self.params_kind, SIZES, "kind of size")
+        one_of(self.batch_kind, BATCHES, "what the batch counts")
         for name in ("params_unit", "tokens_unit", "batch_unit", "maximum"):
             if getattr(self, name) is not None:
                 positive([getattr(self, name)], name)
@@ -190,10 +196,10 @@ class ScalingLaw:
     def formula(self) -> str:
         """The law as text."""
         size = {"width": "d", "flops_per_token": "M"}.get(self.params_kind, "N")
-        unit = f"·{self.unit:g}" if self.unit != 1 else ""
         if self.form == "logarithmic":
-            return f"{self.QUANTITY} = {self.c:.4g}{unit} − {self.alpha:.4g}{unit}·ln {_ratio(size, self.params_unit)}"
-        parts = [f"{self.c:.4g}{unit}"]
+            c, slope = format_factor(self.c * self.unit), format_factor(self.alpha * self.unit)
+            return f"{self.QUANTITY} = {c} − {slope}·ln {_ratio(size, self.params_unit)}"
+        parts = [format_factor(self.c * self.unit)]
         if self.alpha:
             parts.append(f"{_ratio(size, self.params_unit)}^{-self.alpha:.4g}")
         if self.beta:
@@ -362,7 +368,7 @@ class ScalingLaw:
 
 
 def _ratio(name: str, unit: float) -> str:
-    return name if unit == 1 else f"({name}/{format_count(unit)})"
+    return name if unit == 1 else f"({name}/{format_factor(unit)})"
 
 
 def _beyond(value: float, span: Span | None) -> float:

@@ -17,8 +17,8 @@ import numpy as np
 
 from raylr.analysis._checks import Array
 from raylr.analysis.curves import _progress
-from raylr.analysis.optimum.quadratic import fit_quadratic
-from raylr.analysis.surface.surface import CONTRAST, DRAWS, LossSurface
+from raylr.analysis.surface._section import DRAWS, errors, share_left
+from raylr.analysis.surface.surface import CONTRAST, SAME_LR, LossSurface
 
 Measurement = tuple[float, float]
 """(lr, tokens) of a loss to be measured."""
@@ -59,36 +59,28 @@ def expected_variance(surface: LossSurface, tokens: float, plans: Sequence[Seque
     for plan in plans:
         at = [pairs.index(pair) for pair in plan]
         left = variance - float(with_o[at] @ np.linalg.solve(cov[np.ix_(at, at)], with_o[at])) if at else variance
-        new = [i for i in at if np.abs(z[i] - shapes.z).min() > 1e-9]
+        new = [i for i in at if np.abs(z[i] - shapes.z).min() > SAME_LR]
         shape = shapes.draws(float(z[new[0]]), e[:, new[0]], y[:, new[0]], noise[new[0]]) if new else shapes.now
         out.append(shapes.variance(o * math.sqrt(max(left, 0.0) / variance) + shape))
     return np.array(out)
 
 
 class _Shapes:
-    """Draws of the error of Eq. 2 between the LRs, at the target, with and without one LR more."""
+    """Draws of the error of the shape between the LRs, at the target, with and without one LR more."""
 
     def __init__(self, surface: LossSurface, tokens: float) -> None:
-        self.z, self.noise, self.axis = np.log(surface.lrs) - surface.centre, surface.shape_noise, surface.axis()
-        self.optimum = math.log(float(surface.lr_opt(tokens))) - surface.centre
-        self.losses = np.array([float(surface.loss(lr, tokens)[0]) for lr in surface.lrs])
-        self.known: dict[float, Array] = {}
-        self.now = self._fit(self.z, self.losses, np.full(self.z.size, self.noise))
+        part = surface.section(tokens)
+        self.z, self.centre, self.axis = part.log_lr - surface.centre, surface.centre, surface.axis()
+        self.optimum, self.least = math.log(float(surface.lr_opt(tokens))) - surface.centre, surface.least_stderr
+        self.shape = part.shape(self.least)
+        self.now = errors(self.shape)
 
     def draws(self, z: float, end: Array, measured: Array, noise: float) -> Array:
         """Draws with a run at `z` whose losses at the target are drawn in `end`; those to be measured in `measured`."""
-        if z not in self.known:
-            d, y = end - end.mean(), measured - measured.mean()
-            left = max(float(d @ d - (d @ y) ** 2 / (y @ y + DRAWS * noise)) / DRAWS, 0.0)
-            error = np.append(np.full(self.z.size, self.noise), math.hypot(self.noise, math.sqrt(left)))
-            self.known[z] = self._fit(np.append(self.z, z), np.append(self.losses, end.mean()), error)
-        return self.known[z]
-
-    def _fit(self, z: Array, losses: Array, error: Array) -> Array:
-        """Draws around the optimum (DRAWS,); both ends of the axis where Eq. 2 has no minimum."""
-        rng = np.random.default_rng(1)
-        fit = fit_quadratic(np.exp(z), losses, loss_stderr=error)
-        return fit.draws(DRAWS, rng) if fit.profile.size else rng.choice(self.axis[[0, -1]], DRAWS) - self.optimum
+        d, y = end - end.mean(), measured - measured.mean()
+        left = max(float(d @ d - (d @ y) ** 2 / (y @ y + DRAWS * noise)) / DRAWS, 0.0)
+        share = share_left(self.shape, z + self.centre, math.hypot(self.least, math.sqrt(left)))
+        return self.now * math.sqrt(share)
 
     def variance(self, error: Array) -> float:
         """Variance of the optimum, kept on the axis as everywhere."""

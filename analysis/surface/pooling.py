@@ -1,4 +1,5 @@
-"""Information that the cells of a study share: a prior for each cell's quadratic from all other cells.
+"""Information that the cells of a study share: a prior for each cell's loss over the LR from all other
+cells.
 
 The logarithm of the optimum is regressed on features of the cells (ln params, ln tokens, ln batch, ...), that of the
 curvature and the skew are averaged; each cell gets the prediction that the cells without it make, with the scatter of
@@ -13,21 +14,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, floats
-from raylr.analysis.optimum.quadratic import NOISE_DOF, SKEW_SD, QuadraticFit, QuadraticPrior
+from raylr.analysis.optimum.fit import OptimumFit
+from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.errors import InputError
 
 MIN_CELLS = 3
 """Fewest other cells for a prior, beside one a feature."""
 LEAST_SD = 0.1
 """Least standard deviation of the priors of ln lr_opt and of ln curvature."""
-SKEW_DOF = 3
-"""Points to spare that a cell needs for its skew to be informative."""
+SKEW_LRS = 6
+"""LRs that a cell needs for its skew to be informative: three beyond level, curvature and optimum."""
 RIDGE = 0.1
 """Weight of zero slopes, in cells: keeps a feature that hardly varies from mattering."""
 
 
-def pooled_priors(fits: Sequence[QuadraticFit], features: ArrayLike) -> list[QuadraticPrior | None]:
-    """Return a prior for each cell's quadratic from all other cells.
+def pooled_priors(fits: Sequence[OptimumFit], features: ArrayLike) -> list[OptimumPrior | None]:
+    """Return a prior for each cell's loss over the LR from all other cells.
 
     Args:
         fits: One fit a cell.
@@ -41,24 +43,24 @@ def pooled_priors(fits: Sequence[QuadraticFit], features: ArrayLike) -> list[Qua
 
     Example:
         >>> import numpy as np
-        >>> from raylr.analysis import fit_quadratic
+        >>> from raylr.analysis import fit_optimum
         >>> lr, tokens = np.geomspace(1e-4, 1e-2, 9), np.array([1e9, 2e9, 4e9, 8e9, 1.6e10])
         >>> best = 1e-3 * (tokens / 1e9) ** -0.3
-        >>> fits = [fit_quadratic(lr, 3 + 0.02 * np.log(lr / center) ** 2) for center in best]
+        >>> fits = [fit_optimum(lr, 3 + 0.02 * np.log(lr / center) ** 2) for center in best]
         >>> priors = pooled_priors(fits, np.log(tokens)[:, None])
-        >>> bool(abs(np.log(priors[-1].lr_opt / best[-1])) < 0.1)
+        >>> bool(abs(priors[-1].center - np.log(best[-1])) < 0.1)
         True
     """
     x = floats(features, "features")
     if x.ndim != 2 or x.shape[0] != len(fits) or not np.isfinite(x).all():
         raise InputError(f"features must be finite and of shape ({len(fits)}, k), got {x.shape}")
     ok = np.array([fit.ok and fit.curvature > 0 for fit in fits], dtype=bool)
-    z = np.array([math.log(fit.lr_opt) if good else math.nan for fit, good in zip(fits, ok, strict=True)])
+    z = np.array([math.log(fit.lr) if good else math.nan for fit, good in zip(fits, ok, strict=True)])
     c = np.array([math.log(fit.curvature) if good else math.nan for fit, good in zip(fits, ok, strict=True)])
-    k = np.array([fit.skew for fit in fits])
-    bent = ok & np.array([fit.dof >= NOISE_DOF + SKEW_DOF for fit in fits], dtype=bool)
+    k = np.array([fit.moments()["skew"][0] if good else math.nan for fit, good in zip(fits, ok, strict=True)])
+    bent = ok & np.array([fit.losses.tried.size >= SKEW_LRS for fit in fits], dtype=bool)
     error = np.array([min(fit.log_lr_stderr(), 3.0) if good else 3.0 for fit, good in zip(fits, ok, strict=True)])
-    out: list[QuadraticPrior | None] = []
+    out: list[OptimumPrior | None] = []
     for i in range(len(fits)):
         others = ok.copy()
         others[i] = False
@@ -68,11 +70,12 @@ def pooled_priors(fits: Sequence[QuadraticFit], features: ArrayLike) -> list[Qua
         centre, sd = _predicted(x[others], z[others], error[others], x[i])
         curved = k[bent & others]
         known = curved.size >= MIN_CELLS
+        skew_sd = OptimumPrior().skew_sd
         out.append(
-            QuadraticPrior(
+            OptimumPrior(
                 curvature=math.exp(float(np.median(c[others]))), curvature_log_sd=max(_spread(c[others]), LEAST_SD),
-                lr_opt=math.exp(centre), log_lr_opt_sd=max(sd, LEAST_SD), skew=float(np.median(curved)) if known else
-                0.0, skew_sd=min(max(_spread(curved), LEAST_SD), SKEW_SD) if known else SKEW_SD,
+                center=centre, center_sd=max(sd, LEAST_SD), skew=float(np.median(curved)) if known else 0.0,
+                skew_sd=min(max(_spread(curved), LEAST_SD), skew_sd) if known else skew_sd,
             )
         )  # fmt: skip
     return out

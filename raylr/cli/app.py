@@ -22,6 +22,7 @@ from raylr.cli.export import export
 from raylr.cli.init import init
 from raylr.cli.plan import plan
 from raylr.cli.results import fit, laws, predict, report
+from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
@@ -41,6 +42,10 @@ app = cyclopts.App(
 )
 for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
     app.command(_command)
+app.command(import_, name="import")
+app.command(suggest)
+app.command(tell)
+app.command(query)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.runs import DEFAULT, Reading, family_of, read_for
 from raylr.errors import InputError, LawError, nearest
 
 if TYPE_CHECKING:
+    from raylr.analysis.cells import Family
     from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 
 EXIT_NO_MEANING = 3
@@ -24,20 +26,39 @@ LARGEST_LAW_FILE = 10_000_000
 """Bytes of a law's file; a larger file is another one."""
 
 
-def fit(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
-    """Fit the laws of a study again from its run table alone, and show them. The study's folder is only read.
+def fit(
+    study: str,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    family: str | None = None,
+    reading: Reading = DEFAULT,
+) -> None:
+    """Fit optima and laws to what was measured, and show them with what to do next. What is read is not changed.
 
     Parameters
     ----------
     study
-        A study's folder.
+        A study's folder, a folder of imported runs (`raylr import`), or a file of finished runs, such as sweep.csv.
     out
         A file to write the law to, as JSON; `raylr predict` reads it.
+    family
+        The kind of run whose law is written, where the runs are of several kinds.
+    reading
+        How to read a file of finished runs.
     """
+    from raylr.finished import is_runs
     from raylr.report.text import show_result
     from raylr.store.files import write_atomic
     from raylr.study import FittingStudy
 
+    if is_runs(study):
+        from raylr.report.runs_text import result_of, show_runs
+
+        found = result_of(read_for(study, reading))
+        show_runs(found, make_console())
+        if out is not None:
+            write_atomic(out, law_of(family_of(found.fit.families, family), study).to_json())
+        return
     result = FittingStudy.open(study).result()
     show_result(result, None, make_console())
     if out is not None:
@@ -52,6 +73,7 @@ def predict(
     batch: str | None = None,
     width: str | None = None,
     level: float = 0.9,
+    family: str | None = None,
     extrapolate: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -62,7 +84,8 @@ def predict(
     Parameters
     ----------
     law
-        A study's folder, a law.json, or the name of a published law (`raylr laws` lists them).
+        A study's folder, a folder or file of finished runs, a law.json, or the name of a published law (`raylr laws`
+        lists them).
     tokens
         Training tokens: 500e9 or 500B.
     params
@@ -73,6 +96,8 @@ def predict(
         Hidden size of the model, for a law over the width.
     level
         Coverage of the interval.
+    family
+        The kind of run, where finished runs are of several kinds.
     extrapolate
         Give the LR also where it is refused without this.
     as_json
@@ -80,7 +105,7 @@ def predict(
     """
     from raylr.report.text import show_prediction
 
-    fitted = read_law(law)
+    fitted = read_law(law, family)
     if not 0 < level < 1:
         raise InputError(f"--level is a coverage between 0 and 1, got {level:g}")
     counts = {
@@ -123,16 +148,31 @@ def laws() -> None:
         say(console, f"{row.name}: {row.formula}.{decay} {row.notes}. {row.source}")
 
 
-def report(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
-    """Write the report of a study again, from its run table alone: report.html, and figures/ as PNG and SVG.
+def report(
+    study: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None, reading: Reading = DEFAULT
+) -> None:
+    """Write the report of a study or of finished runs: report.html, and figures/ as PNG and SVG.
 
     Parameters
     ----------
     study
-        A study's folder.
+        A study's folder, a folder of imported runs, or a file of finished runs.
     out
-        Folder for the report; by default the study's, which may be read-only with this.
+        Folder for the report; by default the study's or runs' own, which may be read-only with this.
+    reading
+        How to read a file of finished runs.
     """
+    from raylr.finished import is_runs
+
+    if is_runs(study):
+        from raylr.report.runs_html import write_runs_report
+        from raylr.report.runs_text import result_of
+
+        if out is None and not Path(study).is_dir():
+            raise InputError("a report of a file needs a folder: give --out DIR")
+        found = result_of(read_for(study, reading))
+        say(make_console(), f"Report: {write_runs_report(found, out or Path(study))}")
+        return
     from raylr.report.html import write_report
     from raylr.study import FittingStudy
 
@@ -140,13 +180,21 @@ def report(study: Path, *, out: Annotated[Path | None, Parameter(name=["--out", 
     say(make_console(), f"Report: {path}")
 
 
-def read_law(name: str) -> LRLaw:
-    """Return the law of a study's folder, of a law.json, or of that name.
+def law_of(family: Family, where: str) -> LRLaw:
+    """Return the law of a family of finished runs. Raises LawError if it has none."""
+    if family.law is None:
+        raise LawError(f"{where}: {family.why}")
+    return family.law
 
-    The law of a study is fitted to its run table as it is now, in memory.
+
+def read_law(name: str, family: str | None = None) -> LRLaw:
+    """Return the law of a study's folder, of finished runs, of a law.json, or of that name.
+
+    The law of a study or of runs is fitted to what is there now, in memory.
 
     Args:
         name: Folder, file, or name of a published law.
+        family: The kind of run, where finished runs are of several kinds.
 
     Raises:
         LawError: If there is no such law, or the file holds none; the message names it.
@@ -154,9 +202,12 @@ def read_law(name: str) -> LRLaw:
     """
     from raylr.analysis.laws import presets
     from raylr.analysis.laws.lr_law import LRLaw
+    from raylr.finished import fit_runs, is_runs
     from raylr.study import LAW_FILE, FittingStudy
 
     path = Path(name)
+    if "\0" not in name and path.exists() and is_runs(name):
+        return law_of(family_of(fit_runs(read_for(name)).families, family), name)
     if path.is_dir():
         return FittingStudy.open(path).fit().law
     if path.is_file():

@@ -35,6 +35,7 @@ def reference() -> str:
     """Return the reference as Markdown."""
     from raylr.evaluation.spec import ScoresSpec
     from raylr.external.read import ReadSpec
+    from raylr.spec.batches import LawSpec
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
@@ -54,6 +55,7 @@ def reference() -> str:
         "`train` with `command` or `trainable`": ExternalTrain,
         "`lr`": LRRange,
         "`search`": SearchSpec,
+        "`law`": LawSpec,
         "`target`": TargetSpec,
         "`resources`": ResourceSpec,
         "`scores`": ScoresSpec,

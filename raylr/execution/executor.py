@@ -37,6 +37,8 @@ class Job:
         lr: Peak learning rate.
         tokens: Training tokens at which the loss of the whole run counts.
         stop_at: Tokens at which this segment ends; `tokens` for the last.
+        setting: Name of what is searched, for people: the size, with its batch where it has several; empty for `size`.
+        batch: Tokens of one optimizer step, where they are known.
         seed: Seed of the initial weights.
         config: Config of the trainable.
         handle: What the policy calls the run.
@@ -53,6 +55,8 @@ class Job:
     lr: float
     tokens: int
     stop_at: int
+    setting: str = ""
+    batch: int | None = None
     seed: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     handle: Any = None
@@ -61,6 +65,11 @@ class Job:
     log: Path | None = None
     ends_itself: bool = True
     folder: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """Name of what is searched, for people."""
+        return self.setting or self.size
 
 
 class Executor(Protocol):

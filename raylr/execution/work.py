@@ -107,7 +107,7 @@ class Work:
     def started(self, job: Job) -> None:
         """Note that a job began to train."""
         self._listener.run_started(
-            RunStarted(run=job.run.name, role=job.role, size=job.size, lr=job.lr, tokens=job.tokens)
+            RunStarted(run=job.run.name, role=job.role, size=job.shown, lr=job.lr, tokens=job.tokens)
         )
 
     def report(self, job: Job, values: Mapping[str, Any]) -> RunEnd | None:
@@ -176,6 +176,7 @@ class Work:
                 "trial": job.run.name,
                 "role": job.role,
                 "size": job.size,
+                "batch": job.batch,
                 "lr": job.lr,
                 "tokens": last["tokens"],
                 "target_tokens": job.tokens,
@@ -189,7 +190,7 @@ class Work:
             }
         )
         self._tell(job, end, row)
-        self._listener.run_ended(_event(row))
+        self._listener.run_ended(_event(job, row))
 
     def _fail(self, job: Job, end: RunEnd, problem: str, last: Mapping[str, Any] | None) -> None:
         """Record that a run failed, with the last lines that it printed."""
@@ -250,7 +251,7 @@ class Work:
         for row in known.curve:
             self._reported(job, row)
         self._tell(job, known.end, known.row)
-        self._listener.run_ended(_event(known.row, known=True))
+        self._listener.run_ended(_event(job, known.row, known=True))
 
     def _reported(self, job: Job, row: Mapping[str, Any]) -> RunEnd | None:
         """Give the policy a row of the table of evaluations; return what it decides."""
@@ -276,7 +277,8 @@ def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     if (current_lr := _current_lr(values)) is not None:
         row["current_lr"] = current_lr
     row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
-    return row | {"trial": job.run.name, "role": job.role, "size": job.size, "lr": job.lr, "seed": job.seed}
+    named = {"trial": job.run.name, "role": job.role, "size": job.size, "batch": job.batch}
+    return row | named | {"lr": job.lr, "seed": job.seed}
 
 
 def _end_of(job: Job, last: Mapping[str, Any] | None, decision: RunEnd | None, error: str | None) -> tuple[RunEnd, str]:
@@ -325,13 +327,13 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _event(row: Mapping[str, Any], *, known: bool = False) -> RunEnded:
+def _event(job: Job, row: Mapping[str, Any], *, known: bool = False) -> RunEnded:
     end = RunEnd(row["end"])
     cut = end in (RunEnd.TRUNCATED, RunEnd.PRUNED)
     return RunEnded(
         run=row["trial"],
         role=row["role"],
-        size=row["size"],
+        size=job.shown,
         lr=row["lr"],
         end=end,
         tokens=row["tokens"],

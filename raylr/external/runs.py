@@ -15,10 +15,10 @@ from raylr.external.placeholders import fill
 from raylr.external.sources import OUTPUT
 from raylr.external.trial import command_trial, function_trial, load_function, reported_checkpoint
 from raylr.spec import StudySpec
+from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.store.files import inside, remove_inside
 from raylr.trainables.models.spec import HFSpec, ModelSpec
-from raylr.trainables.training.spec import TrainSpec
 
 Model: TypeAlias = ModelSpec | HFSpec | ExternalModel
 RUNS = "runs"
@@ -59,19 +59,21 @@ class ExternalRuns:
     def job(
         self,
         role: str,
-        size: str,
+        setting: StudySetting,
         model: Model,
         tokens: int,
         lr: float,
         *,
-        train: TrainSpec | ExternalTrain,
+        run: Run,
+        train: TrainSettings,
+        eval_at: list[int],
         stop_at: int | None = None,
         handle: Any = None,
     ) -> Job:
         """Return the job of a run, or of a segment of it."""
         assert isinstance(model, ExternalModel)
         assert isinstance(train, ExternalTrain)
-        run, eval_at = self.run(role, size, model, tokens, lr, train), self._spec.eval_at(tokens)
+        size = setting.size
         end = tokens if stop_at is None else stop_at
         folder = inside(self._folder / RUNS, run.name)
         config: dict[str, Any] = {
@@ -118,7 +120,7 @@ class ExternalRuns:
             folder=folder,
         )
 
-    def run(self, role: str, size: str, model: Model, tokens: int, lr: float, train: TrainSpec | ExternalTrain) -> Run:
+    def run(self, role: str, size: str, model: Model, tokens: int, lr: float, train: TrainSettings) -> Run:
         """Return the run of these settings: the filled-in command, or the function and its config.
 
         Where raylr is told that the loss is and how long a run may hang changes nothing about the run.
@@ -130,15 +132,14 @@ class ExternalRuns:
             "purpose": role,
             "lr": lr,
             "tokens": tokens,
-            "batch": train.batch_tokens,
-            "seed": train.seed,
+            "train": {"batch_tokens": train.batch_tokens, "seed": train.seed},
             "params": model.total,
             "args": dict(model.args),
         }
         if self._spec.command:
             command = self._spec.command
             values = self._values(size, model, tokens, lr, train, stop_at=tokens)
-            values |= {"dir": "{dir}", "python": "{python}"}
+            values |= {name: f"{{{name}}}" for name in ("dir", "python", "size")}
             try:
                 measured |= {
                     "command": [fill(word, values) for word in command.run],

@@ -5,25 +5,24 @@ Every text that comes from a spec, a message or a table is escaped. Pieces that 
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
+from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
+from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.scores import ScoreSection, score_sections
 from raylr.report.text import (
     FLOPS_NOTE,
     Line,
+    batch_lines,
     check_lines,
     interval,
     known,
@@ -41,9 +40,11 @@ if TYPE_CHECKING:
 
     from raylr.study import StudyResult
 
-_PNG_DPI = 160
-_CSS_DPI = 110
-"""Pixels of the page per inch of a figure."""
+FOOTER = (
+    "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
+    "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
+    "warmup; losses are validation losses in nats per token; intervals are 90 % intervals."
+)
 
 
 def write_report(result: StudyResult, out: Path | None = None) -> Path:
@@ -64,16 +65,15 @@ def write_report(result: StudyResult, out: Path | None = None) -> Path:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
     pictures = _figures(result) | {name: figure for section in scores for name, figure in section.pictures.items()}
-    images = {name: _save(figure, folder / "figures" / name) for name, figure in pictures.items()}
-    template = Template(resources.files("raylr.report").joinpath("template.html").read_text(encoding="utf-8"))
-    page = template.substitute(
-        name=html.escape(result.spec.name),
-        folder=html.escape(result.directory.name),
+    images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
+    text = page(
+        name=result.spec.name,
         answer=_answer(result),
-        sections="\n".join(_sections(result, images, scores)),
+        sections=_sections(result, images, scores),
+        footer=FOOTER.format(folder=result.directory.name),
     )
     path = folder / "report.html"
-    write_atomic(path, page)
+    write_atomic(path, text)
     return path
 
 
@@ -89,6 +89,8 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
     shown = prediction if prediction and known(prediction.lr) else None
     if known(fit.law.c):
         drawn["figure-2-law"] = figures.law(fit, shown)
+        if fit.law.batch_unit is not None:
+            drawn["figure-batch"] = over_batch(fit, shown)
     if result.check and shown and result.spec.target:
         drawn["check"] = figures.prediction_check(result.check, shown, result.spec.target.name)
     return drawn
@@ -114,7 +116,7 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     fit, cost = result.fit, result.cost
     numbered = labels.replaced(fit.surfaces)
     yield "<h2>The optima</h2>"
-    yield _table(
+    yield table(
         ["size", "parameters", "tokens", "optimal LR", "90 % interval", "loss", "LRs tried", "longest run", ""],
         [
             [one.size, format_count(one.params), format_count(one.tokens), known_lr(one.lr_opt),
@@ -123,11 +125,12 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
             for one in fit.optima
         ],
     )  # fmt: skip
-    yield from (_paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
+    yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
     yield _picture(
         images, "figure-1b-loss-over-lr",
         "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
-        "extrapolated from shorter runs by Eq. 4; triangles are the optima, thick bars their 90 % intervals.",
+        "predicted for shorter runs from all runs of the size; triangles are the optima, thick bars their 90 % "
+        "intervals.",
         numbered,
     )  # fmt: skip
     yield "<h2>The law</h2>"
@@ -138,11 +141,18 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         "(star, band).",
         numbered,
     )  # fmt: skip
-    yield from (_paragraph(line) for line in loss_lines(result))
+    yield from (paragraph(line) for line in batch_lines(fit.law))
+    yield _picture(
+        images, "figure-batch",
+        "The optimal LR over the batch at each parameter count and token budget, with the law (lines) and its "
+        "prediction at the target (star, band).",
+        numbered,
+    )  # fmt: skip
+    yield from (paragraph(line) for line in loss_lines(result))
     lines = check_lines(result)
     if lines:
         yield "<h2>The check</h2>"
-        yield from (_paragraph(line) for line in lines)
+        yield from (paragraph(line) for line in lines)
         yield _picture(
             images, "check",
             "Left: training at the target. Right: its final losses; the dashed line is the predicted LR.",
@@ -150,14 +160,14 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         )  # fmt: skip
     for section in scores:
         yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
-        yield from (_paragraph(Line(remark)) for remark in section.remarks)
-        yield _table(section.head, section.rows)
+        yield from (paragraph(Line(remark)) for remark in section.remarks)
+        yield table(section.head, section.rows)
         for name, caption in section.captions.items():
             yield _picture(images, name, caption, section.numbered)
     yield "<h2>The cost</h2>"
     shares = f"{cost.token_share:.0%} of tokens"
     shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
-    yield _table(
+    yield table(
         ["", "tokens", "FLOPs", "of the full grid"],
         [
             ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}", shares],
@@ -167,7 +177,7 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         ],
     )  # fmt: skip
     yield (
-        f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {len(result.spec.sizes)} sizes, all '
+        f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {_searched(result)}, all '
         f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
     if result.spec.external:
@@ -189,6 +199,11 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     yield _picture(images, "figure-1a-loss-curves", caption, numbered)
 
 
+def _searched(result: StudyResult) -> str:
+    sizes, settings = len(result.spec.sizes), len(result.spec.settings())
+    return f"{sizes} sizes" if settings == sizes else f"{settings} settings of size and batch"
+
+
 def _law_intervals(result: StudyResult) -> str:
     law = result.fit.law
     message = "" if law.ok else f'<p class="warn">{html.escape(law.message)}</p>'
@@ -204,18 +219,6 @@ def _law_intervals(result: StudyResult) -> str:
     return f"{message}<p>{'; '.join([', '.join(parts), spread] if parts else [spread])}</p>"
 
 
-def _paragraph(line: Line, style: str = "") -> str:
-    heading = f"{line.heading}: " if line.heading and line.heading != "Check" else ""
-    kind = f' class="{style}"' if style else ""
-    return f"<p{kind}>{html.escape(heading + line.text)}</p>"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
 def _picture(images: Mapping[str, str], name: str, caption: str, numbered: Mapping[str, str]) -> str:
     """Return a figure with its caption, which also explains the numbers that stand for names (`labels.replaced`)."""
     if name not in images:
@@ -223,17 +226,4 @@ def _picture(images: Mapping[str, str], name: str, caption: str, numbered: Mappi
     if numbered:
         names = ", ".join(f"{label} is {name}" for label, name in numbered.items())
         caption += f" This machine has no font for some names, so that the figure shows numbers: {names}."
-    return f"<figure>{images[name]}<figcaption>{html.escape(caption)}</figcaption></figure>"
-
-
-def _save(figure: Figure, path: Path) -> str:
-    """Write a figure as PNG and SVG; return it as an HTML image that needs no file."""
-    drawn = {}
-    for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": _PNG_DPI})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, **options)
-        drawn[kind] = buffer.getvalue()
-        write_atomic(path.with_name(f"{path.name}.{kind}"), drawn[kind])
-    data = base64.b64encode(drawn["png"]).decode()
-    width = f"{figure.get_figwidth() * _CSS_DPI:.0f}"
-    return f'<img alt="{html.escape(path.name)}" width="{width}" src="data:image/png;base64,{data}">'
+    return picture(images[name], caption)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from raylr.study import StudyResult
 
 
+BRACKETED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
+"""Statuses of losses whose optimum lies between them."""
+
+
 class Line(NamedTuple):
     """One line of the ending."""
 
@@ -92,8 +96,14 @@ def remarks(result: StudyResult) -> list[Line]:
         for optimum in result.fit.optima
         if not optimum.status.ok
     ]
-    missing = [size for size in result.spec.sizes if size not in {optimum.size for optimum in result.fit.optima}]
-    return [*lines, *(Line(f"{size}: no run has ended yet", dim=True) for size in missing)]
+    found = {(optimum.size, optimum.batch) for optimum in result.fit.optima}
+    names = {size for size, _ in found}
+    missing = [
+        setting.name
+        for setting in result.spec.settings()
+        if setting.name not in names and (setting.size, float(setting.train.batch_tokens)) not in found
+    ]
+    return [*lines, *(Line(f"{name}: no run has ended yet", dim=True) for name in missing)]
 
 
 def law_lines(law: LRLaw) -> list[Line]:
@@ -101,12 +111,28 @@ def law_lines(law: LRLaw) -> list[Line]:
     lines = [Line(law_text(law), "Law")]
     if law.covariance is not None:
         ends = law.interval(0.9)
-        parts = [f"{name} {a:.2f} to {b:.2f}" for name, (a, b) in ends.items() if name != "c" and math.isfinite(b - a)]
+        shown = {name: span for name, span in ends.items() if name in ("alpha", "beta")}
+        parts = [f"{name} {a:.2f} to {b:.2f}" for name, (a, b) in shown.items() if math.isfinite(b - a)]
         if parts:
             lines.append(Line(f"90 % intervals: {', '.join(parts)}; {law.cells} optima, R² {number(law.r2, 3)}"))
+    lines += batch_lines(law)
     if not law.ok:
         lines.append(Line(law.message))
     return lines
+
+
+def batch_lines(law: LRLaw) -> list[Line]:
+    """Return the exponent of the batch with its interval and what determines it; none for a law without the batch."""
+    if law.batch_unit is None or not law.usable:
+        return []
+    text = f"exponent of the batch {law.delta:.2f}"
+    if law.batch_range is not None:
+        low, high = (format_count(end) for end in law.batch_range)
+        text += f" (batches of {low} to {high} tokens)" if low != high else f" (one batch, {low} tokens)"
+    if law.covariance is not None:
+        low_end, high_end = law.interval(0.9)["delta"]
+        text += f", 90 % interval {low_end:.2f} to {high_end:.2f}" if high_end > low_end else ", as given"
+    return [Line(f"{text}; {law.batch_note}" if law.batch_note else text)]
 
 
 def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
@@ -119,7 +145,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
         span = interval(prediction.lr_low, prediction.lr_high)
         about = f"; optimum of the {law.conditions.objective} loss" if law.conditions.objective else ""
         lines.append(Line(f"{prediction.level:.0%} prediction interval {span}{about}"))
-    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} tokens"]
+    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} {law.batch_kind}"]
     if prediction.weight_decay is not None:
         with_it.append(f"weight decay {prediction.weight_decay:.3g}")
     if with_it:
@@ -149,6 +175,15 @@ def loss_lines(result: StudyResult) -> list[Line]:
     if result.fit.curvature_law.usable:
         cost = result.fit.curvature_law.cost(params, tokens, 2.0)
         text += f"; an LR off by a factor of 2 costs {number(cost.value)} ({number(cost.low)} to {number(cost.high)})"
+    batches = {one.batch for one in result.fit.optima if one.batch is not None}
+    wanted = prediction.batch
+    if batches and wanted is not None:
+        nearest = min(batches, key=lambda batch: abs(math.log(batch / wanted)))
+        if len(batches) == 1 and abs(math.log(nearest / wanted)) < 0.01:
+            return [Line(text, "Loss")]
+        text += f"; of a batch of {format_count(nearest)} tokens, whose optima the loss law is fitted to"
+        if abs(math.log(nearest / wanted)) > 0.01:
+            text += f". The target's batch of {format_count(wanted)} tokens will end at another loss"
     return [Line(text, "Loss")]
 
 
@@ -165,17 +200,17 @@ def check_lines(result: StudyResult) -> list[Line]:
     )
     where = target.name if target else "the target"
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
-    quadratic = check.quadratic
-    if quadratic.status != Status.OK:
-        return [*lines, Line(f"the losses bracket no optimum: {quadratic.message}")]
-    distance = abs(math.log(prediction.lr / quadratic.lr_opt))
-    regret = float(quadratic.regret(prediction.lr)) / quadratic.loss_min
-    inside = "inside" if prediction.lr_low <= quadratic.lr_opt <= prediction.lr_high else "outside"
+    fit = check.fit
+    if fit.status not in BRACKETED:
+        return [*lines, Line(f"the losses bracket no optimum: {fit.message}")]
+    distance = abs(math.log(prediction.lr / fit.lr))
+    regret = max(float(fit.predict(prediction.lr)[0]) - fit.loss, 0.0) / fit.loss
+    inside = "inside" if prediction.lr_low <= fit.lr <= prediction.lr_high else "outside"
     where = f", {inside} the interval" if math.isfinite(prediction.lr_low) else ""
     return [
         *lines,
         Line(
-            f"the quadratic through them has its optimum at {format_lr(quadratic.lr_opt)}, a factor "
+            f"their optimum is {format_lr(fit.lr)}, a factor "
             f"{math.exp(distance):.2f} away{where}; the predicted LR costs {regret:.2%} of the loss"
         ),
     ]

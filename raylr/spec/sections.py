@@ -157,6 +157,9 @@ class TargetSpec(Section):
     """Model keys of the target, on top of the spec's `model`."""
     tokens: Tokens
     """Training tokens of the target, taken as the nearest whole number of batches."""
+    batch_tokens: Tokens | None = None
+    """Tokens of one optimizer step of the target. Default: that of `train`; needed where the sizes are searched at
+    several batches."""
     check: tuple[float, ...] = (1 / 3, 1.0, 3.0)
     """Multiples of the predicted LR to train at, between 0.001 and 1000; empty for no check (the usual case at
     scale)."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pydantic
@@ -16,27 +15,39 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylr.analysis.units import format_count
 from raylr.errors import SpecError
 from raylr.evaluation.spec import ScoresSpec
-from raylr.spec.external import CommandSpec, ExternalModel, ExternalSize, ExternalTrain, TrainableSpec
+from raylr.spec.batches import (
+    Exponent,
+    LawSpec,
+    StudySetting,
+    TrainSettings,
+    common_batch,
+    conditions_of,
+    exponent_warnings,
+    settings_of,
+    train_at,
+    with_batches,
+)
+from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.spec.fields import (
-    Section,
     SizeName,
     StudyName,
     Tokens,
-    absolute,
     check_booleans,
     check_plain,
-    kind_of,
+    leaves,
     shorten,
 )
+from raylr.spec.hf import merged, with_absolute_hf
 from raylr.spec.messages import explain
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
+from raylr.spec.trainer import TrainerKeys, external_model, is_external
 from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions
 
-NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "scores"})
+NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "scores", "law"})
 """Keys that change nothing about what is measured: a study may be continued with other values of them."""
 UNMEASURED = {
     "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
@@ -47,11 +58,9 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 MOST_PARAMS = 10**15
 """More parameters than this are rejected as a typing error: a hundred times the largest models known."""
-OPTIMIZER = "adamw"
-"""The optimizer of raylr's trainables."""
 
 
-class StudySpec(Section):
+class StudySpec(TrainerKeys):
     """The spec of a Fitting study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
@@ -71,11 +80,6 @@ class StudySpec(Section):
 
     name: StudyName = "study"
     """Name of the study, shown in the report and given to experiment trackers."""
-    command: CommandSpec | None = None
-    """A command line that trains one run, in place of raylr's own trainer. The spec then has no corpus, and `sizes` and
-    `train` have other keys."""
-    trainable: TrainableSpec | None = None
-    """A function that trains one run, in place of raylr's own trainer; as for `command`."""
     corpus: CorpusSpec = CorpusSpec()
     """The text to train on."""
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
@@ -85,6 +89,10 @@ class StudySpec(Section):
     """Name → the model keys of that size, on top of `model`."""
     train: TrainSpec | ExternalTrain
     """Everything else about a run but its LR and its budget."""
+    batches: dict[SizeName, tuple[Tokens, ...]] = Field(default_factory=dict)
+    """Batches, in tokens of one optimizer step, at which each size is searched: a list for all sizes, or size → list.
+    The LR law then has the batch in it. `train.batch_tokens` may be left out. Budgets are rounded to whole numbers of
+    every batch. Default: `train.batch_tokens` alone."""
     budgets: tuple[Tokens, ...] = Field(min_length=1)
     """Token budgets at which the optimum is wanted, each taken as the nearest whole number of batches. No search run
     goes beyond the largest. One budget needs no list."""
@@ -94,6 +102,8 @@ class StudySpec(Section):
     """The range of learning rates to search."""
     search: SearchSpec = SearchSpec()
     """How each size is searched."""
+    law: LawSpec = LawSpec()
+    """How the LR law is fitted."""
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
     objective: Literal["stable"] = "stable"
@@ -119,32 +129,45 @@ class StudySpec(Section):
             if old in data:
                 raise ValueError(f"the key {old} is now called {new}; rename it in the spec")
         check_booleans(cls, data)
-        budgets = data.get("budgets")
+        data, budgets = with_batches(data), data.get("budgets")
         return {**data, "budgets": [budgets]} if isinstance(budgets, int | float | str) else data
 
     @field_validator("train", mode="before")
     @classmethod
     def _of_the_trainer(cls, value: Any, info: ValidationInfo) -> TrainSpec | ExternalTrain:
-        kind = ExternalTrain if _is_external(info.data) else TrainSpec
+        kind = ExternalTrain if is_external(info.data) else TrainSpec
         return kind.model_validate(value, context=info.context)
+
+    def external_models(self) -> dict[str, ExternalModel]:
+        """Return name → model of all sizes and of the target, in a study of another trainer."""
+        keys = {**self.sizes, **({self.target.name: self.target.model} if self.target else {})}
+        return {name: external_model(name, self.model, each) for name, each in keys.items()}
+
+    def _check_trainer(self) -> None:
+        if not self.external:
+            return
+        for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
+        self.check_command(self.external_models(), self.train, pauses=self.search.method == "surface")
 
     @field_validator("sizes")
     @classmethod
     def _absolute_sizes(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        return {name: _with_absolute_hf(keys, info) for name, keys in value.items()}
+        return {name: with_absolute_hf(keys, info) for name, keys in value.items()}
 
     @field_validator("target")
     @classmethod
     def _absolute_target(cls, value: TargetSpec | None, info: ValidationInfo) -> TargetSpec | None:
-        return value and value.model_copy(update={"model": _with_absolute_hf(value.model, info)})
+        return value and value.model_copy(update={"model": with_absolute_hf(value.model, info)})
 
     @field_validator("model")
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
-        corpus = None if _is_external(info.data) else info.data.get("corpus")
+        corpus = None if is_external(info.data) else info.data.get("corpus")
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
-            return _with_absolute_hf(value, info)
+            return with_absolute_hf(value, info)
         if not isinstance(value.get("hf"), Mapping):
             return {**value, "vocab_size": corpus.vocabulary()}
         return {**value, "hf": {"vocab_size": corpus.vocabulary(), **value["hf"]}}
@@ -153,7 +176,7 @@ class StudySpec(Section):
     def _whole(self) -> Self:
         if not self.sizes:
             raise ValueError("sizes is empty: name at least one model size")
-        self._check_external()
+        self._check_trainer()
         if self.target and self.target.name in self.sizes:
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
         for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
@@ -163,48 +186,40 @@ class StudySpec(Section):
                 "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
                 f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
             )
-        shortest = self.validations * self.train.batch_tokens
-        if min(self.budgets) < shortest:
-            raise ValueError(
-                f"budgets: {format_count(min(self.budgets))} tokens are too few for {self.validations} validations at "
-                f"{format_count(self.train.batch_tokens)} tokens per batch; use at least {format_count(shortest)}"
-            )
+        self._check_batches()
         return self
 
-    def _check_external(self) -> None:
-        if not self.external:
+    def _check_batches(self) -> None:
+        shortest = self.validations * self.batch_step
+        if min(self.budgets) < shortest:
+            several = "" if not self.batches else f", a whole number of each batch ({self._shown_batches()})"
+            raise ValueError(
+                f"budgets: {format_count(min(self.budgets))} tokens are too few for {self.validations} validations at "
+                f"{format_count(self.batch_step)} tokens per batch{several}; use at least {format_count(shortest)}"
+            )
+        if self.law.batch_exponent == "fit" and not self.batches:
+            raise ValueError('law.batch_exponent "fit" needs sizes that are searched at several batches (key batches)')
+        if self.target is None:
             return
-        if self.command and self.trainable:
-            raise ValueError("command and trainable are two ways to name the trainer; give one")
-        for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
-        if self.command:
-            self.command.check_names(self.external_models())
-            if isinstance(self.train, ExternalTrain) and self.train.seq_len is None:
-                self.command.check_without_sequences()
-            if self.search.method == "surface" and self.command.resume is None:
-                raise ValueError("search.method surface pauses runs and continues them: command needs resume")
+        if self.target.batch_tokens is None and self.batches:
+            raise ValueError(
+                f"target.batch_tokens is needed: the sizes are searched at several batches ({self._shown_batches()}), "
+                "and the LR depends on the batch"
+            )
+        if self.target.tokens < self.target_train().batch_tokens:
+            raise ValueError(
+                f"target: {format_count(self.target.tokens)} tokens are less than one batch of "
+                f"{format_count(self.target_train().batch_tokens)}"
+            )
 
-    def _external_size(self, name: str, keys: Mapping[str, Any]) -> ExternalModel:
-        whole = {**self.model, **keys}
-        shared, own = self.model.get("args"), keys.get("args")
-        if isinstance(shared, Mapping) and isinstance(own, Mapping):
-            whole["args"] = {**shared, **own}
-        try:
-            return ExternalSize.model_validate(whole).model()
-        except pydantic.ValidationError as error:
-            raise ValueError(f"size {name!r}: {explain(error, ExternalSize)}") from None
-
-    def external_models(self) -> dict[str, ExternalModel]:
-        """Return name → model of all sizes and of the target, in a study of another trainer."""
-        keys = {**self.sizes, **({self.target.name: self.target.model} if self.target else {})}
-        return {name: self._external_size(name, each) for name, each in keys.items()}
+    def _shown_batches(self) -> str:
+        found = sorted({setting.train.batch_tokens for setting in self.settings()})
+        return ", ".join(format_count(batch) for batch in found)
 
     def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec | ExternalModel:
         if self.external:
-            return self._external_size(name, keys)
-        whole = _merged(self.model, keys)
+            return external_model(name, self.model, keys)
+        whole = merged(self.model, keys)
         kind = HFSpec if "hf" in whole else ModelSpec
         try:
             check_booleans(kind, whole)
@@ -220,16 +235,6 @@ class StudySpec(Section):
             raise ValueError(f"size {name!r} has more than {format_count(MOST_PARAMS)} parameters; is a number wrong?")
         return model
 
-    @property
-    def external(self) -> bool:
-        """Whether another trainer trains the runs."""
-        return self.command is not None or self.trainable is not None
-
-    @property
-    def trainer(self) -> str:
-        """The key that names the other trainer: command or trainable; "" for raylr's own."""
-        return "command" if self.command else "trainable" if self.trainable else ""
-
     def models(self) -> dict[str, ModelSpec | HFSpec | ExternalModel]:
         """Return size name → model, the training sizes in the order of the spec."""
         return {name: self._model(name, keys) for name, keys in self.sizes.items()}
@@ -240,6 +245,29 @@ class StudySpec(Section):
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
         return self._model(self.target.name, self.target.model)
 
+    def settings(self) -> list[StudySetting]:
+        """Return the searches of the study: each size at each of its batches."""
+        return settings_of(self.train, list(self.sizes), self.batches)
+
+    def target_train(self) -> TrainSettings:
+        """Return the target's training settings, with its batch. Raises SpecError if the spec has no target."""
+        if self.target is None:
+            raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
+        return train_at(self.train, self.target.batch_tokens or self.train.batch_tokens, "target.batch_tokens")
+
+    @property
+    def batch_step(self) -> int:
+        """The least number of tokens that is a whole number of every batch of the sizes."""
+        return common_batch([setting.train.batch_tokens for setting in self.settings()])
+
+    @property
+    def batch_exponent(self) -> Exponent | None:
+        """How the law has the batch in it (`fit_lr_law`); None for a law without it."""
+        if self.law.batch_exponent is not None:
+            return self.law.batch_exponent
+        moved = self.target is not None and self.target_train().batch_tokens != self.train.batch_tokens
+        return "prior" if self.batches or moved else None
+
     def check_models(self) -> None:
         """Count the parameters of every model, as a study will.
 
@@ -249,11 +277,8 @@ class StudySpec(Section):
         Raises:
             SpecError: If a configuration cannot be read or transformers is missing.
         """
-        if self.command:
-            try:
-                self.command.check(self.external_models(), schedule=self.train.schedule)
-            except ValueError as error:
-                raise SpecError(str(error)) from None
+        if self.external:
+            self.check_templates(self.external_models(), self.train.schedule)
         models = self.models() | ({self.target.name: self.target_model()} if self.target else {})
         for name, model in models.items():
             try:
@@ -267,21 +292,11 @@ class StudySpec(Section):
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        train = self.train
-        if isinstance(train, ExternalTrain):
-            return train.conditions(self.objective)
-        return Conditions(
-            batch_tokens=float(train.batch_tokens),
-            schedule=train.schedule,
-            warmup_tokens=float(train.warmup),
-            weight_decay=train.weight_decay,
-            optimizer=OPTIMIZER,
-            beta1=train.betas[0],
-            beta2=train.betas[1],
-            seq_len=float(train.seq_len),
-            # A schedule that lowers the LR ends every run decayed, so that its final losses are not of a stable phase.
-            objective=self.objective if train.schedule == "constant" else "decayed",
-        )
+        return Conditions.common([conditions_of(setting.train, self.objective) for setting in self.settings()])
+
+    def target_conditions(self) -> Conditions:
+        """Return how the target is trained. Raises SpecError if the spec has no target."""
+        return conditions_of(self.target_train(), self.objective)
 
     def schedule_warnings(self) -> list[str]:
         """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""
@@ -301,35 +316,50 @@ class StudySpec(Section):
             )
         return out
 
+    def batch_warnings(self) -> list[str]:
+        """Return a sentence if the study cannot tell the exponent of the batch from the noise of its optima."""
+        if not self.batches or not isinstance(self.batch_exponent, str):
+            return []
+        params = {name: float(model.params("total")) for name, model in self.models().items()}
+        return exponent_warnings(self.settings(), params, max(self.token_budgets), self.batch_exponent)
+
     @property
     def token_budgets(self) -> list[int]:
-        """The budgets in rising order, each the nearest whole number of batches."""
-        return sorted({self._round(budget) for budget in self.budgets})
+        """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
+        step = self.batch_step * self._steps_of_a_point
+        return sorted({_rounded(budget, step) for budget in self.budgets})
 
     @property
     def grid_tokens(self) -> int:
-        """Tokens of the full grid over sizes and LRs at the largest budget, which the report compares the cost with."""
-        return len(self.sizes) * self.lr.grid * max(self.token_budgets)
+        """Tokens of the full grid over sizes (at each batch) and LRs at the largest budget, which the report compares
+        the cost with."""
+        return len(self.settings()) * self.lr.grid * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:
         """The target's tokens, the nearest whole number of batches. Raises SpecError if the spec has no target."""
-        if self.target is None:
-            raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return self._round(self.target.tokens)
+        train = self.target_train()
+        assert self.target is not None
+        return _rounded(self.target.tokens, train.batch_tokens * self._steps_of_a_point)
 
-    def _round(self, tokens: int) -> int:
-        """Return the nearest whole number of batches; of `validations` batches for another trainer, so that it can
-        measure its loss every so many steps, the last time at its end."""
-        step = self.validations if self.external else 1
-        return self.train.round_tokens(tokens / step) * step
+    @property
+    def _steps_of_a_point(self) -> int:
+        """Batches of which a number of tokens is a whole number: another trainer measures its loss every so many steps,
+        `validations` times, and the last time must be its end."""
+        return self.validations if self.external else 1
 
-    def eval_at(self, tokens: int) -> list[int]:
-        """Return the token counts of a run of `tokens` at which its loss is measured: even steps, and every budget."""
-        step = tokens / self.validations
-        budgets = [budget for budget in self.token_budgets if budget < tokens]
-        even = [self.train.round_tokens(step * (i + 1)) for i in range(self.validations - 1)]
-        return sorted({*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens})
+    def eval_at(self, tokens: int, batch: int | None = None) -> list[int]:
+        """Return the token counts of a run of `tokens` at which its loss is measured: even steps, and every budget.
+
+        Args:
+            tokens: Training tokens of the run.
+            batch: Batch of the run; None: that of a search, whose runs are all measured at the same tokens.
+        """
+        unit, step = batch or self.batch_step, tokens / self.validations
+        budgets = [budget for budget in self.token_budgets if budget < tokens and budget % unit == 0]
+        even = [_rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
+        points = {*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens}
+        return sorted(point for point in points if point <= tokens)
 
     def differences(self, other: StudySpec) -> list[str]:
         """Return the keys in which two specs would measure different things, as `key: here, not there`."""
@@ -338,7 +368,7 @@ class StudySpec(Section):
             f"{key}: {shorten(a)}, not {shorten(b)}"
             for key in mine
             if key not in NOT_MEASURED
-            for key, a, b in _leaves(key, mine[key], theirs.get(key))
+            for key, a, b in leaves(key, mine[key], theirs.get(key))
             if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
 
@@ -359,42 +389,11 @@ def summary(spec: StudySpec) -> str:
     """
     sizes = ", ".join(f"{name} ({format_count(model.params('total'))})" for name, model in spec.models().items())
     budgets = ", ".join(format_count(b) for b in spec.budgets)
-    return f"sizes {sizes}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
+    batches = sorted({batch for each in spec.batches.values() for batch in each})
+    several = f"; batches {', '.join(format_count(batch) for batch in batches)} tokens" if batches else ""
+    return f"sizes {sizes}{several}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
 
 
-def _is_external(data: Mapping[str, Any]) -> bool:
-    """Whether the keys validated so far name another trainer; a key that is missing here has failed its check."""
-    return any(data.get(key, True) is not None for key in ("command", "trainable"))
-
-
-def _with_absolute_hf(keys: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    """Return model keys in which a folder given as `hf` is absolute; the name of a model on the hub stays."""
-    source = keys.get("hf")
-    if not isinstance(source, str) or not source.strip():
-        return keys
-    folder = absolute(Path(source), info)
-    return {**keys, "hf": str(folder)} if kind_of(folder) == "folder" else keys
-
-
-def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of one size on top of the shared ones.
-
-    Configurations in `hf` are merged key by key. The vocabulary of the corpus, which is among the shared keys, goes
-    into a configuration that has none of its own; a folder or a name on the hub has one.
-    """
-    whole = {**shared, **own}
-    source = whole.get("hf")
-    if source is None:
-        return whole
-    if isinstance(source, Mapping):
-        base = shared.get("hf")
-        source = {**(base if isinstance(base, Mapping) else {}), **source}
-        whole["hf"] = {"vocab_size": whole["vocab_size"], **source} if "vocab_size" in whole else source
-    whole.pop("vocab_size", None)
-    return whole
-
-
-def _leaves(key: str, mine: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        return [leaf for k in {**mine, **theirs} for leaf in _leaves(f"{key}.{k}", mine.get(k), theirs.get(k))]
-    return [] if mine == theirs else [(key, mine, theirs)]
+def _rounded(tokens: float, step: int) -> int:
+    """Return the whole number of steps nearest to `tokens`, at least one."""
+    return max(1, round(tokens / step)) * step

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from raylr.analysis.runs import RunEnd
+from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import DamagedError
 from raylr.store.table import Table
 
@@ -44,6 +44,7 @@ class RunStore:
             self._curves.setdefault(row["trial"], {}).setdefault(row["tokens"], row)
         for row in trials.read().to_pylist():
             self._ends.setdefault(row["trial"], []).append(row)
+        self._names = {name.partition("-")[0]: name for name in (*self._curves, *self._ends)}
 
     def known(self, run: str, *, tokens: int, stop_at: int) -> KnownEnd | None:
         """Return how a run ended, if that answers for a segment of it; None if it must be trained.
@@ -72,6 +73,11 @@ class RunStore:
         """Return all evaluations of a run, by tokens."""
         curve = self._curves.get(run, {})
         return [curve[tokens] for tokens in sorted(curve)]
+
+    def named(self, run: Run) -> Run:
+        """Return the run under the name that it has in the tables; a changed spec may give it another label."""
+        known = self._names.get(run.identity)
+        return run if known is None else replace(run, label=known.partition("-")[2])
 
     def ends(self, run: str) -> list[KnownEnd]:
         """Return the ends of a run's segments that are whole, by tokens."""

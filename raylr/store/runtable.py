@@ -22,6 +22,7 @@ EVALUATION_SCHEMA = pa.schema(
         ("size", pa.string()),
         ("params", pa.int64()),
         ("params_active", pa.int64()),
+        ("batch", pa.int64()),  # tokens of one optimizer step
         ("lr", pa.float64()),  # peak LR, the one that is searched; `current_lr` is the schedule's at that step
         ("tokens", pa.int64()),
         ("step", pa.int64()),
@@ -41,6 +42,7 @@ TRIAL_SCHEMA = pa.schema(
         ("trial", pa.string()),
         ("role", pa.string()),
         ("size", pa.string()),
+        ("batch", pa.int64()),
         ("lr", pa.float64()),
         ("tokens", pa.int64()),  # reached
         ("target_tokens", pa.int64()),

@@ -103,8 +103,7 @@ class SurfacePolicy(SettingsPolicy):
         cell = self._surface(run.setting)
         if not cell.known():
             return None
-        loss, stderr = cell.surface().loss(self.run(run).lr, cell.target)
-        return float(loss), float(stderr)
+        return cell.surface().run_loss(self.run(run).lr, cell.target)
 
     def add(self, lr: float, loss: float, setting: Setting | str | None = None) -> None:
         """Raise InputError: a final loss is no curve."""

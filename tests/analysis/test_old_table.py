@@ -1,15 +1,28 @@
-"""The run table of a small study that was measured once, and the fits that it gave then: the same table gives the same
-law, to the last digit, whatever is rearranged around the fits."""
+"""The run table of a small study that was measured once, and the fits that it gives: the same table gives the same law,
+whatever is rearranged around the fits.
+
+The expectations were made anew when the optima of a study became those of `fit_optimum`, the model of the search, in
+place of the fit of Eq. 2 alone: the predicted LR rose from 1.45e-3 to 1.61e-3, alpha from 0.62 to 0.65, beta fell from
+0.23 to 0.10, and the optima moved by 1 to 11 % inside their intervals (docs/lab-notebook.md). Numbers agree to ten
+digits: the last ones depend on the number of threads of the linear algebra.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pytest
 
 from raylr.analysis.studyfit import StudyFit, check_prediction, fit_study
+
+
+def same(value: Any) -> Any:
+    """Equal to ten digits."""
+    return pytest.approx(value, rel=1e-10)
+
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -30,24 +43,29 @@ def fit(table: pa.Table, expected: dict[str, Any]) -> StudyFit:
     return fit_study(table, expected["budgets"], priors=None)  # the exponents had no prior then
 
 
-def test_the_law_is_the_same_to_the_last_digit(fit: StudyFit, expected: dict[str, Any]) -> None:
+def test_the_law_is_the_same_to_ten_digits(fit: StudyFit, expected: dict[str, Any]) -> None:
     law = expected["law"]
     for name in ("c", "alpha", "beta", "r2", "cells"):
-        assert getattr(fit.law, name) == law[name], name
-    assert [list(row) for row in fit.law.covariance or ()] == law["covariance"]
+        assert getattr(fit.law, name) == same(law[name]), name
+    assert np.array(fit.law.covariance) == same(np.array(law["covariance"]))
 
 
-def test_the_cells_are_the_same_to_the_last_digit(fit: StudyFit, expected: dict[str, Any]) -> None:
+def test_the_cells_are_the_same_to_ten_digits(fit: StudyFit, expected: dict[str, Any]) -> None:
     assert len(fit.optima) == len(expected["cells"])
     for cell, known in zip(fit.optima, expected["cells"], strict=True):
         for name in ("size", "params", "tokens", "lr_opt", "lr_low", "lr_high", "loss", "loss_stderr", "status"):
-            assert getattr(cell, name) == known[name], (cell.size, cell.tokens, name)
+            value = known[name]
+            assert getattr(cell, name) == (same(value) if isinstance(value, float) else value), (
+                cell.size,
+                cell.tokens,
+                name,
+            )
 
 
 def test_the_prediction_and_its_check_are_the_same(table: pa.Table, fit: StudyFit, expected: dict[str, Any]) -> None:
     prediction = fit.law.predict(expected["target_params"], expected["target_tokens"])
     for name, value in expected["prediction"].items():
-        assert getattr(prediction, name) == value, name
+        assert getattr(prediction, name) == same(value), name
     check = check_prediction(table, prediction.lr, expected["target_tokens"])
     assert check is not None
-    assert check.quadratic.lr_opt == expected["check_optimum"]
+    assert check.fit.lr == same(expected["check_optimum"])

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 from made_study import SPEC, SURFACE, no_executor, same_study, spec_of, study_of
-from serial_executor import SerialExecutor
+from serial_executor import DELTA, SerialExecutor
 
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError, TrainingError
@@ -38,7 +38,7 @@ def test_a_replicate_is_a_run_with_another_seed(texts, tmp_path):
     spec = spec_of(texts)
     stages = Stages(FittingStudy(spec, tmp_path / "study").folder, None)
     model = spec.models()["S"]
-    jobs = [stages._job("search", "S", model, 39_936, 1e-3, None, None, repeat) for repeat in (0, 1, 1)]
+    jobs = [stages._job("search", spec.settings()[0], model, 39_936, 1e-3, None, None, repeat) for repeat in (0, 1, 1)]
     assert [job.seed for job in jobs] == [job.config["train"]["seed"] for job in jobs] == [0, 1, 1]
     assert jobs[0].run.name != jobs[1].run.name == jobs[2].run.name
 
@@ -136,3 +136,51 @@ def test_runs_whose_lr_falls_are_not_truncated(texts, schedule):
     ends = [policy.report(run, tokens, 2 + (tokens / 1000) ** -0.5) for tokens in range(50, 1001, 50)]
     assert (RunEnd.TRUNCATED in ends) is (schedule == "constant")
     assert ends[-1] is RunEnd.COMPLETED
+
+
+TWO_BATCHES = {
+    "batches": {"S": [512, 1024], "M": [512, 1024]},
+    "target": {"name": "XL", "model": {"hidden_size": 24, "expert_size": 24}, "tokens": "50k", "batch_tokens": 2048},
+}
+
+
+def test_a_study_with_two_batches_searches_each_and_ends_the_same_when_killed(texts, tmp_path):
+    spec = spec_of(texts, **TWO_BATCHES)
+    counter = SerialExecutor()
+    study = study_of(spec, tmp_path / "undisturbed", counter)
+    result = study.run()
+    rows = study.evaluations.read().to_pylist()
+    assert {(row["size"], row["batch"]) for row in rows if row["role"] == "search"} == {
+        (size, batch) for size in ("S", "M") for batch in (512, 1024)
+    }
+    assert {(row["size"], row["batch"]) for row in rows if row["role"] == "check"} == {("XL", 2048)}
+    assert all(row["tokens"] % row["batch"] == 0 and row["step"] == row["tokens"] // row["batch"] for row in rows)
+    assert {one.size for one in result.fit.optima} == {"S B=512", "S B=1.02k", "M B=512", "M B=1.02k"}
+    assert len({row["trial"] for row in rows}) == len({(row["trial"], row["batch"]) for row in rows})
+    low, high = result.fit.law.interval(0.9)["delta"]
+    assert low < DELTA < high
+    assert result.prediction.batch == 2048
+    assert "extrapolated: 2 times beyond the fitted batch" in result.prediction.message
+    assert result.cost.grid_tokens == 4 * spec.lr.grid * max(spec.token_budgets)
+    assert {run.setting for run in study.finished_runs()} == {one.size for one in result.fit.optima}
+
+    left = len(counter.trained) // 2
+
+    def die(job, tokens):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study_of(spec, tmp_path / "killed", SerialExecutor(die)).run()
+    study_of(spec, tmp_path / "killed").run()
+    same_study(study_of(spec, tmp_path / "killed", no_executor), study)
+
+
+def test_how_the_law_is_fitted_may_change_in_a_finished_study(texts, tmp_path):
+    study_of(spec_of(texts, **TWO_BATCHES), tmp_path / "study").run()
+    shutil.rmtree(tmp_path / "study" / "corpus")
+    spec = spec_of(texts, **TWO_BATCHES, law={"batch_exponent": 0.3})
+    law = FittingStudy(spec, tmp_path / "study", executor=no_executor).fit().law
+    assert law.delta == 0.3

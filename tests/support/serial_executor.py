@@ -12,6 +12,8 @@ from raylr.execution.work import Work
 PARAMS = {"S": 100_000, "M": 250_000, "L": 600_000, "XL": 1_500_000}
 SCALE = 25
 """Tokens of the made-up law per token of a test's spec, whose budgets are small."""
+BATCH, DELTA = 512, 0.5
+"""The optimum of the made-up law grows as (batch / BATCH)^DELTA."""
 TOO_HIGH = 30.0
 """Learning rates diverge from this multiple of the optimum on."""
 
@@ -19,12 +21,13 @@ TOO_HIGH = 30.0
 def report_of(job: Job, tokens: int) -> dict[str, Any]:
     """What the run reports at this token count: the same whenever, and however often, it is trained."""
     params, seen = PARAMS[job.size], SCALE * tokens
-    diverged = job.lr > TOO_HIGH * synthetic.lr_opt(params, seen)
+    lr = job.lr / ((job.batch or BATCH) / BATCH) ** DELTA
+    diverged = lr > TOO_HIGH * synthetic.lr_opt(params, seen)
     noise = 1e-3 * math.sin(1e4 * math.log(job.lr) + tokens)
     return {
-        "loss": math.nan if diverged else synthetic.loss(params, job.lr, seen) + noise,
+        "loss": math.nan if diverged else synthetic.loss(params, lr, seen) + noise,
         "tokens": tokens,
-        "step": tokens // 512,
+        "step": tokens // (job.batch or BATCH),
         "lr": job.lr,
         "current_lr": 0.5 * job.lr,
         "params": params,

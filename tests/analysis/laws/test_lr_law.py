@@ -263,8 +263,8 @@ def test_a_changed_file_is_refused_in_one_sentence_or_is_a_law(data):
     [
         lambda t: t[: len(t) // 2],
         lambda t: "[" * 100_000,
-        lambda t: '{"kind": "lr_law", "schema": 2, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
-        lambda t: t.replace('"schema": 2', '"schema": 99'),
+        lambda t: '{"kind": "lr_law", "schema": 3, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
+        lambda t: t.replace('"schema": 3', '"schema": 99'),
         lambda t: t.replace('"alpha": ', '"alpha": 1' + "0" * 400 + ", " + '"x": '),
         lambda t: t.replace('"status": "ok"', '"status": "okay"'),
         lambda t: t.replace('"batch_tokens"', '"batch"'),

@@ -198,6 +198,6 @@ def test_unknown_names_get_the_nearest():
 
 def test_formulas_as_text():
     assert presets.get("steplaw").formula == "LR = 1.79 · N^-0.713 · D^0.307"
-    assert presets.get("zhou2026").formula == "LR = 38.46·0.0001 · (N/1B)^-0.2219 · (D/1B)^-0.3509"
-    assert presets.get("marin-muonh").formula == "LR = 18.31 · d^-0.15 · D^-0.395 · (B/4.1k)^0.5, at most 0.05"
-    assert presets.get("kaplan2020").formula == "LR = 0.003239 − 0.0001395·ln N"
+    assert presets.get("zhou2026").formula == "LR = 3.846e-3 · (N/1e9)^-0.2219 · (D/1e9)^-0.3509"
+    assert presets.get("marin-muonh").formula == "LR = 18.31 · d^-0.15 · D^-0.395 · (B/4096)^0.5, at most 0.05"
+    assert presets.get("kaplan2020").formula == "LR = 3.239e-3 − 1.395e-4·ln N"

@@ -45,20 +45,21 @@ def test_two_runs_together_say_more_than_either():
 
 
 def test_a_new_lr_in_a_gap_says_what_the_curve_is_like_there():
-    fit = surface()
-    gap, beside, now = expected_variance(
-        fit, TARGET, [[(math.sqrt(LRS[1] * LRS[2]), 0.2 * TARGET)], [(LRS[3] * 1.05, 0.2 * TARGET)], []]
-    )
-    assert gap < min(beside, 0.95 * now)
+    fit = surface((0.6, 0.6, 0.6, 0.6), np.array([2e-4, 5e-4, 8e-3, 2e-2]))
+    gap, beside, now = expected_variance(fit, TARGET, [[(2e-3, TARGET)], [(2.1e-2, TARGET)], []])
+    assert gap < min(0.9 * beside, 0.9 * now)
 
 
-def test_the_expectation_holds_on_average():
+@pytest.mark.parametrize(("first", "then"), [(0.2, 0.35), (0.35, 0.6)])
+def test_the_expectation_holds_on_average(first, then):
     """What is left after measuring is near what was expected, where the model is right about the curves."""
-    fit = surface()
-    plan = [(lr, 0.6 * TARGET) for lr in LRS]
-    (expected,) = expected_variance(fit, TARGET, [plan])
-    got = float(np.var(surface((0.6, 0.6, 0.6, 0.6)).optima(TARGET)))
+    (expected,) = expected_variance(surface((first,) * 4), TARGET, [[(lr, then * TARGET) for lr in LRS]])
+    got = float(np.var(surface((then,) * 4).optima(TARGET)))
     assert 0.3 < got / expected < 3
+
+
+def test_the_target_itself_settles_the_optimum():
+    assert np.var(surface((1.0,) * 4).optima(TARGET)) < 0.1 * np.var(surface((0.6,) * 4).optima(TARGET))
 
 
 def test_no_model_says_nothing():

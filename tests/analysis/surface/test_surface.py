@@ -6,11 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import DATA
 
-from raylr.analysis import fit_surface
+from raylr.analysis import fit_optimum, fit_surface
 
 T = np.arange(1, 61) * 1e6
 LRS = np.geomspace(1e-4, 8e-3, 6)
-STATUSES = {"ok", "not_converging", "edge_low", "edge_high", "flat", "too_few", "too_short", "not_falling", "diverged"}
+STATUSES = {
+    "ok", "uncertain", "plateau", "two_minima", "contradicted", "not_converging", "edge_low", "edge_high", "flat",
+    "too_few", "too_short", "not_falling", "diverged",
+}  # fmt: skip
 
 DRIFT = 0.45 / 0.9
 
@@ -212,3 +215,81 @@ def test_runs_whose_end_their_beginning_did_not_foresee_are_said_not_to_converge
     assert "too high" in second.message
     assert second.miss > 1.5 * first.miss
     assert second.loss(1e-3, 4 * T[-1])[1] > 1.5 * first.loss(1e-3, 4 * T[-1])[1]
+
+
+SHAPES = {
+    "parabola": lambda z: 0.1 * z**2,
+    "steep": lambda z: 3 * z**2,
+    "hinge": lambda z: np.where(z < 0, -0.2 * z, 2 * z),
+    "cliff": lambda z: np.where(z < 0.4, 0.1 * z**2, 3.0),
+    "diverges": lambda z: np.where(z < 0.4, 0.1 * z**2, np.nan),
+    "plateau": lambda z: np.maximum(0.05 * (np.abs(z) - 1), 0),
+    "falls": lambda z: -0.2 * z,
+    "two minima": lambda z: 0.3 * (1 - np.cos(2.5 * z)) + 0.02 * z**2,
+    "pit": lambda z: 3 * (1 - np.exp(-20 * z**2)),
+}
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 10_000), count=st.integers(3, 7),
+    noise=st.sampled_from([0.0, 0.01]), share=st.sampled_from([1.0, 0.5]),
+)  # fmt: skip
+def test_a_measured_optimum_contradicts_no_measurement(shape, seed, count, noise, share):
+    """At a budget that all runs went to, the surface says what the losses there say, and no more than they allow."""
+    rng = np.random.default_rng(seed)
+    z = np.sort(rng.uniform(-3, 3, count)) + 1e-3 * np.arange(count)
+    t = np.arange(1, 21) / 20
+    y = 3 + 0.5 * (t**-0.4 - 1) + SHAPES[shape](z)[:, None] + noise * rng.standard_normal((count, 20))
+    lr = np.exp(z)
+    fit = fit_surface(np.repeat(lr, 20), np.tile(t, count), y.ravel())
+    at = t[int(20 * share) - 1]
+    last = np.where(np.isfinite(y[:, -1]), y[:, int(20 * share) - 1], math.nan)
+    found = fit_optimum(lr, last)
+    if not np.isfinite(last).any():
+        assert math.isnan(fit.lr_opt(at))
+        return
+    assert fit.lr_opt(at) == pytest.approx(found.lr, rel=1e-12)
+    assert fit.lr_interval(at) == pytest.approx(found.interval(), rel=1e-12)
+    assert fit.status_at(at)[0] is found.status
+    allowed = 3 * noise
+    usable = np.isfinite(last)
+    x, h = z[usable], last[usable] - np.nanmin(last)
+    best = int(np.argmin(h))
+    beside = h[max(best - 1, 0) : best + 2]
+    loss = float(fit.loss(fit.lr_opt(at), at)[0])
+    if found.status not in ("edge_low", "edge_high"):  # an edge has no neighbour on one side to say how deep it goes
+        assert loss >= np.nanmin(last) - 0.5 * beside.max() - allowed
+    assert loss <= np.nanmin(last) + beside.max() + allowed
+    if noise == 0:  # the best LR tried, or between it and a neighbour
+        low, high = x[max(best - 1, 0)], x[min(best + 1, x.size - 1)]
+        assert low - 1e-9 <= math.log(fit.lr_opt(at)) <= high + 1e-9
+
+
+def test_the_losses_of_runs_are_those_measured_or_predicted():
+    lr, t, y = runs(lengths=[60, 60, 60, 30, 60, 60])
+    fit = fit_surface(lr, t, y)
+    here = (lr == LRS[1]) & (t == T[-1])
+    assert fit.run_loss(LRS[1], T[-1]) == (pytest.approx(float(y[here][0])), 0.0)
+    at_end, stderr = fit.run_loss(LRS[3], T[-1])
+    assert abs(at_end - loss(LRS[3], T[-1])) < 3 * stderr
+    assert "predicted" in fit.status_at(T[-1])[1]
+    assert "predicted" not in fit.status_at(T[29])[1]
+
+
+def test_too_few_reports_for_a_model_still_have_an_optimum_where_they_were_measured():
+    z = np.log(LRS / 1e-3)
+    t = np.array([0.5, 1.0])
+    y = 3 + 0.1 * (z[:, None] + 0.4 * np.log(t)) ** 2 - 0.3 * np.log(t)
+    fit = fit_surface(np.repeat(LRS, 2), np.tile(t, 6), y.ravel())
+    assert fit.status == "too_short"
+    assert fit.lr_opt(1.0) == pytest.approx(1e-3, rel=0.02)
+    assert math.isnan(fit.lr_opt(2.0))
+
+
+def test_replicates_are_losses_of_their_own():
+    lr, t, y = runs()
+    again = np.concatenate([y, y + 0.01])
+    part = fit_surface(np.tile(lr, 2), np.tile(t, 2), again).section(T[-1])
+    assert part.log_lr.size == 2 * LRS.size
+    assert part.complete

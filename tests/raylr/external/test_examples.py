@@ -18,9 +18,12 @@ def job_of(spec, study, *, size="S", lr=3e-3, launcher=0, **command):
     if command or launcher:
         words = ("{python}", *spec.command.run[launcher:])
         spec = spec.model_copy(update={"command": spec.command.model_copy(update={"run": words, **command})})
-    tokens = max(spec.token_budgets)
-    model = spec.models()[size]
-    return ExternalRuns(spec, study).job("search", size, model, tokens, lr, train=spec.train)
+    tokens, model = max(spec.token_budgets), spec.models()[size]
+    setting = next(one for one in spec.settings() if one.size == size)
+    runs = ExternalRuns(spec, study)
+    run = runs.run("search", size, model, tokens, lr, spec.train)
+    eval_at = spec.eval_at(tokens)
+    return runs.job("search", setting, model, tokens, lr, run=run, train=spec.train, eval_at=eval_at)
 
 
 def rows_of(job):

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def _small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raylr.report.html._PNG_DPI", 20)
+    monkeypatch.setattr("raylr.report.page.PNG_DPI", 20)
 
 
 class Page(html.parser.HTMLParser):

@@ -1,0 +1,135 @@
+"""The losses of all runs of one model size at one token count, and the loss over the LR through them.
+
+A run that was measured at the token count enters with what was measured, so that the answer is the one that the search
+gave from the same losses; a run that was not enters with the loss that the surface predicts there.
+
+Notation
+    n    runs at the token count: each LR once, or as often as it was measured there (seeds)
+    R    LRs that the surface was fitted to
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raylr.analysis._checks import Array
+from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
+
+DRAWS = 800
+"""Draws of an optimum."""
+GROUPS = 8
+"""Groups of draws among which a loss that is yet to be measured decides."""
+SAME_TOKENS = 1e-9
+"""Token counts whose logarithms differ by less than this are equal."""
+MODEL_ERROR = 0.3
+"""Error of a second-order expansion as a share of the height above the optimum: a point weighs less the further up the
+curve it lies."""
+
+Measured = Mapping[float, tuple[Array, Array]]
+"""ln lr → token counts in ascending order and the losses there; a token count occurs once for each seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Losses over LRs at one token count."""
+
+    log_lr: Array
+    """(n,), ascending."""
+    loss: Array
+    """(n,), NaN for a run that diverged."""
+    stderr: Array
+    """Standard error of each loss against that of the best run, 0 for a measured one (n,)."""
+    measured: NDArray[np.bool_]
+    """Whether the loss was measured, or is that of a run that diverged (n,)."""
+    fit: OptimumFit
+    """The loss over the LR through these losses."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing in it is a prediction."""
+        return bool(self.measured.all())
+
+    @property
+    def lr(self) -> float:
+        """The best LR: the recommended one where losses were measured, which stays near the best LR tried where the
+        losses leave doubts. Predicted losses are no evidence for the LR of one run: there it is the posterior's
+        median."""
+        if self.complete or self.fit.curves is None:
+            return self.fit.lr
+        return float(self.fit.quantiles(0.5))
+
+    def moved(self, shift: Array) -> Array:
+        """How far the optimum moves in ln lr when the losses (n,) move by `shift` (s, n): (s,).
+
+        A shift is read as a constant, a tilt and a change of curvature; the tilt moves the optimum. No change of
+        curvature takes more than two thirds of it away: beyond that the expansion is meaningless.
+        """
+        use = np.isfinite(self.loss)
+        d = self.log_lr[use] - math.log(self.lr)
+        excess = np.maximum(self.loss[use] - self.fit.loss, 0.0)
+        error = np.maximum(self.stderr[use], 1e-3 * max(self.fit.curvature, float(self.stderr.max())))
+        root = 1.0 / np.hypot(error, MODEL_ERROR * excess)
+        columns = np.stack([np.ones_like(d), d, d**2], 1) * root[:, None]
+        inverse = np.linalg.pinv(columns)
+        curvature = max(float(inverse[2] @ (self.loss[use] * root)), self.fit.curvature)
+        _, tilt, bend = inverse @ (shift[:, use] * root).T
+        return np.asarray(-0.5 * tilt / np.maximum(curvature + bend, curvature / 3))
+
+    def shape(self, error: float) -> OptimumFit:
+        """The loss over the LR were each predicted loss known to `error`: what is open then is the shape of the curve
+        between the LRs. What the predictions are wrong by is in `moved`."""
+        stderr = np.where(self.measured, 0.0, error)
+        return fit_optimum(np.exp(self.log_lr), self.loss, stderr=stderr, lr_range=self.fit.lr_range)
+
+
+def errors(shape: OptimumFit) -> Array:
+    """Draws of how far the optimum of a shape may lie from its median, ln lr (DRAWS,)."""
+    return shape.draws(DRAWS, seed=1) - math.log(shape.quantiles(0.5))
+
+
+def share_left(shape: OptimumFit, log_lr: float, error: float) -> float:
+    """Share of the variance of the optimum of a shape that is left once the loss at `log_lr` is measured to `error`.
+
+    Draws of the curve are sorted by the loss that they have there, and the variance is that within groups of them.
+    """
+    curves = shape.curves
+    if curves is None:
+        return 1.0
+    at = int(np.clip(np.searchsorted(curves.x, log_lr), 1, curves.x.size - 1))
+    share = np.clip((log_lr - curves.x[at - 1]) / (curves.x[at] - curves.x[at - 1]), 0.0, 1.0)
+    loss = (1 - share) * curves.curves[:, at - 1] + share * curves.curves[:, at]
+    loss = loss + error / shape.losses.unit * np.random.default_rng(2).standard_normal(loss.size)
+    groups = np.array_split(curves.optimum[np.argsort(loss)], GROUPS)
+    within = sum(float(((part - part.mean()) ** 2).sum()) / max(part.size - 1, 1) for part in groups) / GROUPS
+    return min(within / max(float(curves.optimum.var()), 1e-300), 1.0)
+
+
+def section(
+    log_lr: Array, loss: Array, stderr: Array, measured: NDArray[np.bool_], lr_range: tuple[float, float] | None
+) -> Section:
+    """Return the section of these losses (n,)."""
+    order = np.lexsort((loss, log_lr))
+    x, y, s, known = log_lr[order], loss[order], stderr[order], measured[order]
+    fit = fit_optimum(np.exp(x), y, stderr=s if (s > 0).any() else None, lr_range=lr_range)
+    return Section(log_lr=x, loss=y, stderr=s, measured=known, fit=fit)
+
+
+def measured_at(curves: Measured, tokens: float) -> dict[float, Array]:
+    """Return the losses at `tokens` of the runs that were measured there or on both sides of it, by ln lr.
+
+    Between two reports the loss is interpolated in ln tokens.
+    """
+    out = {}
+    for log_lr, (t, y) in curves.items():
+        same = np.abs(np.log(t / tokens)) <= SAME_TOKENS
+        if same.any():
+            out[log_lr] = y[same]
+        elif t[0] < tokens < t[-1]:
+            below, above = t[t < tokens][-1], t[t > tokens][0]
+            left, right = y[t == below].mean(), y[t == above].mean()
+            share = math.log(tokens / below) / math.log(above / below)
+            out[log_lr] = np.array([left + share * (right - left)])
+    return out

@@ -1,0 +1,1 @@
+"""Finished runs from where teams have them: tables, TensorBoard, MLflow, W&B, other studies."""

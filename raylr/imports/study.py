@@ -1,0 +1,85 @@
+"""Another study of raylr, and run tables that were imported before."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from raylr.analysis.runs import RunEnd
+from raylr.errors import DataError
+from raylr.imports.run import ImportedRun, ImportedRuns, Point
+
+BATCH, LENGTH = "batch_tokens", "seq_len"
+
+
+def recognises(path: Path) -> bool:
+    """Return whether the folder is a study's."""
+    from raylr.store.folder import SPEC_FILE
+
+    return (path / SPEC_FILE).is_file()
+
+
+def read_study(path: Path) -> ImportedRuns:
+    """Return the runs of a study's search. A run at a constant LR counts at every budget that it reached.
+
+    Raises:
+        StudyError, DamagedError: As for opening the study.
+    """
+    from raylr.store.folder import open_folder
+    from raylr.store.runs import run_end
+
+    folder = open_folder(path)
+    spec = folder.spec
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in folder.evaluations.read().to_pylist():
+        curves.setdefault(row["trial"], []).append(row)
+    last: dict[str, dict[str, Any]] = {}
+    for row in sorted(folder.trials.read().to_pylist(), key=lambda row: int(row["tokens"])):
+        if row["role"] == "search":
+            last[row["trial"]] = row
+    if not last:
+        raise DataError(f"the study in {path} has no run that has ended")
+    train = spec.train.model_dump()
+    schedule = str(train.get("schedule") or "constant")
+    conditions: dict[str, float | str] = {"schedule": schedule, "optimizer": "adamw"}
+    for name in ("weight_decay", "beta1", "beta2"):
+        if isinstance(train.get(name), int | float):
+            conditions[name] = float(train[name])
+    runs: list[ImportedRun] = []
+    for trial, row in last.items():
+        rows = sorted(curves.get(trial, []), key=lambda one: int(one["tokens"]))
+        if not rows:
+            continue
+        points = [Point(tokens=one["tokens"], loss=_loss(one), step=one["step"]) for one in rows]
+        shared: dict[str, Any] = {
+            "where": f"{path}, run {trial}", "lr": row["lr"], "params": float(rows[-1]["params"]),
+            "params_active": rows[-1]["params_active"], "batch": float(spec.train.batch_tokens),
+            "batch_kind": "tokens", "seed": rows[-1]["seed"], "size": row["size"], "conditions": conditions,
+        }  # fmt: skip
+        end = run_end(row)
+        target = float(row["target_tokens"])
+        if end is RunEnd.DIVERGED:
+            runs.append(ImportedRun(**shared, run=trial, loss=math.nan, end=end, tokens=row["tokens"],
+                                    target_tokens=target, curve=points))  # fmt: skip
+            continue
+        known = row["target_loss"]
+        runs.append(ImportedRun(
+            **shared, run=trial, loss=math.nan if known is None else known, end=end, tokens=row["tokens"],
+            target_tokens=target, loss_stderr=row["target_loss_stderr"], curve=points,
+        ))  # fmt: skip
+        if schedule not in ("constant", "wsd"):
+            continue
+        for budget in spec.token_budgets:
+            at = next((point for point in points if abs(point.tokens - budget) < 0.5), None)
+            if budget < target and at is not None:
+                runs.append(ImportedRun(
+                    **shared, run=f"{trial}@{budget}", loss=at.loss, end=RunEnd.COMPLETED, tokens=budget,
+                    target_tokens=float(budget),
+                ))  # fmt: skip
+    note = f"{len(last)} runs of the study in {path}"
+    return ImportedRuns(runs=runs, notes=[note], left_out={})
+
+
+def _loss(row: dict[str, Any]) -> float:
+    return math.nan if row["loss"] is None else float(row["loss"])

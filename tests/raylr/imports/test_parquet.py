@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+
+from raylr.analysis.runs import RunEnd
+from raylr.errors import DataError
+from raylr.imports.sources import read_runs
+
+
+def test_null_is_missing_and_nan_diverged(tmp_path: Path) -> None:
+    table = pa.table({"lr": [1e-3, 1e-2, 1e-1], "loss": pa.array([3.0, float("nan"), None])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    feather.write_feather(table, str(tmp_path / "a.arrow"))
+    for name in ("a.parquet", "a.arrow"):
+        found = read_runs([tmp_path / name])
+        assert [run.end for run in found.runs] == [RunEnd.COMPLETED, RunEnd.DIVERGED]
+        assert sum(map(len, found.left_out.values())) == 1
+
+
+def test_a_torn_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+        read_runs([tmp_path / "a.parquet"])

@@ -1,0 +1,35 @@
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wandb_files import framed, message, varint
+
+from raylr.imports import wire
+
+
+@given(st.lists(st.binary(max_size=70_000).map(lambda b: b or b"x"), max_size=4))
+def test_records_come_back(records: list[bytes]) -> None:
+    assert list(wire.level_records(framed(records))) == records
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_fields_or_torn(data: bytes) -> None:
+    with contextlib.suppress(wire.TornError):
+        assert all(number > 0 for number, _ in wire.fields(data))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_records_or_torn(data: bytes) -> None:
+    for read in (wire.tf_records, wire.level_records):
+        with contextlib.suppress(wire.TornError):
+            assert all(isinstance(record, bytes) for record in read(data))
+
+
+def test_fields_of_a_message() -> None:
+    data = message(1, b"tag") + varint(2 << 3) + varint(300) + bytes([3 << 3 | 5]) + b"\0\0\x80?"
+    found = list(wire.fields(data))
+    assert found[:2] == [(1, b"tag"), (2, 300)]
+    assert wire.real(found[2][1]) == 1.0
+    with pytest.raises(wire.TornError):
+        wire.real(300)

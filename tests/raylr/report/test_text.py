@@ -1,0 +1,89 @@
+"""The sentences of the ending and the report."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from made_results import made_result, made_spec, rows_of
+
+from raylr.analysis.laws.loss_law import fit_loss_law
+from raylr.analysis.laws.lr_fit import fit_lr_law
+from raylr.report.text import batch_lines, law_lines, loss_lines, remarks
+from raylr.study import StudyResult
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
+    folder = tmp_path_factory.mktemp("text")
+    return made_result(folder, rows_of(folder, {}), made_spec())
+
+
+def test_the_loss_at_the_target_is_that_of_the_law_with_its_interval_and_the_cost_of_a_wrong_lr(
+    result: StudyResult,
+) -> None:
+    (line,) = loss_lines(result)
+    assert result.prediction is not None
+    params, tokens = result.prediction.params, result.prediction.tokens
+    loss = result.fit.loss_law.predict(params, tokens)
+    cost = result.fit.curvature_law.cost(params, tokens, 2.0)
+    assert line.heading == "Loss"
+    found = [float(text) for text in re.findall(r"\d\.\d{4}", line.text)]
+    assert found == [round(v, 4) for v in (loss.loss, loss.low, loss.high, cost.value, cost.low, cost.high)]
+    assert found[1] < found[0] < found[2]
+    assert 0 < found[4] < found[3] < found[5]
+
+
+def test_without_a_target_or_a_loss_law_there_is_no_loss(result: StudyResult) -> None:
+    assert loss_lines(replace(result, prediction=None)) == []
+    empty = replace(result.fit, loss_law=fit_loss_law([1e8], [1e9], [3.0]))
+    assert not empty.loss_law.ok
+    assert loss_lines(replace(result, fit=empty)) == []
+
+
+def test_a_loss_without_a_curvature_has_no_cost(result: StudyResult) -> None:
+    from raylr.analysis.laws.lr_fit import fit_curvature_law
+
+    unknown = replace(result.fit, curvature_law=fit_curvature_law([1e8], [1e9], [math.nan]))
+    (line,) = loss_lines(replace(result, fit=unknown))
+    assert "off by a factor" not in line.text
+
+
+def test_the_batch_of_the_loss_is_named_where_there_are_several(result: StudyResult) -> None:
+    assert result.prediction is not None
+    optima = [
+        replace(one, setting=replace(one.setting, batch=batch))
+        for one, batch in zip(result.fit.optima, (1024.0, 8192.0) * 3, strict=True)
+    ]
+    moved = replace(result, fit=replace(result.fit, optima=optima), prediction=replace(result.prediction, batch=5000.0))
+    (line,) = loss_lines(moved)
+    assert "; of a batch of 8.19k tokens, whose optima the loss law is fitted to" in line.text
+    assert line.text.endswith("The target's batch of 5k tokens will end at another loss")
+    assert "batch" not in loss_lines(result)[0].text
+
+
+def test_the_exponent_of_the_batch_is_stated_with_what_determines_it() -> None:
+    cells = ([1e8, 1e8, 4e8, 4e8], [1e9, 8e9, 1e9, 8e9], [1e-3, 9e-4, 8e-4, 7e-4])
+    batch = [1e5, 4e5, 4e5, 1e5]
+    law = fit_lr_law(*cells, batch=batch, stderr=0.05)
+    low, high = law.interval(0.9)["delta"]
+    (line,) = batch_lines(law)
+    assert f"exponent of the batch {law.delta:.2f} (batches of 100k to 400k tokens)" in line.text
+    assert f"90 % interval {low:.2f} to {high:.2f}" in line.text
+    assert line in law_lines(law)
+    (given,) = batch_lines(fit_lr_law(*cells, batch=batch, batch_exponent=0.5))
+    assert given.text == "exponent of the batch 0.50 (batches of 100k to 400k tokens), as given"
+    (one,) = batch_lines(fit_lr_law(*cells, batch=1e5))
+    assert "(one batch, 100k tokens)" in one.text
+    assert "its interval is that of the prior (0.5 ± 0.5)" in one.text
+    assert batch_lines(fit_lr_law(*cells)) == []
+
+
+def test_a_size_and_batch_without_a_run_is_named(result: StudyResult) -> None:
+    data = result.spec.model_dump(mode="json") | {"batches": {"S": [2048, 4096], "M": [2048], "L": [2048]}}
+    data["target"] |= {"batch_tokens": 2048}
+    optima = [replace(one, setting=replace(one.setting, batch=2048.0)) for one in result.fit.optima]
+    spec = type(result.spec).model_validate(data)
+    lines = [line.text for line in remarks(replace(result, spec=spec, fit=replace(result.fit, optima=optima)))]
+    assert "S B=4.1k: no run has ended yet" in lines
+    assert sum("no run has ended" in line for line in lines) == 1

@@ -367,6 +367,6 @@ def check_prediction(table: pa.Table, predicted_lr: float, tokens: int) -> Check
     runs = runs_of(table, "check")
     if not runs:
         return None
-    loss = [run.loss[-1] if run.tokens[-1] >= tokens else math.nan for run in runs]
-    fit = fit_optimum([run.lr for run in runs], loss)
+    ended = [run for run in runs if run.diverged or run.tokens[-1] >= tokens]  # a run on its way has not diverged
+    fit = fit_optimum([run.lr for run in ended], [math.nan if run.diverged else run.loss[-1] for run in ended])
     return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, fit=fit)

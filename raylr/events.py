@@ -7,8 +7,8 @@ uses `raylr.cli.console.ConsoleListener`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from raylr.analysis.runs import RunEnd
 
@@ -31,7 +31,16 @@ class StudyPlanned:
     grid_tokens: int
     """Tokens of the full grid that the cost is compared with."""
     optimum: Callable[[str], Optimum | None]
-    """Name of a size (with its batch, where it has several) -> its optimum as known now; None while there is none."""
+    """Name of a size (with its batch, where it has several) -> its optimum as known now; None while no losses on both
+    sides of it are measured."""
+    params: Mapping[str, float] = field(default_factory=dict)
+    """Name of each size that is searched -> parameters of its model."""
+    most_runs: int | None = None
+    """Most runs that the search of one size may take; None if it is not known."""
+    most_tokens: float | None = None
+    """Most tokens that the search of one size may take."""
+    finished: Callable[[str], bool] = lambda size: False
+    """Name of a size -> whether its search has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)

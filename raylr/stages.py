@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import Run, RunEnd, Setting
+from raylr.analysis.status import Status
 from raylr.analysis.units import format_lr
 from raylr.corpus import open_corpus
 from raylr.errors import InputError, StudyError, TrainingError
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
+
+TWO_SIDED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
+"""Statuses of a search whose optimum lies between losses on either side. Before, its LR is a place in the range."""
 
 
 class Stages:
@@ -116,7 +120,14 @@ class Stages:
         for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
             self.listener.message(warning)
         self.listener.study_planned(
-            StudyPlanned(grid_tokens=self.spec.grid_tokens, optimum=lambda name: _optimum(policy, name))
+            StudyPlanned(
+                grid_tokens=self.spec.grid_tokens,
+                optimum=lambda name: _optimum(policy, name),
+                params={setting.name: float(setting.params or 1) for setting in settings},
+                most_runs=self.spec.search.max_trials,
+                most_tokens=budget * self._most_full_runs,
+                finished=policy.ended,
+            )
         )
 
         def job_of(suggestion: Any) -> Job:
@@ -137,6 +148,11 @@ class Stages:
                 f"every run diverged, at LRs from {min(lrs):.2e} to {max(lrs):.2e}; lower lr.low and lr.high, and look "
                 "at the data"
             )
+
+    @property
+    def _most_full_runs(self) -> float:
+        search = self.spec.search
+        return search.budget if search.method == "surface" else float(search.max_trials)
 
     def check(self, lr: float) -> None:
         """Train the target at the multiples of `lr` that the spec names, at `lr` itself first."""
@@ -367,7 +383,8 @@ def train_trial(config: dict[str, Any]) -> None:
 
 
 def _optimum(policy: Any, size: str) -> Optimum | None:
+    """Return the optimum of a size as known now; None until there are losses on both sides of it."""
     found = policy.recommend(size)
-    if found.lr is None or found.lr_low is None or found.lr_high is None:
+    if found.status not in TWO_SIDED or found.lr is None or found.lr_low is None or found.lr_high is None:
         return None
     return Optimum(lr=found.lr, lr_low=found.lr_low, lr_high=found.lr_high)

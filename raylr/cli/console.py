@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count, format_lr
+from raylr.cli.progress import SearchProgress
 from raylr.events import (
     Counted,
     EvaluationPlanned,
     Listener,
     LossMeasured,
-    Optimum,
     RunEnded,
     RunStarted,
     StudyPlanned,
     SubjectScored,
 )
+from raylr.report.lines import HEADING, broken
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -33,6 +34,10 @@ LOG_WIDTH = 120
 """Columns of output that goes to a file or a pipe, unless COLUMNS is set."""
 LOG_SECONDS = 10.0
 """Least time between two lines about one count in a log."""
+LOSS_SECONDS = 30.0
+"""Least time between two lines about losses in a log, so that hours without the end of a run are not silent."""
+TIME = 6
+"""Columns of the time in front of a line."""
 
 
 def make_console(**options: Any) -> Console:
@@ -44,6 +49,9 @@ def make_console(**options: Any) -> Console:
     from rich.console import Console
 
     class CommandConsole(Console):
+        breaks_lines = False
+        """Whether long lines are broken between words: on a terminal, and where COLUMNS says how wide the reader is."""
+
         def on_broken_pipe(self) -> None:
             """Leave it to `raylr.cli.app.main`; rich would end with exit status 1."""
             raise BrokenPipeError
@@ -51,11 +59,12 @@ def make_console(**options: Any) -> Console:
     console = CommandConsole(highlight=False, emoji=False, **options)
     if not console.is_terminal and "COLUMNS" not in os.environ and "width" not in options:
         console.width = LOG_WIDTH
+    console.breaks_lines = console.is_terminal or ("COLUMNS" in os.environ and "width" not in options)
     return console
 
 
 def say(console: Console, text: str, *, heading: str = "", style: str = "") -> None:
-    """Print one line; `text` is plain, so that nothing in it is read as markup.
+    """Print one paragraph; `text` is plain, so that nothing in it is read as markup.
 
     Args:
         console: Where to print.
@@ -65,7 +74,10 @@ def say(console: Console, text: str, *, heading: str = "", style: str = "") -> N
     """
     from rich.text import Text
 
-    console.print(Text.assemble((f"{heading:<12}" if heading else "", "bold"), (text, style)), soft_wrap=True)
+    indent = HEADING if heading else 0
+    for i, part in enumerate(broken(text, console, indent)):
+        head = heading if i == 0 else ""
+        console.print(Text.assemble((f"{head:<{indent}}", "bold"), (part, style)), soft_wrap=True)
 
 
 class ConsoleListener(Listener):
@@ -82,11 +94,11 @@ class ConsoleListener(Listener):
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._plan: StudyPlanned | None = None
         self._running: dict[str, tuple[RunStarted, LossMeasured | None]] = {}
-        self._search_tokens: dict[str, int] = {}
         self._roles: dict[str, str] = {}
-        self._optima: dict[str, Optimum] = {}
+        self._progress = SearchProgress()
         self._count: Counted | None = None
         self._last_line = -math.inf
+        self._last_loss = time.monotonic()
         self._questions = 0
         self._scored = 0
         self._start = time.monotonic()
@@ -116,31 +128,41 @@ class ConsoleListener(Listener):
     def study_planned(self, event: StudyPlanned) -> None:
         """Keep what the live table shows below the runs."""
         self._plan = event
+        self._progress.plan = event
 
     def run_started(self, event: RunStarted) -> None:
         """Show the run in the live table."""
         self._roles[event.run] = event.role
         self._running[event.run] = (event, None)
+        if event.role == "search":
+            self._progress.started(event.run, event.size, time.monotonic())
         self._show()
 
     def loss_measured(self, event: LossMeasured) -> None:
-        """Update the run in the live table."""
-        self._spend(event.run, event.tokens)
+        """Update the run in the live table; in a log, print a line every `LOSS_SECONDS`."""
         if event.run in self._running:
-            self._running[event.run] = (self._running[event.run][0], event)
+            run = self._running[event.run][0]
+            self._running[event.run] = (run, event)
+            if run.role == "search":
+                self._progress.trained(event.run, run.size, event.tokens, time.monotonic())
+            if self._live is None and time.monotonic() - self._last_loss >= LOSS_SECONDS:
+                loss = f"{event.loss:.4f}" if math.isfinite(event.loss) else "not finite"
+                at = f"{format_count(event.tokens)} of {format_count(run.tokens)}"
+                after = self._progress.words() if run.role == "search" else ""
+                self._line(
+                    (f"  {run.size:<8} LR {format_lr(run.lr)}  loss {loss} at {at}", ""),
+                    (f"  ({after})" if after else "", "dim"),
+                )
         self._show()
 
     def run_ended(self, event: RunEnded) -> None:
         """Print a line for the run, with the optimum of its size after it."""
         self._running.pop(event.run, None)
         self._roles[event.run] = event.role
-        self._spend(event.run, event.tokens)
-        if event.role == "search" and self._plan is not None:
-            found = self._plan.optimum(event.size)
-            if found is not None:
-                self._optima[event.size] = found
-        shown = self._optima.get(event.size) if event.role == "search" else None
-        after = ""
+        shown, after = None, ""
+        if event.role == "search":
+            self._progress.ended(event.run, event.size, event.tokens, time.monotonic())
+            shown = self._plan.optimum(event.size) if self._plan is not None else None
         if shown is not None:
             after = f"  → optimum {format_lr(shown.lr)} ({format_lr(shown.lr_low)} to {format_lr(shown.lr_high)})"
         self._line((f"  {event.size:<8} LR {format_lr(event.lr)}  {outcome(event)}", ""), (after, "dim"))
@@ -169,15 +191,21 @@ class ConsoleListener(Listener):
             self._line((f"  {count_text(event)}", ""))
         self._show()
 
-    def _spend(self, run: str, tokens: int) -> None:
-        if self._roles.get(run) == "search":
-            self._search_tokens[run] = max(tokens, self._search_tokens.get(run, 0))
-
     def _line(self, *parts: tuple[str, str]) -> None:
         from rich.text import Text
 
-        minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
-        self.console.print(Text.assemble((f"{minutes:2d}:{seconds:02d} ", "dim"), *parts), soft_wrap=True)
+        now = time.monotonic()
+        self._last_loss = now
+        minutes, seconds = divmod(round(now - self._start), 60)
+        stamp = (f"{minutes:2d}:{seconds:02d} ", "dim")
+        whole = "".join(text for text, _ in parts)
+        lines = broken(whole, self.console, TIME)
+        if len(lines) == 1:
+            self.console.print(Text.assemble(stamp, *parts), soft_wrap=True)
+            return
+        for i, text in enumerate(broken(whole, self.console, TIME + 4)):
+            front = stamp if i == 0 else (" " * (TIME + 4), "")
+            self.console.print(Text.assemble(front, (text, parts[0][1])), soft_wrap=True)
 
     def _show(self) -> None:
         if self._live:
@@ -191,11 +219,11 @@ class ConsoleListener(Listener):
 
         parts: list[RenderableType] = [self._table()] if self._running else []
         if self._plan is not None:
-            spent = sum(self._search_tokens.values())
-            share = spent / self._plan.grid_tokens
-            whole = format_count(self._plan.grid_tokens)
-            text = f"Search: {format_count(spent)} tokens, {share:.0%} of the full grid's {whole}"
-            parts.append(Text(text, style="dim"))
+            spent, whole = self._progress.spent, format_count(self._plan.grid_tokens)
+            share = f"{spent / self._plan.grid_tokens:.0%} of the full grid's {whole}"
+            parts.append(Text(f"Search: {format_count(spent)} tokens, {share}", style="dim"))
+            if words := self._progress.words():
+                parts.append(Text(f"        {words}", style="dim"))
         if self._count is not None:
             parts.append(Text(count_text(self._count)))
             if self._count.total is not None:

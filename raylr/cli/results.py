@@ -47,7 +47,7 @@ def fit(
         How to read a file of finished runs.
     """
     from raylr.finished import is_runs
-    from raylr.report.text import show_result
+    from raylr.report.ending import show_result
     from raylr.store.files import write_atomic
     from raylr.study import FittingStudy
 

@@ -27,8 +27,9 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
     """
     from raylr.errors import InputError, TrainingError
     from raylr.quickstart import quickstart_spec
+    from raylr.report.ending import show_result
     from raylr.report.html import write_report
-    from raylr.report.text import show_result
+    from raylr.report.lines import show_again
     from raylr.spec import load_spec, summary
     from raylr.study import FittingStudy
 
@@ -40,7 +41,7 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
         ending = study.ending()
         if ending is not None:
             say(console, f"{folder} is finished; nothing was run.")
-            console.print(ending, end="", markup=False, soft_wrap=True)
+            show_again(ending, console)
             return
         listener.stage(f"Study {wanted.name} in {folder}: {summary(wanted)}")
         try:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
 from raylr.analysis.figures.batch import over_batch
-from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count
+from raylr.report.ending import ending
 from raylr.report.failures import failures_of
+from raylr.report.lines import Line
 from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.scores import ScoreSection, score_sections
 from raylr.report.text import (
     FLOPS_NOTE,
-    Line,
     batch_lines,
     check_lines,
     interval,
@@ -97,19 +97,25 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
 
 
 def _answer(result: StudyResult) -> str:
-    prediction = result.prediction
-    if prediction is None or not known(prediction.lr):
-        why = prediction.message if prediction is not None else "The spec names no target; the law is below."
-        return f'<div class="answer">{html.escape(why)}</div>'
-    place = f"{format_count(prediction.params)} parameters and {format_count(prediction.tokens)} tokens"
-    objective = result.fit.law.conditions.objective
-    about = f", optimum of the {objective} loss" if objective else ""
-    far = "Too far outside the fitted range to be trusted: " if prediction.status is Status.EXTRAPOLATED else ""
-    return (
-        f'<div class="answer">At {html.escape(place)}: <b>LR {format_lr(prediction.lr)}</b><br>'
-        f"{prediction.level:.0%} prediction interval {interval(prediction.lr_low, prediction.lr_high)}"
-        f'{html.escape(about)}.<br><span class="dim">{html.escape(far + prediction.message)}</span></div>'
-    )
+    """Return the verdict, the LR in bold, and the other lines of the terminal's ending but loss and check."""
+    lines = [line for line in ending(result) if not line.dim]
+    found, rest = lines[0], lines[1:]
+    out, heading = [f"<b>{html.escape(found.text)}</b>"], ""
+    for line in rest:
+        heading = line.heading or heading
+        if heading not in ("LR", "2× off", "Next"):
+            continue
+        text = html.escape(line.text)
+        if line.heading == "LR":
+            text = f"<b>LR {text}</b>"
+        elif line.heading == "Next":
+            text = f"Next: {text}"
+        out.append(text)
+    if result.prediction is None:
+        out.append("The spec names no target; the law is below.")
+    else:
+        out.append(f'<span class="dim">{html.escape(result.prediction.message)}</span>')
+    return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
 def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from raylr.report.text import Line
+from raylr.report.lines import Line
 from raylr.store.files import write_atomic
 
 if TYPE_CHECKING:

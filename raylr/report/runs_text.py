@@ -1,12 +1,11 @@
 """The ending of finished runs: the verdict, the LR with its interval, what it is, what to do next, the tables, the law.
 
-Everything is made of plain lines (`raylr.report.text.Line`), which the HTML report uses too.
+Everything is made of plain lines (`raylr.report.lines.Line`), which the HTML report uses too.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +17,9 @@ from raylr.analysis.next_runs import SETTLED, Suggestion, missing_runs, why
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.finished import FinishedRuns, fit_runs
-from raylr.report.text import Line, interval, known, known_lr, law_lines, number, show_lines
+from raylr.report.lines import Line, show_lines
+from raylr.report.text import answer_lines, interval, known, known_lr, law_lines, number
+from raylr.report.verdict import Evidence, Judged, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,9 +32,6 @@ MOST_LRS = 6
 """LRs to run next that are listed."""
 WIDE, TALL = 60, 12
 """Columns and rows of the plot in the terminal."""
-EDGES = (Status.EDGE_LOW, Status.EDGE_HIGH)
-KNOWN_SHARE = 0.5
-"""Share of cells with a known optimum from which a law is trusted: the others then only confirm it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ def ending(result: RunsResult) -> list[Line]:
     """Return the verdict, the answer, and what to do next."""
     single = result.single
     if single is not None:
-        return [verdict_of_one(single), *answer_of_one(single), *next_lines(result)]
+        return [verdict_of_family(result.fit.families[0], "Verdict"), *answer_of_one(single), *next_lines(result)]
     lines: list[Line] = []
     families = result.fit.families
     for i, family in enumerate(families[:MOST_FAMILIES]):
@@ -86,33 +84,17 @@ def ending(result: RunsResult) -> list[Line]:
     return [*lines, *next_lines(result)]
 
 
-def verdict_of_one(optimum: CellOptimum) -> Line:
-    """Return whether the LR of one setting can be trusted, in a sentence."""
-    status, message = optimum.fit.status, optimum.fit.message.rstrip(".")
-    text = {
-        Status.OK: "Trust it: the optimum is bracketed and its interval is narrow enough.",
-        Status.PLATEAU: f"Trust it: {message}.",
-        Status.UNCERTAIN: f"More runs: {message}.",
-        Status.EDGE_LOW: "Widen the range to lower LRs: the losses still fall towards the lowest LR tried.",
-        Status.EDGE_HIGH: "Widen the range to higher LRs: the losses still fall towards the highest LR tried.",
-        Status.TOO_FEW: f"More runs: {message}.",
-        Status.DIVERGED: "Widen the range to lower LRs: every run diverged.",
-    }.get(status, f"Cannot tell: {message}.")
-    return Line(text, "Verdict")
-
-
 def answer_of_one(optimum: CellOptimum) -> list[Line]:
     """Return the LR of one setting, its interval, what it is, and what a factor of 2 costs."""
     fit, cell = optimum.fit, optimum.cell
     if not known(fit.lr):
         return []
-    word = {Status.EDGE_LOW: " or lower", Status.EDGE_HIGH: " or higher"}.get(fit.status, "")
-    lines = [
-        Line(
-            f"{format_lr(fit.lr)}{word}, 90 % interval {interval(fit.lr_low, fit.lr_high)} (status {fit.status})", "LR"
-        ),
-        Line(f"{what_it_is(optimum)}; loss {number(fit.loss)} expected there"),
-    ]
+    setting = optimum.setting
+    lines = answer_lines(
+        fit.lr, fit.lr_low, fit.lr_high, fit.status, params=setting.params, tokens=setting.tokens, batch=setting.batch,
+        batch_kind=str(setting.config.get("batch_kind", "")), conditions=cell.conditions,
+    )  # fmt: skip
+    lines.append(Line(f"loss {number(fit.loss)} expected there"))
     cost = optimum.cost()
     if math.isfinite(cost) and fit.status is not Status.TOO_FEW:
         share = f" ({cost / abs(fit.loss):.2%} of the loss)" if fit.loss else ""
@@ -124,51 +106,11 @@ def answer_of_one(optimum: CellOptimum) -> list[Line]:
     return lines
 
 
-def what_it_is(optimum: CellOptimum) -> str:
-    """Return which LR it is: peak of which schedule, at which size, tokens and batch."""
-    setting, conditions = optimum.setting, optimum.cell.conditions
-    schedule = f"peak of a {conditions.schedule} schedule" if conditions.schedule else "peak LR of the runs' schedule"
-    parts = []
-    if setting.params:
-        parts.append(f"{format_count(setting.params)} parameters")
-    if setting.tokens:
-        parts.append(f"{format_count(setting.tokens)} tokens")
-    if setting.batch:
-        parts.append(f"batch {format_count(setting.batch)} {setting.config.get('batch_kind', '')}".rstrip())
-    if conditions.objective:
-        parts.append(f"optimum of the {conditions.objective} loss")
-    return f"{schedule}, {', '.join(parts)}" if parts else schedule
-
-
 def verdict_of_family(family: Family, heading: str = "") -> Line:
-    """Return whether the law of a kind of run can be trusted, in a sentence."""
-    text = verdict_of_one(family.optima[0]).text if len(family.optima) == 1 else _verdict_of_many(family)
+    """Return whether the LR or the law of a kind of run can be trusted, in a sentence."""
+    optima = [Judged(one.setting.name, one.fit.status, one.fit.message) for one in family.optima]
+    text = verdict(Evidence(optima=optima, law=family.law, why=family.why)).text
     return Line(f"{family.name}: {text}" if family.name else text, heading)
-
-
-def _verdict_of_many(family: Family) -> str:
-    total = len(family.optima)
-    settled = sum(one.fit.status in SETTLED for one in family.optima)
-    edges = [one for one in family.optima if one.fit.status in EDGES]
-    share = f"{settled} of {total} optima are known"
-    law = family.law
-    if len(edges) > total / 2:
-        side = Counter(one.fit.status for one in edges).most_common(1)[0][0]
-        word = "lower" if side is Status.EDGE_LOW else "higher"
-        return (
-            f"Widen the range to {word} LRs: at {len(edges)} of {total} settings the lowest loss is at the end of the "
-            "LRs tried."
-        )
-    if law is None:
-        return f"Trust the optima that are ok: {share}. There is no law: {family.why}."
-    if not law.usable:
-        return f"Cannot tell: {share}, and they give no law ({law.message})."
-    if settled < KNOWN_SHARE * total:
-        return f"More runs: {share}, too few for a law to be relied on."
-    if not law.ok:
-        return f"Trust it at the sizes and budgets measured ({share}); elsewhere more budget is needed: {law.message}."
-    bend = f" Its line is only an average there: {law.message}." if law.message else ""
-    return f"Trust it between the settings measured: {share}, and the law has all its exponents from them.{bend}"
 
 
 def law_lines_of(family: Family) -> list[Line]:

@@ -1,20 +1,21 @@
-"""The ending of the command line: the optima, the law, the prediction with its interval, the check, the cost.
+"""Results in plain lines: the optima, the law, a prediction with its interval, the check, the cost.
 
-Everything is made of plain lines, so that names from a spec are shown as they are and the HTML report can use the same
+Everything is made of lines, so that names from a spec are shown as they are and the HTML report can use the same
 sentences.
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
+from raylr.report.lines import Line, show_lines
+from raylr.report.verdict import BRACKETED
 
 FLOPS_NOTE = "FLOPs are taken as 6·N·D where the trainer reports none"
 """What the report says about the FLOPs of another trainer."""
@@ -23,77 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raylr.study import StudyResult
-
-
-BRACKETED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
-"""Statuses of losses whose optimum lies between them."""
-
-HEADING = 12
-"""Columns of the headings."""
-LEAST_WIDTH = 20
-"""Columns of text on the narrowest terminal."""
-
-
-class Line(NamedTuple):
-    """One line of the ending."""
-
-    text: str
-    heading: str = ""
-    """The word in front of the first line of a paragraph."""
-    dim: bool = False
-
-
-def show_result(result: StudyResult, report: Path | None, console: Console) -> None:
-    """Print what a study found.
-
-    Args:
-        result: The study's results; pieces that are missing (no target, no check, sizes without runs) are left out.
-        report: File of the report, named at the end; None if none was written.
-        console: Where to print.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("size", "params", "tokens", "optimal LR", "90 % interval", "loss"):
-        table.add_column(name, justify="left" if name == "size" else "right", no_wrap=True)
-    for optimum in result.fit.optima:
-        table.add_row(
-            Text(optimum.size),
-            format_count(optimum.params),
-            format_count(optimum.tokens),
-            known_lr(optimum.lr_opt),
-            interval(optimum.lr_low, optimum.lr_high),
-            number(optimum.loss),
-        )
-    console.print()
-    console.print(table)
-    show_lines(remarks(result), console)
-    console.print()
-    show_lines(law_lines(result.fit.law), console)
-    if result.prediction:
-        show_prediction(result.fit.law, result.prediction, console)
-    show_lines(loss_lines(result), console)
-    show_lines(check_lines(result), console)
-    show_lines([cost_line(result)], console)
-    show_lines(failure_lines(result), console)
-    if report:
-        show_lines([Line(str(report), "Report")], console)
-
-
-def show_lines(lines: list[Line], console: Console) -> None:
-    """Print lines, with their headings in a column of 12; on a terminal, between words where it is too narrow."""
-    from rich.text import Text
-
-    for line in lines:
-        parts = [line.text]
-        if console.is_terminal:
-            room = max(console.width - HEADING, LEAST_WIDTH)
-            parts = textwrap.wrap(line.text, room, break_long_words=False, break_on_hyphens=False) or [""]
-        for i, part in enumerate(parts):
-            heading = line.heading if i == 0 else ""
-            text = Text.assemble((f"{heading:<{HEADING}}", "bold"), part, style="dim" if line.dim else "")
-            console.print(text, soft_wrap=True, highlight=False)
 
 
 def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> None:
@@ -151,26 +81,49 @@ def batch_lines(law: LRLaw) -> list[Line]:
     return [Line(f"{text}; {law.batch_note}" if law.batch_note else text)]
 
 
-def prediction_lines(law: LRLaw, prediction: LRPrediction) -> list[Line]:
-    """Return a prediction as lines: the LR, its interval, and what a reader must know."""
-    place = f"{format_count(prediction.params)} parameters, {format_count(prediction.tokens)} tokens"
+def prediction_lines(law: LRLaw, prediction: LRPrediction, name: str = "") -> list[Line]:
+    """Return a prediction as lines: the LR, its interval, what it is (of the model `name`), and what a reader must know."""
     if not known(prediction.lr):
-        return [Line(f"{place}: none, because {prediction.message}", "Prediction")]
-    lines = [Line(f"{place}: LR {format_lr(prediction.lr)}", "Prediction")]
-    if math.isfinite(prediction.lr_low):
-        span = interval(prediction.lr_low, prediction.lr_high)
-        about = f"; optimum of the {law.conditions.objective} loss" if law.conditions.objective else ""
-        lines.append(Line(f"{prediction.level:.0%} prediction interval {span}{about}"))
-    with_it = [] if prediction.batch is None else [f"a batch of {format_count(prediction.batch)} {law.batch_kind}"]
-    if prediction.weight_decay is not None:
-        with_it.append(f"weight decay {prediction.weight_decay:.3g}")
-    if with_it:
-        lines.append(Line(f"for {' and '.join(with_it)}"))
+        return [Line(f"none, because {prediction.message}", "LR")]
+    lines = answer_lines(
+        prediction.lr, prediction.lr_low, prediction.lr_high, prediction.status, params=prediction.params,
+        tokens=prediction.tokens, batch=prediction.batch, batch_kind=law.batch_kind, conditions=law.conditions,
+        weight_decay=prediction.weight_decay, kind=f"{100 * prediction.level:.3g} % prediction interval", name=name,
+    )  # fmt: skip
     if prediction.status is Status.EXTRAPOLATED:
         lines.append(Line("too far outside the fitted range to be trusted"))
     if prediction.message:
-        lines.append(Line(prediction.message))
+        lines.append(Line(prediction.message, dim=True))
     return lines
+
+
+def answer_lines(
+    lr: float, low: float, high: float, status: Status, *, params: float | None, tokens: float | None,
+    batch: float | None, conditions: Conditions, batch_kind: str = "tokens", weight_decay: float | None = None,
+    kind: str = "90 % interval", name: str = "",
+) -> list[Line]:  # fmt: skip
+    """Return an LR with its interval, and a line that says what it is: of which run, peak of which schedule."""
+    word = {Status.EDGE_LOW: " or lower", Status.EDGE_HIGH: " or higher"}.get(status, "")
+    span = "" if math.isnan(low) or math.isnan(high) else f", {kind} {interval(low, high)}"
+    judged = "" if status.ok else f" (status {status})"
+    place = []
+    if params:
+        place.append(f"{format_count(params)} parameters")
+    if tokens:
+        place.append(f"{format_count(tokens)} tokens")
+    if batch:
+        place.append(f"a batch of {format_count(batch)} {batch_kind}".rstrip())
+    if weight_decay is not None:
+        place.append(f"weight decay {weight_decay:.3g}")
+    peak = "peak LR of the runs' schedule"
+    if conditions.schedule:
+        article = "an" if conditions.schedule[0] in "aeiou" else "a"
+        peak = f"peak LR of {article} {conditions.schedule} schedule"
+    if conditions.objective:
+        peak += f", optimum of the {conditions.objective} loss"
+    name = f"{name}: " if name else ""
+    lines = [Line(f"{format_lr(lr)}{word}{span}{judged}", "LR")]
+    return [*lines, *([Line(f"for {name}{', '.join(place)}")] if place else []), Line(peak)]
 
 
 def law_text(law: LRLaw) -> str:
@@ -181,16 +134,13 @@ def law_text(law: LRLaw) -> str:
 
 
 def loss_lines(result: StudyResult) -> list[Line]:
-    """Return the loss to expect at the target and what a wrong LR costs there; none without a target or a loss law."""
+    """Return the loss to expect at the target; no line without a target or a loss law."""
     prediction = result.prediction
     if prediction is None or not result.fit.loss_law.ok:
         return []
     params, tokens = prediction.params, prediction.tokens
     loss = result.fit.loss_law.predict(params, tokens)
     text = f"{number(loss.loss)} at the best LR, 90 % prediction interval {number(loss.low)} to {number(loss.high)}"
-    if result.fit.curvature_law.usable:
-        cost = result.fit.curvature_law.cost(params, tokens, 2.0)
-        text += f"; an LR off by a factor of 2 costs {number(cost.value)} ({number(cost.low)} to {number(cost.high)})"
     batches = {one.batch for one in result.fit.optima if one.batch is not None}
     wanted = prediction.batch
     if batches and wanted is not None:

@@ -103,6 +103,11 @@ class SettingsPolicy(ABC):
         begun = bool(self._searches) and all(s.finished for s in self._searches.values())
         return begun and (self._closed or len(self._searches) == len(self._settings))
 
+    def ended(self, setting: Setting | str) -> bool:
+        """Whether the search of one setting was begun and has ended."""
+        search = self._searches.get(self._name(setting))
+        return search is not None and search.finished
+
     def ask(self, *, new: bool = True, resumed: bool = True) -> Suggestion | None:
         """Return what to train next.
 

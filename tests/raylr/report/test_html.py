@@ -10,8 +10,8 @@ from made_results import diverge, made_result, made_spec, rows_of
 
 from raylr.cli.console import make_console
 from raylr.errors import StorageError
+from raylr.report.ending import show_result
 from raylr.report.html import write_report
-from raylr.report.text import show_result
 
 Row = dict[str, Any]
 

@@ -203,9 +203,10 @@ class ConsoleListener(Listener):
         if len(lines) == 1:
             self.console.print(Text.assemble(stamp, *parts), soft_wrap=True)
             return
-        for i, text in enumerate(broken(whole, self.console, TIME + 4)):
+        split = [(line, style) for text, style in parts for line in broken(text, self.console, TIME + 4)]
+        for i, (text, style) in enumerate(split):
             front = stamp if i == 0 else (" " * (TIME + 4), "")
-            self.console.print(Text.assemble(front, (text, parts[0][1])), soft_wrap=True)
+            self.console.print(Text.assemble(front, (text if i == 0 else text.lstrip(), style)), soft_wrap=True)
 
     def _show(self) -> None:
         if self._live:

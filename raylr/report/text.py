@@ -82,7 +82,7 @@ def batch_lines(law: LRLaw) -> list[Line]:
 
 
 def prediction_lines(law: LRLaw, prediction: LRPrediction, name: str = "") -> list[Line]:
-    """Return a prediction as lines: the LR, its interval, what it is (of the model `name`), and what a reader must know."""
+    """Return a prediction as lines: the LR of the model `name`, its interval, what it is, what a reader must know."""
     if not known(prediction.lr):
         return [Line(f"none, because {prediction.message}", "LR")]
     lines = answer_lines(

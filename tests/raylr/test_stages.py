@@ -1,5 +1,6 @@
 """Identities of runs, and studies that are stopped and go on, on a made-up loss."""
 
+import math
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from serial_executor import DELTA, SerialExecutor
 
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError, TrainingError
-from raylr.stages import Stages, search_policy
+from raylr.stages import Stages, _optimum, search_policy
 from raylr.study import FittingStudy
 
 
@@ -184,3 +185,19 @@ def test_how_the_law_is_fitted_may_change_in_a_finished_study(texts, tmp_path):
     spec = spec_of(texts, **TWO_BATCHES, law={"batch_exponent": 0.3})
     law = FittingStudy(spec, tmp_path / "study", executor=no_executor).fit().law
     assert law.delta == 0.3
+
+
+def test_an_optimum_is_stated_only_with_losses_on_both_sides_of_it():
+    from raylr.searchers.policies.quadratic import QuadraticPolicy
+
+    policy = QuadraticPolicy([Setting(name="S", params=1e6, tokens=1e6)], lr_range=(1e-3, 2e-2), max_trials=5)
+    assert _optimum(policy, "S") is None
+    stated = []
+    while not policy.finished and (suggestion := policy.ask()) is not None:
+        policy.tell(suggestion.run, RunEnd.COMPLETED, 3 + 0.1 * math.log(suggestion.lr / 5e-3) ** 2)
+        stated.append(_optimum(policy, "S"))
+    assert stated[0] is None
+    last = stated[-1]
+    assert last is not None
+    assert last.lr_low < 5e-3 < last.lr_high
+    assert policy.ended("S")

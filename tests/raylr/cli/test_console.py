@@ -106,3 +106,38 @@ def test_a_log_is_wide_enough_and_columns_is_respected(monkeypatch: pytest.Monke
     assert make_console(file=io.StringIO()).width == 120
     monkeypatch.setenv("COLUMNS", "80")
     assert make_console(file=io.StringIO()).width == 80
+
+
+def test_a_log_of_long_runs_has_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("raylr.cli.console.time.monotonic", lambda: clock[0])
+    out = io.StringIO()
+    with ConsoleListener(make_console(file=out, width=120)) as listener:
+        plan = StudyPlanned(
+            grid_tokens=10**7, optimum=lambda size: None, params={"S": 1e6}, most_runs=4, most_tokens=4e6
+        )
+        listener.study_planned(plan)
+        listener.run_started(RunStarted(run="1", role="search", size="S", lr=3e-3, tokens=10**6))
+        for step in range(1, 13):
+            clock[0] = 10.0 * step
+            listener.loss_measured(LossMeasured(run="1", tokens=50_000 * step, loss=4.0))
+    lines = out.getvalue().splitlines()
+    assert [line[:6].strip() for line in lines] == ["0:30", "1:00", "1:30", "2:00"]
+    assert lines[0].endswith(
+        "S        LR 3.00e-3  loss 4.0000 at 150k of 1M  (run 1 of at most 4, at most 13 min left)"
+    )
+
+
+def test_a_run_without_an_optimum_has_none_in_its_line() -> None:
+    text = shown(("run_ended", ended(size="other")))
+    assert "loss 4.0000" in text
+    assert "optimum" not in text
+
+
+def test_a_narrow_terminal_breaks_progress_between_words() -> None:
+    out = io.StringIO()
+    with ConsoleListener(make_console(file=out, width=60, force_terminal=True, color_system=None)) as listener:
+        found = Optimum(lr=2e-3, lr_low=1e-3, lr_high=4e-3)
+        listener.study_planned(StudyPlanned(grid_tokens=10_000_000, optimum=lambda size: found))
+        listener.run_ended(ended(tokens=500_000))
+    assert "          → optimum 2.00e-3 (1.00e-3 to 4.00e-3)\n" in out.getvalue()

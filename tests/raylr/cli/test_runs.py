@@ -77,7 +77,7 @@ def test_from_a_grid_to_a_recipe(run: Run) -> None:
     for law in ("runs", "law.json"):
         status, out, _ = run("predict", law, "--params", "8e8", "--tokens", "1.6e10", "--batch", "256")
         assert status == 0
-        assert "for a batch of 256 sequences" in out
+        assert ", a batch of 256 sequences" in out
     ask = ("recipe", "runs", "--for", "megatron", "--params", "8e8", "--tokens", "1.6e10", "--batch", "256")
     assert "--seq-len" in run(*ask)[2]
     status, out, _ = run(*ask, "--seq-len", "2048")

@@ -9,6 +9,7 @@ from made_results import made_result, made_spec, rows_of
 
 from raylr.analysis.laws.loss_law import fit_loss_law
 from raylr.analysis.laws.lr_fit import fit_lr_law
+from raylr.report.ending import off_lines
 from raylr.report.text import batch_lines, law_lines, loss_lines, remarks
 from raylr.study import StudyResult
 
@@ -26,12 +27,17 @@ def test_the_loss_at_the_target_is_that_of_the_law_with_its_interval_and_the_cos
     assert result.prediction is not None
     params, tokens = result.prediction.params, result.prediction.tokens
     loss = result.fit.loss_law.predict(params, tokens)
-    cost = result.fit.curvature_law.cost(params, tokens, 2.0)
     assert line.heading == "Loss"
     found = [float(text) for text in re.findall(r"\d\.\d{4}", line.text)]
-    assert found == [round(v, 4) for v in (loss.loss, loss.low, loss.high, cost.value, cost.low, cost.high)]
+    assert found == [round(v, 4) for v in (loss.loss, loss.low, loss.high)]
     assert found[1] < found[0] < found[2]
-    assert 0 < found[4] < found[3] < found[5]
+    cost = result.fit.curvature_law.cost(params, tokens, 2.0)
+    (off,) = off_lines(result)
+    assert off.heading == "2× off"
+    found = [float(text) for text in re.findall(r"\d\.\d{4}", off.text)]
+    assert found == [round(v, 4) for v in (cost.value, cost.low, cost.high)]
+    assert 0 < found[1] < found[0] < found[2]
+    assert off.text.endswith(f"{cost.value / loss.loss:.1%} of the loss")
 
 
 def test_without_a_target_or_a_loss_law_there_is_no_loss(result: StudyResult) -> None:
@@ -45,8 +51,7 @@ def test_a_loss_without_a_curvature_has_no_cost(result: StudyResult) -> None:
     from raylr.analysis.laws.lr_fit import fit_curvature_law
 
     unknown = replace(result.fit, curvature_law=fit_curvature_law([1e8], [1e9], [math.nan]))
-    (line,) = loss_lines(replace(result, fit=unknown))
-    assert "off by a factor" not in line.text
+    assert off_lines(replace(result, fit=unknown)) == []
 
 
 def test_the_batch_of_the_loss_is_named_where_there_are_several(result: StudyResult) -> None:

@@ -1,0 +1,61 @@
+import pytest
+
+from raylr.cli.progress import SearchProgress, duration
+from raylr.events import StudyPlanned
+
+
+def planned(done: set[str] | None = None) -> StudyPlanned:
+    return StudyPlanned(
+        grid_tokens=10_000, optimum=lambda size: None, params={"S": 100.0, "L": 400.0}, most_runs=4, most_tokens=4000.0,
+        finished=(done or set()).__contains__,
+    )  # fmt: skip
+
+
+def test_without_a_plan_or_a_run_there_is_nothing_to_say() -> None:
+    progress = SearchProgress()
+    assert progress.words() == ""
+    progress.plan = planned()
+    assert progress.words() == ""
+
+
+def test_what_is_left_is_the_most_that_the_searches_may_train_at_the_speed_so_far() -> None:
+    progress = SearchProgress()
+    progress.plan = planned()
+    progress.started("a", "S", 0.0)
+    assert progress.words() == "run 1 of at most 8"
+    progress.trained("a", "S", 500, 5.0)
+    # S: 3500 tokens at 10 ms each, L four times as many parameters: 4000 at 40 ms.
+    assert progress.seconds_left() == pytest.approx(3500 * 0.01 + 4000 * 0.04)
+    assert progress.words() == "run 1 of at most 8, at most 3 min left"
+    progress.ended("a", "S", 1000, 10.0)
+    progress.started("b", "S", 10.0)
+    progress.started("c", "L", 10.0)
+    progress.trained("c", "L", 500, 20.0)  # 20 ms each, two runs side by side
+    assert progress.seconds_left() == pytest.approx((3000 * 0.01 + 3500 * 0.02) / 2)
+    assert progress.spent == 1500
+
+
+def test_a_size_whose_search_has_ended_needs_no_more() -> None:
+    progress = SearchProgress()
+    progress.plan = planned({"S"})
+    progress.started("a", "S", 0.0)
+    progress.ended("a", "S", 1000, 10.0)
+    assert progress.words().startswith("run 1 of at most 5")
+    assert progress.seconds_left() == pytest.approx(4000 * 0.04)
+
+
+def test_what_was_measured_before_says_nothing_about_the_speed() -> None:
+    progress = SearchProgress()
+    progress.plan = planned()
+    progress.ended("a", "S", 1000, 0.0)
+    assert progress.words() == "run 1 of at most 8"
+    progress.started("a", "S", 10.0)  # resumed from its checkpoint
+    progress.trained("a", "S", 1500, 20.0)
+    assert progress.seconds_left() == pytest.approx(2500 * 0.02 + 4000 * 0.08)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12_600, "3.5 h"), (181_440, "2.1 days"), (0, "0 s")]
+)
+def test_times_are_written_as_a_person_says_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

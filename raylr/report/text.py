@@ -7,6 +7,7 @@ sentences.
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 BRACKETED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
 """Statuses of losses whose optimum lies between them."""
+
+HEADING = 12
+"""Columns of the headings."""
+LEAST_WIDTH = 20
+"""Columns of text on the narrowest terminal."""
 
 
 class Line(NamedTuple):
@@ -76,12 +82,18 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
 
 
 def show_lines(lines: list[Line], console: Console) -> None:
-    """Print lines, with their headings in a column of 12."""
+    """Print lines, with their headings in a column of 12; on a terminal, between words where it is too narrow."""
     from rich.text import Text
 
     for line in lines:
-        text = Text.assemble((f"{line.heading:<12}", "bold"), line.text, style="dim" if line.dim else "")
-        console.print(text, soft_wrap=True, highlight=False)
+        parts = [line.text]
+        if console.is_terminal:
+            room = max(console.width - HEADING, LEAST_WIDTH)
+            parts = textwrap.wrap(line.text, room, break_long_words=False, break_on_hyphens=False) or [""]
+        for i, part in enumerate(parts):
+            heading = line.heading if i == 0 else ""
+            text = Text.assemble((f"{heading:<{HEADING}}", "bold"), part, style="dim" if line.dim else "")
+            console.print(text, soft_wrap=True, highlight=False)
 
 
 def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> None:
@@ -128,7 +140,11 @@ def batch_lines(law: LRLaw) -> list[Line]:
     text = f"exponent of the batch {law.delta:.2f}"
     if law.batch_range is not None:
         low, high = (format_count(end) for end in law.batch_range)
-        text += f" (batches of {low} to {high} tokens)" if low != high else f" (one batch, {low} tokens)"
+        text += (
+            f" (batches of {low} to {high} {law.batch_kind})"
+            if low != high
+            else f" (one batch, {low} {law.batch_kind})"
+        )
     if law.covariance is not None:
         low_end, high_end = law.interval(0.9)["delta"]
         text += f", 90 % interval {low_end:.2f} to {high_end:.2f}" if high_end > low_end else ", as given"

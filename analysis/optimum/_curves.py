@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from raylr.analysis.optimum._hypotheses import (
     CLOSE,
@@ -20,15 +19,16 @@ from raylr.analysis.optimum._hypotheses import (
     Hypotheses,
     bracket,
     distinct,
-    skew_of,
 )
 from raylr.analysis.optimum._losses import Losses
-from raylr.analysis.optimum._shapes import DRAWS, matern, shapes, smooth_draws
+from raylr.analysis.optimum._shapes import DRAWS, drawn_shapes, matern, monotone, shuffle, skew_of, smooth_draws
 
 Array = NDArray[np.float64]
 
 APART = 4.0
 """A loss this many standard errors of a difference above the best LR's lies on the other side of a minimum for good."""
+KINK_STEPS = (-0.01, -0.002, 0.0, 0.002, 0.01)
+"""Points of the grid around a kink: where a curve has one, its lowest point on a wider grid is too high."""
 LEAST_CURVATURE = 0.1
 """A drawn curvature is at least this share of its expected value: the posterior's small values are in other
 hypotheses."""
@@ -60,27 +60,32 @@ def draw(hypotheses: Hypotheses) -> Curves:
     """Draw `DRAWS` curves: hypotheses in proportion to their probability, then the curve given each."""
     losses, n = hypotheses.losses, hypotheses.losses.x.size
     grid = _grid(hypotheses)
-    p = np.cumsum(hypotheses.p.ravel())
+    p = np.cumsum(hypotheses.p)
     index = np.minimum(np.searchsorted(p, (np.arange(DRAWS) + 0.5) / DRAWS * p[-1]), p.size - 1)
-    t, j, m, k = np.unravel_index(index, hypotheses.p.shape)
+    t, j, m, k = np.unravel_index(hypotheses.at[index], hypotheses.form)
     rng = np.random.default_rng(0)
-    shuffle = rng.permutation(DRAWS)
     half = rng.standard_normal((DRAWS // 2, n))
-    e = np.concatenate([half, -half])[shuffle]
+    e = np.concatenate([half, -half])[shuffle()]
 
     height = _height(losses, grid)
     x, h = np.append(losses.x, grid), np.append(losses.h, height)
-    z = [smooth_draws(seed, x, length)[shuffle] for seed, length in ((1, LONG), (2, SHORT), (3, SHORT))]
+    z = [smooth_draws(seed, x, length) for seed, length in ((1, LONG), (2, SHORT), (3, SHORT))]
     models = hypotheses.models[t]
-    prior = models[:, 1:2] * h * (LONG_SHARE**0.5 * z[0] + (1 - LONG_SHARE) ** 0.5 * z[1]) + models[:, 2:3] * z[2]
+    grown = h[:, None] * (LONG_SHARE**0.5 * z[0] + (1 - LONG_SHARE) ** 0.5 * z[1])
+    prior = np.ascontiguousarray((models[:, 1] * grown + models[:, 2] * z[2]).T)
     error = np.sqrt(models[:, :1] ** 2 / losses.count + losses.error**2)
 
-    system = _System(hypotheses, t, hypotheses.windows[j], shapes(losses.x[:, None] - hypotheses.m)[:, m, k].T)
-    f = shapes(grid[:, None] - hypotheses.m)[:, m, k].T
-    cross = _cross(hypotheses, height, grid)[t]
-    expected, c = system.solve(np.broadcast_to(losses.h, (DRAWS, n)), f, cross, None)
-    drawn, _ = system.solve(losses.h - prior[:, :n] - error * e, f, cross, LEAST_CURVATURE * c)
+    center = hypotheses.m[m][:, None]
+    system = _System(hypotheses, t, hypotheses.windows[j], drawn_shapes(losses.x - center, k, hypotheses.ratios))
+    f = drawn_shapes(grid - center, k, hypotheses.ratios)
+    expected, c, rest = system.solve(np.broadcast_to(losses.h, (DRAWS, n)), f, None)
+    drawn, _, rest_drawn = system.solve(losses.h - prior[:, :n] - error * e, f, LEAST_CURVATURE * c)
     drawn = drawn + prior[:, n:]
+    for model in np.unique(t):  # far fewer than draws
+        rows = np.flatnonzero(t == model)
+        cross = _cross(hypotheses, height, grid, int(model))
+        expected[rows] += rest[rows] @ cross
+        drawn[rows] += rest_drawn[rows] @ cross
 
     jump, jumped = _jumps(losses, hypotheses.windows[j], grid, height, rng)
     expected, drawn = (np.where(jump > 0, np.maximum(jump, v), v) for v in (expected, drawn))
@@ -99,25 +104,25 @@ def _grid(hypotheses: Hypotheses) -> Array:
     x = hypotheses.losses.x
     ends = np.array([v for v in (hypotheses.low, hypotheses.high) if np.abs(x - v).min() > CLOSE])
     fine = np.linspace(*bracket(hypotheses.losses), 25)
-    return distinct(np.concatenate([np.linspace(low, high, 41), fine]), np.append(x, ends))
+    kinks = (hypotheses.kinks[:, None] + np.array(KINK_STEPS)).ravel()
+    return distinct(np.concatenate([np.linspace(low, high, 41), fine, kinks]), np.append(x, ends))
 
 
 def _height(losses: Losses, grid: Array) -> Array:
     """Height at every LR of the grid by a monotone interpolation, held beyond the LRs tried."""
     if losses.tried.size < 2:
         return np.zeros(grid.size)
-    inside = np.clip(grid, losses.tried[0], losses.tried[-1])
-    return np.maximum(PchipInterpolator(losses.tried, losses.tried_h)(inside), 0.0)
+    return np.maximum(monotone(losses.tried, losses.tried_h, grid), 0.0)
 
 
-def _cross(hypotheses: Hypotheses, height: Array, grid: Array) -> Array:
-    """Covariance of g between grid and LRs seen, times the transposed W of each noise model: (T, G, n)."""
-    losses, models = hypotheses.losses, hypotheses.models
-    distance = grid[:, None] - losses.x
-    share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * matern(distance, SHORT)
-    g = models[:, 1, None, None] ** 2 * (np.outer(height, losses.h) * share)
-    g = g + models[:, 2, None, None] ** 2 * matern(distance, SHORT)
-    return np.asarray(g @ hypotheses.whiten.transpose(0, 2, 1))
+def _cross(hypotheses: Hypotheses, height: Array, grid: Array, model: int) -> Array:
+    """W of a noise model times the covariance of g between LRs seen and grid: (n, G)."""
+    losses, (_, growing, constant) = hypotheses.losses, hypotheses.models[model]
+    distance = losses.x[:, None] - grid
+    short = matern(distance, SHORT)
+    share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * short
+    g = growing**2 * (np.outer(losses.h, height) * share) + constant**2 * short
+    return np.asarray(hypotheses.whiten[model] @ g)
 
 
 class _System:
@@ -137,8 +142,9 @@ class _System:
     def _whiten(self, values: Array) -> Array:
         return np.asarray(np.einsum("snm,sm->sn", self.w, values) * self.mask)
 
-    def solve(self, h: Array, f: Array, cross: Array, least: Array | None) -> tuple[Array, Array]:
-        """Curves (S, G) through the heights `h` (S, n) and their curvatures (S,), which are at least `least`."""
+    def solve(self, h: Array, f: Array, least: Array | None) -> tuple[Array, Array, Array]:
+        """Shapes (S, G) fitted to the heights `h` (S, n), their curvatures (S,), which are at least `least`, and the
+        whitened heights that they leave, (S, n)."""
         y = self._whiten(h)
         y_mean = np.einsum("sn,sn->s", self.one, y) / self.s_11
         precision = np.einsum("sn,sn->s", self.f_rest, self.f_rest)
@@ -148,7 +154,7 @@ class _System:
         c = np.maximum(c, 1e-3 if least is None else least)
         a = y_mean - c * self.f_mean
         rest = y - self.one * a[:, None] - self.f * c[:, None]
-        return a[:, None] + c[:, None] * f + np.einsum("sgn,sn->sg", cross, rest), c
+        return a[:, None] + c[:, None] * f, c, rest
 
 
 def _jumps(
@@ -174,7 +180,7 @@ def _jumps(
             at = last + (first - last) * share
             known = losses.h[np.abs(losses.x - first) < 1e-12]
             level = float(known[0]) if known.size else top
-            here = sign * grid > sign * at
+            here = sign * (grid - at) > CLOSE  # a point of the grid exactly there must not depend on rounding
             value = np.where(sign * grid < sign * first, level, np.maximum(height, level))
             jump[rows] = np.maximum(jump[rows], np.where(here, value, 0.0))
             if sign > 0 or not known.size:

@@ -13,7 +13,7 @@ Notation and shapes
     m   ln of the best LR, on a grid                              (M,)
     t   noise model: noise of a run × misfit of the shape         (T,)
     j   window: the number of lowest LRs that lie on the curve    (J,), of those that are contiguous in LR
-    p   posterior probability                                     (T, J, M, K), sums to 1
+    p   posterior probability of the hypotheses that are not negligible        (H,), sums to 1
     W   inverse Cholesky factor of the covariance of g + e, in order of height: its leading block is that of a window
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._losses import Losses
-from raylr.analysis.optimum._shapes import SKEWS, log_prior, matern, shapes
+from raylr.analysis.optimum._shapes import RATIOS, log_prior, matern, shapes
 from raylr.analysis.optimum.prior import OptimumPrior
 
 Array = NDArray[np.float64]
@@ -62,6 +62,9 @@ CLIFF_BESIDE = 0.1
 """Most of it for a cliff in one given gap between LRs where a prior knows optimum and curvature: such LRs are close."""
 OUTSIDE = 1.0
 """The prior of the optimum falls by a factor e with each e-fold outside of the range."""
+NEGLIGIBLE = 23.0
+"""Hypotheses less likely than the best by more than this, in ln, are dropped: all of them, 1e5 at most, together have a
+probability below 1e-5, a four-hundredth of one draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +75,22 @@ class Hypotheses:
     low: float
     high: float
     m: Array
+    ratios: Array
+    """r of the kinked shapes, (K2,)."""
+    kinks: Array
+    """ln lr where lines through the LRs on both sides of the best meet, (0 to 2,)."""
     windows: NDArray[np.intp]
     """How many of the lowest LRs are in each window, (J,)."""
     models: Array
     """Noise, misfit as a share of height, misfit everywhere: (T, 3)."""
     whiten: Array
     """W, (T, n, n)."""
-    p: Array
+    form: tuple[int, int, int, int]
     """(T, J, M, K)."""
+    at: NDArray[np.intp]
+    """Flat index of each hypothesis that is kept, ascending, (H,)."""
+    p: Array
+    """(H,)."""
     curvature: tuple[float, float] | None
     """Mean and standard deviation of the prior of c, if there is one."""
 
@@ -93,26 +104,26 @@ def bracket(losses: Losses) -> tuple[float, float]:
 
 def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Hypotheses:
     """Weigh all hypotheses by the losses (at least one is finite) for an optimum searched in [low, high], ln lr."""
-    m = _candidates(losses, low, high, prior)
-    n, f = losses.x.size, shapes(losses.x[:, None] - m)
+    kinks, ratios = _kinks(losses)
+    m = _candidates(losses, low, high, prior, kinks)
+    measured = np.arange(len(RATIOS)) < ratios.size
+    ratios = np.append(ratios, RATIOS)[: len(RATIOS)]
+    f = shapes(losses.x[:, None] - m, ratios)
     models = np.array([(s, *misfit) for misfit in MISFITS for s in NOISES])
     variance = models[:, :1] ** 2 / losses.count + losses.error**2
     whiten = np.linalg.inv(np.linalg.cholesky(covariance(models, losses.x, losses.h, variance)))
     windows, log_window = _windows(losses, prior)
     fit = _Fit(whiten, losses.h, f, windows, _normal(prior, losses.unit))
-    log_p = fit.evidence() + (log_window + _beyond(losses, windows))[None, :, None, None]
-    log_p += _log_noise(models, losses)[:, None, None, None] + _log_center(m, low, high, prior)[:, None]
-    log_p += log_prior(prior.skew, prior.skew_sd)
-    log_p += _within(losses, windows, m)[:, :, None]
+    of_window = _log_noise(models, losses)[:, None] + log_window + _beyond(losses, windows)
+    of_shape = (_within(losses, windows, m) + _log_center(m, low, high, prior))[:, :, None] + log_prior(
+        prior.skew, prior.skew_sd, ratios, measured
+    )
+    at, log_p = fit.posterior(of_window, of_shape)
     p = np.exp(log_p - log_p.max())
     return Hypotheses(
-        losses=losses, low=low, high=high, m=m, windows=windows, models=models, whiten=whiten, p=p / p.sum(),
-        curvature=_normal(prior, losses.unit),
-    ) if n else _impossible()  # fmt: skip
-
-
-def _impossible() -> Hypotheses:
-    raise ValueError("there is no finite loss to weigh hypotheses by")
+        losses=losses, low=low, high=high, m=m, ratios=ratios, kinks=kinks, windows=windows, models=models,
+        whiten=whiten, form=fit.form, at=at, p=p / p.sum(), curvature=_normal(prior, losses.unit),
+    )  # fmt: skip
 
 
 def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
@@ -126,13 +137,14 @@ def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
     return np.asarray(out)
 
 
-def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Array:
+def _candidates(losses: Losses, low: float, high: float, prior: OptimumPrior, kinks: Array) -> Array:
     """Candidates of the optimum: wide steps over the range and beyond, fine ones around the best LR."""
     beyond = 0.25 * (high - low) + 0.5
     wide = np.linspace(low - beyond, high + beyond, 25)
     left, right = bracket(losses)
     fine = [np.linspace(left, right, 17)]
-    fine += [v + np.array(VERTEX_STEPS) for v in _vertices(losses, float(wide[0]), float(wide[-1]))]
+    vertices = [*_vertices(losses, float(wide[0]), float(wide[-1])), *kinks]
+    fine += [v + np.array(VERTEX_STEPS) for v in vertices]
     if prior.center is not None:
         fine.append(prior.center + prior.center_sd * np.linspace(-3, 3, 19))
     return distinct(np.concatenate([wide, *fine]))
@@ -155,10 +167,28 @@ def _vertices(losses: Losses, low: float, high: float) -> list[float]:
         x, h = losses.x[:size], losses.h[:size]
         if x.size < size:
             break
-        square, slope, _ = np.polyfit(x - x[0], h, 2)
+        u = x - x[0]
+        square, slope, _ = np.linalg.lstsq(np.stack([u * u, u, np.ones(size)], axis=1), h)[0]
         if square > 0 and low < x[0] - 0.5 * slope / square < high:
             out.append(float(x[0] - 0.5 * slope / square))
     return out
+
+
+def _kinks(losses: Losses) -> tuple[Array, Array]:
+    """Where straight lines through the two nearest LRs on either side of the minimum meet, (0 to 2,), and ln of the
+    ratio of their slopes: what an exact kink needs. The best LR is on the one line or on the other."""
+    x, h, best = losses.tried, losses.tried_h, int(np.argmin(losses.tried_h))
+    kinks, ratios = [], []
+    for i in (best - 1, best):
+        if not 1 <= i < x.size - 2:
+            continue
+        below, above = (h[i] - h[i - 1]) / (x[i] - x[i - 1]), (h[i + 2] - h[i + 1]) / (x[i + 2] - x[i + 1])
+        if below < 0 < above:
+            at = x[i] + (h[i + 1] - h[i] - above * (x[i + 1] - x[i])) / (below - above)
+            if x[i] + CLOSE < at < x[i + 1] - CLOSE:
+                kinks.append(at)
+                ratios.append(math.log(above / -below))
+    return np.array(kinks), np.array(ratios)
 
 
 def _log_center(m: Array, low: float, high: float, prior: OptimumPrior) -> Array:
@@ -190,26 +220,22 @@ def _log_noise(models: Array, losses: Losses) -> Array:
 def _windows(losses: Losses, prior: OptimumPrior) -> tuple[NDArray[np.intp], Array]:
     """Contiguous windows of the lowest LRs and their log prior probabilities."""
     x, n = losses.x, losses.x.size
-    kinds: list[str] = []
-    sizes: list[int] = []
-    for j in range(1, n + 1):
-        on, off = x[:j], x[j:]
-        if j == n:
-            kind = "whole"
-        elif np.any((off > on.min()) & (off < on.max())):
-            continue  # a curve of one minimum does not leave its window and come back
-        elif np.all(off > x[0]) and j >= min(2, n - 1):
-            kind = "cliff"
-        else:
-            kind = "other" if j >= 3 else "point"
-        kinds.append(kind)
-        sizes.append(j)
+    size = np.arange(1, n + 1)
+    first, last = np.minimum.accumulate(x), np.maximum.accumulate(x)
+    beyond = np.append(np.minimum.accumulate(x[::-1])[::-1][1:], np.inf)  # the lowest LR outside of each window
+    inside = (x > first[:, None]) & (x < last[:, None]) & (np.arange(n) >= size[:, None])
+    size = size[~inside.any(axis=1)]  # a curve of one minimum does not leave its window and come back
+    cliff = (beyond[size - 1] > x[0]) & (size >= min(2, n - 1))
+    kinds = [
+        "whole" if j == n else "cliff" if above else "other" if j >= 3 else "point"
+        for j, above in zip(size.tolist(), cliff.tolist(), strict=True)
+    ]
     share = {k: WINDOW[k] / max(kinds.count(k), 1) for k in WINDOW}
     if prior.informative:
         share["cliff"] = min(share["cliff"], CLIFF_BESIDE)
     share["whole"] = 1.0 - sum(share[k] * kinds.count(k) for k in share if k != "whole")
     log_p = np.array([math.log(share[k]) for k in kinds])
-    return np.array(sizes, dtype=np.intp), log_p
+    return size, log_p
 
 
 def _beyond(losses: Losses, windows: NDArray[np.intp]) -> Array:
@@ -228,14 +254,11 @@ def _within(losses: Losses, windows: NDArray[np.intp], m: Array) -> Array:
 
     Otherwise a curve that holds for few LRs would have its minimum far away, as deep as its shape falls on the way.
     """
-    out = np.zeros((windows.size, m.size))
-    for j, size in enumerate(windows):
-        on, off = losses.x[:size], losses.x[size:]
-        below, above = off[off < on.min()], off[off > on.max()]
-        beyond = (m < below.max()) if below.size else np.zeros(m.size, dtype=bool)
-        beyond = beyond | (m > above.min()) if above.size else beyond
-        out[j, beyond] = -np.inf
-    return out
+    outside = np.arange(losses.x.size) >= windows[:, None]
+    below, above = losses.x < losses.x[0], losses.x > losses.x[0]  # the best LR is on every curve
+    lowest = np.where(outside & below, losses.x, -np.inf).max(axis=1)[:, None]
+    highest = np.where(outside & above, losses.x, np.inf).min(axis=1)[:, None]
+    return np.where((m < lowest - CLOSE) | (m > highest + CLOSE), -np.inf, 0.0)
 
 
 class _Fit:
@@ -252,45 +275,66 @@ class _Fit:
         one, y = whiten.sum(axis=2), whiten @ h
         wf = whiten @ f.reshape(n, size)
         s_11, s_1y, s_yy = ((v @ member.T) for v in (one * one, one * y, y * y))
-        form = (len(whiten), windows.size, *f.shape[1:])
-        s_1f = ((member * one[:, None, :]) @ wf).reshape(form)
-        s_fy = ((member * y[:, None, :]) @ wf).reshape(form)
-        s_ff = (member @ (wf * wf)).reshape(form)
-        self.cff = np.maximum(s_ff - s_1f**2 / s_11[:, :, None, None], 1e-14 * s_ff + 1e-200)
-        self.cfy = s_fy - s_1f * (s_1y / s_11)[:, :, None, None]
-        self.cyy = np.maximum(s_yy - s_1y**2 / s_11, 0.0)[:, :, None, None]
+        self.form = (len(whiten), windows.size, f.shape[1], f.shape[2])
+        s_1f = (member * one[:, None, :]) @ wf  # (T, J, M·K)
+        s_ff = member @ (wf * wf)
+        floor = 1e-14 * s_ff
+        floor += 1e-200
+        self.cfy = (member * y[:, None, :]) @ wf  # in place from here: these arrays are large
+        mean = s_1f / s_11[:, :, None]
+        s_1f *= mean
+        s_ff -= s_1f
+        self.cff = np.maximum(s_ff, floor, out=s_ff)
+        mean *= s_1y[:, :, None]
+        self.cfy -= mean
+        self.cyy = np.maximum(s_yy - s_1y**2 / s_11, 0.0)
         volume = np.log(np.diagonal(whiten, axis1=1, axis2=2)) @ member.T
         self.volume = volume - 0.5 * np.log(s_11) - 0.5 * (windows - 1) * math.log(2 * math.pi)
-        self.several = (windows > 1)[None, :, None, None]
+        self.single = windows <= 1
         self.curvature = curvature
 
-    def evidence(self) -> Array:
-        """Log density of the heights in each window, (T, J, M, K), a and c integrated out."""
+    def posterior(self, of_window: Array, of_shape: Array) -> tuple[NDArray[np.intp], Array]:
+        """Flat indices in `form` of the hypotheses that are not negligible, and the log densities of each with the
+        heights (H,), a and c integrated out, from the log priors `of_window` (T, J) and `of_shape` (J, M, K).
+
+        The integral over c only lowers a density: where the rest of it is negligible it is not worked out.
+        """
+        if self.curvature is None:
+            bound = self.cfy * self.cfy
+            bound /= self.cff
+            bound -= self.cyy[:, :, None]
+        else:
+            mean, sd = self.curvature
+            bound = (self.cfy + mean * sd**-2) ** 2
+            bound /= self.cff + sd**-2
+            bound -= (self.cyy + mean**2 * sd**-2)[:, :, None]
+        bound *= 0.5
+        np.minimum(bound, 0.0, out=bound)
+        bound += of_shape.reshape(self.form[1], -1)
+        bound += (self.volume + of_window)[:, :, None]
+        flat = bound.ravel()
+        first = np.array([int(np.argmax(flat))])
+        at = np.flatnonzero(flat >= flat[first] + self._curvature_integral(first) - NEGLIGIBLE)
+        return at, flat[at] + self._curvature_integral(at)
+
+    def _curvature_integral(self, at: NDArray[np.intp]) -> Array:
+        """Log of the share of its prior that the losses leave of c, at most 0, at the flat indices `at` (H,)."""
+        cff, cfy = self.cff.ravel()[at], self.cfy.ravel()[at]
         if self.curvature is not None:
             mean, sd = self.curvature
-            precision = self.cff + sd**-2
-            pull = self.cfy + mean * sd**-2
-            c = pull / precision
-            misfit = self.cyy + mean**2 * sd**-2 - pull * c
-            shape = _log_positive(c * np.sqrt(precision)) - 0.5 * np.log(precision) - math.log(sd)
-            return np.asarray(self.volume[:, :, None, None] - 0.5 * np.maximum(misfit, 0.0) + shape)
-        c = self.cfy / self.cff
-        misfit = np.maximum(self.cyy - self.cfy * c, 0.0)
-        z = c * np.sqrt(self.cff)
+            precision = cff + sd**-2
+            z = (cfy + mean * sd**-2) / np.sqrt(precision)
+            return np.asarray(_log_positive(z) - 0.5 * np.log(precision) - math.log(sd))
+        c = cfy / cff
         # The volume that the losses leave of c's prior, by Laplace's method; where they do not determine c, all of it.
-        size = np.log(np.sqrt(c * c + 1.0 / self.cff))
-        shape = _log_positive(z) - 0.5 * np.log(self.cff) - size - 0.5 * (size / CURVATURE_LOG_SD) ** 2
-        shape = shape - math.log(CURVATURE_LOG_SD)
-        shape = np.where(self.several, np.minimum(shape, 0.0), 0.0)
-        return np.asarray(self.volume[:, :, None, None] - 0.5 * misfit + shape)
+        size = 0.5 * np.log(c * c + 1.0 / cff)
+        out = _log_positive(c * np.sqrt(cff)) - 0.5 * np.log(cff) - size - 0.5 * (size / CURVATURE_LOG_SD) ** 2
+        out = np.minimum(out - math.log(CURVATURE_LOG_SD), 0.0)
+        window = at // (self.form[2] * self.form[3]) % self.form[1]
+        return np.where(self.single[window], 0.0, out)
 
 
 def _log_positive(z: Array) -> Array:
     """Log probability that a normal variable of mean z and sd 1 is above zero, by the logistic curve: within 0.01 of
     the probability, at a tenth of the cost of the exact one."""
     return np.asarray(-np.log1p(np.exp(np.minimum(-1.702 * z, 700.0))))
-
-
-def skew_of(shape: NDArray[np.intp]) -> Array:
-    """Skew of each shape by its index; 0 for those with a kink."""
-    return np.asarray(np.append(SKEWS, np.zeros(64))[shape])

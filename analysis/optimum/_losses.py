@@ -17,6 +17,10 @@ CLUSTER = 0.02
 """LRs within this of each other in ln lr count as one: what they differ by is noise."""
 NEAR = 0.05
 """LRs closer than this say nothing of the curvature: their difference in loss is mostly noise."""
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Losses that differ by less than this share of them are equal: a few roundings on the way from the run."""
+SHARE = 1e-12
+"""And losses that differ by less than this share of the median height."""
 BINS = 24
 """LRs beyond this number are averaged with their neighbours, so that the fit's time does not grow with the runs."""
 LOWEST = 12
@@ -86,16 +90,31 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
     mx, my = np.bincount(group, xs) / count, np.bincount(group, ys - base) / count
     error = np.sqrt(np.bincount(group, known**2)) / count
     scatter, dof = _scatter(xs, ys - base, group, mx, my)
-    best = int(np.argmin(my))
-    h = my - my[best]
+    rank = _ranks(my, base)
+    best = int(np.argmin(rank))
+    h = np.where(rank == 0, 0.0, np.maximum(my - my[best], 0.0))
     unit = prior.curvature if prior.curvature is not None else _unit(mx, h, best)
-    keep = _seen(mx, h, best)
-    order = np.flatnonzero(keep)[np.lexsort((mx[keep], h[keep]))]
+    keep = _seen(mx, rank, best)
+    order = np.flatnonzero(keep)[np.lexsort((mx[keep], rank[keep]))]
     return Losses(
         x=mx[order], h=h[order] / unit, count=count[order], error=error[order] / unit, diverged=lost,
         lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h /
         unit, tried_count=count, tried_error=error / unit,
     )  # fmt: skip
+
+
+def _ranks(y: Array, base: float) -> NDArray[np.intp]:
+    """Ranks of the losses `y` + `base`, (m,); losses that rounding alone tells apart share one.
+
+    Otherwise the order of two LRs on either side of a symmetric minimum would depend on the unit of the loss.
+    """
+    order = np.argsort(y, kind="stable")
+    size = np.abs(y[order] + base)
+    usual = SHARE * float(np.median(y - y[order[0]]))  # the level may have been subtracted after the rounding
+    apart = np.diff(y[order]) > np.maximum(ROUNDING * np.maximum(size[1:], size[:-1]), usual)
+    rank = np.empty(y.size, dtype=np.intp)
+    rank[order] = np.append(0, np.cumsum(apart))
+    return rank
 
 
 def _clusters(x: Array) -> NDArray[np.intp]:
@@ -136,8 +155,9 @@ def _unit(x: Array, h: Array, best: int) -> float:
     return float(np.quantile((h[usable] / u[usable] ** 2)[order], 0.25))
 
 
-def _seen(x: Array, h: Array, best: int) -> NDArray[np.bool_]:
-    """The LRs around the best, the lower side first: the lowest losses would be those that noise made low."""
+def _seen(x: Array, h: NDArray[np.intp], best: int) -> NDArray[np.bool_]:
+    """The LRs around the best of ranks `h` (m,), the lower side first: the lowest losses would be those that noise made
+    low."""
     first = last = best
     while last - first + 1 < min(LOWEST, x.size):
         left = h[first - 1] if first > 0 else np.inf

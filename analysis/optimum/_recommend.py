@@ -15,6 +15,14 @@ CAUTION = 0.3
 """The LR chosen has the least expected loss + `CAUTION` standard deviations of its difference to the best LR tried: an
 untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
 the loss on one that is not."""
+CAUTION_SMOOTH = 0.1
+"""The same where all LRs tried show one smooth minimum (`smooth`), or a prior says that there is one."""
+COMPARABLE = 8.0
+"""Ratio of heights and of curvatures beside the best LR from which there may be a cliff. With the strongest skew of the
+model the curvature grows by a factor 6 over an e-fold."""
+TIGHT = 0.1
+"""Gaps between LRs that are narrower than this in ln lr offer a gain of at most a 400th of the curvature: half of the
+gap, squared. That is not worth leaving an LR whose loss was measured."""
 SURE = 0.25
 """Quantile of the posterior of the noise with which losses count as equal. Without replicates and standard errors none
 do: noise that only the misfit of the model shows may be a shape."""
@@ -69,15 +77,62 @@ def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
 
     They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse
     one: on a curve with one minimum that is nearly symmetric, the far half would make the worse one the better one.
+    In some gaps beside a cliff no LR can be better at all, see `_gains`; in tight gaps, not enough, see `TIGHT`.
     """
     x, good = losses.tried, tied(losses, curves)
+    noisy = sure_noise(losses, curves) > 0
     out = [(v, v) for v in x[good]]
     for i in range(x.size - 1):
         middle = 0.5 * (x[i] + x[i + 1])
-        if good[i] or good[i + 1]:
-            out.append((x[i] if good[i] else middle, x[i + 1] if good[i + 1] else middle))
+        if good[i] and good[i + 1]:
+            out.append((x[i], x[i + 1]))
+        elif x[i + 1] - x[i] <= TIGHT and not noisy:
+            continue
+        elif good[i] and _gains(losses, i, 1):
+            out.append((x[i], middle))
+        elif good[i + 1] and _gains(losses, i + 1, -1):
+            out.append((middle, x[i + 1]))
     clipped = np.clip(np.array(out), low, high)
     return np.asarray(clipped[[bool(a <= high and b >= low) for a, b in out]])
+
+
+def smooth(losses: Losses) -> bool:
+    """Whether all LRs tried show one smooth minimum: no cliff, edge or scatter that an untried LR has to be feared
+    for."""
+    h, best = losses.tried_h, int(np.argmin(losses.tried_h))
+    if best in (0, h.size - 1) or np.any(np.diff(h[: best + 1]) >= 0) or np.any(np.diff(h[best:]) < 0):
+        return False
+    return not any(_beside_cliff(losses, best, side) for side in (-1, 1))
+
+
+def _beside_cliff(losses: Losses, best: int, side: int) -> bool:
+    """Whether the neighbour of `losses.tried[best]` on one side (-1 or 1) may lie beyond a cliff: its height is far
+    above that of the other neighbour, and the curve bends far more at the best LR than on that other side."""
+    x, h = losses.tried, losses.tried_h - losses.tried_h[best]
+    high, near, far = best + side, best - side, best - 2 * side
+    if not (min(high, near) >= 0 and max(high, near) < x.size) or h[high] <= COMPARABLE * h[near]:
+        return False
+    if not 0 <= far < x.size:
+        return True
+    inner = h[near] / abs(x[near] - x[best])
+    here = 2.0 * (h[high] / abs(x[high] - x[best]) + inner) / abs(x[high] - x[near])
+    there = 2.0 * ((h[far] - h[near]) / abs(x[far] - x[near]) - inner) / abs(x[far] - x[best])
+    return bool(here > COMPARABLE * there)
+
+
+def _gains(losses: Losses, best: int, side: int) -> bool:
+    """Whether an LR between `losses.tried[best]` and its neighbour on one side (-1 or 1) may be better.
+
+    Where the neighbour on the other side may lie beyond a cliff, only this side tells where the minimum is. A curve
+    that is convex around its minimum lies above the line through the two LRs on this side: if that line is above the
+    best loss all the way to the best LR, no LR in between is better. On a parabola with its minimum there the line is
+    below it by twice the height of the nearer LR or more, where the gaps are equal.
+    """
+    x, h = losses.tried, losses.tried_h
+    near, far = best + side, best + 2 * side
+    if not 0 <= far < x.size or not _beside_cliff(losses, best, -side):
+        return True
+    return bool((h[near] - h[best]) * abs(x[far] - x[near]) < (h[far] - h[near]) * abs(x[near] - x[best]))
 
 
 def contradicted(losses: Losses, curves: Curves) -> bool:
@@ -90,9 +145,13 @@ def contradicted(losses: Losses, curves: Curves) -> bool:
     return bool(curves.mean[curves.best] > LEAD * float(np.mean(beside)))
 
 
-def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
-    """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it."""
-    cost = curves.mean + CAUTION * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
+def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: bool) -> float:
+    """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it.
+
+    `known`: other cells have shown where the optimum lies and how the loss rises around it.
+    """
+    caution = CAUTION_SMOOTH if known or smooth(losses) else CAUTION
+    cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
     if low <= losses.x[0] <= high and contradicted(losses, curves):
         return float(losses.x[0])
@@ -100,45 +159,46 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float) -> float:
     if not intervals.size:
         within = np.clip(x, low, high)
         return float(within[np.argmin(np.interp(within, x, cost))])
-    choices = [v for a, b in intervals for v in (a, b)]
+    found = [v for a, b in intervals for v in (a, b)]
     for a, b in intervals:
         inside = np.flatnonzero((x > a) & (x < b))
         if inside.size:
             i = int(inside[np.argmin(cost[inside])])
-            choices += [float(x[i]), min(max(_vertex(x, cost, i, losses.tried), a), b)]
-    values = [float(np.interp(v, x, cost)) for v in choices]
-    values = [v - _dip(x, cost, c) for v, c in zip(values, choices, strict=True)]
+            found += [float(x[i]), min(max(_vertex(x, cost, i), a), b)]
+    choices = np.array(found)
+    values = np.interp(choices, x, cost) - _dip(x, cost, choices)
     # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
     # stands.
     noise = sure_noise(losses, curves)
     slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
-    values = [v if c == losses.x[0] or np.interp(c, x, curves.mean) <= slack else math.inf
-              for v, c in zip(values, choices, strict=True)]  # fmt: skip
-    return float(choices[int(np.argmin(values))])
+    stands = (choices != losses.x[0]) & (np.interp(choices, x, curves.mean) > slack)
+    return float(choices[int(np.argmin(np.where(stands, math.inf, values)))])
 
 
-def _parabola(x: Array, y: Array, i: int) -> tuple[float, float, float]:
-    """Parabola through grid points i - 1, i, i + 1, in x - x[i]."""
-    left, right = x[i - 1] - x[i], x[i + 1] - x[i]
-    before, after = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
-    square = (after - before) / (right - left)
-    return square, after - square * right, float(y[i])
-
-
-def _vertex(x: Array, y: Array, i: int, tried: Array) -> float:
+def _vertex(x: Array, y: Array, i: int) -> float:
     """Where the parabola through grid point i and its neighbours is lowest, if i is a minimum of the grid."""
     if i in (0, x.size - 1) or y[i] > min(y[i - 1], y[i + 1]):
         return float(x[i])
-    square, slope, _ = _parabola(x, y, i)
+    square, slope = (float(v[0]) for v in _parabola(x, y, np.array([i])))
     return float(x[i] - 0.5 * slope / square) if square > 0 else float(x[i])
 
 
-def _dip(x: Array, y: Array, at: float) -> float:
-    """How far the curve lies below its linear interpolation at `at`, where the grid has a minimum beside it."""
-    j = int(np.clip(np.searchsorted(x, at), 1, x.size - 1))
-    i = j if y[j] < y[j - 1] else j - 1
-    if i in (0, x.size - 1) or y[i] > min(y[i - 1], y[i + 1]):
-        return 0.0
-    square, slope, level = _parabola(x, y, i)
-    u = at - x[i]
-    return max(0.0, float(np.interp(at, x, y)) - (level + slope * u + square * u * u)) if square > 0 else 0.0
+def _parabola(x: Array, y: Array, i: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Square and slope, in x - x[i], of the parabolas through the grid points i - 1, i and i + 1, (C,) each."""
+    left, right = x[i - 1] - x[i], x[i + 1] - x[i]
+    before, after = (y[i - 1] - y[i]) / left, (y[i + 1] - y[i]) / right
+    square = (after - before) / (right - left)
+    return square, after - square * right
+
+
+def _dip(x: Array, y: Array, at: Array) -> Array:
+    """How far the curve lies below its linear interpolation at each `at` (C,), where the grid has a minimum beside
+    it."""
+    j = np.clip(np.searchsorted(x, at), 1, x.size - 1)
+    i = np.where(y[j] < y[j - 1], j, j - 1)
+    middle = np.clip(i, 1, x.size - 2)
+    square, slope = _parabola(x, y, middle)
+    u = at - x[middle]
+    dip = np.interp(at, x, y) - (y[middle] + slope * u + square * u * u)
+    minimum = (i == middle) & (y[middle] <= np.minimum(y[middle - 1], y[middle + 1])) & (square > 0)
+    return np.where(minimum, np.maximum(dip, 0.0), 0.0)

@@ -3,7 +3,7 @@
 Notation and shapes
     u    x - x*, ln lr above the optimum                       (...)
     k    skew of a smooth shape, on `SKEWS`                    (K1,)
-    r    ln of the ratio of slopes of a kinked shape, on `RATIOS`  (K2,)
+    r    ln of the ratio of slopes of a kinked shape               (K2,)
 """
 
 import math
@@ -16,8 +16,12 @@ Array = NDArray[np.float64]
 
 SKEWS: Array = np.array([-0.8, 0.0, 0.6, 1.2, 1.8])
 """Grid of the skew: one standard deviation of the default prior below zero, and more on the side of divergence."""
-RATIOS: Array = np.array([-0.8, 0.8])
-"""Grid of ln of the slope above over the slope below of a curve with a kink."""
+RATIOS = (-0.8, 0.8)
+"""ln of the slope above over the slope below of a curve with a kink, where the LRs do not show two slopes."""
+RATIO_SD = 2.0
+"""Standard deviation of the prior of it around 0."""
+RATIO_WIDTH = 0.1
+"""Width in it that a ratio read from the LRs stands for: what two slopes between two LRs each tell of it."""
 KINK = 0.02
 """Prior probability of a kink. No measured table has one; functions that people try an optimizer on do."""
 DRAWS = 256
@@ -26,8 +30,8 @@ _STEP = 0.1
 _NODES = 700
 
 
-def shapes(u: Array) -> Array:
-    """Rise of every shape at `u` (...), per unit of curvature: (..., K1 + K2).
+def shapes(u: Array, ratios: Array) -> Array:
+    """Rise of every shape at `u` (...), per unit of curvature: (..., K1 + K2); `ratios` (K2,) are r.
 
     The smooth ones are 2·(exp(k·u) - 1 - k·u)/k², which is u² at k = 0 (Eq. 2) and has this second derivative for any
     k; the kinked ones are |u| with two slopes.
@@ -36,15 +40,37 @@ def shapes(u: Array) -> Array:
     k = np.where(SKEWS == 0, 1.0, SKEWS)
     ku = np.clip(k * v, -40.0, 40.0)
     smooth = np.where(SKEWS == 0, v * v, 2.0 * (np.expm1(ku) - ku) / (k * k))
-    root = np.exp(0.5 * RATIOS)
+    root = np.exp(0.5 * ratios)
     return np.concatenate([smooth, np.where(v > 0, v * root, -v / root)], axis=-1)
 
 
-def log_prior(skew: float, sd: float) -> Array:
-    """Log prior probability of every shape, (K1 + K2,)."""
+def drawn_shapes(u: Array, shape: NDArray[np.intp], ratios: Array) -> Array:
+    """The same at `u` (S, G) of one shape a row, by its index in `shapes` (S,): (S, G)."""
+    k = skew_of(shape)[:, None]
+    safe = np.where(k == 0, 1.0, k)
+    ku = np.clip(safe * u, -40.0, 40.0)
+    out = (np.expm1(ku) - ku) * (2.0 / (safe * safe))
+    plain, kinked = np.flatnonzero(shape == int(np.argmax(SKEWS == 0))), np.flatnonzero(shape >= SKEWS.size)
+    out[plain] = u[plain] ** 2
+    if kinked.size:
+        root = np.exp(0.5 * ratios[shape[kinked] - SKEWS.size])[:, None]
+        v = u[kinked]
+        out[kinked] = np.where(v > 0, v * root, -v / root)
+    return np.asarray(out)
+
+
+def skew_of(shape: NDArray[np.intp]) -> Array:
+    """Skew of each shape by its index; 0 for those with a kink."""
+    return np.asarray(np.where(shape < SKEWS.size, SKEWS[np.minimum(shape, SKEWS.size - 1)], 0.0))
+
+
+def log_prior(skew: float, sd: float, ratios: Array, measured: NDArray[np.bool_]) -> Array:
+    """Log prior probability of every shape, (K1 + K2,); `measured` marks the ratios that were read from the LRs."""
     smooth = -0.5 * ((SKEWS - skew) / sd) ** 2
     smooth = smooth - np.log(np.exp(smooth - smooth.max()).sum()) - smooth.max() + math.log(1 - KINK)
-    return np.concatenate([smooth, np.full(RATIOS.size, math.log(KINK / RATIOS.size))])
+    density = np.exp(-0.5 * (ratios / RATIO_SD) ** 2) / (RATIO_SD * math.sqrt(2 * math.pi))
+    kinked = np.where(measured, density * RATIO_WIDTH, 1.0 / ratios.size)
+    return np.concatenate([smooth, np.log(KINK * np.maximum(kinked, 1e-12))])
 
 
 def matern(distance: Array, length: float) -> Array:
@@ -53,21 +79,47 @@ def matern(distance: Array, length: float) -> Array:
     return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
 
+@lru_cache(maxsize=1)
+def shuffle() -> NDArray[np.intp]:
+    """The order of the draws: antithetic ones are apart, so that neighbouring hypotheses get both."""
+    return np.random.default_rng(0).permutation(DRAWS)
+
+
 @lru_cache(maxsize=8)
 def _table(seed: int) -> Array:
     t = np.arange(_NODES) * _STEP
     root = np.linalg.cholesky(matern(t[:, None] - t, 1.0) + 1e-10 * np.eye(_NODES))
     half = np.random.default_rng(seed).standard_normal((DRAWS // 2, _NODES)) @ root.T
-    return np.concatenate([half, -half])  # antithetic: means over all draws are exact
+    both = np.concatenate([half, -half])[shuffle()]  # antithetic: means over all draws are exact
+    return np.ascontiguousarray(both.T)
 
 
 def smooth_draws(seed: int, x: Array, length: float) -> Array:
-    """Draws of a process of unit variance with correlation `matern` at `x` (m,): (DRAWS, m).
+    """Draws of a process of unit variance with correlation `matern` at `x` (m,): (m, DRAWS).
 
     They are read from one table that is drawn once, so that they cost no factorisation.
     """
     at = np.mod((x - x.min()) / (length * _STEP), _NODES - 2)
     index = at.astype(np.intp)
-    share = at - index
+    share = (at - index)[:, None]
     table = _table(seed)
-    return np.asarray(table[:, index] * (1.0 - share) + table[:, index + 1] * share)
+    return np.asarray(table[index] * (1.0 - share) + table[index + 1] * share)
+
+
+def monotone(x: Array, y: Array, at: Array) -> Array:
+    """Monotone cubic interpolation of `y` over ascending `x` (n,), held beyond its ends, at `at` (G,): (G,).
+
+    Slopes are the weighted harmonic means of Fritsch and Butland 1984, and those of the chords at the ends.
+    """
+    step = np.diff(x)
+    chord = np.diff(y) / step
+    slope = np.concatenate([chord[:1], np.zeros(max(x.size - 2, 0)), chord[-1:]])
+    turn = chord[:-1] * chord[1:] > 0
+    before, after = np.where(turn, chord[:-1], 1.0), np.where(turn, chord[1:], 1.0)
+    left, right = 2 * step[1:] + step[:-1], step[1:] + 2 * step[:-1]
+    slope[1:-1] = np.where(turn, (left + right) / (left / before + right / after), 0.0)
+    i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, x.size - 2)
+    u = np.clip((at - x[i]) / step[i], 0.0, 1.0)
+    v = 1.0 - u
+    ends = (1 + 2 * u) * v * v * y[i] + u * u * (3 - 2 * u) * y[i + 1]
+    return np.asarray(ends + step[i] * (u * v * v * slope[i] - u * u * v * slope[i + 1]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import CLUSTER, SAME, Losses
-from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, tied
+from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, smooth, tied
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 
@@ -27,6 +27,8 @@ RIDGE = 0.1
 """Least height of the ridge between two minima, as a share of the median height of all LRs."""
 CERTAIN = 4.0
 """Standard errors of a difference that noise does not explain."""
+TRIED = 0.15
+"""Distance in ln lr within which a run shows the loss at the answer: a curve rises by `NEGLIGIBLE` on the way."""
 RISK = 0.1
 """Probability of a jump from which an untried LR is not `ok`."""
 FLAT_DOF = 4
@@ -76,14 +78,23 @@ def judge(
     if curves is None:
         return _without_losses(losses, prior)
     tried = losses.tried
-    at = best_lr(losses, curves, float(tried[0]), float(tried[-1])) if tried.size > 1 else float(tried[0])
+    known = prior.informative
+    at = float(tried[0])
+    if tried.size > 1:
+        at = best_lr(losses, curves, float(tried[0]), float(tried[-1]), known=known)
     if tried.size <= 1 and prior.center is not None:
-        at = best_lr(losses, curves, low, high)
+        at = best_lr(losses, curves, low, high, known=known)
+    edge = _edge(losses, curves, prior) if tried.size > 1 else None
+    if edge is not None and float(np.mean(_beyond(losses, curves, edge))) > BEYOND:
+        at = float(tried[0] if edge is Status.EDGE_LOW else tried[-1])  # the LR tried that is closest to the optimum
     ends = interval(losses, curves, math.exp(at), 0.5 * (1 - level))
     lost = (curves.curves - curves.curves.min(axis=1, keepdims=True)).mean(axis=0)
     regret = float(np.interp(at, curves.x, lost))
     curvature = float(np.mean(curves.curvature))
-    status, message = _status(losses, curves, at, ends, regret, curvature, prior, tolerance, lr_factor)
+    status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, tolerance, lr_factor)
+    other = _second_minimum(losses, curves) if status is Status.TWO_MINIMA else None
+    if other is not None:  # the best LR lies around either of the two
+        ends = min(ends[0], math.exp(other[1] - CLUSTER)), max(ends[1], math.exp(other[1] + CLUSTER))
     return Verdict(
         status=status, message=message, lr=math.exp(at), lr_low=ends[0], lr_high=ends[1],
         loss=float(np.interp(at, curves.x, curves.mean)),
@@ -105,8 +116,8 @@ def _without_losses(losses: Losses, prior: OptimumPrior) -> Verdict:
 
 
 def _status(
-    losses: Losses, curves: Curves, at: float, ends: tuple[float, float], regret: float, curvature: float,
-    prior: OptimumPrior, tolerance: float | None, lr_factor: float,
+    losses: Losses, curves: Curves, at: float, ends: tuple[float, float], edge: Status | None, regret: float,
+    curvature: float, prior: OptimumPrior, tolerance: float | None, lr_factor: float,
 ) -> tuple[Status, str]:  # fmt: skip
     x, h = losses.tried, losses.tried_h
     lr, best = f"{math.exp(at):.3g}", f"{math.exp(losses.x[0]):.3g}"
@@ -117,7 +128,6 @@ def _status(
             f"the losses at {x.size} LRs from {math.exp(x[0]):.3g} to {math.exp(x[-1]):.3g} differ by no more than "
             "noise: check that the LR reaches the optimizer and that the metric depends on training"
         )
-    edge = _edge(losses, curves, prior)
     if edge is not None:
         word, side = ("lower", "lowest") if edge is Status.EDGE_LOW else ("higher", "highest")
         end = math.exp(x[0] if edge is Status.EDGE_LOW else x[-1])
@@ -143,6 +153,11 @@ def _status(
     if untried and (jump > RISK or last):
         return Status.UNCERTAIN, (
             f"{lr} lies between the best LR tried, {best}, and one that diverged: try it first ({jump:.0%} risk)"
+        )
+    if not smooth(losses) and not prior.informative and np.abs(x - at).min() > TRIED:
+        return Status.UNCERTAIN, (
+            f"{lr} was not tried, and the losses around {best} do not show one smooth minimum but a cliff or scatter: "
+            "try it first"
         )
     factor = math.sqrt(ends[1] / ends[0]) if ends[0] > 0 else math.inf
     limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature
@@ -202,8 +217,8 @@ def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
     """The end of the LRs tried at or beyond which the optimum lies, if it does."""
     x, h = losses.tried, losses.tried_h
     good = tied(losses, curves)
-    below = float(np.mean(curves.optimum < x[0])) > BEYOND and not np.any(losses.diverged < x[0])
-    above = float(np.mean(curves.optimum > x[-1])) > BEYOND and not np.any(losses.diverged > x[-1])
+    below = float(np.mean(_beyond(losses, curves, Status.EDGE_LOW))) > BEYOND and not np.any(losses.diverged < x[0])
+    above = float(np.mean(_beyond(losses, curves, Status.EDGE_HIGH))) > BEYOND and not np.any(losses.diverged > x[-1])
     falling, rising = bool(np.all(np.diff(h) < 0)), bool(np.all(np.diff(h) > 0))
     # no other LR may be the best, and no prior says that the optimum lies between two
     alone = good.sum() == 1 and not (prior.informative and x.size < LRS)
@@ -212,6 +227,12 @@ def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
     if below or (rising and alone and not np.any(losses.diverged < x[0])):
         return Status.EDGE_LOW
     return None
+
+
+def _beyond(losses: Losses, curves: Curves, edge: Status) -> NDArray[np.bool_]:
+    """Which draws have their optimum beyond the LRs tried, on the side of `edge`, (S,)."""
+    low, high = losses.tried[0], losses.tried[-1]
+    return np.asarray(curves.optimum < low if edge is Status.EDGE_LOW else curves.optimum > high)
 
 
 def _second_minimum(losses: Losses, curves: Curves) -> tuple[float, float, float] | None:

@@ -139,7 +139,7 @@ class OptimumFit:
         """The LR to choose within [`low`, `high`] and its expected regret in the unit of the loss."""
         if self.curves is None:
             return self.lr, math.nan
-        at = best_lr(self.losses, self.curves, math.log(low), math.log(high))
+        at = best_lr(self.losses, self.curves, math.log(low), math.log(high), known=self.prior.informative)
         return math.exp(at), float(self.expected_regret(math.exp(at)))
 
     def extended(self, log_lr: Array, loss: Array) -> "OptimumFit":

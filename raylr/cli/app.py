@@ -1,16 +1,19 @@
 """The command line. Heavy imports wait until a command needs them: `raylr --help` returns at once.
 
 Exit status: 0 done; 1 something failed that was not the input, or a bug; 2 bad input; 3 a prediction that would have
-no meaning; 130 stopped by Ctrl-C; 141 the reader of the output went away.
+no meaning; 130 stopped by Ctrl-C; 141 the reader of the output went away; 143 stopped by SIGTERM.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import cyclopts
@@ -28,6 +31,8 @@ from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+EXIT_TERMINATED = 143
+"""Exit status after SIGTERM, as shells have it: 128 + SIGTERM."""
 EXIT_BROKEN_PIPE = 141
 """Exit status when the reader of the output went away (`raylr … | head`), as shells have it: 128 + SIGPIPE."""
 DEBUG = "RAYLR_DEBUG"
@@ -60,11 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always when something went wrong; the module's docstring lists the statuses.
     """
+    received: list[int] = []
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        with _sigterm_as_interrupt(received):
+            app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise SystemExit(EXIT_TERMINATED if received else EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise SystemExit(EXIT_BROKEN_PIPE) from None
@@ -76,6 +83,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print(f"raylr: {outcome[0]}", file=sys.stderr)
         raise SystemExit(outcome[1]) from None
+
+
+@contextmanager
+def _sigterm_as_interrupt(received: list[int]) -> Iterator[None]:
+    """End the block at SIGTERM, which clusters send some time before they kill, as Ctrl-C does.
+
+    The signal is noted in `received`. Handlers can be set in the main thread alone; elsewhere this does nothing.
+    """
+
+    def terminate(signum: int, frame: object) -> NoReturn:
+        received.append(signum)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def sentence(error: Exception) -> tuple[str, int] | None:

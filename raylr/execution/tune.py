@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -243,9 +245,12 @@ def ray_session() -> Iterator[bool]:
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
+    before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
     try:
         yield own
     finally:

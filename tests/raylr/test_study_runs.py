@@ -69,24 +69,29 @@ def finished(text, tmp_path_factory):
     return study, study.run()
 
 
-def killed_and_finished(folder, text, changes, total, shares, log):
-    """Run a study by the command line, kill -9 it when `shares` of its `total` evaluations are there, let it end."""
+def stopped_and_finished(folder, text, changes, total, log, sign):
+    """Run a study by the command line, send it a signal when half of its evaluations are there, let it end later."""
     file = log / "spec.yaml"
     file.write_text(yaml.safe_dump(data_of(text, **changes)))
     command = [sys.executable, "-m", "raylr", "search", str(file), "--out", str(folder)]
-    for share in shares:
-        printed = log / f"killed-at-{share:.2f}.log"
-        with printed.open("w") as sink:
-            process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not (folder / "spec.yaml").exists() or len(FittingStudy.open(folder).evaluations) < share * total:
-                assert process.poll() is None, printed.read_text()
-                assert time.monotonic() < deadline, printed.read_text()
-                time.sleep(0.2)
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+    printed = log / "stopped.log"
+    with printed.open("w") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (folder / "spec.yaml").exists() or len(FittingStudy.open(folder).evaluations) < 0.5 * total:
+            assert process.poll() is None, printed.read_text()
+            assert time.monotonic() < deadline, printed.read_text()
+            time.sleep(0.2)
+    finally:
+        os.kill(process.pid, sign)
+        status = process.wait()
+    if sign == signal.SIGTERM:
+        assert status == 143, printed.read_text()
+        assert "Stopped. Everything measured is kept" in printed.read_text()
+        assert "stack" not in printed.read_text().lower()
+    else:
+        assert status == -sign
     end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert end.returncode == 0, end.stdout + end.stderr
     return command, end
@@ -122,7 +127,7 @@ def test_a_study_of_real_runs_ends_with_a_law_and_a_check(finished, monkeypatch)
 def test_killed_in_the_middle_it_ends_with_the_same_law(finished, text, tmp_path, capsys):
     study, result = finished
     folder = tmp_path / "study"
-    command, end = killed_and_finished(folder, text, {}, len(study.evaluations), (0.5,), tmp_path)
+    command, end = stopped_and_finished(folder, text, {}, len(study.evaluations), tmp_path, signal.SIGKILL)
     assert_the_same_study(folder, study, result.fit.law)
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
@@ -135,7 +140,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_law(finished, text, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_runs_in_segments_and_killed_in_the_middle_end_with_the_same_law(text, tmp_path):
+def test_runs_in_segments_and_stopped_in_the_middle_end_with_the_same_law(text, tmp_path):
     whole = FittingStudy(StudySpec.model_validate(data_of(text, **SEGMENTS)), tmp_path / "whole")
     result = whole.run()
     ends = whole.trials.read().to_pylist()
@@ -147,7 +152,7 @@ def test_runs_in_segments_and_killed_in_the_middle_end_with_the_same_law(text, t
     assert {run: max(row["tokens"] for row in curves if row["trial"] == run) for run in reached} == reached
     assert not list((whole.directory / "checkpoints").iterdir())
     folder = tmp_path / "killed"
-    killed_and_finished(folder, text, SEGMENTS, len(whole.evaluations), (0.5,), tmp_path)
+    stopped_and_finished(folder, text, SEGMENTS, len(whole.evaluations), tmp_path, signal.SIGTERM)
     assert_the_same_study(folder, whole, result.fit.law)
 
 

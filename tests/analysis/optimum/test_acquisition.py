@@ -79,3 +79,22 @@ def test_a_batch_is_spread_and_keeps_away_from_what_is_running() -> None:
 def test_without_a_finite_loss_there_is_nothing_to_choose_by() -> None:
     with pytest.raises(ValueError, match="diverged"):
         next_lr(fit_optimum([1e-3], [math.nan]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    curvature=st.floats(math.log(0.003), math.log(10)).map(math.exp),
+    place=st.floats(-0.35, 0.35),
+    skew=st.sampled_from([0.0, 0.5]),
+)
+def test_where_all_lrs_show_one_smooth_minimum_the_next_run_goes_close_to_it(
+    curvature: float, place: float, skew: float
+) -> None:
+    gap = 1.5
+    x = math.log(1e-3) + gap * np.arange(-2, 3)
+    u = x - math.log(1e-3) - place * gap
+    rise = u**2 if skew == 0 else 2 * (np.expm1(skew * u) - skew * u) / skew**2
+    found = next_lr(fit_optimum(np.exp(x), 2.0 + curvature * rise, tolerance=1e-12))
+    assert found is not None
+    repeats_best = found == pytest.approx(1e-3)  # where a skew may be noise
+    assert repeats_best or abs(math.log(found / 1e-3) - place * gap) < 0.25 * gap

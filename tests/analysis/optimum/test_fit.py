@@ -279,3 +279,65 @@ def test_no_draw_lies_absurdly_far_below_what_was_measured(curvature: float, at:
     mean, _sd = fit.predict(inside)
     assert float(np.min(mean)) > deepest - spread
     assert abs(math.log(fit.lr) + 7) <= width / (lrs - 1) / 2 + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    slopes=st.tuples(st.floats(-3, 1), st.floats(-3, 1)),
+    optimum=st.floats(0.3, 0.7),
+    width=st.floats(3, 9),
+    lrs=st.integers(7, 12),
+)
+def test_the_kink_of_two_straight_lines_is_found_and_held_by_the_interval(
+    slopes: tuple[float, float], optimum: float, width: float, lrs: int
+) -> None:
+    x = np.linspace(0, width, lrs)
+    u, (below, above) = x - optimum * width, np.exp(slopes)
+    fit = fit_optimum(np.exp(x), 2.0 + np.where(u > 0, above * u, -below * u))
+    u_fit = math.log(fit.lr) - optimum * width
+    gap = width / (lrs - 1)
+    assert max(above * u_fit, -below * u_fit) <= 0.1 * max(below, above) * gap
+    assert fit.lr_low * 0.99 <= math.exp(optimum * width) <= fit.lr_high * 1.01
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    drops=st.lists(st.floats(0.02, 0.3), min_size=3, max_size=6),
+    cliff=st.floats(30, 100),
+    scale=st.sampled_from([1.0, 1e6]),
+)
+def test_beside_a_cliff_no_gain_is_seen_where_the_loss_falls_faster_and_faster(
+    drops: list[float], cliff: float, scale: float
+) -> None:
+    """A line through the LRs below the best one stays above it: no LR in between is better on a convex curve."""
+    falling = 3.5 - np.cumsum([0.0, *sorted(drops)])
+    loss = np.append(falling, [falling[-1] + cliff * max(drops), falling[-1] + 2 * cliff * max(drops)])
+    lr = 1e-4 * 2.0 ** np.arange(loss.size)
+    assert fit_optimum(lr, loss * scale).lr == pytest.approx(lr[falling.size - 1], rel=1e-9)
+
+
+def test_a_cell_with_two_minima_has_an_interval_that_holds_both() -> None:
+    lr = np.geomspace(1e-5, 1e-1, 9)
+    fit = fit_optimum(lr, [3.0, 2.4, 2.02, 2.5, 2.9, 2.4, 2.0, 2.6, 3.1])
+    assert fit.status is Status.TWO_MINIMA
+    assert fit.lr_low <= lr[2]
+    assert fit.lr_high >= lr[6]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    curvature=st.floats(-5, 2).map(math.exp),
+    lrs=st.integers(4, 14),
+    scale=st.sampled_from([1e-6, 1e6]),
+    shift=st.sampled_from([0.0, -2.0, -7.0]),
+)
+def test_equal_losses_on_both_sides_of_a_minimum_stay_equal_in_other_units(
+    curvature: float, lrs: int, scale: float, shift: float
+) -> None:
+    """Which of two equal losses is called the lower one, and what follows from it, is not left to rounding."""
+    x = np.linspace(-4, 4, lrs)
+    loss = 2.0 + np.minimum(curvature * x**2, 5 * curvature)
+    one, other = fit_optimum(np.exp(x), loss), fit_optimum(np.exp(x), (loss + shift) * scale)
+    assert one.status is other.status
+    assert other.lr == pytest.approx(one.lr, rel=1e-6)
+    assert other.lr_low == pytest.approx(one.lr_low, rel=1e-6)

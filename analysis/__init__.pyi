@@ -1,3 +1,5 @@
+from .curves.annealing import AnnealingFit as AnnealingFit
+from .curves.annealing import fit_annealing as fit_annealing
 from .curves.power_law import PowerLawFit as PowerLawFit
 from .curves.power_law import PowerLawFits as PowerLawFits
 from .curves.power_law import fit_power_law as fit_power_law

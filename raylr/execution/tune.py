@@ -23,11 +23,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raylr.errors import InputError, StudyError
+from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
 from raylr.execution.work import Work
+from raylr.external.trial import note_checkpoint
 from raylr.searchers.tune.results import BOOKKEEPING
 
+KEPT = 2
+"""Checkpoints of a trial that Tune keeps: the last, and the one before, which is noted until the last is whole."""
 RETRIES = 1
 """How often a trial that raised is run again within one run of a study; it goes on from its last checkpoint."""
 
@@ -83,7 +86,7 @@ class TuneExecutor:
                     storage_path=str(self._storage),
                     verbose=0,
                     callbacks=[_Events(jobs), *self._callbacks],
-                    checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                 ),
             )
@@ -174,7 +177,8 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         lines = (_local_error(trial) or str(trial.get_error() or "")).strip().splitlines()
-        text = lines[-1] if lines else "unknown error"
+        text = lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ") if lines else ""
+        text = text or "unknown error"
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
         self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it again
 
@@ -193,6 +197,12 @@ class _Events(Callback):  # type: ignore[misc]  # no types
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._jobs.work.started(self._jobs.of[trial.trial_id])
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        folder = self._jobs.of[trial.trial_id].folder
+        if folder is not None:
+            with self._jobs.noted():
+                note_checkpoint(folder, checkpoint.path)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._jobs.noted():

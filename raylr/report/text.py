@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
+from raylr.report.failures import failures_of
+
+FLOPS_NOTE = "FLOPs are taken as 6·N·D where the trainer reports none"
+"""What the report says about the FLOPs of another trainer."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +76,7 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
     show_lines(loss_lines(result), console)
     show_lines(check_lines(result), console)
     show_lines([cost_line(result)], console)
+    show_lines(failure_lines(result), console)
     if report:
         show_lines([Line(str(report), "Report")], console)
 
@@ -234,7 +239,20 @@ def cost_line(result: StudyResult) -> Line:
     if math.isfinite(cost.flop_share):
         shares += f" and {cost.flop_share:.0%} of its FLOPs"
     text = f"{format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the search, {shares}"
+    if result.spec.external:
+        text += f"; {FLOPS_NOTE}"
     return Line(text, "Cost")
+
+
+def failure_lines(result: StudyResult) -> list[Line]:
+    """Return a line for each run that failed and has not ended since, with the last line that it printed."""
+    lines: list[Line] = []
+    for failure in failures_of(result.directory):
+        lines.append(Line(failure.sentence, "" if lines else "Failed"))
+        printed = failure.output.splitlines()
+        if printed:
+            lines.append(Line(f"its last line: {printed[-1]}", dim=True))
+    return lines
 
 
 def interval(low: float, high: float) -> str:

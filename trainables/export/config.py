@@ -34,7 +34,9 @@ def check_expressible(spec: ModelSpec) -> None:
         raise InputError(f"Qwen3-MoE has no {', no '.join(odd)}: this model cannot be exported to it")
 
 
-def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None) -> dict[str, Any]:
+def qwen3_moe_config(
+    spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None, bos_id: int | None = None
+) -> dict[str, Any]:
     """Return the config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
     return both_spellings(
         {
@@ -67,7 +69,7 @@ def qwen3_moe_config(spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_i
             "norm_topk_prob": True,
             "output_router_logits": False,
             "router_aux_loss_coef": spec.aux_loss,
-            "bos_token_id": None,
+            "bos_token_id": bos_id,
             "eos_token_id": eos_id,
             "pad_token_id": eos_id,
             "dtype": str(dtype).removeprefix("torch."),

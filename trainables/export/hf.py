@@ -145,7 +145,7 @@ def export_checkpoint(
     try:
         if isinstance(model, ModelSpec):
             length = context or max(CONTEXT, int(origin["seq_len"] or 0))
-            _write_qwen3_moe(model, weights, work, dtype, length, run.get("eos_id"))
+            _write_qwen3_moe(model, weights, work, dtype, length, run)
         else:
             _write_own_layout(model, weights, work, dtype)
         for name, text in vocabulary.items():
@@ -209,7 +209,7 @@ def _is_export(target: Path, origin: Mapping[str, Any]) -> bool:
 
 
 def _write_qwen3_moe(
-    spec: ModelSpec, weights: dict[str, Tensor], work: Path, dtype: str | None, context: int, eos_id: int | None
+    spec: ModelSpec, weights: dict[str, Tensor], work: Path, dtype: str | None, context: int, run: Mapping[str, Any]
 ) -> None:
     from huggingface_hub import save_torch_state_dict
 
@@ -225,9 +225,11 @@ def _write_qwen3_moe(
     own = _hugging_face_names(weights, spec.residual_multiplier)
     tensors = {name: tensor.to(kind, copy=True).contiguous() for name, tensor in own}  # copies: some share storage
     save_torch_state_dict(tensors, work, max_shard_size=SHARD, metadata={"format": "pt"})
-    config = qwen3_moe_config(spec, context=context, dtype=kind, eos_id=eos_id)
+    eos_id, bos_id = run.get("eos_id"), next(iter(run.get("prefix", ())), None)
+    config = qwen3_moe_config(spec, context=context, dtype=kind, eos_id=eos_id, bos_id=bos_id)
     (work / CONFIG).write_text(json.dumps(config, indent=1))
-    (work / "generation_config.json").write_text(json.dumps({"eos_token_id": eos_id, "pad_token_id": eos_id}, indent=1))
+    generation = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": eos_id}
+    (work / "generation_config.json").write_text(json.dumps(generation, indent=1))
 
 
 def _hugging_face_names(weights: Mapping[str, Tensor], residual: float) -> Iterator[tuple[str, Tensor]]:
@@ -287,7 +289,7 @@ def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | N
     """File name -> text: the tokenizer and what the AutoTokenizers of transformers 4 and 5 need to read it."""
     from tokenizers import Tokenizer
 
-    from raylr.trainables.data.tokenizer import vocabulary_size
+    from raylr.trainables.data.tokenizer import set_prefix, tokens_around, vocabulary_size
 
     path = Path(given) if given is not None else folder / TOKENIZER
     path = path / TOKENIZER if path.is_dir() else path
@@ -301,12 +303,18 @@ def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | N
             f"the tokenizer {path} has {vocabulary_size(tokenizer)} tokens, the model a vocabulary of {vocab_size}: it "
             "is not the one that the model was trained with"
         )
+    prefix = tuple(run.get("prefix", ()))
+    if tokens_around(tokenizer) != (prefix, ()):  # what was trained decides, not what the tokenizer would add
+        set_prefix(tokenizer, prefix)
+        text = tokenizer.to_str()
     eos_id = run.get("eos_id")
     eos = tokenizer.id_to_token(eos_id) if eos_id is not None else None
     special = {"eos_token": eos, "pad_token": eos} if eos is not None else {}
+    if prefix:
+        special["bos_token"] = str(tokenizer.id_to_token(prefix[0]))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": False,
+        "add_bos_token": bool(prefix),
         "clean_up_tokenization_spaces": False,
         "model_max_length": int(1e30),
         **special,

@@ -138,6 +138,7 @@ def train(
         "tokens": tokens,
         "tokenizer": str(texts.tokenizer_path.absolute()),
         "eos_id": texts.eos_id,
+        "prefix": list(texts.prefix),
     } | multipliers
     history: list[Row] = state["history"]
     if resume_from is None and report is not None:

@@ -98,7 +98,12 @@ def score(request: dict[str, Any], emit: Emit) -> None:
     emit(event="at", where="loading the model")
     tokenizer = AutoTokenizer.from_pretrained(request["model"])
     network = load_strictly(request["model"], tokenizer, device=request["device"], dtype=request["dtype"])
-    model = HFLM(pretrained=network, tokenizer=tokenizer, batch_size=request["batch_size"])
+    model = HFLM(
+        pretrained=network,
+        tokenizer=tokenizer,
+        batch_size=request["batch_size"],
+        add_bos_token=tokenizer.bos_token is not None,  # as in training: the exported tokenizer has one only then
+    )
     versions = {"python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES}
     emit(
         event="ready",

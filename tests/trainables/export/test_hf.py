@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from tiny_runs import BATCH, MODEL, run, train_spec
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from torch import Tensor
 
 from raylr.errors import InputError
@@ -21,6 +21,7 @@ from raylr.trainables import HFSpec, ModelSpec, TrainSpec
 from raylr.trainables.data.corpus import Corpus, Windows
 from raylr.trainables.export.hf import (
     ORIGIN,
+    _tokenizer_files,
     export_checkpoint,
     find_checkpoint,
     position,
@@ -293,3 +294,23 @@ def test_folders_without_a_checkpoint_are_refused(tmp_path: Path) -> None:
     (tmp_path / "step-0000000004").mkdir()
     with pytest.raises(InputError, match="holds no whole checkpoint"):
         find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_exported_tokenizer_adds_the_bos_that_was_trained(corpus: Corpus, tmp_path: Path, trained: bool) -> None:
+    """A tokenizer that adds a BOS was either used so in training, or must not add it in an evaluation."""
+    from transformers import AutoTokenizer
+
+    tokenizer = Tokenizer.from_file(str(corpus.tokenizer_path))
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=["<s>", "$A", "<|endoftext|>"], special_tokens=[("<s>", 400), ("<|endoftext|>", 0)]
+    )
+    tokenizer.save(str(tmp_path / TOKENIZER))
+    files = _tokenizer_files(tmp_path, {"eos_id": 0, "prefix": [400] if trained else []}, None, 401)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    found = AutoTokenizer.from_pretrained(tmp_path)
+    plain = tokenizer.encode("a b", add_special_tokens=False).ids
+    assert found("a b").input_ids == ([400, *plain] if trained else plain)
+    assert (found.bos_token, found.eos_token) == ("<s>" if trained else None, "<|endoftext|>")

@@ -1,0 +1,277 @@
+"""The model behind `fit_annealing`: progress by the LR's area, and a noise floor that follows the LR with a delay.
+
+Notation
+    t, h     tokens, and LR over the reference LR along the path of a run        (n,)
+    S        progress: the integral of h^p over tokens                           (n,)
+    R        height of the noise floor: dR/dt = (h0^w (h / h0)^q - R) h / lam,
+             h0 the run's peak                                                   (n,)
+    node     (gamma, p, (q, w, lam))                                             (N, 3)
+    phi      (l_inf, a, b), linear given the node: L = l_inf + a (S / S_end)^-gamma + b R
+
+At a constant LR R is constant, and this is Eq. 4. A decay lowers R, after a while that is measured in LR times tokens,
+as in the annealing-area law of Tissue et al. 2024 and the multi-power law of Luo et al. 2025; the latter's power-law
+response differs little from an exponential one whose rate is integrated over.
+
+What the law leaves out is the same smooth process in ln S as for single curves (`_discount`), of which runs share the
+most: they are one model.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from raylr.analysis._checks import Array
+from raylr.analysis.curves._discount import FLOOR, GAMMA_PRIOR, KAPPA_PRIOR, KAPPAS, LEAST_WEIGHT, POWER, TIME_SCALE
+
+GAMMAS, GAMMA_SPREAD = 13, 2.5
+"""Exponents on the grid, which reaches this many prior standard deviations."""
+PROGRESS = ((0.5, 0.25), (0.75, 0.5), (1.0, 0.25))
+"""p and its prior weight: 1 is the area itself; a higher LR makes less progress than that in public runs."""
+MIDDLE = 1
+"""Number of the p by which the discrepancy measures progress."""
+FALLS, LEVELS_OVER_LR = (0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)
+"""q and w, equally likely: the noise floor of SGD grows as the LR, that of Adam slower; what a decay gives grows more
+slowly with the peak LR than it falls with the LR within a run."""
+DELAYS = np.geomspace(0.002, 0.3, 7)
+"""lam as a share of the longest run's tokens, with a flat prior in ln."""
+LINEAR = 2 * len(LEVELS_OVER_LR) * len(DELAYS) + 1
+"""Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
+DROP_PRIOR = (2.0, 3.0)
+"""Mean and standard deviation of b, the loss that a decay to zero takes away, in what the run gains in an e-fold of
+progress at its end: public runs have 0.7 to 3, and one family 9."""
+SHARED, BRANCHES = 0.7, 0.95
+"""Share of the discrepancy's variance that all runs have in common, and that runs with one peak LR have."""
+LEVELS = 1.0
+"""Standard deviation of the level of runs of one LR around the law, in gains: stable runs at other LRs do not tell
+what a decay gives, and the best LR need not be the law's."""
+RESPONSE = 0.1
+"""By what share the effect of a decay differs from the law's, between shapes and between LRs: 0.05 to 0.12 in public
+runs. Where no LR fell in the fitted runs, the effect is the prior's, and it may be wrong as a whole."""
+STEP = 0.05
+"""The LR changes by this share of the peak at most in one step of the integration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """The LR of one run, linear between its points."""
+
+    tokens: Array
+    """In order, from above zero on (n,)."""
+    lr: Array
+    """Over the reference (n,). Before the first point it is that of the first."""
+
+    @property
+    def peak(self) -> float:
+        """The highest LR, over the reference."""
+        return max(float(self.lr.max()), 1e-12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Averaged reports of all runs."""
+
+    y: Array
+    noise: Array
+    """Variance of each y."""
+    run: Array
+    """Number of the run of each point."""
+    trunk: Array
+    """Peak LR of that run over the reference: runs with one peak count as branches of one."""
+    progress: Array
+    """S of each point for each p (P, n)."""
+    floor: Array
+    """R of each point for each response (Q, n)."""
+
+
+def axes(longest: float) -> Array:
+    """(q, w, lam) of every response of the floor (Q, 3); lam varies fastest."""
+    return np.array([(q, w, share * longest) for q in FALLS for w in LEVELS_OVER_LR for share in DELAYS])
+
+
+def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
+    """Return S for each p (P, n) and R for each response (Q, n) at the points of a path."""
+    powers = np.array([p for p, _ in PROGRESS])
+    q, w, lam = responses.T
+    height, first = path.peak ** (w - q), max(float(path.lr[0]), 1e-3 * path.peak)
+    s, r = path.tokens[0] * first**powers, height * first**q
+    progress, floor = [s], [r]
+    for i in range(1, path.tokens.size):
+        before, after = path.lr[i - 1], path.lr[i]
+        pieces = max(1, math.ceil(abs(after - before) / STEP))
+        width = (path.tokens[i] - path.tokens[i - 1]) / pieces
+        for k in range(pieces):
+            h = before + (after - before) * (k + 0.5) / pieces
+            s = s + width * h**powers
+            r = height * h**q + (r - height * h**q) * np.exp(-width * h / lam)
+        progress.append(s)
+        floor.append(r)
+    return np.array(progress).T, np.array(floor).T
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """The mixture over the nodes of weight, for each kappa one block."""
+
+    points: Points
+    gain: float
+    """What the runs gain in an e-fold of progress at their end, nats: the unit of kappa."""
+    measured: bool
+    """Whether the LR of a fitted run fell far enough to measure what a decay gives."""
+    ends: Array
+    """Largest S for each p (P,)."""
+    nodes: Array
+    """gamma and the numbers of p and of the response (N, 3)."""
+    blocks: list[tuple[float, NDArray[np.intp], Array, Array, Array, Array]]
+    """kappa, numbers of its nodes, their weights, phi (k, 3), covariances (k, 3, 3), and the Cholesky factor (n, n)."""
+
+    def predict(self, progress: Array, floor: Array, run: int, trunk: float) -> tuple[Array, Array]:
+        """Mean and standard deviation of the loss where S is `progress` (P, m) and R `floor` (Q, m)."""
+        means, variances, weights = [], [], []
+        p, m = self.points, progress.shape[1]
+        new = Points(
+            y=np.zeros(m),
+            noise=np.zeros(m),
+            run=np.full(m, run),
+            trunk=np.full(m, trunk),
+            progress=progress,
+            floor=floor,
+        )
+        smooth, level = _covariance(p, new, self.ends, self.gain)
+        own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain))
+        lost = (RESPONSE if self.measured or run in p.run else 1.0) * self._unlike(new)
+        for kappa, at, weight, phi, cov, factor in self.blocks:
+            white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
+            mine = design(self.nodes[at], p.progress, p.floor, self.ends)
+            basis = design(self.nodes[at], progress, floor, self.ends)
+            columns = linalg.solve_triangular(factor, mine.transpose(1, 0, 2).reshape(p.y.size, -1), lower=True)
+            flat = columns.reshape(p.y.size, at.size, 3).transpose(1, 0, 2)
+            rest = linalg.solve_triangular(factor, p.y, lower=True) - np.einsum("knc,kc->kn", flat, phi)
+            means.append(np.einsum("kmc,kc->km", basis, phi) + rest @ white)
+            left = basis - np.einsum("nm,knc->kmc", white, flat)
+            own = np.maximum(kappa**2 * own_smooth + own_level - (white**2).sum(0), 0.0) + (lost * phi[:, 2:]) ** 2
+            variances.append(own + np.einsum("kmi,kij,kmj->km", left, cov, left))
+            weights.append(weight)
+        mean, variance, weight = (np.concatenate(one) for one in (means, variances, weights))
+        centre = weight @ mean
+        return centre, np.sqrt(weight @ (variance + (mean - centre) ** 2))
+
+    def _unlike(self, new: Points) -> Array:
+        """How far the floor at new points (m,) is from that of the nearest fitted branch with as much progress.
+
+        Where there is none, from its height at the peak LR.
+        """
+        p, s = self.points, new.progress[MIDDLE]
+        own = p.run == new.run[0]
+        if own.any():  # the same run, further on: half, as its response was measured in part
+            last = int(np.argmax(np.where(own, p.progress[MIDDLE], -np.inf)))
+            further = s > p.progress[MIDDLE, last]
+            return np.asarray(np.where(further, 0.5 * np.abs(new.floor[LINEAR] - p.floor[LINEAR, last]), 0.0))
+        unlike = np.abs(new.floor[LINEAR] - new.trunk ** axes(1.0)[LINEAR, 1])
+        for run in np.unique(p.run[np.abs(p.trunk - new.trunk[0]) <= 1e-3 * new.trunk[0]]):
+            own = p.run == run
+            order = np.argsort(p.progress[MIDDLE, own])
+            theirs, floor = (one[own][order] for one in (p.progress[MIDDLE], p.floor[LINEAR]))
+            apart = np.abs(new.floor[LINEAR] - np.interp(s, theirs, floor))
+            unlike = np.where(s <= theirs[-1] * 1.02, np.minimum(unlike, apart), unlike)
+        return np.asarray(unlike)
+
+
+def design(nodes: Array, progress: Array, floor: Array, ends: Array) -> Array:
+    """Columns of the three linear parameters (N, m, 3)."""
+    which, response = nodes[:, 1].astype(int), nodes[:, 2].astype(int)
+    u = np.exp(-nodes[:, :1] * np.log(progress / ends[:, None])[which])
+    return np.stack([np.ones_like(u), u, floor[response]], -1)
+
+
+def amplitude(share: Array) -> Array:
+    """Growth of the discrepancy where progress is a share of its end, by the prior's exponent."""
+    gamma = GAMMA_PRIOR[0]
+    excess = np.maximum(np.minimum(share, 1.0) ** -gamma - 1, 0.0) / gamma
+    return np.asarray((1 + np.minimum(excess, 1e3)) ** POWER)
+
+
+def correlation(a: Array, b: Array) -> Array:
+    d = math.sqrt(3) / TIME_SCALE * np.abs(a[:, None] - b)
+    return np.asarray((1 + d) * np.exp(-d))
+
+
+def _covariance(a: Points, b: Points, ends: Array, gain: float) -> tuple[Array, Array]:
+    """Covariances of two sets of points, each (m_a, m_b): of the smooth discrepancy at kappa 1, and of the levels."""
+    ours, theirs = (one.progress[MIDDLE] / ends[MIDDLE] for one in (a, b))
+    amp = gain**2 * np.outer(amplitude(ours), amplitude(theirs))
+    branches = np.abs(a.trunk[:, None] - b.trunk) <= 1e-3 * b.trunk
+    alike = np.where(a.run[:, None] == b.run, 1.0, np.where(branches, BRANCHES, SHARED))
+    return alike * correlation(np.log(ours), np.log(theirs)) * amp, np.where(branches, (LEVELS * gain) ** 2, 0.0)
+
+
+def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | None:
+    """Return the posterior; None where no falling curve fits."""
+    ends = points.progress.max(1)
+    gammas = GAMMA_PRIOR[0] * np.exp(GAMMA_PRIOR[1] * np.linspace(-GAMMA_SPREAD, GAMMA_SPREAD, GAMMAS))
+    grid = np.meshgrid(gammas, np.arange(len(PROGRESS)), np.arange(responses), indexing="ij")
+    nodes: Array = np.stack([axis.ravel() for axis in grid], 1).astype(np.float64)
+    prior = -0.5 * (np.log(nodes[:, 0] / GAMMA_PRIOR[0]) / GAMMA_PRIOR[1]) ** 2
+    prior += np.log(np.array(PROGRESS)[nodes[:, 1].astype(int), 1])
+    gain = _gain(points, ends)
+    if not gain > 0:
+        return None
+    smooth, level = _covariance(points, points, ends, gain)
+    columns = design(nodes, points.progress, points.floor, ends)
+    n = points.y.size
+    parts, scores = [], []
+    for kappa in KAPPAS:
+        noise = points.noise + (FLOOR * gain) ** 2 + 1e-9 * kappa**2 * np.diag(smooth)
+        factor = np.linalg.cholesky(kappa**2 * smooth + level + np.diag(noise))
+        flat = linalg.solve_triangular(factor, columns.transpose(1, 0, 2).reshape(n, -1), lower=True)
+        white = flat.reshape(n, len(nodes), 3).transpose(1, 0, 2)
+        y = linalg.solve_triangular(factor, points.y, lower=True)
+        phi, inverse, log_det, misfit = _coefficients(white, y, gain)
+        score = prior - 0.5 * (misfit + log_det - 2 * np.log(nodes[:, 0])) - np.log(np.diag(factor)).sum()
+        score = score - 0.5 * (math.log(kappa / KAPPA_PRIOR[0]) / KAPPA_PRIOR[1]) ** 2
+        scores.append(np.where(phi[:, 1] > 0, score, -np.inf))
+        parts.append((kappa, phi, inverse, factor))
+    score = np.array(scores)
+    if not np.isfinite(score).any():
+        return None
+    weight = np.exp(score - score.max())
+    weight[weight < LEAST_WEIGHT] = 0
+    weight /= weight.sum()
+    blocks = []
+    for (kappa, phi, inverse, factor), w in zip(parts, weight, strict=True):
+        at = np.flatnonzero(w)
+        if at.size:
+            blocks.append((float(kappa), at, w[at], phi[at], inverse[at], np.asarray(factor)))
+    return Posterior(points=points, gain=gain, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
+
+
+def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array, Array]:
+    """Least squares of whitened data per node, with the prior of b: phi (N, 3), covariances, ln det, misfits (N,)."""
+    mean, sd = DROP_PRIOR[0] * gain, DROP_PRIOR[1] * gain
+    gram, rhs = np.einsum("kni,knj->kij", f, f), np.einsum("kni,n->ki", f, y)
+    gram[:, 2, 2] += sd**-2
+    rhs[:, 2] += mean / sd**2
+    size = np.sqrt(np.einsum("kii->ki", gram))
+    scaled = gram / (size[:, :, None] * size[:, None, :]) + 1e-10 * np.eye(3)
+    inverse = np.linalg.inv(scaled) / (size[:, :, None] * size[:, None, :])
+    phi = np.einsum("kij,kj->ki", inverse, rhs)
+    below = phi[:, 2] < 0
+    if below.any():  # a floor that rises as the LR falls is none
+        small = np.linalg.inv(scaled[below][:, :2, :2]) / (size[below, :2, None] * size[below, None, :2])
+        phi[below, :2] = np.einsum("kij,kj->ki", small, rhs[below, :2])
+        phi[below, 2] = 0.0
+    rest = y - np.einsum("knc,kc->kn", f, phi)
+    misfit = (rest**2).sum(1) + ((phi[:, 2] - mean) / sd) ** 2
+    log_det = np.linalg.slogdet(scaled)[1] + 2 * np.log(size).sum(1)
+    return phi, inverse, log_det, misfit
+
+
+def _gain(points: Points, ends: Array) -> float:
+    """What the loss falls in an e-fold of progress at the end, by least squares with the prior's exponent."""
+    share, floor, gamma = points.progress[MIDDLE] / ends[MIDDLE], points.floor[LINEAR], GAMMA_PRIOR[0]
+    weight = 1 / amplitude(share)
+    columns = np.stack([np.ones_like(share), share**-gamma, floor][: 3 if np.ptp(floor) > 0.1 * floor.max() else 2], 1)
+    best, *_ = np.linalg.lstsq(columns * weight[:, None], points.y * weight, rcond=None)
+    return float(gamma * best[1])

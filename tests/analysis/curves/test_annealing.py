@@ -1,0 +1,161 @@
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylr.analysis import fit_annealing, fit_power_law
+from raylr.analysis.curves import _annealing
+from raylr.errors import InputError
+
+T = np.linspace(1e6, 1e8, 60)
+
+
+def lr_of(t, kind, peak=1.0, end=1e8, decay=0.2):
+    x = np.clip((t / end - (1 - decay)) / decay, 0, 1)
+    shape = {"constant": 1 + 0 * t, "wsd": 1 - x, "sqrt": 1 - np.sqrt(x), "cosine": 0.5 + 0.5 * np.cos(np.pi * t / end)}
+    return peak * shape[kind]
+
+
+def losses(t, lr, peak=1.0, drop=0.15, gamma=0.4, noise=0.0, seed=0):
+    """Progress by the area, and a floor that follows the LR with a delay, integrated on a fine grid."""
+    fine = np.linspace(t[0], t[-1], 20 * t.size)
+    h = np.interp(fine, t, lr)
+    width = fine[1] - fine[0]
+    area = t[0] * h[0] + np.cumsum(h) * width
+    floor = np.empty_like(h)
+    floor[0] = h[0]
+    for i in range(1, h.size):
+        floor[i] = h[i] + (floor[i - 1] - h[i]) * math.exp(-width * h[i] / 1e6)
+    y = 2 + 0.4 * (area / (1e8 * peak)) ** -gamma + drop * floor
+    return np.interp(t, fine, y) + np.random.default_rng(seed).normal(0, noise, t.size)
+
+
+def test_one_decayed_run_tells_what_other_decays_give():
+    t = np.concatenate([T, T])
+    lr = np.concatenate([lr_of(T, "constant"), lr_of(T, "wsd")])
+    y = np.concatenate([losses(T, lr[: T.size]), losses(T, lr[T.size :])])
+    fit = fit_annealing(t, lr, y, run=np.repeat(["stable", "decayed"], T.size))
+    assert fit.ok
+    assert fit.runs == ("decayed", "stable")
+    for kind, end in (("sqrt", 1e8), ("cosine", 1e8), ("wsd", 2e8)):
+        path = T * end / 1e8
+        truth = losses(path, lr_of(path, kind, end=end))[-1]
+        loss, stderr = fit.predict(path, lr_of(path, kind, end=end))
+        assert abs(loss[-1] - truth) < 2.5 * stderr[-1]
+        assert stderr[-1] < 0.03
+
+
+def test_a_constant_lr_is_eq_4():
+    y = 2 + 0.4 * (T / 1e8) ** -0.4
+    fit = fit_annealing(T, np.full(T.size, 3e-4), y)
+    assert fit.status == "not_determined"
+    assert "prior" in fit.message
+    loss, stderr = fit.predict([1e8, 3e8], [3e-4, 3e-4])
+    theirs, error = fit_power_law(T, y).predict(3e8)
+    assert loss[1] == pytest.approx(theirs, abs=2 * (stderr[1] + error))
+    decayed, width = fit.predict([1e8, 1.2e8], [3e-4, 0.0])
+    assert decayed[1] < loss[0]
+    assert width[1] > 5 * stderr[0]  # nothing was measured of what a decay gives
+
+
+def test_branches_of_which_the_end_is_known_rank_the_lrs_after_a_decay():
+    """The best stable LR is not the best decayed one; stable curves and one branch show it."""
+    lrs, parts = (0.25, 0.5, 1.0, 2.0), []
+    ends, stable = [], []
+    for peak in lrs:
+        level = 0.02 * (math.log(peak) - math.log(1.5)) ** 2
+        y = losses(T, lr_of(T, "constant", peak), 1.0, drop=0.1) + level
+        stable.append(y[-1])
+        parts.append((T, lr_of(T, "constant", peak), y, [f"{peak}"] * T.size))
+        ends.append(losses(T, lr_of(T, "wsd", peak), 1.0, drop=0.1)[-1] + level)
+    path, known = T[-20:], np.full(20, np.nan)
+    known[-1] = ends[1]
+    branch = lr_of(path, "wsd", 0.5)
+    parts.append((path, branch, known, ["branch"] * 20))
+    t, h, y, run = (np.concatenate([part[i] for part in parts]) for i in range(4))
+    fit = fit_annealing(t, h, y, run=run)
+    assert fit.ok
+    found = [fit.predict(T, lr_of(T, "wsd", peak)) for peak in lrs]
+    for (loss, stderr), truth in zip(found, ends, strict=True):
+        assert abs(loss[-1] - truth) < 3 * stderr[-1]
+    assert np.argmin([loss[-1] for loss, _ in found]) == np.argmin(ends) != np.argmin(stable)
+
+
+def test_the_end_of_a_cosine_from_its_first_part():
+    lr = lr_of(T, "cosine")
+    y = losses(T, lr, noise=2e-3)
+    seen = T <= 6e7
+    loss, stderr = fit_annealing(T[seen], lr[seen], y[seen]).predict(T, lr)
+    assert abs(loss[-1] - y[-1]) < 2.5 * stderr[-1]
+    assert abs(loss[-1] - y[-1]) < 0.5 * abs(y[seen][-1] - y[-1])
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 99), scale=st.floats(0.01, 100), shift=st.floats(-5, 5), unit=st.floats(1e-6, 1e3),
+       lr_unit=st.floats(1e-6, 1e2))  # fmt: skip
+def test_units_and_offsets_change_nothing(seed, scale, shift, unit, lr_unit):
+    lr = lr_of(T, "wsd")
+    y = losses(T, lr, noise=2e-3, seed=seed)
+    ours = fit_annealing(T, lr, y).predict([1e8, 2e8], [1.0, 0.1])
+    theirs = fit_annealing(T * unit, lr * lr_unit, scale * (y + shift)).predict(
+        np.array([1e8, 2e8]) * unit, np.array([1.0, 0.1]) * lr_unit
+    )
+    assert theirs[0] / scale - shift == pytest.approx(ours[0], abs=1e-4)
+    assert theirs[1] / scale == pytest.approx(ours[1], rel=1e-2)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.tuples(st.floats(1, 1e12), st.floats(0, 10), st.floats(0, 20) | st.floats()), max_size=20),
+    st.integers(1, 3),
+)
+def test_any_input_gives_a_status_and_ok_means_numbers(reports, runs):
+    t, lr, y = (np.array(v, float) for v in (zip(*reports, strict=True) if reports else ((), (), ())))
+    if t.size and not lr.max() > 0:
+        lr[0] = 1.0
+    fit = fit_annealing(t, lr, y, run=np.arange(t.size) % runs)
+    loss, stderr = fit.predict([1.0, 1e13], [1.0, 0.5])
+    assert fit.status in {"ok", "not_determined", "too_few", "not_falling", "diverged"}
+    assert np.isfinite([*loss, *stderr]).all() == (fit.posterior is not None)
+
+
+def test_what_cannot_be_fitted_is_said_to_be_so():
+    assert fit_annealing([], [], []).status == "too_few"
+    assert fit_annealing(T, np.ones(T.size), 2 + T / 1e8).status == "not_falling"
+    assert fit_annealing(T, np.ones(T.size), np.append(np.ones(T.size - 1), math.inf)).status == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((T, -np.ones(T.size), T), "lr must be"),
+        ((T, np.zeros(T.size), T), "all LRs are 0"),
+        ((-T, np.ones(T.size), T), "tokens must be"),
+        ((T, np.ones(3), T), "one entry"),
+    ],
+)
+def test_bad_input_is_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        fit_annealing(*arguments)
+
+
+def test_bad_paths_are_refused():
+    fit = fit_annealing(T, np.ones(T.size), losses(T, np.ones(T.size)))
+    for path, words in ((([2, 1], [1, 1]), "in order"), (([1], [-1]), "lr must be"), (([1, 2], [1]), "one entry")):
+        with pytest.raises(InputError, match=words):
+            fit.predict(*path)
+    with pytest.raises(InputError, match="unknown run"):
+        fit.predict([1.0], [1.0], run="other")
+    assert pickle.loads(pickle.dumps(fit)).predict([1e8], [1.0])[0] == fit.predict([1e8], [1.0])[0]
+
+
+def test_the_floor_follows_the_lr_with_a_delay():
+    path = _annealing.Path(tokens=np.array([1.0, 50.0, 50.001, 60.0]), lr=np.array([1.0, 1.0, 0.5, 0.5]))
+    responses = np.array([[1.0, 0.0, 10.0], [0.5, 0.0, 1e-3]])
+    progress, floor = _annealing.integrate(path, responses)
+    assert progress[-1] == pytest.approx([1, 50, 50.001, 55.0], rel=1e-4)  # p = 1: the area
+    assert floor[0] == pytest.approx([1, 1, 1, 0.5 + 0.5 * math.exp(-0.5)], rel=1e-3)
+    assert floor[1, -1] == pytest.approx(math.sqrt(0.5))

@@ -1,9 +1,11 @@
 """The examples of docs/own_trainer.md: each spec is read, and a run of each is trained. No Ray but for the function."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from raylr.errors import TrainingError
 from raylr.external.runs import ExternalRuns
 from raylr.external.trial import run_command
 from raylr.spec import load_spec
@@ -84,17 +86,39 @@ def test_a_hugging_face_script_is_read_from_its_own_history(tmp_path):
     assert rows[-1]["loss"] < rows[0]["loss"] < 6
 
 
+FAILS = """
+import pathlib
+import my_trainer
+from ray import tune
+
+def train(config):
+    \"\"\"Stop in the middle and fail, as long as there is a file `broken`.\"\"\"
+    folder, broken = pathlib.Path(config["dir"]), pathlib.Path(__file__).with_name("broken").exists()
+    tries = len(list(folder.glob("try-*")))
+    (folder / f"try-{tries}").write_text(str(tune.get_checkpoint() is not None))
+    my_trainer.train(config | {"stop_at": config["eval_at"][min(3 * tries + 3, 12)]} if broken else config)
+    if broken:
+        raise RuntimeError("the machine went away")
+"""
+
+
 @pytest.mark.slow
-def test_a_function_is_a_study_and_its_paused_runs_continue_from_tunes_checkpoints(tmp_path, monkeypatch):
+def test_a_function_is_a_study_and_continues_from_its_checkpoint_when_the_study_starts_again(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    spec = load_spec(FOLDER / "function.yaml")
-    search = spec.search.model_copy(update={"method": "surface", "rungs": (0.5, 1.0), "tolerance": 4e-3})
-    study = FittingStudy(spec.model_copy(update={"search": search}), tmp_path / "study")
-    result = study.run()
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "my_trainer.py").write_text((FOLDER / "my_trainer.py").read_text())
+    (tmp_path / "fails.py").write_text(FAILS)
+    (tmp_path / "broken").touch()
+    (tmp_path / "spec.yaml").write_text((FOLDER / "function.yaml").read_text().replace("my_trainer:", "fails:"))
+    study = FittingStudy(load_spec(tmp_path / "spec.yaml"), tmp_path / "study")
+    with pytest.raises(TrainingError, match="the machine went away"):
+        study.run()
+    (tmp_path / "broken").unlink()
+    result = FittingStudy.open(study.directory).run()
     assert result.prediction is not None
-    ends = study.trials.read().to_pylist()
-    assert {row["end"] for row in ends} <= {"paused", "completed"}
-    assert len(ends) > len({row["trial"] for row in ends}), "no run was continued"
+    tries = [[path.read_text() for path in sorted(run.glob("try-*"))] for run in (study.directory / "runs").iterdir()]
+    assert all(each == ["False"] + ["True"] * (len(each) - 1) for each in tries)
+    assert max(map(len, tries)) >= 3  # two in the first process, at least one in the second
     rows = study.evaluations.read().to_pylist()
     assert len({(row["trial"], row["tokens"]) for row in rows}) == len(rows)
     assert all(row["flops"] == 6 * row["params"] * row["tokens"] for row in rows)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from raylr.errors import DataError
-from raylr.imports import wire
 from raylr.imports.names import FIELDS, plain
 from raylr.imports.options import ImportOptions
 from raylr.imports.rows import Row, Rows
 from raylr.imports.text import flat, named_values
+from raylr.records import wire
 from raylr.store.files import storage_errors
 
 EVENTS = "*tfevents*"

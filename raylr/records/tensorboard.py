@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 
 from raylr.records.text import Record
-from raylr.records.wire import BYTES, FIXED32, VARINT, double, fields, parts
+from raylr.records.wire import fields, parts, real
+from raylr.records.wire import text as text_of
 
 FILES = "**/*tfevents*"
 """Pattern of the names of event files."""
@@ -40,34 +41,34 @@ def event_record(event: bytes) -> Record | None:
     step = 0
     scalars: Record = {}
     try:
-        for number, kind, value in fields(event):
-            if number == _STEP and kind == VARINT and isinstance(value, int):
+        for number, value in fields(event):
+            if number == _STEP and isinstance(value, int):
                 step = value
             elif number == _SUMMARY and isinstance(value, bytes):
                 for one in parts(value, _VALUE):
                     scalars |= _scalar(one)
-    except (ValueError, struct.error):
+    except ValueError:
         return None
     return {"step": step, **scalars} if scalars else None
 
 
 def _scalar(message: bytes) -> Record:
     tag, number = "", None
-    for field, kind, value in fields(message):
+    for field, value in fields(message):
         if not isinstance(value, bytes):
             continue
-        if field == _TAG and kind == BYTES:
-            tag = value.decode("utf-8", "replace")
-        elif field == _SIMPLE and kind == FIXED32:
-            number = double(value)
-        elif field == _TENSOR and kind == BYTES:
+        if field == _TAG:
+            tag = text_of(value)
+        elif field == _SIMPLE:
+            number = real(value)
+        elif field == _TENSOR:
             number = _tensor(value)
     return {} if number is None else {tag: number}
 
 
 def _tensor(message: bytes) -> float | None:
     """Return the number in a tensor of one float or double; None for any other."""
-    for field, _, value in fields(message):
+    for field, value in fields(message):
         if isinstance(value, bytes) and field in (_CONTENT, _FLOATS, _DOUBLES) and len(value) in (4, 8):
-            return double(value)
+            return real(value)
     return None

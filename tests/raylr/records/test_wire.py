@@ -1,24 +1,42 @@
 import contextlib
-import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wandb_files import framed, message, varint
 
-from raylr.records.wire import double, fields, parts
-
-
-@given(st.binary(max_size=60))
-def test_no_bytes_raise_anything_but_a_value_error(data: bytes) -> None:
-    with contextlib.suppress(ValueError):
-        list(fields(data))
+from raylr.records import wire
 
 
-def test_values_of_all_kinds() -> None:
-    message = b"\x08\x96\x01" + b"\x12\x02hi" + b"\x1d" + struct.pack("<f", 0.5) + b"\x21" + struct.pack("<d", 0.1)
-    found = list(fields(message))
-    assert [(number, value) for number, _, value in found[:2]] == [(1, 150), (2, b"hi")]
-    assert [double(value) for _, _, value in found[2:]] == [0.5, 0.1]
-    assert list(parts(message, 2)) == [b"hi"]
-    with pytest.raises(ValueError, match="longer than its message"):
-        list(fields(message[:5]))
+@given(st.lists(st.binary(max_size=70_000).map(lambda b: b or b"x"), max_size=4))
+def test_records_come_back(records: list[bytes]) -> None:
+    assert list(wire.level_records(framed(records))) == records
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_fields_or_torn(data: bytes) -> None:
+    with contextlib.suppress(wire.TornError):
+        assert all(number > 0 for number, _ in wire.fields(data))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_records_or_torn(data: bytes) -> None:
+    for read in (wire.tf_records, wire.level_records):
+        with contextlib.suppress(wire.TornError):
+            assert all(isinstance(record, bytes) for record in read(data))
+
+
+def test_fields_of_a_message() -> None:
+    data = message(1, b"tag") + varint(2 << 3) + varint(300) + bytes([3 << 3 | 5]) + b"\0\0\x80?"
+    found = list(wire.fields(data))
+    assert found[:2] == [(1, b"tag"), (2, 300)]
+    assert wire.real(found[2][1]) == 1.0
+    with pytest.raises(wire.TornError):
+        wire.real(300)
+
+
+def test_parts_are_the_fields_of_one_number() -> None:
+    data = message(1, b"one") + message(2, b"two") + message(1, b"three")
+    assert list(wire.parts(data, 1)) == [b"one", b"three"]
+    with pytest.raises(wire.TornError, match="beyond its message"):
+        list(wire.parts(data[:-1], 1))

@@ -148,9 +148,9 @@ def _show(found: Transfer, uncovered: list[Difference], console: Console, *, exp
             others = ", ".join(sorted({*CHOICES[key].options} - {option}))
             source = CHOICES[key].source(option)
             say(console, f"{key}={option}: {CHOICES[key].question}. Taken: {source}. Other options: {others}.")
-    for one in uncovered:
-        values = [_short(value) for value in (one.base, one.target)]
-        say(console, f"{one.what} is {values[0]} in the base and {values[1]} in the target: {one.note}.",
+    for change in uncovered:
+        values = [_short(value) for value in (change.base, change.target)]
+        say(console, f"{change.what} is {values[0]} in the base and {values[1]} in the target: {change.note}.",
             heading="Not covered")  # fmt: skip
 
 

@@ -87,7 +87,7 @@ class Parametrization:
     terms: tuple[Term, ...]
     hidden_size_roles: frozenset[str] = frozenset()
     """Roles whose m_N is the ratio of hidden sizes; all other matrices take the ratio of their own fan-in."""
-    beta_exponents: Mapping[str, float] = field(default_factory=dict)
+    beta_exponents: Mapping[Axis, float] = field(default_factory=dict)
     """Axis → exponent of 1 − β₁ and 1 − β₂."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Disputed point → option taken (keys of `CHOICES`); empty for a user's own table."""
@@ -294,10 +294,11 @@ def _width_terms(name: str, taken: Mapping[str, str]) -> list[Term]:
         head: list[tuple[Quantity, float]] = [("init_variance", -2), ("lr", -1), ("weight_decay", 1)]
         head += [("eps", 1)] if own == "multiplier" else []
     else:
-        head = [("forward", -1)] + ([("eps", -1)] if own == "variance" else [])
+        head = [("forward", -1)]
+        head += [("eps", -1)] if own == "variance" else []
     terms += _terms("width", head_source, [(quantity, ("lm_head",), exponent) for quantity, exponent in head])
 
-    # Routers: LR constant without a multiplier is offered by no option, because its logits grow with width (measured:
+    # Routers: LR constant without a multiplier is offered by no option, because its logits grow with width (see
     # docs/transfer.md). "plain" is what one project does and does let them grow.
     routers: dict[str, list[tuple[Quantity, float]]] = {
         "hidden": [("init_variance", -1), ("lr", -1), ("weight_decay", decay), ("eps", -1)],

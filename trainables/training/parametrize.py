@@ -215,23 +215,24 @@ def _networks(
         small = described(architecture or HUGGING_FACE, base)
     else:
         small = _describe(base, architecture)
-    one, other = (net.facts.get("residual_multiplier", 1.0) for net in (small, actual))
-    if one != other:
+    mine, theirs = (net.facts.get("residual_multiplier", 1.0) for net in (small, actual))
+    if mine != theirs:
         raise SpecError(
-            f"residual_multiplier is {one:g} in the base and {other:g} in the model: give the model the base's, which "
-            "is then multiplied by the rule's factor"
+            f"residual_multiplier is {mine:g} in the base and {theirs:g} in the model: give the model the base's; the "
+            "rule's factor then multiplies it"
         )
     large = replace(actual, tokens=stated.tokens, batch_tokens=stated.batch_tokens)
+    pairs = {"tokens": (small.tokens, large.tokens), "batch_tokens": (small.batch_tokens, large.batch_tokens)}
     for key, ratio in (("tokens", token_ratio), ("batch_tokens", batch_ratio)):
-        known = getattr(small, key), getattr(large, key)
         if ratio is None:
             continue
-        if None not in known and abs(known[1] / known[0] / ratio - 1) > 1e-9:
-            raise SpecError(
-                f"the ratio of {key} is given as {ratio:g}, and base and target state {known[1] / known[0]:g}"
-            )
-        small, large = replace(small, **{key: 1.0}), replace(large, **{key: ratio})
-    return small, large
+        one, other = pairs[key]
+        if one and other and abs(other / one / ratio - 1) > 1e-9:
+            raise SpecError(f"the ratio of {key} is given as {ratio:g}, and base and target state {other / one:g}")
+        pairs[key] = 1.0, ratio
+    (small_tokens, tokens), (small_batch, batch) = pairs["tokens"], pairs["batch_tokens"]
+    small = replace(small, tokens=small_tokens, batch_tokens=small_batch)
+    return small, replace(large, tokens=tokens, batch_tokens=batch)
 
 
 def _residual_places(model: nn.Module, found: Transfer) -> list[tuple[nn.Module, str]] | None:
@@ -240,7 +241,9 @@ def _residual_places(model: nn.Module, found: Transfer) -> list[tuple[nn.Module,
 
     if found.residual == 1.0:
         return []
-    places = [(layer, "multiplier") for layer in model.modules() if isinstance(layer, Block)]
+    places: list[tuple[nn.Module, str]] = [
+        (layer, "multiplier") for layer in model.modules() if isinstance(layer, Block)
+    ]
     places += [  # transformers' Granite family
         (layer, "residual_multiplier")
         for layer in model.modules()
@@ -263,7 +266,7 @@ def _linear_owners(model: nn.Module) -> dict[str, str]:
     """Return, for weights and biases of every nn.Linear, the name of the weight."""
     from torch import nn
 
-    owners = {}
+    owners: dict[str, str] = {}
     for prefix, module in model.named_modules():
         if isinstance(module, nn.Linear):
             at = f"{prefix}." if prefix else ""

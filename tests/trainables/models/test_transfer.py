@@ -37,7 +37,7 @@ def test_transfers_compose_tensor_by_tensor(name):
 
 def test_fan_in_of_the_last_matrices_is_a_choice():
     """The paper's 4B model and its proxy: heads fixed at 32 × 128."""
-    fixed = {"heads": 4, "kv_heads": 2, "dense_size": 64, "expert_size": 32}
+    fixed = {"heads": 4, "kv_heads": 2, "dense_size": 64, "expert_size": 32, "shared_expert_size": 64}
     base, target = network_of(spec(32, **fixed)), network_of(spec(128, **fixed | {"expert_size": 64}))
     own = by_role(transfer(base, target, parametrization("completed_p")))
     choices = dict.fromkeys(["attention_fan_in", "experts_fan_in", "dense_fan_in"], "hidden_size")

@@ -244,6 +244,9 @@ def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]
 def ray_session() -> Iterator[bool]:
     """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
 
+    A cluster that happens to run on this machine is left alone: Ray would connect to the latest one, and wait for
+    minutes where that is about to end.
+
     Yields:
         Whether the cluster was started here, so that it does not grow.
     """
@@ -258,7 +261,13 @@ def ray_session() -> Iterator[bool]:
     before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        ray.init(
+            "local" if own else None,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
     try:

@@ -13,7 +13,7 @@ from raylr.errors import InputError, SpecError
 from raylr.execution.executor import Job, Trainable
 from raylr.external.placeholders import fill
 from raylr.external.sources import OUTPUT
-from raylr.external.trial import command_trial, function_trial, load_function, reported_checkpoint
+from raylr.external.trial import command_trial, function_trial, load_function
 from raylr.spec import StudySpec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel, ExternalTrain
@@ -107,9 +107,11 @@ class ExternalRuns:
             run=run,
             role=role,
             size=size,
+            setting=setting.name,
             lr=lr,
             tokens=tokens,
             stop_at=end,
+            batch=train.batch_tokens,
             seed=train.seed,
             config=config,
             handle=handle,
@@ -163,9 +165,8 @@ class ExternalRuns:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        reported = reported_checkpoint(folder)
-        if reported is not None and reported.resolve().is_relative_to(self._folder.resolve() / "tune"):
-            remove_inside(reported.parent, reported.name)
+        for path in (self._folder / "tune").glob(f"*/{run}_*/checkpoint_*"):
+            remove_inside(path.parent, path.name)
 
     def _values(
         self, size: str, model: ExternalModel, tokens: int, lr: float, train: ExternalTrain, *, stop_at: int

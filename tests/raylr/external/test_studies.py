@@ -70,6 +70,7 @@ def test_a_study_of_commands_ends_with_a_law_and_a_check_and_needs_no_corpus(who
     assert [run.lr / result.prediction.lr for run in result.check.runs] == pytest.approx([0.333, 1, 3], rel=1e-4)
     rows = study.evaluations.read().to_pylist()
     assert {row["size"]: row["params"] for row in rows} == {"S": 100_000, "M": 250_000, "XL": 1_500_000}
+    assert {row["batch"] for row in rows} == {BATCH}
     assert all(row["flops"] == 6 * row["params"] * row["tokens"] for row in rows)
     assert len({(row["trial"], row["tokens"]) for row in rows}) == len(rows)
     assert check_study(study.directory).whole

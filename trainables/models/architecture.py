@@ -102,7 +102,7 @@ class Architecture:
                     f"{self.name}: {name} has shape {list(shape)}, and {pattern.regex!r} gives it the role "
                     f"{pattern.role} of a matrix; biases are {', '.join(sorted(VECTORS))} (or embedding)"
                 )
-            dim = -2 if name in transposed else pattern.fan_in
+            dim = -2 if name in transposed and pattern.fan_in == -1 else pattern.fan_in
             if not vector and not -len(shape) <= dim < len(shape):
                 raise SpecError(f"{self.name}: {name} has shape {list(shape)} and no dimension {dim} for its fan-in")
             fan_in = None if vector else int(shape[dim])
@@ -222,7 +222,7 @@ HUGGING_FACE = Architecture(
             ("attention_out", rf"{_ATTENTION}(o_proj|out_proj|dense|wo|c_proj)\.weight$"),
             (
                 "attention_in",
-                rf"{_ATTENTION}((q|k|v|qkv)_\w*proj\w*|query_key_value|c_attn|wqkv|Wqkv|W_pack)\.weight$",
+                rf"{_ATTENTION}((q|k|v|qkv|kv)_\w*proj\w*|query_key_value|c_attn|wqkv|Wqkv|W_pack)\.weight$",
             ),
             (
                 "dense_in",

@@ -186,7 +186,7 @@ def _describe(model: nn.Module, architecture: Architecture | None) -> Network:
     own = isinstance(model, Qwen3MoE) and architecture is None
     facts = model.spec.identity() if isinstance(model, Qwen3MoE) else {}
     chosen = qwen3_moe(model.spec) if own and isinstance(model, Qwen3MoE) else architecture or HUGGING_FACE
-    return described(chosen, shapes, transposed=transposed if architecture is None else frozenset(), facts=facts)
+    return described(chosen, shapes, transposed=transposed, facts=facts)
 
 
 def _networks(

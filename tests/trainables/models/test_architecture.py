@@ -104,3 +104,14 @@ def test_layers_that_are_not_found_are_an_error():
     mlp = Architecture(name="mlp", patterns=(), layer=r"layers\.(\d+)")
     with pytest.raises(SpecError, match="the depth ratio is unknown"):
         mlp.layers(list(MLP))
+
+
+def test_a_pattern_before_the_built_in_ones():
+    """gpt-oss has a tensor of its own, and experts with the fan-in before the fan-out."""
+    shapes, transposed = shapes_on_meta({"model_type": "gpt_oss", **SMALL, "head_dim": 24, "num_local_experts": 4})
+    with pytest.raises(SpecError, match=r"self_attn\.sinks"):
+        HUGGING_FACE.tensors(shapes, transposed=transposed)
+    sinks = Pattern(regex=r"\.sinks$", role="hidden_biases")
+    own = Architecture(name="gpt-oss", patterns=(sinks, *HUGGING_FACE.patterns), layer=HUGGING_FACE.layer)
+    found = {tensor.role: tensor.fan_in for tensor in own.tensors(shapes, transposed=transposed)}
+    assert (found["experts_in"], found["experts_out"], found["attention_out"]) == (32, 48, 48)

@@ -7,6 +7,7 @@ from .models.spec import ModelSpec as ModelSpec
 from .training.arguments import arguments as arguments
 from .training.identity import run_identity as run_identity
 from .training.loop import train as train
+from .training.parametrize import parametrize as parametrize
 from .training.spec import TrainSpec as TrainSpec
 from .training.trainable import Trainable as Trainable
 from .training.trainable import pretrain as pretrain

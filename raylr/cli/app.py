@@ -28,6 +28,7 @@ from raylr.cli.recipe import recipe
 from raylr.cli.results import fit, laws, predict, report
 from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
+from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
 EXIT_INTERRUPTED = 130
@@ -52,6 +53,7 @@ app.command(import_, name="import")
 app.command(suggest)
 app.command(tell)
 app.command(query)
+app.command(transfer)
 app.command(recipe)
 
 

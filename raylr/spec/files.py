@@ -57,7 +57,7 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
         [249856, 499712]
     """
     path = Path(path)
-    data = _read_yaml(path)
+    data = read_yaml(path)
     try:
         spec = StudySpec.model_validate(data, context={FOLDER: path.parent})
     except pydantic.ValidationError as error:
@@ -79,7 +79,8 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
     return spec
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; SpecError says what is wrong with the file."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise SpecError(f"{path} is larger than {LARGEST_FILE:,} bytes and no spec")

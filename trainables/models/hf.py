@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raylr.errors import SpecError
 from raylr.trainables.models.interface import Losses
-from raylr.trainables.models.roles import role_of
+from raylr.trainables.models.roles import TIED, role_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -78,6 +78,40 @@ def _share_of_experts(config: PretrainedConfig) -> float:
             f"model: hf: the configuration of {config.model_type} does not say how many experts a token uses"
         )
     return float(used / there)
+
+
+def shapes_on_meta(source: str | dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
+    """Return name → shape of all parameters, and the names of those that have their fan-in before their fan-out.
+
+    Nothing is allocated.
+
+    Raises:
+        SpecError: If the model ties its embeddings, which have two roles then.
+    """
+    with torch.device("meta"):
+        network = _network(configuration(source))
+    return shapes_and_orientation(network)
+
+
+def shapes_and_orientation(network: nn.Module) -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
+    """Return what `shapes_on_meta` does, of any module.
+
+    Raises:
+        SpecError: If two names are one tensor.
+    """
+    first: dict[int, str] = {}
+    for name, param in network.named_parameters(remove_duplicate=False):
+        if (other := first.setdefault(id(param), name)) != name:
+            raise SpecError(f"{other} and {name} are one tensor, and {TIED}")
+    transposed = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in network.named_modules()
+        if type(module).__name__ == "Conv1D" or getattr(module, "is_transposed", False)
+        for name, param in module.named_parameters(recurse=False)
+        if param.dim() > 1
+    }
+    shapes = {name: tuple(getattr(param, "ds_shape", param.shape)) for name, param in network.named_parameters()}
+    return shapes, frozenset(transposed)
 
 
 def flops_per_token(source: str | dict[str, Any], seq_len: int) -> float:

@@ -27,6 +27,11 @@ MODULE_OF = {role: module for module, roles in MODULES.items() for role in roles
 """Role → its module."""
 NORMS = frozenset(MODULES["norms"])
 """Roles without weight decay."""
+TIED = (
+    "the embedding and lm_head are one tensor (tied embeddings), and a parametrization gives the two roles different "
+    "rules: untie them (tied_embeddings: false, or tie_word_embeddings: false of transformers)"
+)
+"""Message about a network whose one tensor has two roles."""
 
 
 def role_of(name: str, dims: int) -> str:

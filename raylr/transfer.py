@@ -1,0 +1,113 @@
+"""Networks and parametrizations from files, for `raylr transfer`.
+
+A network is given as `FILE` or `FILE:SIZE`. The file is a study's spec (SIZE names one of its sizes or its target), or
+describes one model: either the keys of a model, or `model:` with them, beside `tokens:` and `batch_tokens:`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from raylr.analysis.units import parse_count
+from raylr.errors import InputError, SpecError, nearest
+from raylr.spec import load_spec
+from raylr.spec.files import read_yaml
+from raylr.spec.messages import explain
+from raylr.trainables.models.parametrization import RULES, Parametrization, parametrization
+from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.transfer import Network, network_of
+
+_COUNTS = ("tokens", "batch_tokens")
+
+
+def read_network(where: str, *, is_target: bool) -> Network:
+    """Read a network from a file.
+
+    Args:
+        where: `FILE` or `FILE:SIZE`.
+        is_target: Which network of a study is meant without SIZE: its target, or (if there is one only) its size.
+
+    Returns:
+        The network, with the tokens and the batch that the file states. Of a study's size the tokens are its largest
+        budget.
+
+    Raises:
+        SpecError: If the file is neither a spec nor a model, or does not have that size.
+    """
+    path, name = Path(where), ""
+    if not path.exists() and ":" in where:
+        file, _, name = where.rpartition(":")
+        path = Path(file)
+    data = read_yaml(path)
+    if "sizes" in data:
+        return _of_study(path, name, is_target)
+    if name:
+        raise SpecError(f"{path} describes one model and has no size {name!r}; only a study's spec has sizes")
+    fields = data.get("model", {key: value for key, value in data.items() if key not in _COUNTS})
+    if not isinstance(fields, Mapping):
+        raise SpecError(f"{path}: model must be a mapping of a model's keys, such as hidden_size: 64")
+    if "model" in data and (unknown := sorted({*map(str, data)} - {"model", *_COUNTS})):
+        raise SpecError(f"{path}: there is no key {unknown[0]!r} beside model{nearest(unknown[0], _COUNTS)}")
+    kind = HFSpec if "hf" in fields else ModelSpec
+    try:
+        model = kind.model_validate(dict(fields))
+        counts: dict[str, Any] = {key: parse_count(data[key]) for key in _COUNTS if key in data}
+    except pydantic.ValidationError as error:
+        raise SpecError(f"{path}: {explain(error, kind)}") from None
+    except InputError as error:
+        raise SpecError(f"{path}: tokens or batch_tokens: {error}") from None
+    return _network(path, model, **counts)
+
+
+def _of_study(path: Path, name: str, is_target: bool) -> Network:
+    spec = load_spec(path, check_files=False)
+    models, target = dict(spec.models()), spec.target
+    names = [*models, *([target.name] if target else [])]
+    if not name and is_target and target:
+        name = target.name
+    if not name and len(models) == 1:
+        name = next(iter(models))
+    if name not in names:
+        what = f"there is no size {name!r}" if name else f"which size is the {'target' if is_target else 'base'}?"
+        raise SpecError(f"{path}: {what} Write {path}:SIZE with one of {', '.join(names)}")
+    if target and name == target.name:
+        train, tokens, model = spec.target_train(), spec.target_tokens, spec.target_model()
+    else:
+        train, tokens, model = spec.train, max(spec.token_budgets), models[name]
+    if not isinstance(model, ModelSpec | HFSpec):
+        raise SpecError(f"{path}: {name} is trained by another program, which does not say what its tensors are")
+    return _network(path, model, tokens=tokens, batch_tokens=train.batch_tokens)
+
+
+def _network(path: Path, model: ModelSpec | HFSpec, **counts: float) -> Network:
+    try:
+        return network_of(model, **counts)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def read_rule(rule: str, choices: Mapping[str, str], alpha: float = 1.0) -> Parametrization:
+    """Return a published parametrization by name, or a user's own from a YAML file.
+
+    Args:
+        rule: A key of `RULES`, or the path of a file that `Parametrization.from_dict` reads.
+        choices: Options at disputed points; of published parametrizations only.
+        alpha: Exponent of the residual multiplier.
+
+    Raises:
+        SpecError: If there is none, or a choice is made for a user's own table, which has all its terms written out.
+    """
+    if rule in RULES:
+        return parametrization(rule, alpha=alpha, **choices)
+    if not Path(rule).is_file():
+        raise SpecError(f"there is no parametrization and no file {rule!r}; there are {', '.join(RULES)}")
+    if choices or alpha != 1.0:
+        raise SpecError(f"{rule}: choices and alpha belong to {', '.join(RULES)}; write them into the table's terms")
+    try:
+        return Parametrization.from_dict({"name": Path(rule).stem, **read_yaml(Path(rule))})
+    except SpecError as error:
+        raise SpecError(f"{rule}: {error}") from None

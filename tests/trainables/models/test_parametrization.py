@@ -1,0 +1,222 @@
+"""The tables, written out by hand from the publications (not from the module), for every role and quantity."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylr.errors import SpecError
+from raylr.trainables.models.parametrization import (
+    AXES,
+    CHOICES,
+    QUANTITIES,
+    ROLES,
+    RULES,
+    Parametrization,
+    parametrization,
+)
+
+WEIGHTS = ["hidden", "attention_in", "attention_out", "dense_in", "dense_out", "experts_in", "experts_out"]
+LAST = ["attention_out", "dense_out", "experts_out"]
+
+
+def same(roles, row):
+    """One row of a table for several roles."""
+    return {role: dict(row) for role in roles}
+
+
+# Zhou et al. (arXiv 2601.05049), Table 10, last column, α = 1: (m_N, m_L, m_D) exponents of each row of the table.
+TABLE_10 = {
+    "embedding": {"init_variance": (0, 0, 0), "lr": (0, 0, -0.5), "eps": (-1, 0, 0.5), "weight_decay": (0, 0, -0.5)},
+    **same(
+        [*WEIGHTS, "router", "shared_gate"],  # the table has no row of its own for the router: choice router="hidden"
+        {"init_variance": (-1, 0, 0), "lr": (-1, 0, -0.5), "eps": (-1, -1, 0.5), "weight_decay": (1, 0, -0.5)},
+    ),
+    **same(
+        ["hidden_norms", "hidden_biases"],
+        {"init_variance": (0, 0, 0), "lr": (0, 0, -0.5), "eps": (-1, -1, 0.5), "weight_decay": (0, 0, -0.5)},
+    ),
+    "qk_norms": {"init_variance": (0, 0, 0), "lr": (0, 0, -0.5), "eps": (0, -1, 0.5), "weight_decay": (0, 0, -0.5)},
+    **same(
+        ["final_norm", "head_bias"],
+        {"init_variance": (0, 0, 0), "lr": (0, 0, -0.5), "eps": (0, 0, 0.5), "weight_decay": (0, 0, -0.5)},
+    ),
+    "lm_head": {"init_variance": (-2, 0, 0), "lr": (-1, 0, -0.5), "eps": (0, 0, 0.5), "weight_decay": (1, 0, -0.5)},
+}
+# CompleteP (arXiv 2505.01618), Table 1, α = 1: the unembedding has a forward multiplier, the embedding's ε stays.
+COMPLETEP = {
+    "embedding": {},
+    **same(
+        [*WEIGHTS, "router", "shared_gate"],
+        {"init_variance": (-1, 0, 0), "lr": (-1, 0, 0), "eps": (-1, -1, 0), "weight_decay": (1, 0, 0)},
+    ),
+    **same(["hidden_norms", "hidden_biases"], {"eps": (-1, -1, 0)}),
+    "qk_norms": {"eps": (0, -1, 0)},  # not in CompleteP; Complete(d)P's row
+    "final_norm": {},
+    "head_bias": {},
+    "lm_head": {"forward": (-1, 0, 0)},
+}
+# The μP column of Table 10.
+MUP = {
+    "embedding": {"eps": (-1, 0, 0)},
+    **same(
+        [*WEIGHTS, "router", "shared_gate"],
+        {"init_variance": (-1, 0, 0), "lr": (-1, 0, 0), "eps": (-1, 0, 0), "weight_decay": (1, 0, 0)},
+    ),
+    **same(["hidden_norms", "hidden_biases"], {"eps": (-1, 0, 0)}),
+    "qk_norms": {},
+    "final_norm": {},
+    "head_bias": {},
+    "lm_head": {"init_variance": (-2, 0, 0), "lr": (-1, 0, 0), "weight_decay": (1, 0, 0)},
+}
+TABLES = {"completed_p": TABLE_10, "completep": COMPLETEP, "mup": MUP, "standard": {role: {} for role in ROLES}}
+PRIMES = {"width": 2.0, "depth": 3.0, "tokens": 5.0, "batch": 7.0}
+"""Ratios whose powers are all different, so that a factor tells its exponents."""
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_published_table_exactly(name):
+    rule = parametrization(name)
+    assert {*TABLES[name]} == {*ROLES}
+    for role, row in TABLES[name].items():
+        for quantity in QUANTITIES:
+            expected = row.get(quantity, (0, 0, 0))
+            if quantity == "residual" and role in LAST and name in ("completep", "completed_p"):
+                expected = (0, -1, 0)
+            found = dict.fromkeys(AXES, 0.0) | {term.axis: term.exponent for term in rule.terms_of(quantity, role)}
+            assert tuple(found.values()) == (*expected, 0), (role, quantity)
+            factor = math.prod(PRIMES[axis] ** power for axis, power in zip(AXES, expected, strict=False))
+            assert rule.factor(quantity, role, PRIMES) == pytest.approx(factor, rel=1e-14)
+
+
+def test_alpha_moves_depth_from_the_residual_multiplier_to_the_lr():
+    rule = parametrization("completed_p", alpha=0.5)
+    depth = {"depth": 4.0}
+    assert rule.factor("residual", "dense_out", depth) == 0.5
+    for role in (*WEIGHTS, "router", "hidden_norms", "hidden_biases", "qk_norms"):
+        assert rule.factor("lr", role, depth) == 0.5
+        assert rule.factor("eps", role, depth) == 0.5
+    for role in ("embedding", "final_norm", "lm_head"):
+        assert rule.factor("lr", role, depth) == rule.factor("eps", role, depth) == 1
+
+
+def exponents(rule, role, axis):
+    return {quantity: sum(term.exponent for term in rule.terms_of(quantity, role) if term.axis == axis) for quantity in
+            QUANTITIES}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("hidden", {"init_variance": -1, "lr": -1, "weight_decay": 1, "eps": -1, "forward": 0}),
+        ("output", {"init_variance": -2, "lr": -1, "weight_decay": 1, "eps": -1, "forward": 0}),
+        ("logit_multiplier", {"init_variance": 0, "lr": -1, "weight_decay": 1, "eps": -1, "forward": -1}),
+        ("plain", {"init_variance": 0, "lr": 0, "weight_decay": 0, "eps": 0, "forward": 0}),
+    ],
+)
+def test_routers(option, expected):
+    rule = parametrization("completed_p", router=option)
+    assert exponents(rule, "router", "width") == expected | {"residual": 0}
+    if option != "plain":  # the trap: an LR that does not fall with width behind no multiplier
+        assert expected["lr"] + expected["forward"] < 0
+
+
+def test_other_disputed_points():
+    for option, exponent in (("linear", 1), ("sqrt", 0.5), ("constant", 0)):
+        rule = parametrization("mup", hidden_weight_decay=option)
+        assert exponents(rule, "experts_in", "width")["weight_decay"] == exponent
+        assert exponents(rule, "lm_head", "width")["weight_decay"] == 1
+    for option, exponent in (("none", 0), ("half", -0.5), ("bjorck", -0.32), ("zhou", -0.35), ("marin", -0.395)):
+        assert exponents(parametrization("mup", token_lr=option), "qk_norms", "tokens")["lr"] == exponent
+    whole = parametrization("completed_p", batch="completed_p", betas="completed_p")
+    for role in ROLES:
+        found = exponents(whole, role, "batch")
+        assert (found["lr"], found["weight_decay"], found["eps"]) == (0.5, 0.5, -0.5)
+    assert whole.betas((0.9, 0.95), {"batch": 4.0, "tokens": 8.0}) == pytest.approx((0.95, 0.975))
+    with pytest.raises(SpecError, match="leaves no β above 0"):
+        whole.betas((0.9, 0.95), {"batch": 16.0})
+
+
+@pytest.mark.parametrize("name", ["mup", "completep", "completed_p"])
+def test_the_two_forms_of_the_head_are_one(name):
+    """A multiplier f behind a matrix is f in its init std and LR, 1/f in its ε and weight decay."""
+    of_variance = exponents(parametrization(name, head="variance"), "lm_head", "width")
+    of_multiplier = exponents(parametrization(name, head="multiplier"), "lm_head", "width")
+    f = of_multiplier["forward"]
+    assert of_variance["forward"] == 0
+    assert of_variance["init_variance"] == of_multiplier["init_variance"] + 2 * f
+    assert of_variance["lr"] == of_multiplier["lr"] + f
+    assert of_variance["eps"] == of_multiplier["eps"] - f
+    assert of_variance["weight_decay"] == of_multiplier["weight_decay"] - f
+
+
+RATIO = st.floats(0.05, 50)
+
+
+@settings(max_examples=20)
+@given(
+    name=st.sampled_from(sorted(RULES)),
+    router=st.sampled_from(sorted(CHOICES["router"].options)),
+    first=st.tuples(RATIO, RATIO, RATIO, RATIO),
+    second=st.tuples(RATIO, RATIO, RATIO, RATIO),
+)
+def test_rules_compose(name, router, first, second):
+    """Base → a → b multiplies as base → b does."""
+    rule = parametrization(name, **({} if name == "standard" else {"router": router}))
+    a, b = dict(zip(AXES, first, strict=True)), dict(zip(AXES, second, strict=True))
+    whole = {axis: a[axis] * b[axis] for axis in AXES}
+    for role in ROLES:
+        for quantity in QUANTITIES:
+            two = rule.factor(quantity, role, a) * rule.factor(quantity, role, b)
+            assert two == pytest.approx(rule.factor(quantity, role, whole), rel=1e-9)
+
+
+def test_every_choice_is_taken_by_name_and_every_term_has_a_source():
+    for name in RULES:
+        rule = parametrization(name)
+        assert all(CHOICES[key].source(option) for key, option in rule.choices.items())
+        assert all(term.source for term in rule.terms)
+    assert {*parametrization("completed_p").choices} == {*CHOICES}
+
+
+ROW = {"quantity": "lr", "roles": ["hidden"], "width": -1, "source": "own"}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"terms": [ROW | {"roles": ["hiden"]}]}, "did you mean 'hidden'"),
+        ({"terms": [ROW | {"quantity": "LR"}]}, "there is no quantity 'LR'"),
+        ({"terms": [ROW | {"widht": 1}]}, "no key 'widht'"),
+        ({"terms": [ROW | {"width": math.inf}]}, "no finite number"),
+        ({"terms": [ROW | {"width": "a"}]}, "no finite number"),
+        ({"terms": [ROW | {"source": " "}]}, "no source"),
+        ({"terms": [ROW, ROW]}, "two terms are for the role hidden"),
+        ({"terms": [ROW | {"quantity": "residual", "roles": ["lm_head"]}]}, "residual multiplier belongs to"),
+        ({"terms": {}}, "terms must be a list"),
+        ({"terms": [{"quantity": "lr", "roles": ["hidden"], "source": "own"}]}, "at least one of width"),
+        ({"terms": [], "beta_exponents": {"time": 1}}, "beta_exponents must map"),
+        ({"terms": [], "hidden_size_roles": ["x"]}, "hidden_size_roles must be"),
+        ({"rows": []}, "no key 'rows'"),
+    ],
+)
+def test_bad_tables(table, words):
+    with pytest.raises(SpecError, match=words):
+        Parametrization.from_dict(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("completedp", {}, "did you mean"),
+        ("mup", {"rooter": "hidden"}, "did you mean 'router'"),
+        ("mup", {"router": "trap"}, "the options are hidden, output"),
+        ("standard", {"router": "hidden"}, "nothing to choose"),
+        ("mup", {"alpha": 0.5}, "no rule for depth"),
+        ("completep", {"alpha": 2.0}, "from 0.5 to 1"),
+    ],
+)
+def test_bad_choices(name, options, words):
+    with pytest.raises(SpecError, match=words):
+        parametrization(name, **options)

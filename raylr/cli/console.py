@@ -131,11 +131,13 @@ class ConsoleListener(Listener):
         self._progress.plan = event
 
     def run_started(self, event: RunStarted) -> None:
-        """Show the run in the live table."""
+        """Show the run in the live table; in a log, after a silence of `LOSS_SECONDS`, as a line."""
         self._roles[event.run] = event.role
         self._running[event.run] = (event, None)
         if event.role == "search":
             self._progress.started(event.run, event.size, time.monotonic())
+        if self._live is None and time.monotonic() - self._last_loss >= LOSS_SECONDS:
+            self._line((f"  {event.size:<8} LR {format_lr(event.lr)}  begins, {format_count(event.tokens)} tokens", ""))
         self._show()
 
     def loss_measured(self, event: LossMeasured) -> None:
@@ -203,7 +205,7 @@ class ConsoleListener(Listener):
         if len(lines) == 1:
             self.console.print(Text.assemble(stamp, *parts), soft_wrap=True)
             return
-        split = [(line, style) for text, style in parts for line in broken(text, self.console, TIME + 4)]
+        split = [(line, style) for text, style in parts if text for line in broken(text, self.console, TIME + 4)]
         for i, (text, style) in enumerate(split):
             front = stamp if i == 0 else (" " * (TIME + 4), "")
             self.console.print(Text.assemble(front, (text if i == 0 else text.lstrip(), style)), soft_wrap=True)

@@ -80,15 +80,15 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 def _section(title: str, model: type[BaseModel]) -> str:
     docs = field_docs(model)
-    lines = [f"## {title}", "", _prose(inspect.getdoc(model) or ""), "", "| key | type | default | meaning |"]
+    lines = [f"## {title}", "", prose(inspect.getdoc(model) or ""), "", "| key | type | default | meaning |"]
     lines.append("|---|---|---|---|")
     for name, field in model.model_fields.items():
-        cells = (f"`{name}`", _type_text(field.annotation), _default(field), _prose(docs.get(name, "")))
+        cells = (f"`{name}`", _type_text(field.annotation), _default(field), prose(docs.get(name, "")))
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*lines, ""])
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """Return the text of a docstring without the parts that are for programmers, on one line."""
     for part in ("\nRaises:", "\nArgs:", "\nExample:", " Raises ValueError", " Raises InputError", " Raises SpecError"):
         text = text.partition(part)[0]

@@ -53,32 +53,52 @@ def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
     errors = error.errors(include_url=False, include_context=False)
     typed = {name for one in errors if one["type"] == "extra_forbidden" for name in _meant(one, model)}
     others = [one for one in errors if not (one["type"] == "missing" and ".".join(map(str, one["loc"])) in typed)]
-    first = min(others, key=lambda one: _ORDER.get(one["type"], 1))
+    first = min(others, key=lambda one: (_ORDER.get(one["type"], 1), len(one["loc"]) * (one["type"] in _ORDER)))
     more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
     return " ".join((_sentence(first, model) + more).split())
 
 
 _ORDER = {"extra_forbidden": 0, "missing": 2}
+_SYNONYMS = {
+    "learning_rate": "lr", "learning_rates": "lr", "lrs": "lr", "lr_range": "lr", "batch_size": "batch_tokens",
+    "batch": "batch_tokens", "global_batch_size": "batch_tokens", "sequence_length": "seq_len",
+    "context_length": "seq_len",
+    "models": "sizes", "data": "corpus", "dataset": "corpus", "tokens": "budgets", "token_budgets": "budgets",
+    "num_layers": "layers", "n_layers": "layers", "num_hidden_layers": "layers", "num_heads": "heads",
+    "num_attention_heads": "heads", "num_key_value_heads": "kv_heads", "num_experts": "experts",
+    "num_experts_per_tok": "top_k", "warmup": "warmup_tokens", "lr_scheduler": "schedule", "scheduler": "schedule",
+}  # fmt: skip
+"""Other trainers' names of keys -> the spec's; spelling alone would not find them."""
 
 
 def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     where = ".".join(shorten(part).strip("'") for part in error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
-        return f"{where} is not a known key{nearest(str(error['loc'][-1]), _fields_at(model, error['loc'][:-1]))}"
+        key, fields = str(error["loc"][-1]), _fields_at(model, error["loc"][:-1])
+        if key in fields:  # of a section that has other keys with another trainer
+            return f"{where} does not go with this trainer: with `command` or `trainable` the section has other keys"
+        return f"{where} is not a known key{_hint(key, fields)}"
     if kind == "missing":
         return f"{where} is missing"
     prefix = f"{where}: " if where else ""
     if kind in ("value_error", "assertion_error"):
-        return prefix + error["msg"].removeprefix("Value error, ")
+        message = error["msg"].removeprefix("Value error, ")
+        named = message.partition(":")[0].partition(".")[0]
+        return message if named in model.model_fields and where != named else prefix + message
     problem = _PLAIN.get(kind) or error["msg"].replace("Input should be", "must be").replace("Value", "value")
     return f"{prefix}{problem}, got {shorten(error['input'])}"
+
+
+def _hint(key: str, fields: list[str]) -> str:
+    meant = _SYNONYMS.get(key.lower())
+    return f"; did you mean {meant!r}?" if meant in fields else nearest(key, fields)
 
 
 def _meant(error: ErrorDetails, model: type[BaseModel]) -> list[str]:
     """Return the full name of the key that an unknown key is probably meant to be."""
     *parents, last = error["loc"]
-    hint = nearest(str(last), _fields_at(model, tuple(parents)))
+    hint = _hint(str(last), _fields_at(model, tuple(parents)))
     meant = hint.partition("did you mean '")[2].removesuffix("'?")
     return [".".join([*map(str, parents), meant])] if meant else []
 

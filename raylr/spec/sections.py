@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of
+from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of, shorten
 
 DEFAULT_VOCABULARY = 2048
 """Entries of the vocabulary that is trained if the spec does not set it."""
@@ -21,11 +21,21 @@ class CorpusSpec(Section):
     path: FilePath | None = None
     """A corpus folder made by `raylr data`. It brings its tokenizer and vocabulary; no other key goes with it."""
     files: tuple[FilePath, ...] = ()
-    """Text, JSONL or Parquet files or folders. Without these and `path`: the Python standard library's sources."""
+    """Text, JSONL or Parquet files or folders; one needs no list. Without these and `path`: the Python standard
+    library's sources."""
     vocab_size: int | None = Field(default=None, ge=257, le=2**31)
     """Entries of the byte-level BPE vocabulary to train; 2048 if neither this nor `tokenizer` is given."""
     tokenizer: FilePath | None = None
     """A tokenizer.json to use instead of training one; the vocabulary is its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_file(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            raise ValueError(f"write {{path: {data}}} for a folder of `raylr data`, {{files: {data}}} for text")
+        if isinstance(data, dict) and isinstance(data.get("files"), str):
+            return {**data, "files": [data["files"]]}
+        return data
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -97,6 +107,8 @@ class LRRange(Section):
             if len(data) != 2:
                 raise ValueError(f"a range has two ends, [low, high], got {len(data)} values")
             return {"low": data[0], "high": data[1]}
+        if not isinstance(data, dict | LRRange):
+            raise ValueError(f"a range is two learning rates, such as [5e-4, 5e-2], got {shorten(data)}")
         return data
 
     @model_validator(mode="after")

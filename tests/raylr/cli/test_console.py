@@ -117,13 +117,15 @@ def test_a_log_of_long_runs_has_a_line_every_half_minute(monkeypatch: pytest.Mon
             grid_tokens=10**7, optimum=lambda size: None, params={"S": 1e6}, most_runs=4, most_tokens=4e6
         )
         listener.study_planned(plan)
+        clock[0] = 40.0
         listener.run_started(RunStarted(run="1", role="search", size="S", lr=3e-3, tokens=10**6))
         for step in range(1, 13):
-            clock[0] = 10.0 * step
+            clock[0] = 40 + 10.0 * step
             listener.loss_measured(LossMeasured(run="1", tokens=50_000 * step, loss=4.0))
     lines = out.getvalue().splitlines()
-    assert [line[:6].strip() for line in lines] == ["0:30", "1:00", "1:30", "2:00"]
-    assert lines[0].endswith(
+    assert [line[:6].strip() for line in lines] == ["0:40", "1:10", "1:40", "2:10", "2:40"]
+    assert lines[0].endswith("S        LR 3.00e-3  begins, 1M tokens")
+    assert lines[1].endswith(
         "S        LR 3.00e-3  loss 4.0000 at 150k of 1M  (run 1 of at most 4, at most 13 min left)"
     )
 
@@ -140,4 +142,8 @@ def test_a_narrow_terminal_breaks_progress_between_words() -> None:
         found = Optimum(lr=2e-3, lr_low=1e-3, lr_high=4e-3)
         listener.study_planned(StudyPlanned(grid_tokens=10_000_000, optimum=lambda size: found))
         listener.run_ended(ended(tokens=500_000))
+        listener.message("")
+        listener.run_ended(ended(size="x" * 50, role="check"))
     assert "          → optimum 2.00e-3 (1.00e-3 to 4.00e-3)\n" in out.getvalue()
+    assert "at 250k\n" in out.getvalue()
+    assert not any(line.isspace() for line in out.getvalue().splitlines())

@@ -95,7 +95,7 @@ def next_in_cell(optimum: CellOptimum, count: int, *, law: LRLaw | None = None) 
     if fit.status in SETTLED:
         return []
     if fit.curves is None:  # every run diverged
-        return [float(cell.lr.min()) / 4.0 ** (i + 1) for i in range(count)]
+        return [rounded(float(cell.lr.min()) / 4.0 ** (i + 1)) for i in range(count)]
     low, high = float(cell.lr.min()) / BEYOND, float(cell.lr.max()) * BEYOND
     prior = _prior(law, cell.setting) if fit.status is Status.TOO_FEW else None
     wide: OptimumFit = fit_optimum(cell.lr, cell.loss, stderr=cell.stderr, lr_range=(low, high), prior=prior)

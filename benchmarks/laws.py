@@ -2,8 +2,8 @@
 
     python benchmarks/laws.py                                  # every table below, then the targets against the results
     python benchmarks/laws.py --only optimum,grid              # of losses, calibration, optimum, windows, few, grid,
-                                                               # law, scaling, marin, speed, presets, decay, schedules,
-                                                               # annealing, answers
+                                                               # law, scaling, recovery, marin, speed, presets, decay,
+                                                               # schedules, annealing, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -25,6 +25,7 @@ from laws_annealing import annealing
 from laws_calibration import calibration
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
+from laws_recovery import recovery
 from laws_scaling import EDGES, marin, scaling
 from laws_schedules import schedules
 from laws_tables import Out, row
@@ -185,6 +186,7 @@ def main() -> int:
         "grid": (grid, ()),
         "law": (law, ()),
         "scaling": (lambda data, _: scaling(data), ()),
+        "recovery": (lambda *_: recovery(), ()),
         "marin": (lambda *_: marin(), ()),
         "speed": (lambda *_: speed(), ()),
         "presets": (lambda *_: published(), ()),

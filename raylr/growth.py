@@ -96,7 +96,7 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
     They then find what they measured in the tables, run by run. Otherwise they begin anew and are told the results of
     the earlier runs as points (`earlier_points`).
     """
-    same = (old.lr.low, old.lr.high, old.seed) == (new.lr.low, new.lr.high, new.seed)
+    same = (old.lr.low, old.lr.high, old.seed, old.batches) == (new.lr.low, new.lr.high, new.seed, new.batches)
     return same and old.search.method == new.search.method and max(old.token_budgets) == max(new.token_budgets)
 
 

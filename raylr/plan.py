@@ -121,7 +121,7 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         >>> plan.tokens.middle < plan.grid_tokens
         True
     """
-    models, seq_len = spec.models(), spec.train.seq_len
+    models, seq_len = spec.models(), spec.train.seq_len or 0  # 0: of another trainer, not used
     settings, size_of = search_settings(spec), {one.name: one.size for one in spec.settings()}
     per_token = {name: float(models[size].flops_per_token(seq_len)) for name, size in size_of.items()}
     counts: dict[str, list[tuple[int, int]]] = {name: [] for name in size_of}

@@ -13,27 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import Run, RunEnd, Setting
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_lr
+from raylr.corpus import open_corpus
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
-from raylr.events import Counted, Listener, Optimum, StudyPlanned
+from raylr.events import Listener, Optimum, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
+from raylr.external.runs import ExternalRuns, Model
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
 from raylr.spec import StudySpec, load_spec
-from raylr.spec.batches import StudySetting
+from raylr.spec.batches import StudySetting, TrainSettings
+from raylr.spec.external import ExternalModel
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
+from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from raylr.searchers.policies.policy import Point
-    from raylr.trainables import Corpus, HFSpec, ModelSpec, TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
-MANIFEST = "manifest.json"
 
 
 class Stages:
@@ -50,7 +52,8 @@ class Stages:
     ) -> None:
         self.folder, self.spec, self.listener = folder, folder.spec, listener
         self._executor = executor or self._tune
-        self._store = RunStore(folder.evaluations, folder.trials)
+        self._store = RunStore(folder.evaluations, folder.trials, folder.failures)
+        self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
         self._fingerprint = folder.corpus
         for run, what in self._store.lost().items():
             listener.message(f"{run} lacks {what}; it is trained again.")
@@ -167,15 +170,15 @@ class Stages:
 
     def _train(self, stage: str, policy: Policy, job_of: Callable[[Any], Job]) -> None:
         """Train what the policy suggests and was not measured yet; a stage that is done starts no cluster."""
-        if self._fingerprint is None:
+        if self._fingerprint is None and self._external is None:
             self._open_corpus()
         work = Work(policy, job_of, self._store, self.listener)
         if work.needs_training():
             callbacks = self._callbacks()
-            self._open_corpus()
+            self._external.check() if self._external else self._open_corpus()
             self.listener.stage(stage)
             try:
-                self._executor(callbacks).execute(train_trial, work)
+                self._executor(callbacks).execute(self._external.trainable if self._external else train_trial, work)
             finally:
                 self._store.flush()
             if work.errors:
@@ -197,10 +200,13 @@ class Stages:
         from raylr.execution.tune import TuneExecutor
         from raylr.trainables import trial_resources
 
-        requested = self.spec.resources
+        requested, train = self.spec.resources, self.spec.train
+        resources = {"CPU": requested.cpus, "GPU": requested.gpus}
+        if isinstance(train, TrainSpec):
+            resources = trial_resources(train, cpus=requested.cpus, gpus=requested.gpus)
         return TuneExecutor(
             storage=self.folder.path / "tune",
-            resources=trial_resources(self.spec.train, cpus=requested.cpus, gpus=requested.gpus),
+            resources=resources,
             concurrency=requested.concurrency,
             callbacks=callbacks,
             warn=self.listener.message,
@@ -210,7 +216,7 @@ class Stages:
         self,
         role: str,
         setting: StudySetting,
-        model: ModelSpec | HFSpec,
+        model: Model,
         tokens: int,
         lr: float,
         handle: Any,
@@ -220,6 +226,12 @@ class Stages:
         train = setting.train.model_copy(update={"seed": setting.train.seed + repeat})
         run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
         eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
+        if self._external is not None:
+            return self._external.job(
+                role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle
+            )
+        assert isinstance(train, TrainSpec)
+        assert not isinstance(model, ExternalModel)
         scores = self.spec.scores
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
@@ -252,16 +264,19 @@ class Stages:
         )
 
     def run_of(
-        self, role: str, name: str, model: ModelSpec | HFSpec, tokens: int, lr: float, train: TrainSpec | None = None
+        self, role: str, name: str, model: Model, tokens: int, lr: float, train: TrainSettings | None = None
     ) -> Run:
         """Return the run of these settings, which people see as `name`; `train` has the seed and the batch.
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
         """
-        fields = identity_fields(
-            model=model, train=train or self.spec.train, lr=lr, tokens=tokens, corpus=self._fingerprint or ""
-        )
+        train = train or self.spec.train
+        if self._external is not None:
+            return self._external.run(role, name, model, tokens, lr, train)
+        assert not isinstance(model, ExternalModel)
+        assert isinstance(train, TrainSpec)
+        fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "")
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{name}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
@@ -273,41 +288,9 @@ class Stages:
     def _corpus_path(self) -> Path:
         return (self.spec.corpus.path or self.folder.path / CORPUS).resolve()
 
-    def _open_corpus(self) -> Corpus:
-        """Return the corpus, made if it is not there, checked against the spec and the runs trained so far."""
-        from raylr.trainables import Corpus, make_corpus, python_stdlib_sources
-
-        wanted, folder = self.spec.corpus, self._corpus_path()
-        if not wanted.path and not (folder / MANIFEST).exists():
-            self.listener.stage("Tokenising the text")
-            files = list(wanted.files) or python_stdlib_sources()
-            make_corpus(
-                files,
-                folder,
-                vocab_size=wanted.vocab_size,
-                tokenizer=wanted.tokenizer,
-                progress=lambda phase, done, total: self.listener.counted(
-                    Counted(what=f"bytes ({phase})", done=done, total=total)
-                ),
-            )
-        corpus = Corpus.open(folder)
-        checked = self.spec.target if self.spec.target and self.spec.target.check else None
-        need = max([*self.spec.token_budgets, self.spec.target_tokens if checked else 0])
-        if corpus.train_tokens < need and not self.spec.train.repeat_data:
-            raise InputError(
-                f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run "
-                f"needs {format_count(need)}; give it more text or lower the budgets"
-            )
-        models = self.spec.models() | ({checked.name: self.spec.target_model()} if checked else {})
-        for name, model in models.items():
-            if model.vocab_size < corpus.vocab_size:
-                raise InputError(
-                    f"size {name!r} has vocab_size {model.vocab_size} and the corpus in {folder} {corpus.vocab_size}; "
-                    f"set vocab_size to at least {corpus.vocab_size}"
-                )
-        self.folder.note_corpus(corpus.fingerprint)
-        self._fingerprint = corpus.fingerprint
-        return corpus
+    def _open_corpus(self) -> None:
+        """Open or make the corpus; note what the runs are trained on."""
+        self._fingerprint = open_corpus(self.folder, self._corpus_path(), self.listener)
 
     def _drop_checkpoints(self) -> None:
         keep = self.spec.keep_checkpoints
@@ -316,6 +299,8 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
+                if self._external is not None:
+                    self._external.drop_checkpoints(row["trial"])
 
 
 def search_settings(spec: StudySpec) -> list[Setting]:

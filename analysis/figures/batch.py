@@ -48,5 +48,5 @@ def over_batch(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     finish_log(ax, "batch (tokens of one step)", "optimal learning rate", "", legend=False)
     figure.legend(loc="outside right upper")  # beside the axes: the intervals at few batches leave no room inside
     ends_text = f" ({LEVEL:.0%} interval {low:.2f} to {high:.2f})" if high > low else ", given"
-    ax.set_title(f"Optimal LR over the batch; exponent of the law {law.delta:.2f}{ends_text}")
+    ax.set_title(f"Optimal LR over the batch\nexponent of the law {law.delta:.2f}{ends_text}")
     return figure

@@ -8,7 +8,7 @@ from raylr.analysis.optimum.acquisition import next_lr, next_lrs
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.optimum.response import ResponseFit, Ridge, fit_response
-from raylr.analysis.optimum.response_search import next_point, next_points, start_places
+from raylr.analysis.optimum.response_search import next_point, next_points, start_points
 from raylr.analysis.status import Status
 
 __all__ = [
@@ -23,5 +23,5 @@ __all__ = [
     "next_lrs",
     "next_point",
     "next_points",
-    "start_places",
+    "start_points",
 ]

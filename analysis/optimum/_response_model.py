@@ -43,7 +43,7 @@ NOISES = (-6.9, 1.1, -1.2)
 """Range of ln of the standard deviation of a run, in units of height (0.001 to 3), uniform up to the third number and
 falling by a factor e for each e-fold above it."""
 SHARES = (-4.6, -1.6)
-"""Range of ln of what the quadratic misses as a share of the height, uniform (1 to 50 %)."""
+"""Range of ln of what the quadratic misses as a share of the height, uniform (1 to 20 %)."""
 EVERYWHERE = (-6.2, -1.2)
 """The same everywhere, in units of height, uniform (0.002 to 0.3)."""
 STEEP = (-0.5, 1.7)
@@ -338,40 +338,41 @@ def _jumps(
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Height to which the loss has jumped at each place, 0 where it has not, and whether it has: (S, G) each."""
     n = runs.h.size
-    owner = nearest(grid, runs.v, metric)
-    jumped = owner >= window[:, None]
-    jump = np.where(jumped, runs.h[owner], 0.0)
-    if len(runs.diverged):
-        top = 2.0 * max(float(runs.h.max()), 1.0)
-        lost = _beyond(runs, window, grid, metric, rising, rng)
-        jump, jumped = np.where(lost, np.maximum(jump, top), jump), jumped | lost
-    jumped[:, :n] &= np.arange(n) >= window[:, None]  # a run that ended with a loss did not diverge
-    jump[:, :n] = np.where(jumped[:, :n], runs.h, 0.0)
+    jump, jumped = np.zeros((window.size, len(grid))), np.zeros((window.size, len(grid)), dtype=bool)
+    top = 2.0 * max(float(runs.h.max()), 1.0)
+    for size in np.unique(window):
+        rows = np.flatnonzero(window == size)
+        lost = np.concatenate([runs.v[size:], runs.diverged])
+        if not len(lost):
+            continue
+        level = np.append(runs.h[size:], np.full(len(runs.diverged), top))[nearest(grid, lost, metric)]
+        here = _beyond(runs.v[:size], lost, grid, metric, rows.size, rising, rng)
+        here[:, :n] = np.arange(n) >= size  # what was measured at a run is known
+        level[:n] = runs.h
+        jump[rows], jumped[rows] = np.where(here, level, 0.0), here
     return jump, jumped
 
 
 def _beyond(
-    runs: Runs, window: NDArray[np.intp], grid: Array, metric: Array, rising: int | None, rng: np.random.Generator
+    ended: Array, lost: Array, grid: Array, metric: Array, size: int, rising: int | None, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Whether each place lies beyond the border above which runs diverge, (S, G).
+    """Whether each place lies beyond the border above which runs jump or diverge, for `size` draws: (size, G).
 
-    The border is a plane, tilted against all axes but the rising one; it lies anywhere between the runs that ended and
-    those that diverged. Where no plane separates them, a place counts as diverged if the nearest run did.
+    The border is a plane, tilted against all axes but the rising one; it lies anywhere between the runs that are on the
+    surface and those that are `lost`. Where no plane separates them, a place has jumped if the nearest run has.
     """
-    size, d = window.size, grid.shape[1]
+    d = grid.shape[1]
     normal = rng.standard_normal((size, PLANES, d))
     if rising is not None:
         normal *= TILT
         normal[..., rising] = 1.0
     else:
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    ended, lost = (normal @ runs.v.T).max(axis=-1), (normal @ runs.diverged.T).min(axis=-1)
-    apart = ended < lost
-    first = np.argmax(apart, axis=1)
-    row = np.arange(size)
+    last, first = (normal @ ended.T).max(axis=-1), (normal @ lost.T).min(axis=-1)
+    apart = last < first
+    row, which = np.arange(size), np.argmax(apart, axis=1)
     share = (rng.permutation(size) + 0.5) / size
-    border = ended[row, first] + share * (lost[row, first] - ended[row, first])
-    out = (normal[row, first] @ grid.T) > border[:, None]
-    everything = np.concatenate([runs.v, runs.diverged])
-    beside = nearest(grid, everything, metric) >= runs.h.size
+    border = last[row, which] + share * (first[row, which] - last[row, which])
+    out = (normal[row, which] @ grid.T) > border[:, None]
+    beside = nearest(grid, np.concatenate([ended, lost]), metric) >= len(ended)
     return np.where(apart.any(axis=1)[:, None], out, beside)

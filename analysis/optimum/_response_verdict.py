@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum._recommend import CAUTION, LEAD, SURE, TIED
+from raylr.analysis.optimum._recommend import CAUTION, LEAD, REPEAT, SURE, TIED
 from raylr.analysis.optimum._response_model import Surfaces, nearest
-from raylr.analysis.optimum._response_runs import SPAN, Runs
+from raylr.analysis.optimum._response_runs import SAME, SPAN, Runs
 from raylr.analysis.optimum._verdict import BEYOND, FLAT_DOF, RELATIVE_REGRET, RISK
 from raylr.analysis.status import Status
 
@@ -110,7 +110,7 @@ def judge(
         return Verdict(status=Status.TOO_FEW, message="no run with a finite loss yet")
     place = choose(runs, surfaces, low, high)
     at = surfaces.v[place]
-    left, right = interval(surfaces, at, level)
+    left, right = interval(runs, surfaces, at, level)
     lost = float((surfaces.table[:, place] - surfaces.table.min(axis=1)).mean())
     flat = _flat(runs, surfaces)
     edges = {} if len(flat) == d else _edges(runs, surfaces, flat)
@@ -124,10 +124,11 @@ def judge(
     )  # fmt: skip
 
 
-def interval(surfaces: Surfaces, at: Array, level: float) -> tuple[Array, Array]:
+def interval(runs: Runs, surfaces: Surfaces, at: Array, level: float) -> tuple[Array, Array]:
     """Interval of the best value of every axis, which holds `at`; infinite on a side that is open."""
     tail = 0.5 * (1 - level)
     low, high = np.quantile(surfaces.optimum, [tail, 1 - tail], axis=0)
+    low, high = low - SAME / runs.width, high + SAME / runs.width  # no finer than places are distinguished
     first, last = surfaces.v.min(axis=0) + 0.1, surfaces.v.max(axis=0) - 0.1
     low = np.where(low > first, np.minimum(low, at), -math.inf)
     return low, np.where(high < last, np.maximum(high, at), math.inf)
@@ -200,6 +201,8 @@ def _status(
         return Status.UNCERTAIN, "the best place lies near runs that jumped or diverged: try it first"
     if n <= parameters and not len(flat):
         return Status.UNCERTAIN, f"{n} places have a finite loss, and a quadratic has {parameters} parameters"
+    if lost <= limit and noise_matters(runs, surfaces, rising) and noise_unconfirmed(runs):
+        return Status.UNCERTAIN, "the losses scatter around the surface: repeat a run to tell noise from its shape"
     if lost <= limit:
         return Status.OK, f"expected regret {lost * runs.unit:.2g}, from {n} places"
     return Status.UNCERTAIN, (
@@ -223,3 +226,15 @@ def _all_noise(runs: Runs) -> bool:
     chi2 = float(weight @ (runs.h - float(weight @ runs.h) / float(weight.sum())) ** 2)
     dof = runs.h.size - 1
     return chi2 <= dof + 2.0 * math.sqrt(2.0 * dof)
+
+
+def noise_matters(runs: Runs, surfaces: Surfaces, rising: int | None) -> bool:
+    """Whether the noise of a run is as large as what a small change of the rising axis costs."""
+    return float(np.median(surfaces.noise)) > REPEAT * cost_of_e(runs, surfaces, rising)
+
+
+def noise_unconfirmed(runs: Runs) -> bool:
+    """Whether more places than a quadratic has parameters may scatter around it by noise, and no replicate has shown it
+    yet: a place is then repeated, which tells noise from a rough surface."""
+    d = runs.v.shape[1]
+    return runs.scatter_dof == 0 and not runs.error.any() and runs.h.size > 1 + d + d * (d + 1) // 2

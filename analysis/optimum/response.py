@@ -129,7 +129,7 @@ class ResponseFit:
         if self.surfaces is None:
             return 0.0, math.inf
         at = self.runs.units(np.array([math.log(self.at[name]) for name in self.names]))
-        low, high = interval(self.surfaces, at, level_of(level))
+        low, high = interval(self.runs, self.surfaces, at, level_of(level))
         return float(np.exp(self.runs.logs(low)[k])), float(np.exp(self.runs.logs(high)[k]))
 
     def predict(self, points: Mapping[str, ArrayLike]) -> tuple[Array, Array]:

@@ -11,10 +11,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum._recommend import CONFIRM
 from raylr.analysis.optimum._response_model import Surfaces
 from raylr.analysis.optimum._response_runs import SPAN
-from raylr.analysis.optimum._response_verdict import cost_of_e
+from raylr.analysis.optimum._response_verdict import noise_matters, noise_unconfirmed
 from raylr.analysis.optimum.acquisition import GROUPS, LIKELY
 from raylr.analysis.optimum.response import ResponseFit
 from raylr.analysis.status import Status
@@ -26,8 +25,6 @@ RADIUS = SPAN / math.sqrt(12.0)
 range."""
 APART = 0.08
 """Two places are closer than this, in units, only if one repeats the other: 2 % of the range."""
-REPEAT = 0.03
-"""Noise of a run, as a share of what a factor e of an axis costs, above which a repetition can tell something."""
 SETTLED = 1e-6
 """Gain, in units of height, that counts as none."""
 ROTATIONS = 2000
@@ -50,6 +47,22 @@ def start_places(d: int, seed: int = 0) -> Array:
         if gaps.min() > widest:
             best, widest = turned, float(gaps.min())
     return np.concatenate([np.zeros((1, d)), best[np.argsort(best[:, 0])]])
+
+
+def start_points(ranges: Mapping[str, tuple[float, float]], seed: int = 0) -> list[dict[str, float]]:
+    """First places of a search: the centre of the ranges, and the corners of a simplex around it.
+
+    Args:
+        ranges: Lowest and highest value of each axis; the first one is the LR.
+        seed: Another number takes another rotation of the simplex.
+
+    Example:
+        >>> [round(point["batch"]) for point in start_points({"lr": (1e-4, 1e-1), "batch": (16, 256)})]
+        [64, 52, 139, 36]
+    """
+    ends = np.log(np.array(list(ranges.values())))
+    x = ends.mean(axis=1) + start_places(len(ranges), seed) * np.diff(ends)[:, 0] / SPAN
+    return [dict(zip(ranges, map(float, row), strict=True)) for row in np.exp(x)]
 
 
 def next_point(fit: ResponseFit, *, ranges: Mapping[str, tuple[float, float]] | None = None) -> dict[str, float] | None:
@@ -113,11 +126,12 @@ def _propose(
     busy = runs.units(np.log(np.array([[p[name] for name in fit.names] for p in taken])).reshape(-1, len(fit.names)))
     known = np.concatenate([runs.v, runs.diverged, busy])
     candidate = inside & (np.abs(surfaces.v[:, None] - known).max(axis=-1).min(axis=1) > APART)
-    if repeats and _repeats_tell(fit, surfaces):
-        again = np.arange(len(surfaces.v)) < runs.h.size
+    rising = None if fit.rising is None else fit.names.index(fit.rising)
+    if repeats and noise_matters(runs, surfaces, rising):
+        again = inside & (np.arange(len(surfaces.v)) < runs.h.size)
         if len(busy):
             again &= np.abs(surfaces.v[:, None] - busy).max(axis=-1).min(axis=1) > APART
-        candidate |= again & inside
+        candidate = again if noise_unconfirmed(runs) and again.any() else candidate | again
     if np.any(candidate & (surfaces.jumped <= LIKELY)):
         candidate &= surfaces.jumped <= LIKELY
     if not candidate.any():
@@ -129,11 +143,6 @@ def _propose(
         answer = runs.units(np.log(np.array([fit.at[name] for name in fit.names])))
         at = where[int(np.argmin(((surfaces.v[where] - answer) ** 2).sum(axis=1)))]
     return {name: float(np.exp(runs.logs(surfaces.v[at])[k])) for k, name in enumerate(fit.names)}
-
-
-def _repeats_tell(fit: ResponseFit, surfaces: Surfaces) -> bool:
-    cost = cost_of_e(fit.runs, surfaces, None if fit.rising is None else fit.names.index(fit.rising))
-    return fit.runs.h.size >= CONFIRM and float(np.median(surfaces.noise)) > REPEAT * cost
 
 
 def gain(surfaces: Surfaces, candidates: NDArray[np.intp], choices: NDArray[np.intp]) -> Array:

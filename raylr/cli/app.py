@@ -24,6 +24,7 @@ from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
 from raylr.cli.init import init
 from raylr.cli.plan import plan
+from raylr.cli.recipe import recipe
 from raylr.cli.results import fit, laws, predict, report
 from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
@@ -51,6 +52,7 @@ app.command(import_, name="import")
 app.command(suggest)
 app.command(tell)
 app.command(query)
+app.command(recipe)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

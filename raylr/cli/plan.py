@@ -111,7 +111,9 @@ def _show_spent(study: FittingStudy, found: Plan, console: Console) -> None:
         say(console, "Nothing was measured yet.")
         return
     spec = study.spec
-    cost = cost_of(table, sizes=list(spec.sizes), grid=spec.lr.grid, budget=max(spec.token_budgets))
+    cost = cost_of(
+        table, sizes=[setting.size for setting in spec.settings()], grid=spec.lr.grid, budget=max(spec.token_budgets)
+    )
     share = cost.search_tokens / found.tokens.middle
     say(
         console,

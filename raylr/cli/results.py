@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
-from raylr.cli.runs import DEFAULT, Reading, family_of, read_for
+from raylr.cli.runs import DEFAULT, Reading, count_of, family_of, read_for
 from raylr.errors import InputError, LawError, nearest
 
 if TYPE_CHECKING:
@@ -109,17 +109,17 @@ def predict(
     if not 0 < level < 1:
         raise InputError(f"--level is a coverage between 0 and 1, got {level:g}")
     counts = {
-        name: None if text is None else _count(f"--{name}", text)
+        name: None if text is None else count_of(f"--{name}", text)
         for name, text in (("params", params), ("batch", batch), ("width", width))
     }
     prediction = fitted.predict(
-        counts["params"], _count("--tokens", tokens), level=level, batch=counts["batch"], width=counts["width"]
+        counts["params"], count_of("--tokens", tokens), level=level, batch=counts["batch"], width=counts["width"]
     )
     known = math.isfinite(prediction.lr) and prediction.lr > 0
     refused = not known or not (prediction.status.ok or extrapolate)
-    if not prediction.status.ok or not known:
+    if reason := refusal(prediction):
         # In front of the answer, and with --json beside it: the number below it must not be used unread.
-        say(make_console(file=sys.stderr) if as_json else make_console(), _warning(prediction, known))
+        say(make_console(file=sys.stderr) if as_json else make_console(), reason)
     if as_json:
         print(json.dumps(_record(prediction, refused=refused), indent=2))
     elif not refused:
@@ -227,19 +227,14 @@ def read_law(name: str, family: str | None = None) -> LRLaw:
     return presets.get(name)
 
 
-def _count(option: str, text: str) -> float:
-    from raylr.analysis.units import parse_count
-
-    try:
-        return parse_count(text)
-    except ValueError as error:
-        raise InputError(f"{option}: {error}") from None
-
-
-def _warning(prediction: LRPrediction, known: bool) -> str:
+def refusal(prediction: LRPrediction) -> str:
+    """Return why a prediction must not be used, in a sentence; "" if it may."""
     from raylr.analysis.laws.lr_law import EXTRAPOLATION_LIMIT
     from raylr.analysis.status import Status
 
+    known = math.isfinite(prediction.lr) and prediction.lr > 0
+    if known and prediction.status.ok:
+        return ""
     if not known:
         return f"There is no prediction ({prediction.status}): {prediction.message}."
     if prediction.status is Status.EXTRAPOLATED:

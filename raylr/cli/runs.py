@@ -135,8 +135,8 @@ def suggest(
         if not missing:
             say(console, "No further run is worth it: every optimum is known.")
         return
-    n, d = _count("--params", params), _count("--tokens", tokens)
-    b = None if batch is None else _count("--batch", batch)
+    n, d = count_of("--params", params), count_of("--tokens", tokens)
+    b = None if batch is None else count_of("--batch", batch)
     chosen = family_of(found.families, family)
     cell = _cell_at(chosen, n, d, b)
     if cell is not None:
@@ -293,7 +293,8 @@ def query(
     write(ask(read_for(runs, reading), sql), form, sys.stdout)
 
 
-def _count(option: str, text: str) -> float:
+def count_of(option: str, text: str) -> float:
+    """Return a count of the command line. Raises InputError naming the option."""
     from raylr.analysis.units import parse_count
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
     out
         The study's folder; by default runs/ and the name of the spec's file.
     """
+    from raylr.errors import InputError, TrainingError
     from raylr.quickstart import quickstart_spec
     from raylr.report.html import write_report
     from raylr.report.text import show_result
@@ -46,6 +48,11 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
         except KeyboardInterrupt:
             words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", str(out)] if out else [])]
             say(console, f"Stopped. Everything measured is kept in {folder}; `{shlex.join(words)}` continues.")
+            raise
+        except TrainingError:
+            with suppress(InputError):  # too little was measured for a report
+                console.print()
+                say(console, f"What was measured, with the failures: {write_report(study.result())}")
             raise
         listener.stage("Writing the report")
         report = write_report(result)

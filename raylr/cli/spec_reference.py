@@ -34,7 +34,9 @@ the key.
 def reference() -> str:
     """Return the reference as Markdown."""
     from raylr.evaluation.spec import ScoresSpec
+    from raylr.external.read import ReadSpec
     from raylr.spec.batches import LawSpec
+    from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
     from raylr.trainables.models.spec import HFSpec, ModelSpec
@@ -46,6 +48,11 @@ def reference() -> str:
         "`model`, `sizes` and `target.model`": ModelSpec,
         "`model: {hf: …}`": HFSpec,
         "`train`": TrainSpec,
+        "`command`": CommandSpec,
+        "`command.read`": ReadSpec,
+        "`trainable`": TrainableSpec,
+        "`sizes` and `target.model` with `command` or `trainable`": ExternalSize,
+        "`train` with `command` or `trainable`": ExternalTrain,
         "`lr`": LRRange,
         "`search`": SearchSpec,
         "`law`": LawSpec,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from raylr.analysis.runs import Run
@@ -41,6 +42,11 @@ class Job:
         seed: Seed of the initial weights.
         config: Config of the trainable.
         handle: What the policy calls the run.
+        columns: What every row of the run gets, beside what it reports.
+        flops_per_token: FLOPs of training on one token, for a trainable that reports none.
+        log: File that takes what the run prints; its last lines are kept if it fails.
+        ends_itself: Whether the trainable ends at `stop_at`; otherwise it is stopped there.
+        folder: The run's own folder, in which a checkpoint that it reports to Tune is noted.
     """
 
     run: Run
@@ -54,6 +60,11 @@ class Job:
     seed: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     handle: Any = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    flops_per_token: float | None = None
+    log: Path | None = None
+    ends_itself: bool = True
+    folder: Path | None = None
 
     @property
     def shown(self) -> str:

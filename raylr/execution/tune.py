@@ -23,11 +23,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from raylr.errors import InputError, StudyError
+from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
 from raylr.execution.work import Work
+from raylr.external.trial import note_checkpoint
 from raylr.searchers.tune.results import BOOKKEEPING
 
+KEPT = 2
+"""Checkpoints of a trial that Tune keeps: the last, and the one before, which is noted until the last is whole."""
 RETRIES = 1
 """How often a trial that raised is run again within one run of a study; it goes on from its last checkpoint."""
 
@@ -83,7 +86,7 @@ class TuneExecutor:
                     storage_path=str(self._storage),
                     verbose=0,
                     callbacks=[_Events(jobs), *self._callbacks],
-                    checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+                    checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                 ),
             )
@@ -174,7 +177,8 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         lines = (_local_error(trial) or str(trial.get_error() or "")).strip().splitlines()
-        text = lines[-1] if lines else "unknown error"
+        text = lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ") if lines else ""
+        text = text or "unknown error"
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
         self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it again
 
@@ -193,6 +197,12 @@ class _Events(Callback):  # type: ignore[misc]  # no types
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._jobs.work.started(self._jobs.of[trial.trial_id])
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        folder = self._jobs.of[trial.trial_id].folder
+        if folder is not None:
+            with self._jobs.noted():
+                note_checkpoint(folder, checkpoint.path)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._jobs.noted():
@@ -234,6 +244,9 @@ def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]
 def ray_session() -> Iterator[bool]:
     """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
 
+    A cluster that happens to run on this machine is left alone: Ray would connect to the latest one, and wait for
+    minutes where that is about to end.
+
     Yields:
         Whether the cluster was started here, so that it does not grow.
     """
@@ -248,7 +261,13 @@ def ray_session() -> Iterator[bool]:
     before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        ray.init(
+            "local" if own else None,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
     try:

@@ -3,12 +3,14 @@ executor trains the rest, and everything that is reported is recorded.
 
 A policy starts from nothing whenever a study is started. It is given what is in the tables exactly as it was given it
 when that was measured; as its suggestions follow from the results alone, it goes on where it was, and nothing is
-trained twice.
+trained twice. Of a run that was on its way when a study was killed, the policy gets what was measured before the run
+continues, and reports up to there are not taken again.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.execution.executor import Job
+from raylr.records.tail import last_lines
 from raylr.store.runs import KnownEnd, Row, RunStore
 
 STOPPING = (RunEnd.TRUNCATED, RunEnd.PRUNED, RunEnd.DIVERGED)
@@ -85,6 +88,7 @@ class Work:
         self._last: dict[Job, Mapping[str, Any]] = {}
         self._curves: dict[Job, Curve] = {}
         self._decisions: dict[Job, RunEnd] = {}
+        self._problems: dict[Job, str] = {}
         self.errors: list[str] = []
         """A sentence for each run that failed; they are trained again when the study is started again."""
 
@@ -109,29 +113,46 @@ class Work:
     def report(self, job: Job, values: Mapping[str, Any]) -> RunEnd | None:
         """Record one report; return how the run is to end now, None to let it continue.
 
+        A report at tokens that were reported before is that of a run that went back to a checkpoint: it is not taken.
+
         Args:
             job: The job.
             values: `loss` (nats per token, NaN if the run diverged), `tokens`, and any other metrics. The LR of the
-                schedule at that step, under one of `LR_KEYS`, is given to the policy, too.
+                schedule at that step, under one of `LR_KEYS`, is given to the policy, too. A trial that has no loss
+                may say why under `problem`.
         """
-        if any(name not in values for name in ("loss", "tokens")):
+        tokens = _number(values.get("tokens"))
+        if "loss" not in values or not math.isfinite(tokens):
+            self._problems[job] = str(values.get("problem") or _no_metric(values))
             self._last[job] = {}
             return RunEnd.NO_REPORT
-        loss = _number(values["loss"])
-        tokens = int(values["tokens"])
+        loss, tokens = _number(values["loss"]), int(tokens)
+        last = self._last.get(job)
+        if last and tokens <= last["tokens"] and math.isfinite(loss):
+            return None
         row = _evaluation_row(job, {**values, "loss": loss, "tokens": tokens})
         self._last[job] = row
         self._store.add_evaluation(row)
         self._listener.loss_measured(LossMeasured(run=job.run.name, tokens=tokens, loss=loss))
-        curve = self._curves.setdefault(job, Curve())
-        curve.add(tokens, loss)
-        if "current_lr" in row:
+        return self._decide(job, row)
+
+    def _decide(self, job: Job, row: Row) -> RunEnd | None:
+        """Give a row to the policy; return how the run is to end now."""
+        tokens, curve = row["tokens"], self._curves.setdefault(job, Curve())
+        curve.add(tokens, _number(row["loss"]))
+        if row.get("current_lr") is not None:
             curve.note_lr(tokens, row["current_lr"])
         decision = self._reported(job, row)
-        if row["diverged"] or decision not in STOPPING:
+        if row["diverged"]:
             return None
-        self._decisions[job] = decision
-        return decision
+        if decision in STOPPING:
+            self._decisions[job] = decision
+            return decision
+        if job.ends_itself or tokens < job.stop_at:
+            return None
+        if tokens < job.tokens:
+            return RunEnd.PAUSED
+        return RunEnd.COMPLETED if tokens > job.tokens else None
 
     def end(self, job: Job, *, error: str | None = None, seconds: float | None = None) -> None:
         """Record that a job has ended.
@@ -144,10 +165,9 @@ class Work:
         last, curve = self._last.pop(job, None), self._curves.pop(job, Curve())
         decision = self._decisions.pop(job, None)
         end, problem = _end_of(job, last, decision, error)
+        no_report = self._problems.pop(job, "")
         if problem:
-            self.errors.append(f"{job.run.label or job.run.name}: {problem}")
-            self._store.flush()
-            self.policy.tell(job.handle, end)
+            self._fail(job, end, (no_report if end is RunEnd.NO_REPORT else "") or problem, last)
             return
         assert last is not None
         loss, stderr = _final_loss(curve, job.tokens, end)
@@ -172,6 +192,28 @@ class Work:
         self._tell(job, end, row)
         self._listener.run_ended(_event(job, row))
 
+    def _fail(self, job: Job, end: RunEnd, problem: str, last: Mapping[str, Any] | None) -> None:
+        """Record that a run failed, with the last lines that it printed."""
+        text = f"{job.run.label or job.run.name}: {problem}"
+        output = last_lines(job.log) if job.log is not None else ""
+        self.errors.append(text)
+        self._listener.message(f"{text}. The last lines of its output:\n{output}" if output else text)
+        self._store.flush()
+        self._store.add_failure(
+            {
+                "trial": job.run.name,
+                "role": job.role,
+                "size": job.size,
+                "lr": job.lr,
+                "tokens": last["tokens"] if last else 0,
+                "end": end.value,
+                "message": problem,
+                "output": output,
+                "at": time.time(),
+            }
+        )
+        self.policy.tell(job.handle, end)
+
     def flush_due(self) -> None:
         """Write reports that have waited long enough; to be called every second or so."""
         self._store.flush_due()
@@ -189,10 +231,21 @@ class Work:
         while (suggestion := self.policy.ask()) is not None:
             job = self._job_of(suggestion)
             known = self._store.known(job.run.name, tokens=job.tokens, stop_at=job.stop_at)
-            if known is None:
+            if known is not None:
+                self._replay(job, known)
+            elif not self._continue(job):
                 return job
-            self._replay(job, known)
         return None
+
+    def _continue(self, job: Job) -> bool:
+        """Give the policy what was measured of a run that has not ended; return whether that ends it."""
+        for row in self._store.curve(job.run.name):
+            self._last[job] = row
+            decision = self._decide(job, row)
+            if row["diverged"] or (decision is not None and decision in STOPPING):
+                self.end(job)
+                return True
+        return False
 
     def _replay(self, job: Job, known: KnownEnd) -> None:
         for row in known.curve:
@@ -218,7 +271,9 @@ def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     `lr` is the peak LR in every table. A trainable that reports the schedule's LR at that step under this name, or
     another one of `LR_KEYS`, finds it as `current_lr`.
     """
-    row: Row = dict(values)
+    row: Row = {**values, **job.columns}
+    if job.flops_per_token is not None and row.get("flops") is None:
+        row["flops"] = job.flops_per_token * row["tokens"]
     if (current_lr := _current_lr(values)) is not None:
         row["current_lr"] = current_lr
     row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
@@ -251,6 +306,12 @@ def _final_loss(curve: Curve, target: float, end: RunEnd) -> tuple[float | None,
         return None, None
     loss, stderr = curve.extrapolate(target)
     return float(loss), float(stderr)
+
+
+def _no_metric(values: Mapping[str, Any]) -> str:
+    """Return the sentence about a report that lacks `loss` or `tokens`."""
+    missing = " and ".join(f"`{name}`" for name in ("loss", "tokens") if name not in values) or "a number of `tokens`"
+    return f"it reported no {missing}, but {', '.join(sorted(values)) or 'nothing'}; report both under these names"
 
 
 def _current_lr(values: Mapping[str, Any]) -> float | None:

@@ -52,10 +52,11 @@ def read_study(path: Path) -> ImportedRuns:
         if not rows:
             continue
         points = [Point(tokens=one["tokens"], loss=_loss(one), step=one["step"]) for one in rows]
+        batch = rows[-1].get("batch") or spec.train.batch_tokens
         shared: dict[str, Any] = {
             "where": f"{path}, run {trial}", "lr": row["lr"], "params": float(rows[-1]["params"]),
-            "params_active": rows[-1]["params_active"], "batch": float(spec.train.batch_tokens),
-            "batch_kind": "tokens", "seed": rows[-1]["seed"], "size": row["size"], "conditions": conditions,
+            "params_active": rows[-1]["params_active"], "batch": float(batch), "batch_kind": "tokens",
+            "seed": rows[-1]["seed"], "size": row["size"], "conditions": conditions,
         }  # fmt: skip
         end = run_end(row)
         target = float(row["target_tokens"])

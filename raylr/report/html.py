@@ -16,9 +16,11 @@ from raylr.analysis.figures import study as figures
 from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
+from raylr.report.failures import failures_of
 from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.scores import ScoreSection, score_sections
 from raylr.report.text import (
+    FLOPS_NOTE,
     Line,
     batch_lines,
     check_lines,
@@ -178,6 +180,14 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {_searched(result)}, all '
         f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
+    if result.spec.external:
+        yield f'<p class="dim">{html.escape(FLOPS_NOTE)}.</p>'
+    failures = failures_of(result.directory)
+    if failures:
+        yield "<h2>Runs that failed</h2>"
+    for failure in failures:
+        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
+        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
     yield "<h2>The runs</h2>"
     yield _picture(
         images, "figure-14-all-loss-curves",

@@ -7,12 +7,17 @@ sentences.
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
+from raylr.report.failures import failures_of
+
+FLOPS_NOTE = "FLOPs are taken as 6·N·D where the trainer reports none"
+"""What the report says about the FLOPs of another trainer."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +27,11 @@ if TYPE_CHECKING:
 
 BRACKETED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
 """Statuses of losses whose optimum lies between them."""
+
+HEADING = 12
+"""Columns of the headings."""
+LEAST_WIDTH = 20
+"""Columns of text on the narrowest terminal."""
 
 
 class Line(NamedTuple):
@@ -66,17 +76,24 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
     show_lines(loss_lines(result), console)
     show_lines(check_lines(result), console)
     show_lines([cost_line(result)], console)
+    show_lines(failure_lines(result), console)
     if report:
         show_lines([Line(str(report), "Report")], console)
 
 
 def show_lines(lines: list[Line], console: Console) -> None:
-    """Print lines, with their headings in a column of 12."""
+    """Print lines, with their headings in a column of 12; on a terminal, between words where it is too narrow."""
     from rich.text import Text
 
     for line in lines:
-        text = Text.assemble((f"{line.heading:<12}", "bold"), line.text, style="dim" if line.dim else "")
-        console.print(text, soft_wrap=True, highlight=False)
+        parts = [line.text]
+        if console.is_terminal:
+            room = max(console.width - HEADING, LEAST_WIDTH)
+            parts = textwrap.wrap(line.text, room, break_long_words=False, break_on_hyphens=False) or [""]
+        for i, part in enumerate(parts):
+            heading = line.heading if i == 0 else ""
+            text = Text.assemble((f"{heading:<{HEADING}}", "bold"), part, style="dim" if line.dim else "")
+            console.print(text, soft_wrap=True, highlight=False)
 
 
 def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> None:
@@ -123,7 +140,11 @@ def batch_lines(law: LRLaw) -> list[Line]:
     text = f"exponent of the batch {law.delta:.2f}"
     if law.batch_range is not None:
         low, high = (format_count(end) for end in law.batch_range)
-        text += f" (batches of {low} to {high} tokens)" if low != high else f" (one batch, {low} tokens)"
+        text += (
+            f" (batches of {low} to {high} {law.batch_kind})"
+            if low != high
+            else f" (one batch, {low} {law.batch_kind})"
+        )
     if law.covariance is not None:
         low_end, high_end = law.interval(0.9)["delta"]
         text += f", 90 % interval {low_end:.2f} to {high_end:.2f}" if high_end > low_end else ", as given"
@@ -218,7 +239,20 @@ def cost_line(result: StudyResult) -> Line:
     if math.isfinite(cost.flop_share):
         shares += f" and {cost.flop_share:.0%} of its FLOPs"
     text = f"{format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the search, {shares}"
+    if result.spec.external:
+        text += f"; {FLOPS_NOTE}"
     return Line(text, "Cost")
+
+
+def failure_lines(result: StudyResult) -> list[Line]:
+    """Return a line for each run that failed and has not ended since, with the last line that it printed."""
+    lines: list[Line] = []
+    for failure in failures_of(result.directory):
+        lines.append(Line(failure.sentence, "" if lines else "Failed"))
+        printed = failure.output.splitlines()
+        if printed:
+            lines.append(Line(f"its last line: {printed[-1]}", dim=True))
+    return lines
 
 
 def interval(low: float, high: float) -> str:

@@ -1,3 +1,7 @@
+from .external import CommandSpec as CommandSpec
+from .external import ExternalSize as ExternalSize
+from .external import ExternalTrain as ExternalTrain
+from .external import TrainableSpec as TrainableSpec
 from .files import dump_spec as dump_spec
 from .files import load_spec as load_spec
 from .messages import explain as explain

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pydantic
 from pydantic import Field
 
 from raylr.analysis.runs import setting_names
 from raylr.analysis.units import format_count, parse_count
+from raylr.spec.external import ExternalTrain
 from raylr.spec.fields import Section, shorten
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions
 
+TrainSettings: TypeAlias = TrainSpec | ExternalTrain
 OPTIMIZER = "adamw"
 """The optimizer of raylr's trainables."""
 Exponent = float | Literal["fit", "prior"]
@@ -46,7 +48,7 @@ class StudySetting:
     name: str
     """For people: the size, with the batch where the size has several."""
     size: str
-    train: TrainSpec
+    train: TrainSettings
     """The training settings, with the batch of this search."""
 
 
@@ -100,7 +102,7 @@ def _counts(key: str, value: Any) -> list[int]:
     return sorted(out)
 
 
-def train_at(train: TrainSpec, batch: int, key: str) -> TrainSpec:
+def train_at(train: TrainSettings, batch: int, key: str) -> TrainSettings:
     """Return the training settings at another batch, checked again; everything else, the weight decay too, stays.
 
     Raises:
@@ -109,13 +111,13 @@ def train_at(train: TrainSpec, batch: int, key: str) -> TrainSpec:
     if batch == train.batch_tokens:
         return train
     try:
-        return TrainSpec.model_validate({**train.model_dump(), "batch_tokens": batch})
+        return type(train).model_validate({**train.model_dump(), "batch_tokens": batch})
     except pydantic.ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise ValueError(f"{key}: {reason}") from None
 
 
-def settings_of(train: TrainSpec, sizes: Sequence[str], batches: Mapping[str, Sequence[int]]) -> list[StudySetting]:
+def settings_of(train: TrainSettings, sizes: Sequence[str], batches: Mapping[str, Sequence[int]]) -> list[StudySetting]:
     """Return the searches of a study, in the order of its sizes, batches rising."""
     pairs = [(size, batch) for size in sizes for batch in batches.get(size, (train.batch_tokens,))]
     names = setting_names(pairs)
@@ -133,10 +135,12 @@ def common_batch(batches: Sequence[int]) -> int:
     return math.lcm(*batches)
 
 
-def conditions_of(train: TrainSpec, objective: str) -> Conditions:
+def conditions_of(train: TrainSettings, objective: str) -> Conditions:
     """Return what a law stores about runs with these training settings."""
     from raylr.analysis.laws.conditions import Conditions
 
+    if isinstance(train, ExternalTrain):
+        return train.conditions(objective)
     return Conditions(
         batch_tokens=float(train.batch_tokens),
         schedule=train.schedule,

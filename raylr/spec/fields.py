@@ -202,3 +202,10 @@ def shorten(value: object, length: int = 80) -> str:
     except (ValueError, RecursionError):  # integers of more than 4300 digits, structures that contain themselves
         return f"a {type(value).__name__} too long to show"
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def leaves(key: str, mine: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
+    """Return key, value and value of each place at which two plain structures differ."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return [leaf for k in {**mine, **theirs} for leaf in leaves(f"{key}.{k}", mine.get(k), theirs.get(k))]
+    return [] if mine == theirs else [(key, mine, theirs)]

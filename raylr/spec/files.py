@@ -66,6 +66,9 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
         named = [("corpus.path", spec.corpus.path), ("corpus.tokenizer", spec.corpus.tokenizer)]
         named += [("corpus.files", file) for file in spec.corpus.files]
         named += [("scores.data", spec.scores.data)] if spec.scores else []
+        if spec.command:
+            named += [("command.folder", spec.command.folder)]
+            named += [(f"command.files.{name}", file) for name, file in spec.command.files.items()]
         for key, file in named:
             if file is not None and kind_of(file) == "nothing":
                 raise SpecError(f"{path}: {key}: there is no {file}")

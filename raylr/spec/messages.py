@@ -84,10 +84,9 @@ def _meant(error: ErrorDetails, model: type[BaseModel]) -> list[str]:
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Return the field names of the model that `loc` leads to from `model`."""
+    """Return the field names of the models that `loc` leads to from `model`."""
+    models = [model]
     for part in loc:
-        field = model.model_fields.get(str(part))
-        candidates = models_in(field.annotation) if field else []
-        if candidates:
-            model = candidates[0]
-    return list(model.model_fields)
+        fields = [one.model_fields.get(str(part)) for one in models]
+        models = [inner for field in fields if field for inner in models_in(field.annotation)] or models
+    return list(dict.fromkeys(name for one in models for name in one.model_fields))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pydantic
@@ -20,6 +19,7 @@ from raylr.spec.batches import (
     Exponent,
     LawSpec,
     StudySetting,
+    TrainSettings,
     common_batch,
     conditions_of,
     exponent_warnings,
@@ -27,19 +27,20 @@ from raylr.spec.batches import (
     train_at,
     with_batches,
 )
+from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.spec.fields import (
-    Section,
     SizeName,
     StudyName,
     Tokens,
-    absolute,
     check_booleans,
     check_plain,
-    kind_of,
+    leaves,
     shorten,
 )
+from raylr.spec.hf import merged, with_absolute_hf
 from raylr.spec.messages import explain
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
+from raylr.spec.trainer import TrainerKeys, external_model, is_external
 from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training.spec import TrainSpec
 
@@ -48,13 +49,18 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "scores", "law"})
 """Keys that change nothing about what is measured: a study may be continued with other values of them."""
+UNMEASURED = {
+    "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
+    "trainable": ("folder",),
+}
+"""Keys inside of sections of which the same holds."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 MOST_PARAMS = 10**15
 """More parameters than this are rejected as a typing error: a hundred times the largest models known."""
 
 
-class StudySpec(Section):
+class StudySpec(TrainerKeys):
     """The spec of a Fitting study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
@@ -78,10 +84,10 @@ class StudySpec(Section):
     """The text to train on."""
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """Model keys that all sizes share (`ModelSpec`), or `hf`: a model of Hugging Face's transformers (`HFSpec`).
-    `vocab_size` is that of the corpus unless it is given."""
+    `vocab_size` is that of the corpus unless it is given. With `command` or `trainable`: args that all sizes share."""
     sizes: dict[SizeName, dict[str, Any]]
     """Name → the model keys of that size, on top of `model`."""
-    train: TrainSpec
+    train: TrainSpec | ExternalTrain
     """Everything else about a run but its LR and its budget."""
     batches: dict[SizeName, tuple[Tokens, ...]] = Field(default_factory=dict)
     """Batches, in tokens of one optimizer step, at which each size is searched: a list for all sizes, or size → list.
@@ -126,23 +132,42 @@ class StudySpec(Section):
         data, budgets = with_batches(data), data.get("budgets")
         return {**data, "budgets": [budgets]} if isinstance(budgets, int | float | str) else data
 
+    @field_validator("train", mode="before")
+    @classmethod
+    def _of_the_trainer(cls, value: Any, info: ValidationInfo) -> TrainSpec | ExternalTrain:
+        kind = ExternalTrain if is_external(info.data) else TrainSpec
+        return kind.model_validate(value, context=info.context)
+
+    def external_models(self) -> dict[str, ExternalModel]:
+        """Return name → model of all sizes and of the target, in a study of another trainer."""
+        keys = {**self.sizes, **({self.target.name: self.target.model} if self.target else {})}
+        return {name: external_model(name, self.model, each) for name, each in keys.items()}
+
+    def _check_trainer(self) -> None:
+        if not self.external:
+            return
+        for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
+        self.check_command(self.external_models(), self.train, pauses=self.search.method == "surface")
+
     @field_validator("sizes")
     @classmethod
     def _absolute_sizes(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        return {name: _with_absolute_hf(keys, info) for name, keys in value.items()}
+        return {name: with_absolute_hf(keys, info) for name, keys in value.items()}
 
     @field_validator("target")
     @classmethod
     def _absolute_target(cls, value: TargetSpec | None, info: ValidationInfo) -> TargetSpec | None:
-        return value and value.model_copy(update={"model": _with_absolute_hf(value.model, info)})
+        return value and value.model_copy(update={"model": with_absolute_hf(value.model, info)})
 
     @field_validator("model")
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
-        corpus = info.data.get("corpus")
+        corpus = None if is_external(info.data) else info.data.get("corpus")
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
-            return _with_absolute_hf(value, info)
+            return with_absolute_hf(value, info)
         if not isinstance(value.get("hf"), Mapping):
             return {**value, "vocab_size": corpus.vocabulary()}
         return {**value, "hf": {"vocab_size": corpus.vocabulary(), **value["hf"]}}
@@ -151,6 +176,7 @@ class StudySpec(Section):
     def _whole(self) -> Self:
         if not self.sizes:
             raise ValueError("sizes is empty: name at least one model size")
+        self._check_trainer()
         if self.target and self.target.name in self.sizes:
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
         for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
@@ -190,8 +216,10 @@ class StudySpec(Section):
         found = sorted({setting.train.batch_tokens for setting in self.settings()})
         return ", ".join(format_count(batch) for batch in found)
 
-    def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec:
-        whole = _merged(self.model, keys)
+    def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec | ExternalModel:
+        if self.external:
+            return external_model(name, self.model, keys)
+        whole = merged(self.model, keys)
         kind = HFSpec if "hf" in whole else ModelSpec
         try:
             check_booleans(kind, whole)
@@ -207,11 +235,11 @@ class StudySpec(Section):
             raise ValueError(f"size {name!r} has more than {format_count(MOST_PARAMS)} parameters; is a number wrong?")
         return model
 
-    def models(self) -> dict[str, ModelSpec | HFSpec]:
+    def models(self) -> dict[str, ModelSpec | HFSpec | ExternalModel]:
         """Return size name → model, the training sizes in the order of the spec."""
         return {name: self._model(name, keys) for name, keys in self.sizes.items()}
 
-    def target_model(self) -> ModelSpec | HFSpec:
+    def target_model(self) -> ModelSpec | HFSpec | ExternalModel:
         """Return the target's model. Raises SpecError if the spec has no target."""
         if self.target is None:
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
@@ -221,7 +249,7 @@ class StudySpec(Section):
         """Return the searches of the study: each size at each of its batches."""
         return settings_of(self.train, list(self.sizes), self.batches)
 
-    def target_train(self) -> TrainSpec:
+    def target_train(self) -> TrainSettings:
         """Return the target's training settings, with its batch. Raises SpecError if the spec has no target."""
         if self.target is None:
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
@@ -243,11 +271,14 @@ class StudySpec(Section):
     def check_models(self) -> None:
         """Count the parameters of every model, as a study will.
 
-        For models of transformers this imports transformers and reads their configurations.
+        For models of transformers this imports transformers and reads their configurations; for a command it reads
+        the templates of its files.
 
         Raises:
             SpecError: If a configuration cannot be read or transformers is missing.
         """
+        if self.external:
+            self.check_templates(self.external_models(), self.train.schedule)
         models = self.models() | ({self.target.name: self.target_model()} if self.target else {})
         for name, model in models.items():
             try:
@@ -295,7 +326,7 @@ class StudySpec(Section):
     @property
     def token_budgets(self) -> list[int]:
         """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
-        step = self.batch_step
+        step = self.batch_step * self._steps_of_a_point
         return sorted({_rounded(budget, step) for budget in self.budgets})
 
     @property
@@ -309,7 +340,13 @@ class StudySpec(Section):
         """The target's tokens, the nearest whole number of batches. Raises SpecError if the spec has no target."""
         train = self.target_train()
         assert self.target is not None
-        return train.round_tokens(self.target.tokens)
+        return _rounded(self.target.tokens, train.batch_tokens * self._steps_of_a_point)
+
+    @property
+    def _steps_of_a_point(self) -> int:
+        """Batches of which a number of tokens is a whole number: another trainer measures its loss every so many steps,
+        `validations` times, and the last time must be its end."""
+        return self.validations if self.external else 1
 
     def eval_at(self, tokens: int, batch: int | None = None) -> list[int]:
         """Return the token counts of a run of `tokens` at which its loss is measured: even steps, and every budget.
@@ -331,7 +368,8 @@ class StudySpec(Section):
             f"{key}: {shorten(a)}, not {shorten(b)}"
             for key in mine
             if key not in NOT_MEASURED
-            for key, a, b in _leaves(key, mine[key], theirs.get(key))
+            for key, a, b in leaves(key, mine[key], theirs.get(key))
+            if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
 
 
@@ -359,36 +397,3 @@ def summary(spec: StudySpec) -> str:
 def _rounded(tokens: float, step: int) -> int:
     """Return the whole number of steps nearest to `tokens`, at least one."""
     return max(1, round(tokens / step)) * step
-
-
-def _with_absolute_hf(keys: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    """Return model keys in which a folder given as `hf` is absolute; the name of a model on the hub stays."""
-    source = keys.get("hf")
-    if not isinstance(source, str) or not source.strip():
-        return keys
-    folder = absolute(Path(source), info)
-    return {**keys, "hf": str(folder)} if kind_of(folder) == "folder" else keys
-
-
-def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of one size on top of the shared ones.
-
-    Configurations in `hf` are merged key by key. The vocabulary of the corpus, which is among the shared keys, goes
-    into a configuration that has none of its own; a folder or a name on the hub has one.
-    """
-    whole = {**shared, **own}
-    source = whole.get("hf")
-    if source is None:
-        return whole
-    if isinstance(source, Mapping):
-        base = shared.get("hf")
-        source = {**(base if isinstance(base, Mapping) else {}), **source}
-        whole["hf"] = {"vocab_size": whole["vocab_size"], **source} if "vocab_size" in whole else source
-    whole.pop("vocab_size", None)
-    return whole
-
-
-def _leaves(key: str, mine: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        return [leaf for k in {**mine, **theirs} for leaf in _leaves(f"{key}.{k}", mine.get(k), theirs.get(k))]
-    return [] if mine == theirs else [(key, mine, theirs)]

@@ -75,7 +75,12 @@ def check_study(directory: Path) -> StudyCheck:
     """
     folder = open_folder(Path(directory))
     parts = [Part(name=SPEC_FILE, whole=True, message=f"the spec that the study began with, {folder.identity}")]
-    for name, table in (("evaluations", folder.evaluations), ("trials", folder.trials), *_other_tables(folder.path)):
+    for name, table in (
+        ("evaluations", folder.evaluations),
+        ("trials", folder.trials),
+        *_failures(folder),
+        *_other_tables(folder.path),
+    ):
         problems = table.problems()
         for problem in problems:
             damaged = name in ("evaluations", "trials") and problem.path.is_file()
@@ -120,6 +125,10 @@ def _other_tables(study: Path) -> Iterator[tuple[str, Table]]:
     for name in ("attempts", "evals"):
         for path in sorted({file.parent for file in (study / name).rglob("[0-9]*.parquet")}):
             yield str(path.relative_to(study)), Table(path, pa.schema([]), ())
+
+
+def _failures(folder: StudyFolder) -> list[tuple[str, Table]]:
+    return [("failures", folder.failures)] if folder.failures.folder.exists() else []
 
 
 def _runs(folder: StudyFolder) -> list[Part]:

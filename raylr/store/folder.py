@@ -7,6 +7,8 @@ spec-1.yaml …   earlier specs of a study that grew
 corpus/         the tokenised text, if the spec does not name another folder
 evaluations/    the run table: one row per evaluation      } append-only Parquet fragments with checksums that
 trials/         one row per end of a segment of a run      } carry the identity of the study
+failures/       the same for failures of runs, with the last lines that they printed
+runs/           of a study with another trainer: a folder for each run, with its output
 checkpoints/    of runs that have not ended, and of those that the spec keeps
 law.json        the law
 ending.json     what was printed at the end, so that a finished study returns it at once
@@ -32,7 +34,7 @@ from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, storage_errors, write_atomic
-from raylr.store.runtable import EVALUATIONS, TRIALS, evaluations_table, trials_table
+from raylr.store.runtable import EVALUATIONS, TRIALS, evaluations_table, failures_table, trials_table
 from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
@@ -41,9 +43,10 @@ CORPUS, CHECKPOINTS = "corpus", "checkpoints"
 
 def spec_identity(spec: StudySpec) -> str:
     """Return the hash of everything in a spec that changes what is measured; defaults and unused keys do not count."""
-    from raylr.spec.study import NOT_MEASURED
+    from raylr.spec.study import NOT_MEASURED, UNMEASURED
 
-    return identity_of(spec.model_dump(mode="json", exclude=set(NOT_MEASURED), exclude_defaults=True))
+    exclude: dict[str, Any] = dict.fromkeys(NOT_MEASURED, True) | {key: set(names) for key, names in UNMEASURED.items()}
+    return identity_of(spec.model_dump(mode="json", exclude=exclude, exclude_defaults=True))
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ class StudyFolder:
     def grows(self) -> bool:
         """Whether the folder holds measurements of another spec than this one."""
         return self.measured and self._about().get("spec") != self.identity
+
+    @property
+    def failures(self) -> Table:
+        """The table of failures of runs. Every call returns a new object."""
+        return failures_table(self.path, owner=self.owner)
 
     @property
     def checkpoints(self) -> Path:

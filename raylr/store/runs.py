@@ -30,13 +30,14 @@ class RunStore:
     Args:
         evaluations: One row per evaluation.
         trials: One row per end of a segment.
+        failures: One row per failure of a run; None: they are not kept.
 
     Raises:
         DamagedError, StudyError, StorageError: As `Table.read`.
     """
 
-    def __init__(self, evaluations: Table, trials: Table) -> None:
-        self.evaluations, self.trials = evaluations, trials
+    def __init__(self, evaluations: Table, trials: Table, failures: Table | None = None) -> None:
+        self.evaluations, self.trials, self.failures = evaluations, trials, failures
         self._curves: dict[str, dict[int, Row]] = {}
         self._ends: dict[str, list[Row]] = {}
         for row in evaluations.read().to_pylist():
@@ -67,6 +68,11 @@ class RunStore:
             if answers:
                 return None if self._lacks(row) else KnownEnd(end=end, row=row, curve=self._until(row))
         return None
+
+    def curve(self, run: str) -> list[Row]:
+        """Return all evaluations of a run, by tokens."""
+        curve = self._curves.get(run, {})
+        return [curve[tokens] for tokens in sorted(curve)]
 
     def named(self, run: Run) -> Run:
         """Return the run under the name that it has in the tables; a changed spec may give it another label."""
@@ -106,6 +112,11 @@ class RunStore:
         self._ends.setdefault(row["trial"], []).append(whole)
         self.trials.append([whole])
         return whole
+
+    def add_failure(self, row: Mapping[str, Any]) -> None:
+        """Write that a run failed, if failures are kept."""
+        if self.failures is not None:
+            self.failures.append([row])
 
     def flush_due(self) -> None:
         """Write what has waited long enough."""

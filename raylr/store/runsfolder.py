@@ -217,7 +217,7 @@ def _trial_row(run: ImportedRun, whole: Run, settings: str) -> dict[str, Any]:
         "config": whole.config,
         "params": None if run.params is None else int(run.params),
         "params_active": None if run.params_active is None else int(run.params_active),
-        "batch": run.batch,
+        "batch": None if run.batch is None else round(run.batch),
         "batch_kind": run.batch_kind,
         "seed": run.seed,
         "name": run.run,

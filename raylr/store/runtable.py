@@ -1,6 +1,7 @@
-"""The two tables of a study: `evaluations` (one row per evaluation) and `trials` (one row per end of a segment).
+"""The tables of a study: `evaluations` (one row per evaluation), `trials` (one row per end of a segment) and `failures`
+(one row per failure of a run).
 
-Every result of a study is made again from these two. The column `trial` is the identity of a row's run, a hash of
+Every result of a study is made again from the first two. The column `trial` is the identity of a row's run, a hash of
 everything that is measured (`raylr.analysis.runs.Run`); `size` and the other columns for people are never parsed.
 """
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from raylr.store.table import Table
 
-EVALUATIONS, TRIALS = "evaluations", "trials"
+EVALUATIONS, TRIALS, FAILURES = "evaluations", "trials", "failures"
 EVALUATION_KEY = ("trial", "tokens")
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -55,6 +56,26 @@ TRIAL_SCHEMA = pa.schema(
         ("config", pa.string()),  # JSON: everything that is measured; `trial` is its hash
     ]
 )
+
+FAILURE_KEY = ("trial", "at")
+FAILURE_SCHEMA = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("role", pa.string()),
+        ("size", pa.string()),
+        ("lr", pa.float64()),
+        ("tokens", pa.int64()),  # of the last evaluation; 0: none
+        ("end", pa.string()),  # "failed" or "no_report"
+        ("message", pa.string()),  # why, in a sentence
+        ("output", pa.string()),  # the last lines that the run printed
+        ("at", pa.float64()),  # seconds since 1970
+    ]
+)
+
+
+def failures_table(study: Path, *, owner: str = "") -> Table:
+    """Return the table of failures of the study in folder `study`, whose spec has the identity `owner`."""
+    return Table(Path(study) / FAILURES, FAILURE_SCHEMA, FAILURE_KEY, owner=owner)
 
 
 def evaluations_table(study: Path, *, owner: str = "") -> Table:

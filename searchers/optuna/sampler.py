@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -15,7 +15,11 @@ from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain
+from raylr.searchers.optuna.axes import ask_now as ask_place
+from raylr.searchers.optuna.axes import first_value, search_of, space_of
 from raylr.searchers.optuna.trials import domain_of, lr_of, run_of, sign_of
+from raylr.searchers.policies.axes import require_axes
+from raylr.searchers.policies.axes_search import AxesSearch
 from raylr.searchers.policies.cell_search import CellSearch
 from raylr.searchers.policies.failures import without_repeats
 from raylr.searchers.policies.parallel import ask_now
@@ -37,6 +41,8 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
 
     Args:
         lr_key: Name of the learning rate in `trial.suggest_float`; its range must be positive.
+        axes: Names of one to three further parameters (batch, weight decay, init std) that are searched together with
+            the lr by one model; their ranges must be positive, and neither `prior` nor `lr_tolerance` applies then.
         target: Step (tokens) at which the loss of a pruned trial counts; give the same to `PowerLawPruner`.
         tolerance: Expected regret, in the unit of the loss, at which the optimum counts as known;
             None: a tenth of what a factor e of the lr costs, which is the same for any scale of the loss.
@@ -68,6 +74,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
         self,
         *,
         lr_key: str = "lr",
+        axes: Sequence[str] = (),
         target: float | None = None,
         tolerance: float | None = None,
         lr_tolerance: float = 2.0,
@@ -81,25 +88,40 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
     ) -> None:
         require_tolerances(tolerance, lr_tolerance)
         self.lr_key, self.target, self.stop, self.objective = lr_key, target, stop, objective
+        self._keys = (lr_key, *require_axes(axes, lr_key)) if axes else (lr_key,)
+        if axes and prior is not None:
+            raise InputError("prior= is known for the lr alone: leave it out where axes= names further axes")
         self._tolerance, self._lr_factor = tolerance, lr_tolerance
         self._prior = prior_for(prior, Setting(params=params, tokens=tokens))
         self._inner = independent_sampler or optuna.samplers.TPESampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return what the inner sampler samples jointly; never the lr."""
+        """Return what is sampled jointly: the inner sampler's parameters, and the lr with its axes if it has any."""
         space = self._inner.infer_relative_search_space(study, trial)
-        return {k: v for k, v in space.items() if k != self.lr_key}
+        own = space_of(study.get_trials(deepcopy=False), self._keys) if len(self._keys) > 1 else {}
+        return {**{k: v for k, v in space.items() if k not in self._keys}, **own}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return what the inner sampler samples."""
-        return dict(self._inner.sample_relative(study, trial, search_space)) if search_space else {}
+        """Return what the inner sampler samples, and the next place of the lr and its axes."""
+        rest = {k: v for k, v in search_space.items() if k not in self._keys}
+        out = dict(self._inner.sample_relative(study, trial, rest)) if rest else {}
+        if len(rest) == len(search_space):
+            return out
+        trials = study.get_trials(deepcopy=False)
+        waiting = [t for t in trials if t.state is TrialState.RUNNING and t.number < trial.number]
+        unknown = sum(any(key not in t.params for key in self._keys) for t in waiting)
+        search = self._axes_search(study, [t for t in trials if t.number != trial.number], search_space)
+        return {**out, **ask_place(search, self._keys, unknown)}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Return the next lr, or the inner sampler's value of another parameter."""
+        if len(self._keys) > 1 and param_name in self._keys:
+            axis, domain = self._keys.index(param_name), domain_of(param_name, param_distribution)
+            return first_value(domain, axis, len(self._keys), trial.number)
         if param_name != self.lr_key:
             return self._inner.sample_independent(study, trial, param_name, param_distribution)
         domain, trials = domain_of(param_name, param_distribution), study.get_trials(deepcopy=False)
@@ -126,6 +148,14 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
 
     def recommend(self, study: Study) -> Recommendation:
         """Return the lr that the search would choose now, with its interval, and why."""
+        if len(self._keys) > 1:
+            trials = study.get_trials(deepcopy=False)
+            space = space_of(trials, self._keys)
+            if not space:
+                why = f"no trial has positive ranges of {', '.join(self._keys)} yet"
+                return Recommendation.nothing(Status.TOO_FEW, why)
+            found = self._axes_search(study, trials, space).recommend()
+            return found.in_sign_of(sign_of(self._direction(study)))
         domain = self._domain_of(study)
         if domain is None:
             return Recommendation.nothing(Status.TOO_FEW, f"no trial has a positive {self.lr_key!r} yet")
@@ -133,6 +163,10 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
         return found.in_sign_of(sign_of(self._direction(study)))
 
     def _found(self, study: Study) -> bool:
+        if len(self._keys) > 1:
+            trials = study.get_trials(deepcopy=False)
+            space = space_of(trials, self._keys)
+            return bool(space) and self._axes_search(study, trials, space).settled()
         domain = self._domain_of(study)
         return domain is not None and self._search(study, study.get_trials(deepcopy=False), domain).settled()
 
@@ -150,6 +184,14 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
         if not 0 <= self.objective < len(study.directions):
             raise InputError(f"objective={self.objective} of a study with {len(study.directions)} objectives")
         return study.directions[self.objective]
+
+    def _axes_search(
+        self, study: Study, trials: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]
+    ) -> AxesSearch:
+        return search_of(
+            trials, {key: space[key] for key in self._keys}, sign=sign_of(self._direction(study)), target=self.target,
+            objective=self.objective, tolerance=self._tolerance,
+        )  # fmt: skip
 
     def _search(self, study: Study, trials: Sequence[FrozenTrial], domain: LRDomain) -> CellSearch:
         search = CellSearch(

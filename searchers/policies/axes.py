@@ -73,11 +73,7 @@ class AxesPolicy(QuadraticPolicy):
         points: Sequence[Point] = (),
         seed: int = 0,
     ) -> None:
-        names = list(axes)
-        if isinstance(axes, str) or not 1 <= len(names) <= AXES[1] - 1 or len(set(names)) < len(names) or LR in names:
-            raise InputError(
-                f"axes must name 1 to {AXES[1] - 1} different hyperparameters besides the lr, not {axes!r}"
-            )
+        names = require_axes(axes, LR)
         self._names, self._axes, self._start = tuple(names), dict[str, LRDomain](), seed
         if isinstance(axes, Mapping):
             self._axes = _domains(axes)
@@ -211,6 +207,14 @@ class AxesPolicy(QuadraticPolicy):
                 raise InputError(f"the point {dict(point.config)} has no positive number at {name!r}")
             out.append(math.log(value))
         return tuple(out)
+
+
+def require_axes(axes: Sequence[str] | Mapping[str, Any], lr_key: str) -> list[str]:
+    """Names of the further axes; InputError unless there are one to three that differ from each other and the lr."""
+    names = list(axes)
+    if isinstance(axes, str) or not 1 <= len(names) <= AXES[1] - 1 or len({*names, lr_key}) <= len(names):
+        raise InputError(f"axes must name 1 to {AXES[1] - 1} different hyperparameters besides the lr, not {axes!r}")
+    return names
 
 
 def _same(one: RunState, other: RunState) -> bool:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raylr.analysis.optimum import ResponseFit, fit_response, next_points, start_places
-from raylr.analysis.optimum._response_runs import SPAN
+from raylr.analysis.optimum import ResponseFit, fit_response, next_points, start_points
 from raylr.analysis.status import Status
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import EXTEND_MOST, EXTEND_STEP, LEVEL, readable
@@ -25,6 +24,8 @@ RISK = 0.5
 """A place of the start design that diverges with at least this probability is left out."""
 SPARE = 3
 """Runs beyond the parameters of a quadratic that a search may take by default: they show what it misses."""
+DOWN = 0.25
+"""After runs that all diverged, the lr goes down by this share of its range."""
 MANY = 12
 """Runs in progress that a sampler that cannot wait takes into account."""
 
@@ -187,19 +188,14 @@ class AxesSearch:
 
     def _design(self) -> list[dict[str, float]]:
         """The start design, in values that the domains allow."""
-        return [
-            {
-                name: float(domain.within(self._middle(name) + u * math.log(domain.high / domain.low) / SPAN))
-                for u, (name, domain) in zip(place, self.domains.items(), strict=True)
-            }
-            for place in start_places(len(self.domains), self.seed)
-        ]
+        points = start_points({name: (d.low, d.high) for name, d in self.domains.items()}, self.seed)
+        return [{name: float(self.domains[name].within(math.log(v))) for name, v in p.items()} for p in points]
 
     def _lower(self) -> dict[str, float]:
         """The place after all runs diverged: a quarter of the range below the lowest lr, in the middle otherwise."""
         domain = self.domains[LR]
         lost = [r.log_lr for r in self.runs if r.diverged] or [self._middle(LR)]
-        step = math.log(domain.high / domain.low) / SPAN
+        step = DOWN * math.log(domain.high / domain.low)
         low = math.log(domain.low) - (EXTEND_MOST if self.extend else 0.0)
         return {**{n: math.exp(self._middle(n)) for n in self.names}, LR: math.exp(max(low, min(lost) - step))}
 

@@ -151,3 +151,15 @@ def test_points_survive_their_plain_form():
     ]
     back = from_plain(to_plain(points))
     assert repr(back) == repr(points)
+
+
+def test_a_second_batch_is_added_to_a_finished_study(finished, texts):
+    before = names(finished)
+    spec = spec_of(texts, target=None, batches={"S": [512, 1024], "M": 512})
+    study, result, trained, said = grown(spec, finished.directory)
+    assert not trained & before
+    assert any("used again" in text and "batches" in text for text in said)
+    rows = [row for row in study.trials.read().to_pylist() if row["role"] == "search"]
+    assert {(row["size"], row["batch"]) for row in rows if row["trial"] not in before} == {("S", 1024)}
+    assert {run.size for run in result.fit.runs} == {"S B=512", "S B=1.02k", "M"}
+    assert result.fit.law.batch_unit is not None

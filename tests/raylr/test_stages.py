@@ -95,7 +95,7 @@ def test_runs_are_paused_and_resumed(texts, tmp_path):
     budget = max(study.spec.token_budgets)
     for run in study.finished_runs():
         if run.attributes["status"] == RunEnd.PAUSED:
-            assert run.final == pytest.approx(float(result.fit.surfaces[run.setting].loss(run.lr, budget)[0]))
+            assert run.final == pytest.approx(float(result.fit.surfaces[run.setting].run_loss(run.lr, budget)[0]))
 
 
 def test_a_run_that_failed_is_trained_again(texts, tmp_path):

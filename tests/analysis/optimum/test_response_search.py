@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylr.analysis.optimum import ResponseFit, Status, fit_response, next_point, next_points, start_places
+from raylr.analysis.optimum import ResponseFit, Status, fit_response, next_point, next_points
+from raylr.analysis.optimum.response_search import start_places
 
 RANGES = {"lr": (1e-4, 1e-1), "wd": (1e-2, 1.0)}
 

@@ -4,7 +4,19 @@ import pytest
 
 from raylr.cli.spec_reference import field_docs, main, reference
 from raylr.evaluation.spec import ScoresSpec
-from raylr.spec import CorpusSpec, LRRange, ResourceSpec, SearchSpec, StudySpec, TargetSpec
+from raylr.external.read import ReadSpec
+from raylr.spec import (
+    CommandSpec,
+    CorpusSpec,
+    ExternalSize,
+    ExternalTrain,
+    LRRange,
+    ResourceSpec,
+    SearchSpec,
+    StudySpec,
+    TargetSpec,
+    TrainableSpec,
+)
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.training.spec import TrainSpec
 
@@ -17,7 +29,8 @@ def test_the_reference_in_the_docs_is_the_codes() -> None:
 
 def test_every_key_has_a_meaning() -> None:
     sections = (StudySpec, CorpusSpec, LRRange, SearchSpec, TargetSpec, ResourceSpec, ScoresSpec)
-    for model in (*sections, ModelSpec, HFSpec, TrainSpec):
+    external = (CommandSpec, ReadSpec, TrainableSpec, ExternalSize, ExternalTrain)
+    for model in (*sections, *external, ModelSpec, HFSpec, TrainSpec):
         assert set(field_docs(model)) == set(model.model_fields), model
 
 

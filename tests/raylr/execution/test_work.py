@@ -188,7 +188,7 @@ def test_a_report_without_a_loss_ends_the_run(tmp_path):
     job = work.next()
     assert work.report(job, {"accuracy": 0.5, "tokens": 5}) is RunEnd.NO_REPORT
     work.end(job)
-    assert "without a report of `loss` and `tokens`" in work.errors[0]
+    assert "it reported no `loss`, but accuracy, tokens" in work.errors[0]
 
 
 def test_every_metric_is_kept_and_lr_is_the_peak(tmp_path):

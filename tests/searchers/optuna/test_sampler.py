@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raylr.analysis.status import Status
 from raylr.errors import InputError
 from raylr.searchers.optuna import QuadraticSampler
 
@@ -177,3 +178,38 @@ def test_a_failure_below_an_lr_that_trained_says_nothing():
         study.add_trial(optuna.trial.create_trial(params={"lr": lr}, distributions={"lr": floats}, **options))
     study.optimize(lambda trial: final(suggest(trial)), n_trials=6)
     assert abs(math.log(study.sampler.recommend(study).lr / 2e-3)) < 0.2
+
+
+def test_axes_are_searched_with_the_lr_and_other_parameters_as_before():
+    sampler = QuadraticSampler(axes=["wd"], stop=True, seed=0)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    assert sampler.recommend(study).status is Status.TOO_FEW
+
+    def objective(trial):
+        u = math.log(trial.suggest_float("lr", 1e-4, 1e-1, log=True) / 2e-3)
+        v = math.log(trial.suggest_float("wd", 1e-2, 1.0, log=True) / 0.1)
+        trial.suggest_float("beta", 0.9, 0.99)
+        return -(2 + 0.03 * (u + 0.5 * v) ** 2 + 0.01 * v * v)
+
+    study.optimize(objective, n_trials=12)
+    found = sampler.recommend(study)
+    assert len(study.trials) <= 9
+    assert found.status is Status.OK
+    assert found.lr == pytest.approx(2e-3, rel=0.1)
+    assert found.axes["wd"].value == pytest.approx(0.1, rel=0.2)
+    assert found.loss == pytest.approx(-2, abs=0.01)
+
+
+def test_workers_that_ask_at_once_get_places_apart():
+    study = optuna.create_study(sampler=QuadraticSampler(axes=["wd"]))
+    trials = []
+    for i in range(7):
+        trial = study.ask()
+        trials.append((trial.suggest_float("lr", 1e-4, 1e-1, log=True), trial.suggest_float("wd", 1e-2, 1.0, log=True)))
+        if i < 3:
+            study.tell(trial, 3 + 0.05 * math.log(trials[-1][0] / 2e-3) ** 2)
+    assert len(set(trials)) == 7
+    with pytest.raises(InputError, match="axes must name 1 to 3"):
+        QuadraticSampler(axes=["lr"])
+    with pytest.raises(InputError, match="prior= is known for the lr alone"):
+        QuadraticSampler(axes=["wd"], prior="steplaw")

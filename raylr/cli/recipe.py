@@ -1,0 +1,104 @@
+"""`raylr recipe`: a law's answer as a fragment of a trainer's configuration."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from raylr.cli.console import make_console, say
+from raylr.errors import InputError, nearest
+
+
+def recipe(
+    law: str,
+    *,
+    trainer: Annotated[str, Parameter(name="--for")],
+    params: str,
+    tokens: str,
+    batch: str | None = None,
+    seq_len: int | None = None,
+    schedule: str | None = None,
+    warmup_tokens: str | None = None,
+    weight_decay: float | None = None,
+    beta1: float | None = None,
+    beta2: float | None = None,
+    ranks: int = 1,
+    micro_batch: int = 1,
+    family: str | None = None,
+    extrapolate: Annotated[bool, Parameter(negative="")] = False,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+) -> None:
+    """Write the LR, batch, warmup, weight decay, betas and schedule of a run in its trainer's own words.
+
+    The law, the interval and how far it is extrapolated stand in comments, beside each value where it comes from.
+
+    Parameters
+    ----------
+    law
+        A study's folder, finished runs, a law.json, or the name of a published law.
+    trainer
+        megatron, torchtitan, nanotron, deepspeed, hf or axolotl.
+    params
+        Parameters of the model: 12e9 or 12B.
+    tokens
+        Training tokens: 500e9 or 500B.
+    batch
+        Batch of one optimizer step, in what the law counts it in (tokens, unless its runs had sequences).
+    seq_len
+        Tokens of one sequence, where the runs do not say.
+    schedule
+        constant, wsd, cosine or linear; by default that of the runs.
+    warmup_tokens
+        Tokens of the warmup; by default that of the runs, else 1 %.
+    weight_decay
+        By default that of the law or its runs, else 0.1.
+    beta1
+        By default that of the runs, else 0.9.
+    beta2
+        By default that of the runs, else 0.95.
+    ranks
+        Data-parallel ranks, for trainers that count the batch of one rank.
+    micro_batch
+        Sequences that a rank trains at once.
+    family
+        The kind of run, where finished runs are of several kinds.
+    extrapolate
+        Write it also where the law does not support the prediction.
+    out
+        A file to write to; without one it is printed.
+    """
+    from raylr.cli.results import EXIT_NO_MEANING, read_law, refusal
+    from raylr.cli.runs import count_of
+    from raylr.recipes.recipe import Wishes, make_recipe
+    from raylr.recipes.targets import TARGETS
+    from raylr.store.files import write_atomic
+
+    if trainer not in TARGETS:
+        raise InputError(f"--for: there is no recipe for {trainer!r}{nearest(trainer, TARGETS)}")
+    fitted = read_law(law, family)
+    b = None if batch is None else count_of("--batch", batch)
+    prediction = fitted.predict(count_of("--params", params), count_of("--tokens", tokens), batch=b)
+    reason = refusal(prediction)
+    if reason:
+        say(make_console(file=sys.stderr), reason)
+        if not (extrapolate and prediction.lr > 0):
+            raise SystemExit(EXIT_NO_MEANING)
+    wishes = Wishes(
+        batch=b,
+        seq_len=seq_len,
+        schedule=schedule,
+        warmup_tokens=None if warmup_tokens is None else count_of("--warmup-tokens", warmup_tokens),
+        weight_decay=weight_decay,
+        beta1=beta1,
+        beta2=beta2,
+        ranks=ranks,
+        micro_batch=micro_batch,
+    )
+    text = TARGETS[trainer].write(make_recipe(fitted, prediction, wishes))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomic(out, text)

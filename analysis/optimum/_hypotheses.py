@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum._losses import Losses
+from raylr.analysis.optimum._losses import NEAR, Losses, usual_curvature
 from raylr.analysis.optimum._shapes import RATIOS, log_prior, matern, shapes
 from raylr.analysis.optimum.prior import OptimumPrior
 
@@ -113,7 +113,8 @@ def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: Optimum
     variance = models[:, :1] ** 2 / losses.count + losses.error**2
     whiten = np.linalg.inv(np.linalg.cholesky(covariance(models, losses.x, losses.h, variance)))
     windows, log_window = _windows(losses, prior)
-    fit = _Fit(whiten, losses.h, f, windows, _normal(prior, losses.unit))
+    usual = _usual(losses, windows)
+    fit = _Fit(whiten, losses.h, f, windows, usual, _normal(prior, losses.unit))
     of_window = _log_noise(models, losses)[:, None] + log_window + _beyond(losses, windows)
     of_shape = (_within(losses, windows, m) + _log_center(m, low, high, prior))[:, :, None] + log_prior(
         prior.skew, prior.skew_sd, ratios, measured
@@ -207,6 +208,17 @@ def _normal(prior: OptimumPrior, unit: float) -> tuple[float, float] | None:
     return mean, mean * math.sqrt(math.expm1(s2))
 
 
+def _usual(losses: Losses, windows: NDArray[np.intp]) -> Array:
+    """The curvature that the LRs of each window show, in units, (J,): the unit is that of all LRs, and a loss that has
+    jumped says nothing of the curve that it left."""
+    out = np.ones(windows.size)
+    for j, size in enumerate(windows):
+        x, h = losses.x[:size], losses.h[:size]
+        if size < losses.x.size and np.any((np.abs(x - x[0]) > NEAR) & (h > 0)):
+            out[j] = usual_curvature(x, h, 0)
+    return out
+
+
 def _log_noise(models: Array, losses: Losses) -> Array:
     """Log likelihood of every noise given the scatter of replicates, (T,)."""
     weight = np.log(np.outer(MISFIT_WEIGHTS, NOISE_WEIGHTS).ravel())
@@ -268,8 +280,9 @@ class _Fit:
     """
 
     def __init__(
-        self, whiten: Array, h: Array, f: Array, windows: NDArray[np.intp], curvature: tuple[float, float] | None
-    ):
+        self, whiten: Array, h: Array, f: Array, windows: NDArray[np.intp], usual: Array,
+        curvature: tuple[float, float] | None,
+    ):  # fmt: skip
         n, size = h.size, f.shape[1] * f.shape[2]
         member = (np.arange(n) < windows[:, None]).astype(np.float64)  # (J, n)
         one, y = whiten.sum(axis=2), whiten @ h
@@ -291,6 +304,7 @@ class _Fit:
         volume = np.log(np.diagonal(whiten, axis1=1, axis2=2)) @ member.T
         self.volume = volume - 0.5 * np.log(s_11) - 0.5 * (windows - 1) * math.log(2 * math.pi)
         self.single = windows <= 1
+        self.log_usual = np.log(usual)
         self.curvature = curvature
 
     def posterior(self, of_window: Array, of_shape: Array) -> tuple[NDArray[np.intp], Array]:
@@ -327,10 +341,11 @@ class _Fit:
             return np.asarray(_log_positive(z) - 0.5 * np.log(precision) - math.log(sd))
         c = cfy / cff
         # The volume that the losses leave of c's prior, by Laplace's method; where they do not determine c, all of it.
-        size = 0.5 * np.log(c * c + 1.0 / cff)
-        out = _log_positive(c * np.sqrt(cff)) - 0.5 * np.log(cff) - size - 0.5 * (size / CURVATURE_LOG_SD) ** 2
-        out = np.minimum(out - math.log(CURVATURE_LOG_SD), 0.0)
         window = at // (self.form[2] * self.form[3]) % self.form[1]
+        size = 0.5 * np.log(c * c + 1.0 / cff)
+        away = (size - self.log_usual[window]) / CURVATURE_LOG_SD
+        out = _log_positive(c * np.sqrt(cff)) - 0.5 * np.log(cff) - size - 0.5 * away**2
+        out = np.minimum(out - math.log(CURVATURE_LOG_SD), 0.0)
         return np.where(self.single[window], 0.0, out)
 
 

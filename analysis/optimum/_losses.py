@@ -93,7 +93,7 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
     rank = _ranks(my, base)
     best = int(np.argmin(rank))
     h = np.where(rank == 0, 0.0, np.maximum(my - my[best], 0.0))
-    unit = prior.curvature if prior.curvature is not None else _unit(mx, h, best)
+    unit = prior.curvature if prior.curvature is not None else usual_curvature(mx, h, best)
     keep = _seen(mx, rank, best)
     order = np.flatnonzero(keep)[np.lexsort((mx[keep], rank[keep]))]
     return Losses(
@@ -143,9 +143,9 @@ def _scatter(x: Array, y: Array, group: NDArray[np.intp], mx: Array, my: Array) 
     return (float(np.sum((dy - slope[group] * dx) ** 2)) / dof, dof) if dof > 0 else (math.nan, 0)
 
 
-def _unit(x: Array, h: Array, best: int) -> float:
-    """A loss difference to measure others by: the lower quartile of height / distance² over the lowest LRs, so that
-    neither a cliff beside the best LR nor noise between close LRs sets it."""
+def usual_curvature(x: Array, h: Array, best: int) -> float:
+    """The lower quartile of height / distance² over the lowest LRs, so that neither a cliff beside the best LR nor
+    noise between close LRs sets it: a loss difference to measure others by."""
     u = np.abs(x - x[best])
     usable = (u > NEAR) & (h > 0)
     if not usable.any():

@@ -102,7 +102,13 @@ def smooth(losses: Losses) -> bool:
     h, best = losses.tried_h, int(np.argmin(losses.tried_h))
     if best in (0, h.size - 1) or np.any(np.diff(h[: best + 1]) >= 0) or np.any(np.diff(h[best:]) < 0):
         return False
-    return not any(_beside_cliff(losses, best, side) for side in (-1, 1))
+    return not beside_cliff(losses)
+
+
+def beside_cliff(losses: Losses) -> bool:
+    """Whether a neighbour of the best LR may lie beyond a cliff."""
+    best = int(np.argmin(losses.tried_h))
+    return any(_beside_cliff(losses, best, side) for side in (-1, 1))
 
 
 def _beside_cliff(losses: Losses, best: int, side: int) -> bool:

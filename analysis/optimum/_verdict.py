@@ -214,17 +214,21 @@ def _all_noise(losses: Losses, curves: Curves) -> bool:
 
 
 def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
-    """The end of the LRs tried at or beyond which the optimum lies, if it does."""
+    """The end of the LRs tried at or beyond which the optimum lies, if it does.
+
+    Losses that fall from each LR tried to the next are an edge, unless the curve through enough LRs shows that it has
+    its minimum between the last two.
+    """
     x, h = losses.tried, losses.tried_h
     good = tied(losses, curves)
-    below = float(np.mean(_beyond(losses, curves, Status.EDGE_LOW))) > BEYOND and not np.any(losses.diverged < x[0])
-    above = float(np.mean(_beyond(losses, curves, Status.EDGE_HIGH))) > BEYOND and not np.any(losses.diverged > x[-1])
+    below, above = (float(np.mean(_beyond(losses, curves, s))) for s in (Status.EDGE_LOW, Status.EDGE_HIGH))
     falling, rising = bool(np.all(np.diff(h) < 0)), bool(np.all(np.diff(h) > 0))
     # no other LR may be the best, and no prior says that the optimum lies between two
     alone = good.sum() == 1 and not (prior.informative and x.size < LRS)
-    if above or (falling and alone and not np.any(losses.diverged > x[-1])):
+    least = RISK if x.size >= LRS else 0.0
+    if not np.any(losses.diverged > x[-1]) and (above > BEYOND or (falling and alone and above >= least)):
         return Status.EDGE_HIGH
-    if below or (rising and alone and not np.any(losses.diverged < x[0])):
+    if not np.any(losses.diverged < x[0]) and (below > BEYOND or (rising and alone and below >= least)):
         return Status.EDGE_LOW
     return None
 

@@ -5,9 +5,10 @@ the LRs that could be chosen. Both expectations are taken over the drawn curves:
 each predicts at x, noise included, and cut into groups that such a result would tell apart. So a cliff, a replicate and
 an LR outside the LRs tried are all valued alike.
 
-Where all LRs tried show one smooth minimum and losses repeat, the run goes to the LR at which the optimum most probably
-lies. The knowledge gradient looks one run ahead and spends runs 3 to 5 on the far sides of the minimum there, which
-tells the shape; the runs after it are better placed from close to the optimum.
+Where all LRs tried show one smooth minimum or the best of them may lie beside a cliff, and losses repeat, the run goes
+to the LR at which the optimum most probably lies. The knowledge gradient looks one run ahead and spends runs 3 to 5 on
+the far sides of the minimum there (or beyond the cliff), which tells the shape; the runs after it are better placed
+from close to the optimum.
 """
 
 import math
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
-from raylr.analysis.optimum._recommend import REPEAT, noise_of, noise_unconfirmed, smooth, sure_noise
+from raylr.analysis.optimum._recommend import REPEAT, beside_cliff, noise_of, noise_unconfirmed, smooth, sure_noise
 from raylr.analysis.optimum.fit import OptimumFit
 from raylr.analysis.status import Status
 from raylr.errors import InputError
@@ -128,7 +129,7 @@ def propose(
     gains = gain(curves, where, np.flatnonzero(inside | candidate))
     if gains.max() <= SETTLED:  # nothing is left to learn: confirm the answer
         return float(x[where[int(np.argmin(np.abs(x[where] - math.log(fit.lr))))]])
-    if smooth(fit.losses) and sure_noise(fit.losses, curves) <= REPEAT:
+    if (smooth(fit.losses) or beside_cliff(fit.losses)) and sure_noise(fit.losses, curves) <= REPEAT:
         gains = density(fit, curves, taken, first, last)[where]
     return float(x[where[int(np.argmax(gains))]])
 

@@ -123,6 +123,28 @@ def test_an_untried_lr_between_the_best_and_a_diverged_one_is_not_ok(bad: float)
     assert fit.lr_high <= 1e-2
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    gaps=st.lists(st.floats(0.15, 3.0), min_size=3, max_size=7),
+    share=st.floats(0, 1),
+    curvature=st.floats(math.log(0.003), math.log(10)).map(math.exp),
+)
+def test_an_exact_parabola_around_its_minimum_is_no_edge(gaps: list[float], share: float, curvature: float) -> None:
+    x = np.append(0.0, np.cumsum(gaps))
+    near = 0.15 - 1e-9  # closer to an end of the LRs tried, the run there shows the loss at the minimum
+    vertex = near + share * (x[-1] - 2 * near)
+    fit = fit_optimum(np.exp(x - 6), 2.0 + curvature * (x - vertex) ** 2)
+    assert fit.status not in (Status.EDGE_LOW, Status.EDGE_HIGH)
+    assert fit.lr_low <= math.exp(vertex - 6) <= fit.lr_high
+
+
+def test_a_minimum_between_the_last_two_lrs_is_no_edge() -> None:
+    u = np.array([-2.90, -2.75, -1.38, 0.82])
+    fit = fit_optimum(0.03 * np.exp(u), 2.0 + 0.1 * u**2)
+    assert fit.status is Status.UNCERTAIN
+    assert fit.lr == pytest.approx(0.03, rel=0.1)
+
+
 def test_monotone_losses_are_an_edge_and_the_answer_the_end() -> None:
     lr = np.geomspace(1e-4, 1e-2, 6)
     falling = 3.0 + 0.1 * (np.log(1.0) - np.log(lr))

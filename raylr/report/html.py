@@ -31,6 +31,7 @@ from raylr.report.text import (
     loss_lines,
     number,
     remarks,
+    spread_text,
 )
 from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
@@ -221,7 +222,7 @@ def _law_intervals(result: StudyResult) -> str:
         for greek, value, (low, high) in (("α", law.alpha, ends["alpha"]), ("β", law.beta, ends["beta"]))
         if math.isfinite(high - low)
     ]
-    spread = f"{law.cells} optima, R² {number(law.r2, 3)}, RMSE {number(law.rmse, 3)} in ln LR."
+    spread = f"{spread_text(law)}, RMSE {number(law.rmse, 3)} in ln LR." if law.cells > 1 else f"{spread_text(law)}."
     return f"{message}<p>{'; '.join([', '.join(parts), spread] if parts else [spread])}</p>"
 
 

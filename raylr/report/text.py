@@ -48,6 +48,13 @@ def remarks(result: StudyResult) -> list[Line]:
     return [*lines, *(Line(f"{name}: no run has ended yet", dim=True) for name in missing)]
 
 
+def spread_text(law: LRLaw) -> str:
+    """Return the number of optima behind a law, with R² where there are more of them than exponents."""
+    if law.cells == 1:
+        return "1 optimum"
+    return f"{law.cells} optima" + (f", R² {number(law.r2, 3)}" if law.cells > 3 else "")
+
+
 def law_lines(law: LRLaw) -> list[Line]:
     """Return a law with the intervals of its exponents as lines."""
     lines = [Line(law_text(law), "Law")]
@@ -56,7 +63,7 @@ def law_lines(law: LRLaw) -> list[Line]:
         shown = {name: span for name, span in ends.items() if name in ("alpha", "beta")}
         parts = [f"{name} {a:.2f} to {b:.2f}" for name, (a, b) in shown.items() if math.isfinite(b - a)]
         if parts:
-            lines.append(Line(f"90 % intervals: {', '.join(parts)}; {law.cells} optima, R² {number(law.r2, 3)}"))
+            lines.append(Line(f"90 % intervals: {', '.join(parts)}; {spread_text(law)}"))
     lines += batch_lines(law)
     if not law.ok:
         lines.append(Line(law.message))

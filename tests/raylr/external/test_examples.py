@@ -7,7 +7,8 @@ import pytest
 
 from raylr.errors import TrainingError
 from raylr.external.runs import ExternalRuns
-from raylr.external.trial import run_command
+from raylr.external.trial import OUTPUT, run_command
+from raylr.records.tail import last_lines
 from raylr.spec import load_spec
 from raylr.study import FittingStudy
 
@@ -30,7 +31,10 @@ def job_of(spec, study, *, size="S", lr=3e-3, launcher=0, **command):
 
 def rows_of(job):
     rows = []
-    run_command(job.config, rows.append)
+    try:
+        run_command(job.config, rows.append)
+    except TrainingError as error:  # show what the command printed
+        pytest.fail(f"{error}\n{last_lines(Path(job.config['dir']) / OUTPUT, 40)}")
     return rows
 
 

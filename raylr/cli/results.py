@@ -130,22 +130,24 @@ def predict(
 
 def laws() -> None:
     """List the published laws: what N counts, ranges, schedule, optimizer, batch rule, whether the source was seen."""
-    from rich.table import Table
-    from rich.text import Text
-
     from raylr.analysis.laws import presets
+    from raylr.report.lines import Line, show_lines
 
     console = make_console()
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("law", "N", "tokens", "schedule, optimizer", "batch", "verified"):
-        table.add_column(name, overflow="fold")
     for row in presets.table():
-        cells = (row.name, row.size, row.tokens, f"{row.schedule}, {row.optimizer}", row.batch_rule)
-        table.add_row(*(Text(cell) for cell in (*cells, "yes" if row.verified else "no")))
-    console.print(table)
-    for row in presets.table():
-        decay = f" {row.weight_decay_rule}." if row.weight_decay_rule else ""
-        say(console, f"{row.name}: {row.formula}.{decay} {row.notes}. {row.source}")
+        console.print(f"[bold]{row.name}[/bold]")
+        seen = "checked against its source" if row.verified else "its source was not seen"
+        lines = [
+            (f"{row.formula}", "Law"),
+            (f"N: {row.size}; tokens: {row.tokens}", "Range"),
+            (f"{row.schedule}, {row.optimizer}", "Runs"),
+            (row.batch_rule, "Batch"),
+            (row.weight_decay_rule, "Decay"),
+            (row.notes, "Notes"),
+            (f"{row.source} ({seen})", "Source"),
+        ]
+        show_lines([Line(text, heading) for text, heading in lines if text], console)
+        console.print()
 
 
 def report(

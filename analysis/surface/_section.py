@@ -54,12 +54,23 @@ class Section:
 
     @property
     def lr(self) -> float:
-        """The best LR: the recommended one where losses were measured, which stays near the best LR tried where the
-        losses leave doubts. Predicted losses are no evidence for the LR of one run: there it is the posterior's
-        median."""
-        if self.complete or self.fit.curves is None:
+        """The best LR: the recommended one where losses were measured around it, which stays near the best LR tried
+        where the losses leave doubts. Predicted losses are no evidence for the LR of one run: where one of the lowest
+        loss or of its neighbours is predicted it is the posterior's median."""
+        if self.fit.curves is None or self._measured_around_the_best():
             return self.fit.lr
         return float(self.fit.quantiles(0.5))
+
+    def _measured_around_the_best(self) -> bool:
+        """Whether the losses at the LR of the lowest one, and at the LRs next to it, were all measured."""
+        if self.complete:
+            return True
+        lrs = np.unique(self.log_lr)
+        if not np.isfinite(self.loss).any():
+            return False
+        best = int(np.searchsorted(lrs, self.log_lr[np.nanargmin(self.loss)]))
+        near = lrs[max(best - 1, 0) : best + 2]
+        return bool(self.measured[np.isin(self.log_lr, near)].all())
 
     def moved(self, shift: Array) -> Array:
         """How far the optimum moves in ln lr when the losses (n,) move by `shift` (s, n): (s,).

@@ -59,7 +59,8 @@ def test_the_expectation_holds_on_average(first, then):
 
 
 def test_the_target_itself_settles_the_optimum():
-    assert np.var(surface((1.0,) * 4).optima(TARGET)) < 0.1 * np.var(surface((0.6,) * 4).optima(TARGET))
+    # What is left is the shape between four LRs a factor 4.6 apart.
+    assert np.var(surface((1.0,) * 4).optima(TARGET)) < 0.2 * np.var(surface((0.6,) * 4).optima(TARGET))
 
 
 def test_no_model_says_nothing():

@@ -189,8 +189,8 @@ def test_few_lrs_inside_the_window_tell_no_more_than_their_distance(share):
         places.append((at - math.log(low)) / widths[-1])
     assert np.mean(hits) >= 0.8
     assert 0.2 < np.median(widths) < 1.2
-    assert np.min(places) > 0.15
-    assert np.max(places) < 0.85
+    assert np.min(places) > 0.1  # the optimum is not at an end of its interval
+    assert np.max(places) < 0.9
 
 
 def test_an_optimum_that_stays_is_inside_the_interval():

@@ -129,8 +129,23 @@ class Process:
         return Exit(int(found["status"]), bool(found.get("stopped", False)))
 
 
+NOT_PASSED = ("RAY_", "TORCHELASTIC_")
+"""Beginnings of variables that a command does not get."""
+DISTRIBUTED = frozenset(
+    ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
+    + ("MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "CROSS_SIZE", "LOCAL_SIZE")
+)
+"""Variables of torch.distributed and DeepSpeed that a command does not get."""
+
+
 def environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command: this process's without Ray's variables, `folder` on Python's path."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """Return the environment of a command: this process's, with `folder` on Python's path.
+
+    Variables of Ray are left out, and those that make a process one of several of torch.distributed: a command is a job
+    of its own, and its launcher sets them.
+    """
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED) and name not in DISTRIBUTED
+    }
     paths = [str(folder), *filter(None, [kept.get("PYTHONPATH")])]
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"} | dict(more)

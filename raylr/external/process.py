@@ -132,8 +132,10 @@ class Process:
 NOT_PASSED = ("RAY_", "TORCHELASTIC_")
 """Beginnings of variables that a command does not get."""
 DISTRIBUTED = frozenset(
-    "RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK ROLE_WORLD_SIZE MASTER_ADDR MASTER_PORT "
-    "CROSS_RANK CROSS_SIZE LOCAL_SIZE".split()
+    [
+        *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT", "CROSS_RANK", "CROSS_SIZE", "LOCAL_SIZE"),
+    ]
 )
 """Variables of torch.distributed and DeepSpeed that a command does not get."""
 

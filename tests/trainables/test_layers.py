@@ -10,7 +10,7 @@ MAY_IMPORT = {
     "data": {"data"},
     "models": {"models"},
     "training": {"data", "models", "training"},
-    "export": {"models", "training", "export"},
+    "export": {"data", "models", "training", "export"},
 }
 
 

@@ -74,8 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _sigterm_as_interrupt(received):
             app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_TERMINATED if received else EXIT_INTERRUPTED) from None
+    except (KeyboardInterrupt, SystemExit) as end:  # cyclopts makes the second of the first
+        if received:
+            raise SystemExit(EXIT_TERMINATED) from None
+        if isinstance(end, SystemExit):
+            raise
+        raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise SystemExit(EXIT_BROKEN_PIPE) from None

@@ -1,7 +1,9 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +192,22 @@ def test_the_study_is_to_be_had_from_the_package_itself() -> None:
     assert set(raylr.__all__) <= set(dir(raylr))
     with pytest.raises(AttributeError, match="FitingStudy"):
         _ = raylr.FitingStudy
+
+
+@pytest.mark.parametrize("made_exit", [False, True])
+def test_sigterm_has_the_status_of_shells(monkeypatch: pytest.MonkeyPatch, made_exit: bool) -> None:
+    def command(*args: object, **options: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            if made_exit:  # as cyclopts does
+                sys.exit(130)
+            raise
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("raylr.cli.app.app", command)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from raylr.external.process import DISTRIBUTED
 from raylr.recipes.recipe import SCHEDULES, Recipe
 from raylr.recipes.targets import TARGETS
 
@@ -76,7 +77,9 @@ def adamw(recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
 
 
-def test_hf_by_its_parser_and_its_scheduler(recipe: Recipe, tmp_path: Path) -> None:
+def test_hf_by_its_parser_and_its_scheduler(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DISTRIBUTED:  # DeepSpeed leaves them behind in a process that trained
+        monkeypatch.delenv(name, raising=False)
     transformers = pytest.importorskip("transformers")
     file = tmp_path / "recipe.yaml"
     file.write_text(TARGETS["hf"].write(recipe) + f"output_dir: {tmp_path}\nuse_cpu: true\nreport_to: none\n")

@@ -135,6 +135,8 @@ def _next(result: StudyResult, found: Verdict) -> list[str]:
     spec, folder = result.spec, shlex.quote(shown_path(result.directory))
     again = "and run the same command again: runs that were made are used again"
     if found.advice is Advice.TRUST:
+        if result.prediction is None and len({one.params for one in result.fit.optima}) == 1:
+            return [f"nothing for this size; for another, add a second size or budget {again}"]
         if result.prediction is None:
             return [f"`raylr predict {folder} --params N --tokens D` gives the LR of another run"]
         params, tokens = (f"{value:.4g}" for value in (result.prediction.params, result.prediction.tokens))

@@ -74,14 +74,24 @@ class CellOptimum:
         """Whether the optimum enters the law."""
         return math.isfinite(self.fit.lr) and math.isfinite(self.log_stderr)
 
+    @property
+    def lowest_diverged(self) -> float | None:
+        """The lowest LR above the answer at which a run diverged."""
+        lost = self.cell.lr[~np.isfinite(self.cell.loss) & (self.cell.lr > self.fit.lr)]
+        return float(lost.min()) if lost.size else None
+
     def cost(self, factor: float = 2.0) -> float:
         """Expected loss above the lowest at an LR `factor` times too high or too low, the larger of both.
 
-        Within the LRs tried it is that of the fitted curve, beyond them that of its curvature; NaN without a fit.
+        Within the LRs tried it is that of the fitted curve, beyond them that of its curvature; NaN without a fit. What
+        diverged has no loss: inf where a run did at an LR that is less than `factor` times too high.
         """
         lr, (low, high) = self.fit.lr, self.fit.lr_range
         if not math.isfinite(lr) or self.fit.curves is None:
             return math.nan
+        lost = self.lowest_diverged
+        if lost is not None and lost <= factor * lr:
+            return math.inf
         by_curvature = self.fit.curvature * math.log(factor) ** 2
         sides = [
             float(self.fit.predict(at)[0]) - self.fit.loss

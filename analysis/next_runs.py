@@ -1,8 +1,8 @@
 """Which runs are missing: the LRs to run next in cells whose optimum is not known, most useful first.
 
-A cell's next LRs are those of `next_lrs`, looked for beyond the LRs tried, with what the law of the other cells says as
-the prior where the cell itself says little. Cells are ordered by how much a known optimum there would narrow the law's
-interval at the target.
+A cell's next LRs are those of `next_lrs`, looked for beyond the LRs tried on the side where the optimum may lie there,
+with what the law of the other cells says as the prior where the cell itself says little. Cells are ordered by how much
+a known optimum there would narrow the law's interval at the target.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raylr.analysis._checks import Array
 from raylr.analysis.cells import CellOptimum, Family, RunsFit
 from raylr.analysis.laws.lr_fit import fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
@@ -94,12 +95,29 @@ def next_in_cell(optimum: CellOptimum, count: int, *, law: LRLaw | None = None) 
     fit, cell = optimum.fit, optimum.cell
     if fit.status in SETTLED:
         return []
+    if fit.status in (Status.TWO_MINIMA, Status.CONTRADICTED):
+        return _to_repeat(cell.lr, cell.loss)[: count if fit.status is Status.TWO_MINIMA else 1]
     if fit.curves is None:  # every run diverged
         return [rounded(float(cell.lr.min()) / 4.0 ** (i + 1)) for i in range(count)]
-    low, high = float(cell.lr.min()) / BEYOND, float(cell.lr.max()) * BEYOND
-    prior = _prior(law, cell.setting) if fit.status is Status.TOO_FEW else None
+    # A run far beyond the interval of the optimum tells its curvature best on paper, and where no run has been it may
+    # diverge: the search goes beyond the LRs tried only where the optimum may.
+    low, high = float(cell.lr.min()), float(cell.lr.max())
+    few = fit.status is Status.TOO_FEW
+    low = low / BEYOND if few or fit.lr_low <= low else low
+    high = high * BEYOND if few or fit.lr_high >= high else high
+    prior = _prior(law, cell.setting) if few else None
     wide: OptimumFit = fit_optimum(cell.lr, cell.loss, stderr=cell.stderr, lr_range=(low, high), prior=prior)
     return [rounded(lr) for lr in next_lrs(wide, count)]
+
+
+def _to_repeat(lr: Array, loss: Array) -> list[float]:
+    """Return the LRs whose mean loss is below that of their neighbours, the lowest first, just as they were run."""
+    use = np.isfinite(loss)
+    tried, which = np.unique(lr[use], return_inverse=True)
+    mean = np.bincount(which, loss[use]) / np.bincount(which)
+    walls = np.concatenate([[math.inf], mean, [math.inf]])
+    minima = np.flatnonzero((mean <= walls[:-2]) & (mean <= walls[2:]))
+    return [float(tried[i]) for i in minima[np.argsort(mean[minima], kind="stable")]]
 
 
 def first_lrs(setting: Setting, count: int, *, law: LRLaw) -> list[float]:

@@ -177,16 +177,19 @@ def _vertices(losses: Losses, low: float, high: float) -> list[float]:
 
 def _kinks(losses: Losses) -> tuple[Array, Array]:
     """Where straight lines through the two nearest LRs on either side of the minimum meet, (0 to 2,), and ln of the
-    ratio of their slopes: what an exact kink needs. The best LR is on the one line or on the other."""
+    ratio of their slopes: what an exact kink needs. The best LR is on the one line or on the other, or on both where the
+    kink is at that LR."""
     x, h, best = losses.tried, losses.tried_h, int(np.argmin(losses.tried_h))
-    kinks, ratios = [], []
+    kinks: list[float] = []
+    ratios: list[float] = []
     for i in (best - 1, best):
         if not 1 <= i < x.size - 2:
             continue
         below, above = (h[i] - h[i - 1]) / (x[i] - x[i - 1]), (h[i + 2] - h[i + 1]) / (x[i + 2] - x[i + 1])
         if below < 0 < above:
             at = x[i] + (h[i + 1] - h[i] - above * (x[i + 1] - x[i])) / (below - above)
-            if x[i] + CLOSE < at < x[i + 1] - CLOSE:
+            known = any(abs(at - other) <= 2 * CLOSE for other in kinks)
+            if x[i] - CLOSE <= at <= x[i + 1] + CLOSE and not known:
                 kinks.append(at)
                 ratios.append(math.log(above / -below))
     return np.array(kinks), np.array(ratios)

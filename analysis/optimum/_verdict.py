@@ -29,6 +29,10 @@ CERTAIN = 4.0
 """Standard errors of a difference that noise does not explain."""
 TRIED = 0.15
 """Distance in ln lr within which a run shows the loss at the answer: a curve rises by `NEGLIGIBLE` on the way."""
+FALLING = 0.25
+"""Probability that the best LR lies beyond four or more LRs with losses that fall from each to the next, from which the
+answer is an edge. Exact parabolas whose vertex lies 0.15 in ln lr inside the last LR have at most 0.21 (some 2,000 of
+them), and 95 % of those with the vertex 0.08 beyond have above 0.85."""
 RISK = 0.1
 """Probability of a jump from which an untried LR is not `ok`."""
 FLAT_DOF = 4
@@ -217,18 +221,21 @@ def _edge(losses: Losses, curves: Curves, prior: OptimumPrior) -> Status | None:
     """The end of the LRs tried at or beyond which the optimum lies, if it does.
 
     Losses that fall from each LR tried to the next are an edge, unless the curve through enough LRs shows that it has
-    its minimum between the last two.
+    its minimum between the last two. Others are one if the posterior says so and the measurements do not contradict it:
+    the LRs that may be the best are those next to that end, and no others.
     """
     x, h = losses.tried, losses.tried_h
     good = tied(losses, curves)
+    count = int(good.sum())
+    at_low, at_high = bool(good[:count].all()), bool(good[good.size - count :].all())
     below, above = (float(np.mean(_beyond(losses, curves, s))) for s in (Status.EDGE_LOW, Status.EDGE_HIGH))
     falling, rising = bool(np.all(np.diff(h) < 0)), bool(np.all(np.diff(h) > 0))
     # no other LR may be the best, and no prior says that the optimum lies between two
-    alone = good.sum() == 1 and not (prior.informative and x.size < LRS)
-    least = RISK if x.size >= LRS else 0.0
-    if not np.any(losses.diverged > x[-1]) and (above > BEYOND or (falling and alone and above >= least)):
+    alone = count == 1 and not (prior.informative and x.size < LRS)
+    least = FALLING if x.size >= LRS else 0.0
+    if not np.any(losses.diverged > x[-1]) and ((above > BEYOND and at_high) or (falling and alone and above >= least)):
         return Status.EDGE_HIGH
-    if not np.any(losses.diverged < x[0]) and (below > BEYOND or (rising and alone and below >= least)):
+    if not np.any(losses.diverged < x[0]) and ((below > BEYOND and at_low) or (rising and alone and below >= least)):
         return Status.EDGE_LOW
     return None
 

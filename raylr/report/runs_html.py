@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _sections(result: RunsResult, folder: Path) -> Iterable[str]:
     yield "<h2>All optima</h2>"
     yield table(
         ["setting", "runs", "optimal LR", "90 % interval", "loss", "status", "an LR off by 2× costs"],
-        [[*row_of(one), f"{one.cost():.2g}"] for one in optima],
+        [[*row_of(one), "may diverge" if one.cost() == math.inf else f"{one.cost():.2g}"] for one in optima],
     )
     yield from (paragraph(line, "dim") for line in remarks(optima))
     yield "<h2>How the runs were read</h2>"

@@ -95,15 +95,24 @@ def answer_of_one(optimum: CellOptimum) -> list[Line]:
         batch_kind=str(setting.config.get("batch_kind", "")), conditions=cell.conditions,
     )  # fmt: skip
     lines.append(Line(f"loss {number(fit.loss)} expected there"))
-    cost = optimum.cost()
-    if math.isfinite(cost) and fit.status is not Status.TOO_FEW:
-        share = f" ({cost / abs(fit.loss):.2%} of the loss)" if fit.loss else ""
-        lines.append(Line(f"an LR off by a factor of 2 costs {cost:.2g}{share}", "2× off"))
+    if fit.status is not Status.TOO_FEW:
+        lines += _cost_lines(optimum)
     lost = int((~np.isfinite(cell.loss)).sum())
     if lost:
         first = format_lr(cell.lr[~np.isfinite(cell.loss)].min())
         lines.append(Line(f"{lost} of {cell.loss.size} runs diverged, from LR {first} on"))
     return lines
+
+
+def _cost_lines(optimum: CellOptimum) -> list[Line]:
+    """Return what an LR twice too high or too low costs. What diverged has no loss, and so no cost."""
+    cost, loss, lost = optimum.cost(), optimum.fit.loss, optimum.lowest_diverged
+    if lost is not None and cost == math.inf:
+        return [Line(f"an LR twice as high may diverge, as {format_lr(lost)} did", "2× off")]
+    if not math.isfinite(cost):
+        return []
+    share = f" ({cost / abs(loss):.2%} of the loss)" if loss else ""
+    return [Line(f"an LR off by a factor of 2 costs {cost:.2g}{share}", "2× off")]
 
 
 def verdict_of_family(family: Family, heading: str = "") -> Line:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_factor, format_lr
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line, show_lines
 from raylr.report.verdict import BRACKETED
@@ -177,14 +177,14 @@ def check_lines(result: StudyResult) -> list[Line]:
     if fit.status not in BRACKETED:
         return [*lines, Line(f"the losses bracket no optimum: {fit.message}")]
     distance = abs(math.log(prediction.lr / fit.lr))
-    regret = max(float(fit.predict(prediction.lr)[0]) - fit.loss, 0.0) / fit.loss
+    regret = float(fit.expected_regret(prediction.lr)) / abs(fit.loss)  # over all curves that agree with the losses
     inside = "inside" if prediction.lr_low <= fit.lr <= prediction.lr_high else "outside"
     where = f", {inside} the interval" if math.isfinite(prediction.lr_low) else ""
     return [
         *lines,
         Line(
-            f"their optimum is {format_lr(fit.lr)}, a factor "
-            f"{math.exp(distance):.2f} away{where}; the predicted LR costs {regret:.2%} of the loss"
+            f"their optimum is {format_lr(fit.lr)} ({interval(fit.lr_low, fit.lr_high)}), a factor "
+            f"{math.exp(distance):.2f} away{where}; the predicted LR is expected to cost {regret:.2%} of the loss"
         ),
     ]
 
@@ -234,5 +234,7 @@ def known_lr(value: float) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Return a number with so many decimals, "–" if there is none."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+    """Return a number with so many decimals, or with so many digits where decimals would show next to none of it."""
+    if not math.isfinite(value):
+        return "–"
+    return format_factor(value) if 0 < abs(value) < 10.0 ** (1 - digits) else f"{value:.{digits}f}"

@@ -166,7 +166,7 @@ def _of_check(evidence: Evidence) -> Verdict | None:
     )
     return Verdict(
         Advice.TRUST,
-        f"Trust it at {name}: training there, which no fit has seen, found the optimum at {format_lr(fit.lr)}, "
+        f"Trust it at {name}: training there, which no fit has seen, puts the optimum near {format_lr(fit.lr)}, "
         f"{_apart(fit.lr, prediction.lr)} the predicted LR, {inside}.",
     )
 

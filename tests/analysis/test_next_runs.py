@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from raylr.analysis.cells import Cell, fit_cells
 from raylr.analysis.next_runs import first_lrs, missing_runs, next_in_cell, rounded
 from raylr.analysis.runs import Setting
+from raylr.analysis.status import Status
 from raylr.errors import InputError
 
 LRS = np.geomspace(1e-4, 1e-2, 7)
@@ -73,4 +74,40 @@ def test_next_lrs_are_positive_and_few(runs: list[tuple[float, float]], count: i
     (one,) = fit_cells([Cell(setting=Setting(), lr=lr, loss=loss)]).optima
     found = next_in_cell(one, count)
     assert len(found) <= count
-    assert all(0 < value < math.inf and value == rounded(value) for value in found)
+    assert all(0 < value < math.inf for value in found)
+    if one.fit.status in (Status.TWO_MINIMA, Status.CONTRADICTED):
+        assert set(found) <= set(lr.tolist())  # runs to repeat, at the very LRs that they had
+    else:
+        assert all(value == rounded(value) for value in found)
+
+
+@given(
+    losses=st.lists(st.floats(1.0, 4.0), min_size=4, max_size=9),
+    seeds=st.integers(1, 3),
+)
+@settings(max_examples=40)
+def test_no_lr_is_suggested_where_no_run_was_and_the_optimum_is_not(losses: list[float], seeds: int) -> None:
+    lrs = np.tile(np.geomspace(1e-4, 1e-1, len(losses)), seeds)
+    rng = np.random.default_rng(seeds)
+    runs = Cell(setting=Setting(name="a"), lr=lrs, loss=np.tile(losses, seeds) + 0.01 * rng.standard_normal(lrs.size))
+    (optimum,) = fit_cells([runs]).optima
+    found, fit = next_in_cell(optimum, 2), optimum.fit
+    assert all(lr >= 0.99e-4 for lr in found) or fit.lr_low <= 1e-4 * 1.001
+    assert all(lr <= 1.01e-1 for lr in found) or fit.lr_high >= 1e-1 * 0.999
+
+
+def test_what_the_message_says_is_to_be_repeated_is_suggested() -> None:
+    lrs = np.geomspace(1.2345e-4, 1e-1, 7)
+    runs = Cell(setting=Setting(name="a"), lr=lrs, loss=np.array([3, 2.0, 3, 4, 3, 2.1, 3]))
+    (optimum,) = fit_cells([runs]).optima
+    assert optimum.fit.status is Status.TWO_MINIMA
+    assert next_in_cell(optimum, 2) == [lrs[1], lrs[5]]
+
+
+def test_what_diverged_has_no_cost() -> None:
+    lrs = np.array([1e-4, 2e-4, 4e-4, 8e-4, 1.2e-3])
+    runs = Cell(setting=Setting(name="a"), lr=lrs, loss=np.array([3.2, 3.0, 2.9, 2.95, math.nan]))
+    (optimum,) = fit_cells([runs]).optima
+    assert optimum.cost(4.0) == math.inf
+    assert optimum.lowest_diverged == 1.2e-3
+    assert optimum.cost(1.5) < math.inf

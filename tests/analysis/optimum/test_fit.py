@@ -363,3 +363,33 @@ def test_equal_losses_on_both_sides_of_a_minimum_stay_equal_in_other_units(
     assert one.status is other.status
     assert other.lr == pytest.approx(one.lr, rel=1e-6)
     assert other.lr_low == pytest.approx(one.lr_low, rel=1e-6)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["noise", "ties", "walk", "zigzag"]), count=st.integers(3, 10)
+)
+def test_an_edge_is_where_the_lowest_losses_are(seed: int, kind: str, count: int) -> None:
+    """What the message of an edge says, that the loss still falls there, is true of the losses."""
+    rng = np.random.default_rng(seed)
+    loss = {
+        "noise": rng.standard_normal(count),
+        "ties": np.round(rng.uniform(0, 3, count)),
+        "walk": np.cumsum(rng.standard_normal(count)),
+        "zigzag": np.arange(count) % 2 * rng.uniform(0.1, 1.0),
+    }[kind]
+    found = fit_optimum(np.geomspace(1e-4, 1e-1, count), loss)
+    lowest = np.flatnonzero(loss == loss.min())
+    if found.status is Status.EDGE_LOW:
+        assert lowest.tolist() == list(range(lowest.size))
+    if found.status is Status.EDGE_HIGH:
+        assert lowest.tolist() == list(range(count - lowest.size, count))
+
+
+@settings(max_examples=30, deadline=None)
+@given(slopes=st.tuples(st.floats(-3, 1), st.floats(-3, 1)), place=st.integers(2, 8), gap=st.floats(0.2, 1.0))
+def test_a_kink_at_an_lr_that_was_tried_is_found(slopes: tuple[float, float], place: int, gap: float) -> None:
+    x, (below, above) = gap * np.arange(11), np.exp(slopes)
+    u = x - x[place]
+    fit = fit_optimum(np.exp(x), 2.0 + np.where(u > 0, above * u, -below * u))
+    assert abs(math.log(fit.lr) - x[place]) <= 0.1 * gap
+    assert fit.lr_low * 0.999 <= math.exp(x[place]) <= fit.lr_high * 1.001

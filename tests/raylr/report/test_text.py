@@ -9,8 +9,10 @@ from made_results import made_result, made_spec, rows_of
 
 from raylr.analysis.laws.loss_law import fit_loss_law
 from raylr.analysis.laws.lr_fit import fit_lr_law
+from raylr.analysis.studyfit import check_prediction
 from raylr.report.ending import off_lines
-from raylr.report.text import batch_lines, law_lines, loss_lines, remarks
+from raylr.report.text import batch_lines, check_lines, law_lines, loss_lines, number, remarks
+from raylr.store.runtable import evaluations_table
 from raylr.study import StudyResult
 
 
@@ -92,3 +94,25 @@ def test_a_size_and_batch_without_a_run_is_named(result: StudyResult) -> None:
     lines = [line.text for line in remarks(replace(result, spec=spec, fit=replace(result.fit, optima=optima)))]
     assert "S B=4.1k: no run has ended yet" in lines
     assert sum("no run has ended" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(2.5, "2.5000"), (1e-7, "1e-7"), (-3.25e-5, "-3.25e-5"), (0.0, "0.0000"), (1234.5, "1234.5000"), (math.nan, "–")],
+)
+def test_a_small_number_is_not_shown_as_nothing(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_three_losses_at_a_target_do_not_prove_that_the_lr_costs_nothing(result: StudyResult) -> None:
+    """The predicted LR may be the best of the three: the optimum is known to an interval all the same."""
+    assert result.prediction is not None
+    rows = evaluations_table(result.directory).read()
+    line = check_lines(replace(result, check=check_prediction(rows, result.prediction.lr, 2_000_000)))[-1].text
+    found = re.search(r"optimum is (\S+) \((\S+) to (\S+)\), a factor", line)
+    assert found, line
+    best, low, high = map(float, found.groups())
+    assert low < 0.97 * best < 1.03 * best < high
+    cost = re.search(r"is expected to cost (\S+)% of the loss", line)
+    assert cost
+    assert float(cost.group(1)) > 0

@@ -10,7 +10,8 @@ from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
 
-# The same examples in every run, however slow the machine. HYPOTHESIS_PROFILE=default looks for new ones.
+# The same examples in every run, however slow the machine, but for constants that Hypothesis takes from the project's
+# modules that are loaded: a change elsewhere may show a new example. HYPOTHESIS_PROFILE=default looks for new ones.
 settings.register_profile("raylr", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raylr"))
 

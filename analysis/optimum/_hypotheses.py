@@ -177,7 +177,7 @@ def _vertices(losses: Losses, low: float, high: float) -> list[float]:
 
 def _kinks(losses: Losses) -> tuple[Array, Array]:
     """Where straight lines through the two nearest LRs on either side of the minimum meet, (0 to 2,), and ln of the
-    ratio of their slopes: what an exact kink needs. The best LR is on the one line or on the other, or on both where the
+    ratio of their slopes: what an exact kink needs. The best LR is on the one line or on the other; on both, where the
     kink is at that LR."""
     x, h, best = losses.tried, losses.tried_h, int(np.argmin(losses.tried_h))
     kinks: list[float] = []

@@ -25,7 +25,7 @@ def open_corpus(study: StudyFolder, folder: Path, listener: Listener) -> str:
         make_corpus(
             files,
             folder,
-            vocab_size=wanted.vocab_size,
+            vocab_size=None if wanted.tokenizer else wanted.vocabulary(),
             tokenizer=wanted.tokenizer,
             progress=lambda phase, done, total: listener.counted(
                 Counted(what=f"bytes ({phase})", done=done, total=total)

@@ -50,6 +50,9 @@ what a decay gives, and the best LR need not be the law's."""
 RESPONSE = 0.1
 """By what share the effect of a decay differs from the law's, between shapes and between LRs: 0.05 to 0.12 in public
 runs. Where no LR fell in the fitted runs, the effect is the prior's, and it may be wrong as a whole."""
+OTHER = 0.05
+"""A path is another run's if its floor lies this share of its height from that of the run somewhere: the points of a
+run are averaged over bins, within which its own floor moves by less."""
 STEP = 0.05
 """The LR changes by this share of the peak at most in one step of the integration."""
 
@@ -141,7 +144,7 @@ class Posterior:
         )
         smooth, level = _covariance(p, new, self.ends, self.gain)
         own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain))
-        lost = (RESPONSE if self.measured or run in p.run else 1.0) * self._unlike(new)
+        lost = self._lost(new)
         for kappa, at, weight, phi, cov, factor in self.blocks:
             white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
             mine = design(self.nodes[at], p.progress, p.floor, self.ends)
@@ -158,25 +161,43 @@ class Posterior:
         centre = weight @ mean
         return centre, np.sqrt(weight @ (variance + (mean - centre) ** 2))
 
+    def _lost(self, new: Points) -> Array:
+        """Share of b by which the effect of the LR at new points (m,) of one run may differ from the law's.
+
+        Of a fitted run it is that of what lies ahead; where the path has another LR than the run had, it is no longer
+        that run's, and counts as a new one's.
+        """
+        new_run = (RESPONSE if self.measured else 1.0) * self._unlike(new)
+        own = self.points.run == new.run[0]
+        if not own.any():
+            return new_run
+        progress, floor = self.points.progress[MIDDLE][own], self.points.floor[LINEAR][own]
+        order = np.argsort(progress)
+        last, s = order[-1], new.progress[MIDDLE]
+        ahead = s > progress[last]
+        apart = np.abs(new.floor[LINEAR] - np.interp(s, progress[order], floor[order]))
+        leaves = bool((apart[~ahead] > OTHER).any())
+        own_run = RESPONSE * np.where(
+            ahead, 0.5 * np.abs(new.floor[LINEAR] - floor[last]), 0.0
+        )  # half: measured in part
+        return np.maximum(own_run, new_run) if leaves else own_run
+
     def _unlike(self, new: Points) -> Array:
         """How far the floor at new points (m,) is from that of the nearest fitted branch with as much progress.
 
         Where there is none, from its height at the peak LR.
         """
         p, s = self.points, new.progress[MIDDLE]
-        own = p.run == new.run[0]
-        if own.any():  # the same run, further on: half, as its response was measured in part
-            last = int(np.argmax(np.where(own, p.progress[MIDDLE], -np.inf)))
-            further = s > p.progress[MIDDLE, last]
-            return np.asarray(np.where(further, 0.5 * np.abs(new.floor[LINEAR] - p.floor[LINEAR, last]), 0.0))
         unlike = np.abs(new.floor[LINEAR] - new.trunk ** axes(1.0)[LINEAR, 1])
+        near = np.full(s.size, math.inf)
         for run in np.unique(p.run[np.abs(p.trunk - new.trunk[0]) <= 1e-3 * new.trunk[0]]):
             own = p.run == run
             order = np.argsort(p.progress[MIDDLE, own])
             theirs, floor = (one[own][order] for one in (p.progress[MIDDLE], p.floor[LINEAR]))
             apart = np.abs(new.floor[LINEAR] - np.interp(s, theirs, floor))
-            unlike = np.where(s <= theirs[-1] * 1.02, np.minimum(unlike, apart), unlike)
-        return np.asarray(unlike)
+            near = np.where(s <= theirs[-1] * 1.02, np.minimum(near, apart), near)
+        # What a run's own fall gave was not measured where none stayed high: being near the peak is then no comfort.
+        return np.asarray(np.minimum(near, unlike) if self.measured else np.where(np.isfinite(near), near, unlike))
 
 
 def design(nodes: Array, progress: Array, floor: Array, ends: Array) -> Array:

@@ -26,6 +26,10 @@ MOST_POINTS = 160
 """Points of all runs; with more, bins are wider."""
 KNOWN_DROP = 0.3
 """The decay's share of the loss counts as measured if some run's noise floor moved by this share of its height."""
+HIGH, APART = 0.9, 0.5
+"""... and if losses at a floor of at least the first share of its height are known up to the second share of the
+progress at which it had moved: in a run whose LR falls from early on, progress and decay cannot be told apart. A cosine
+keeps 0.9 of its peak for a fifth of its tokens, a run that is decayed at its end for four fifths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +37,8 @@ class AnnealingFit:
     """A fitted annealing law: predicts losses at any tokens under any schedule of the same model."""
 
     status: Status
-    """`ok`; `not_determined` (usable: no LR fell enough to measure what a decay gives; it is the prior's);
-    `too_few`, `not_falling` or `diverged` (no prediction)."""
+    """`ok`; `not_determined` (usable: no LR fell enough to measure what a decay gives, or none stayed high for long
+    enough to tell that from progress; it is the prior's); `too_few`, `not_falling` or `diverged` (no prediction)."""
     message: str
     """One sentence: why this status."""
     l_inf: float = math.nan
@@ -129,7 +133,7 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         raise InputError("all LRs are 0")
     responses = _annealing.axes(float(t.max()))
     names, at = np.unique(labels, return_inverse=True)
-    runs, trunks, moved = [], list[float](), 0.0
+    runs, trunks, moved, high, low = [], list[float](), 0.0, 0.0, 0.0
     for number in range(names.size):
         own = np.flatnonzero(at == number)
         own = own[_reports.latest(t[own])]
@@ -137,7 +141,10 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         if found is not None:
             runs.append((number, *found))
             trunks.append(max(float(h[own].max() / h.max()), 1e-12))
+            progress, floor = found[1][_annealing.MIDDLE], found[2][_annealing.LINEAR]
             moved = max(moved, 1 - float(found[2][_annealing.LINEAR].min()))
+            high = max(high, float(progress[floor >= HIGH].max(initial=0.0)))
+            low = max(low, float(progress[floor <= 1 - KNOWN_DROP].max(initial=0.0)))
     if not runs:
         return AnnealingFit(status=Status.DIVERGED, message="no run has a finite loss at its end")
     points = _annealing.Points(
@@ -148,7 +155,8 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         progress=np.concatenate([s for _, _, s, _, _ in runs], axis=1),
         floor=np.concatenate([r for _, _, _, r, _ in runs], axis=1),
     )
-    known = moved >= KNOWN_DROP
+    fell, apart = moved >= KNOWN_DROP, high >= APART * low
+    known = fell and apart
     posterior = _annealing.posterior(points, len(responses), measured=known)
     if posterior is None:
         return AnnealingFit(status=Status.NOT_FALLING, message="the loss does not fall with progress")
@@ -158,7 +166,8 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
     return AnnealingFit(
         status=Status.OK if known else Status.NOT_DETERMINED,
         message=f"{points.y.size} points of {len(runs)} runs" if known else
-        "the LR fell too little in all runs to measure what a decay gives: that is the prior's",
+        "the LR fell too little in all runs to measure what a decay gives: that is the prior's" if not fell else
+        "the LR fell from early on in all runs, so that what that gave cannot be told from progress: it is the prior's",
         l_inf=float(phi[0]), gamma=float(np.exp(weight @ np.log(node[:, 0]))), floor=float(phi[2]),
         delay=float(np.exp(weight @ np.log(responses[node[:, 2].astype(int), 2]))), lr_ref=float(h.max()),
         posterior=posterior, runs=tuple(names.tolist()), responses=responses,

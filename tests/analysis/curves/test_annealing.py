@@ -159,3 +159,25 @@ def test_the_floor_follows_the_lr_with_a_delay():
     assert progress[-1] == pytest.approx([1, 50, 50.001, 55.0], rel=1e-4)  # p = 1: the area
     assert floor[0] == pytest.approx([1, 1, 1, 0.5 + 0.5 * math.exp(-0.5)], rel=1e-3)
     assert floor[1, -1] == pytest.approx(math.sqrt(0.5))
+
+
+@settings(deadline=None, max_examples=6)
+@given(drop=st.floats(0.0, 0.4), gamma=st.floats(0.25, 0.6), seed=st.integers(0, 99))
+def test_a_cosine_alone_does_not_claim_to_know_a_constant_lr(drop, gamma, seed):
+    """Progress and decay fall together there: the error lies inside the interval, and the status says so."""
+    lr = lr_of(T, "cosine")
+    fit = fit_annealing(T, lr, losses(T, lr, drop=drop, gamma=gamma, noise=1e-3, seed=seed))
+    assert fit.status == "not_determined"
+    flat = lr_of(T, "constant")
+    truth = losses(T, flat, drop=drop, gamma=gamma)
+    loss, stderr = fit.predict(T, flat)
+    assert (np.abs(loss - truth)[0.2 * T[-1] <= T] < 3 * stderr[0.2 * T[-1] <= T]).all()
+
+
+def test_a_constant_run_beside_a_cosine_tells_the_two_apart():
+    flat, lr = lr_of(T, "constant"), lr_of(T, "cosine")
+    y = np.concatenate([losses(T, flat), losses(T, lr)])
+    fit = fit_annealing(np.tile(T, 2), np.concatenate([flat, lr]), y, run=np.repeat(["flat", "cosine"], T.size))
+    assert fit.ok
+    # The end of a run, along its own path, is as sure as it was measured.
+    assert fit.predict(T, lr, run="cosine")[1][-1] < 0.01

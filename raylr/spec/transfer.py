@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from raylr.analysis.units import format_count
 from raylr.errors import SpecError
 from raylr.spec.batches import TrainSettings
 from raylr.spec.external import ExternalModel
@@ -17,7 +18,7 @@ from raylr.spec.trainer import TrainerKeys
 from raylr.spec.yamlfile import read_yaml
 from raylr.trainables.models.parametrization import RULES, Parametrization
 from raylr.trainables.models.spec import HFSpec, ModelSpec
-from raylr.trainables.models.transfer import Network, Transfer, network_of, transfer
+from raylr.trainables.models.transfer import Network, Transfer, differences, network_of, transfer
 from raylr.trainables.training.parametrized import ParametrizationSpec, read_table
 
 if TYPE_CHECKING:
@@ -363,3 +364,35 @@ def axes_of(spec: StudySpec, measured: Mapping[str, Any]) -> dict[str, float] | 
         found = {"init_std": std, "weight_decay": measured["train"].get("weight_decay")}
     values = {name: found.get(name) for name in spec.transfer.axes}
     return None if None in values.values() else {name: float(value) for name, value in values.items()}
+
+
+def transfer_columns(
+    spec: StudySpec, train: TrainSettings, axes: Mapping[str, float], target: TransferTarget | None
+) -> dict[str, Any]:
+    """Return the columns of the run table that say what a run of a transfer study was given beside its LR.
+
+    `init_std` and `weight_decay` are the proxy's, which the rule multiplies at a target; `parametrization` is the name
+    of the rule, None for the proxy.
+    """
+    assert spec.transfer is not None
+    rule = None if target is None else spec.transfer.table().name
+    return {**axes, "weight_decay": train.weight_decay, "parametrization": rule}
+
+
+def transfer_warnings(spec: StudySpec) -> list[str]:
+    """Return a sentence for each thing that changes from the proxy to a target and that no rule covers."""
+    if spec.transfer is None:
+        return []
+    out = []
+    for target in spec.transfer.targets:
+        pair = networks_of(spec, target)
+        for one in differences(*pair, spec.transfer.table()) if pair else []:
+            values = f"is {_shown(one.base)} in the proxy and {_shown(one.target)} in {target.name}"
+            out.append(f"Not covered by {spec.transfer.table().name}: {one.what} {values}: {one.note}.")
+    return out
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return format_count(value) if value >= 1e4 else f"{value:.4g}"
+    return str(value)

@@ -19,7 +19,8 @@ def found():
     arms = [
         Arm(name="fitted", runs=[run(3.95), run(3.96)], search=Spent(tokens=4e6, flops=3e12),
             training=Spent(tokens=1e6, flops=2e12)),
-        Arm(name="transferred", runs=[run(3.80), run(3.82), ArmRun(loss=math.nan)], search=Spent(tokens=3e6, flops=5e11)),
+        Arm(name="transferred", runs=[run(3.80), run(3.82), ArmRun(loss=math.nan)],
+            search=Spent(tokens=3e6, flops=5e11)),
         Arm(name="elsewhere", runs=[ArmRun(loss=3.9)]),
     ]  # fmt: skip
     return compare_arms(arms)

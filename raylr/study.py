@@ -94,7 +94,7 @@ class Study(ABC):
         self.spec, self.directory = spec, Path(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)
-        self._executor = executor
+        self.executor = executor
         self.folder.check_owner()
         self.evaluations, self.trials = self.folder.evaluations, self.folder.trials
 
@@ -120,7 +120,7 @@ class Study(ABC):
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
         with self.folder.locked():
-            stages = Stages(self.folder, self.progress, self._executor)
+            stages = Stages(self.folder, self.progress, self.executor)
             stages.grow()
             stages.search()
             answer = self._answer(stages)

@@ -6,7 +6,7 @@ Each function takes a `Comparison` and returns a matplotlib figure. An arm has t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,7 +79,7 @@ def arm_costs(found: Comparison) -> Figure:
         ax.set_yticks(range(len(found.arms)), [labels[arm.name] for arm in found.arms])
         ax.invert_yaxis()
         ax.margins(x=0.3)
-        ax.xaxis.set_major_formatter(lambda value, _, quantity=quantity: _amount(value, quantity) if value else "0")
+        ax.xaxis.set_major_formatter(_ticks(quantity))
         ax.set_xlabel(name)
         ax.set_title(f"{name} of the search")
         ax.grid(axis="y", visible=False)
@@ -105,6 +105,10 @@ def _draw_finals(ax: Axes, found: Comparison, labels: dict[str, str], tokens: fl
     ax.set_ylabel(f"loss at {format_count(tokens)} tokens (nats)")
     ax.set_title("Final losses, a point a seed, the line their mean")
     ax.grid(axis="x", visible=False)
+
+
+def _ticks(quantity: str) -> Callable[[float, int], str]:
+    return lambda value, _: _amount(value, quantity) if value else "0"
 
 
 def _amount(value: float, quantity: str) -> str:

@@ -40,6 +40,7 @@ AT_TARGET = ("check", "arm", "sweep")
 SEEDS = ("seed", "data_seed")
 """Training settings in which two runs of one arm differ."""
 
+
 class Stages:
     """Runs the stages of one study, under its lock.
 

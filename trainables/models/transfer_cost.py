@@ -19,15 +19,16 @@ SHIFTS: dict[str, tuple[float, ...]] = {
     "ruled": (0.06, 0.00, -0.09, 0.11, 0.00, -0.02),
     "standard": (-0.75, -0.64, -0.83, -0.60, -0.29),
 }
-"""Shift of ln LR* for each doubling of the width, as measured. Widths 32, 64 and 128 of raylr's Qwen3-MoE with QK norm at
-250 and at 500 steps (the first four), and widths 256 to 2048 of a dense transformer (github.com/MikhailTerekhov/mup, its
-rules with and without scaled weight decay, and its standard parametrization; recomputed from its losses)."""
+"""Shift of ln LR* for each doubling of the width, as measured. Widths 32, 64 and 128 of raylr's Qwen3-MoE with QK norm
+at 250 and at 500 steps (the first four), and widths 256 to 2048 of a dense transformer (github.com/MikhailTerekhov/mup:
+its rules with and without scaled weight decay, and its standard parametrization; recomputed from its losses)."""
 DEPTH = SEEDS
 """Standard deviation for each doubling of the depth. None was resolved: between 2 and 4 layers the optimum of two seeds
 each moved by no more than their scatter, so a shift as large as the error of that difference may have been missed."""
 TOKENS = (-0.33, -0.54, -0.32, -0.35, -0.395)
 """Exponents of the optimal LR over tokens as measured at a fixed model: raylr's Qwen3-MoE (125 to 1,000 steps), a 124M
-model at constant LRs (github.com/fabian-sp/lr-scheduling), Bjorck et al. 2024, Zhou et al. 2026 (Eq. 6), marin (MuonH)."""
+model at constant LRs (github.com/fabian-sp/lr-scheduling), Bjorck et al. 2024, Zhou et al. 2026 (Eq. 6), and marin with
+MuonH."""
 BATCH = (0.5, 0.5)
 """Mean and standard deviation of the exponent over the batch: the prior of `raylr.analysis.laws.lr_fit`, from published
 laws."""

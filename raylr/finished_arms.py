@@ -51,8 +51,8 @@ def compare_finished(
         groups.setdefault((*(row.get(name) for name in apart), row["lr"]), []).append(row)
     if len(groups) > MOST_ARMS:
         raise InputError(
-            f"the runs have {len(groups)} different settings, which is a sweep: `raylr fit` finds its optimum. To compare "
-            "kinds of runs, name the column that tells them apart with --by, and give one LR of each"
+            f"the runs have {len(groups)} different settings, which is a sweep: `raylr fit` finds its optimum. To "
+            "compare kinds of runs, name the column that tells them apart with --by, and give one LR of each"
         )
     curves = _curves(runs)
     arms = []

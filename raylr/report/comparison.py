@@ -31,8 +31,8 @@ SUREST = 0.999
 """A probability above this is shown as such: the noise is not known well enough for more digits."""
 FOOTER = (
     "Made by raylr compare. Losses are validation losses in nats per token. Probabilities are those of Student's t for "
-    "the noise between seeds; an arm counts as better from a probability at which any of equal arms is called better in "
-    "at most one comparison of ten."
+    "the noise between seeds. An arm counts as better from a probability on at which any of equal arms is called "
+    "better in one comparison of ten at most."
 )
 
 
@@ -84,11 +84,12 @@ def _pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
         lower = a if pair.difference < 0 else b
         return (
             f"Cannot tell {a.name} from {b.name} at {where}: {_means(a, b)}, a difference of "
-            f"{number(abs(pair.difference))} (90 % interval {number(pair.low)} to {number(pair.high)}); {lower.name} is "
-            f"better with probability {_probability(sure)}."
+            f"{number(pair.difference)} (90 % interval {number(pair.low)} to {number(pair.high)}); {lower.name} "
+            f"is better with probability {_probability(sure)}."
         )
     best, other = (a, b) if pair.better == "a" else (b, a)
-    text = f"{best.name[0].upper()}{best.name[1:]} is better than {other.name} at {where}, with probability {_probability(sure)}"
+    name = f"{best.name[0].upper()}{best.name[1:]}"
+    text = f"{name} is better than {other.name} at {where}, with probability {_probability(sure)}"
     if not math.isfinite(pair.difference):
         return f"{text}: {_lost(best, other)}."
     low, high = sorted((abs(pair.low), abs(pair.high)))
@@ -283,8 +284,8 @@ def _sections(result: ComparisonResult, lines: Sequence[Line], images: dict[str,
     yield table(
         ["arm", "seed", "loss", "run"],
         [
-            [arm.name, "" if run.seed is None else str(run.seed), number(run.loss) if math.isfinite(run.loss) else "diverged",
-             run.name]
+            [arm.name, "" if run.seed is None else str(run.seed),
+             number(run.loss) if math.isfinite(run.loss) else "diverged", run.name]
             for arm in found.arms
             for run in arm.runs
         ],

@@ -81,7 +81,9 @@ class ArmRun:
     loss: float
     """Loss at the target's tokens, nats; NaN if the run diverged."""
     seed: int | None = None
+    """Its seed, where it is known."""
     name: str = ""
+    """What the run is called."""
     tokens: Array = field(default_factory=lambda: np.empty(0))
     """[evaluations], rising; empty where only the final loss is known."""
     curve: Array = field(default_factory=lambda: np.empty(0))
@@ -95,7 +97,9 @@ class Arm:
     """One setting of the target, with its runs."""
 
     name: str
+    """What the arm is called."""
     kind: ArmKind = ArmKind.OTHER
+    """How its hyperparameters were found."""
     lr: float = math.nan
     """Peak LR; under a parametrization that of the base, which the rule multiplies."""
     about: str = ""

@@ -50,6 +50,7 @@ class ComparisonResult:
     params: float
     """Parameters of its model; NaN where they are not known."""
     tokens: float
+    """Its training tokens; NaN where they are not known."""
     batch: float | None
     """Tokens of one optimizer step, where they are known."""
     comparison: Comparison
@@ -92,8 +93,10 @@ def compare(
         StudyError: A folder holds no such study.
 
     Example:
-        `compare("runs/quickstart", "runs/transfer", train=True).comparison.best` is then "fitted", "transferred",
-        "parametrized", or None where the runs do not decide.
+        `best` is "fitted", "transferred" or "parametrized", and None where the runs do not decide.
+
+        >>> compare("runs/fitting", "runs/transfer", train=True).comparison.best  # doctest: +SKIP
+        'transferred'
     """
     if seeds < 1 or sweep < 0:
         raise InputError(f"seeds is at least 1 and sweep at least 0, got {seeds} and {sweep}")

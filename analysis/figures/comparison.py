@@ -107,7 +107,7 @@ def _draw_finals(ax: Axes, found: Comparison, labels: dict[str, str], tokens: fl
     ax.grid(axis="x", visible=False)
 
 
-def _ticks(quantity: str) -> Callable[[float, int], str]:
+def _ticks(quantity: str) -> Callable[[float, float], str]:
     return lambda value, _: _amount(value, quantity) if value else "0"
 
 

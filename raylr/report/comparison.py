@@ -16,7 +16,7 @@ from raylr.analysis.laws.compare import RunComparison
 from raylr.analysis.scores.suites import SUITES
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count
-from raylr.report.lines import Line, show_lines
+from raylr.report.lines import Line, show_lines, shown_path
 from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.text import number
 from raylr.store.files import storage_errors, write_atomic
@@ -105,12 +105,19 @@ def _why(found: Comparison) -> list[str]:
     fitted, third, transferred = (found.arm(kind) for kind in kinds)
     out = []
     if fitted and third:
-        out.append(_effect(found, fitted, third, "the parametrization, at the fitted LR,"))
+        out.append(_effect(found, fitted, third, "the parametrization at the fitted LR"))
     if third and transferred:
-        out.append(_effect(found, third, transferred, "the transferred LR, under the same parametrization,"))
+        out.append(
+            _effect(
+                found,
+                third,
+                transferred,
+                "the transferred LR in place of the fitted one, under the same parametrization,",
+            )
+        )
     swept = found.arm(ArmKind.SWEPT)
     if swept and fitted:
-        out.append(_effect(found, fitted, swept, "the LR of the target's own sweep, in place of the fitted one,"))
+        out.append(_effect(found, fitted, swept, "the LR of the target's own sweep in place of the fitted one"))
     return out
 
 
@@ -119,13 +126,12 @@ def _effect(found: Comparison, before: Arm, after: Arm, what: str) -> str:
     assert pair is not None
     if not math.isfinite(pair.difference) or not math.isfinite(pair.low):
         shown = _lost(before, after) if before.diverged or after.diverged else "the noise between seeds is not known"
-        return f"what {what.rstrip(',')} changes is not decided: {shown}"
-    sign = "lowers" if pair.difference < 0 else "raises"
+        return f"what {what} changes is not decided: {shown}"
     sure = _probability(max(pair.probability, 1 - pair.probability))
-    text = f"{what} {sign} the loss by {number(abs(pair.difference))} ({number(pair.low)} to {number(pair.high)})"
-    return (
-        f"{text}, probability {sure}" if pair.better else f"{text}, which is not told from nothing (probability {sure})"
-    )
+    text = f"{what} changes the loss by {number(pair.difference)} ({number(pair.low)} to {number(pair.high)})"
+    if pair.better is None:
+        return f"{text}: cannot tell, probability {sure}"
+    return f"{text}: {'better' if pair.better == 'a' else 'worse'} with probability {sure}"
 
 
 def cost_texts(found: Comparison) -> list[str]:
@@ -192,8 +198,6 @@ def show_comparison(result: ComparisonResult, report: Path | None, console: Cons
         shown.add_row(*(Text(cell) for cell in row))
     console.print(shown)
     if report:
-        from raylr.report.ending import shown_path
-
         show_lines([Line(shown_path(report), "Report")], console)
 
 

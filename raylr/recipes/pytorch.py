@@ -83,5 +83,5 @@ def write(recipe: Recipe) -> str:
             batch=recipe.batch,
             seq_len=recipe.seq_len,
             batch_why=recipe.why("batch"),
-        )  # fmt: skip
+        )
     )

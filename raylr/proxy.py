@@ -1,4 +1,4 @@
-"""The search of a transfer study, read from its tables: LR × init std (× weight decay) of the proxy, and the best place.
+"""The search of a transfer study, read from its tables: LR × init std (× weight decay) of the proxy, the best place.
 
 What is fitted is what the policy of the search fits (`raylr.searchers.policies.axes_search`), so that a report says
 what the search found, without any training.

@@ -160,4 +160,4 @@ def _inside(place: Array, others: Array) -> bool:
         cost, A_ub=np.column_stack([both, -np.ones(2 * d)]), b_ub=bound, A_eq=np.append(np.ones(n), 0.0)[None],
         b_eq=[1.0], bounds=[(0, None)] * (n + 1),
     )  # fmt: skip
-    return bool(found.status == 0 and found.fun <= INSIDE)
+    return bool(found.status == 0 and found.fun is not None and found.fun <= INSIDE)

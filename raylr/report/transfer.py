@@ -123,8 +123,8 @@ def next_lines(result: TransferResult, one: Transferred, found: Verdict) -> list
     trials = f"`search: {{max_trials: {result.spec.search.max_trials + MORE_TRIALS}}}`"
     if found.advice is Advice.TRUST:
         text = (
-            f"`raylr recipe {folder} --for torch --target {name}` writes the parameter groups into a configuration "
-            "(also for torchtitan)"
+            f"`raylr recipe {folder} --for torch --target {name}` writes the parameter groups, initial weights and "
+            "schedule for a script of PyTorch"
         )
         return [Line(text if one.settings else "give the trainer these values and the ratios", "Next")]
     if contradicted(evidence_at(result, one)) and one.check is not None:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from raylr.analysis.curves.curve import OWN
-from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting

@@ -29,8 +29,7 @@ def test_the_proxys_optimum_is_found_and_carried_with_a_wider_interval(done):
     assert search.lr == pytest.approx(LR, rel=0.1)
     assert search.axes["init_std"] == pytest.approx(STD, rel=0.25)
     assert search.basin.basins is Basins.ONE
-    ridge = search.ridge()
-    assert ridge is not None
+    ridge = search.fit.ridge("lr", "init_std")
     assert ridge.low < SLOPE < ridge.high
     low, high = search.interval("lr")
     assert wide.prediction.lr == search.lr

@@ -28,7 +28,7 @@ LR, STD, SLOPE = 8e-3, 0.02, -0.5
 
 
 def report(miss=1.0, diverges=30.0):
-    """What a run reports: the target's optimum lies at `miss` times the proxy's LR; above `diverges` times it is lost."""
+    """What a run reports: the target's optimum lies at `miss` times the proxy's; above `diverges` times it is lost."""
 
     def of(job, tokens):
         std = job.columns["init_std"]

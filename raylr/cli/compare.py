@@ -111,6 +111,7 @@ def _studies(
 ) -> ComparisonResult:  # fmt: skip
     from raylr.comparison import compare as compare_studies
     from raylr.events import Listener
+    from raylr.report.html import write_report
     from raylr.study import FittingStudy
     from raylr.transfer_study import TransferStudy
 
@@ -127,7 +128,11 @@ def _studies(
         assert isinstance(one, FittingStudy)
         assert isinstance(other, TransferStudy)
         try:
-            return compare_studies(one, other, target=target, seeds=seeds, sweep=sweep, train=True, seed_sd=seed_sd)
+            found = compare_studies(one, other, target=target, seeds=seeds, sweep=sweep, train=True, seed_sd=seed_sd)
+            listener.stage("Writing the reports")
+            for study in (one, other):
+                write_report(study.result())
+            return found
         except KeyboardInterrupt:
             words = ["raylr", "compare", *(word for word in (fitting, transfer) if word), "--train"]
             say(console, f"Stopped. Everything measured is kept; `{shlex.join(words)}` continues.")

@@ -71,19 +71,28 @@ class Plan:
     """What a study costs."""
 
     sizes: Sequence[PlannedSize]
+    runs: Amount
+    """Runs of the whole search."""
     tokens: Amount
     """Tokens of the whole search."""
     flops: Amount
     """FLOPs of the whole search."""
+    check_runs: int
+    """Runs of the check at the target; 0 without one."""
     check_tokens: int
     """Tokens of the check at the targets; 0 without one."""
     check_flops: float
+    grid_runs: int
     grid_tokens: int
     """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget; of
     a transfer study its proxy × `transfer.grid`."""
     grid_flops: float
+    target_params: float
+    """Parameters of the model that the study is for; NaN without a target."""
+    target_tokens: int
+    """Tokens of the run that the study is for; 0 without a target."""
     target_flops: float
-    """FLOPs of the runs that the study is for, one a target; NaN without a target."""
+    """FLOPs of that run; NaN without a target. Of several targets these are of the one that costs most."""
 
 
 def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
@@ -143,22 +152,28 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         )
         for setting in settings
     ]
-    whole = [sum(counts[name][draw][1] for name in size_of) for draw in range(draws)]
+    runs, whole = ([sum(counts[name][draw][i] for name in size_of) for draw in range(draws)] for i in (0, 1))
     flops = [sum(counts[name][draw][1] * per_token[name] for name in size_of) for draw in range(draws)]
     runs_at = [
-        (target, spec.tokens_of(target), float(spec.target_model(target).flops_per_token(seq_len)))
+        (spec.tokens_of(target), float(spec.target_model(target).flops_per_token(seq_len)), target)
         for target in spec.targets
     ]
+    tokens, per, largest = max(runs_at, key=lambda one: one[0] * one[1], default=(0, math.nan, None))
     grid = spec.transfer.grid if spec.transfer else spec.lr.grid
     return Plan(
         sizes=sizes,
+        runs=_amount(runs),
         tokens=_amount(whole),
         flops=_amount(flops),
-        check_tokens=sum(len(target.check) * tokens for target, tokens, _ in runs_at),
-        check_flops=sum(len(target.check) * tokens * per for target, tokens, per in runs_at if target.check),
+        check_runs=sum(len(target.check) for *_, target in runs_at),
+        check_tokens=sum(len(target.check) * at for at, _, target in runs_at),
+        check_flops=sum(len(target.check) * at * cost for at, cost, target in runs_at if target.check),
+        grid_runs=len(sizes) * grid,
         grid_tokens=spec.grid_tokens,
         grid_flops=sum(grid * max(spec.token_budgets) * cost for cost in per_token.values()),
-        target_flops=sum(tokens * per for _, tokens, per in runs_at) if runs_at else math.nan,
+        target_params=float(spec.target_model(largest).params("total")) if largest else math.nan,
+        target_tokens=tokens,
+        target_flops=tokens * per,
     )
 
 

@@ -42,20 +42,36 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
     except pydantic.ValidationError as error:
         raise SpecError(f"{path}: {explain(error, StudySpec)}") from None
     if check_files:
-        named = [("corpus.path", spec.corpus.path), ("corpus.tokenizer", spec.corpus.tokenizer)]
-        named += [("corpus.files", file) for file in spec.corpus.files]
-        named += [("scores.data", spec.scores.data)] if spec.scores else []
-        if spec.command:
-            named += [("command.folder", spec.command.folder)]
-            named += [(f"command.files.{name}", file) for name, file in spec.command.files.items()]
-        for key, file in named:
-            if file is not None and kind_of(file) == "nothing":
-                raise SpecError(f"{path}: {key}: there is no {file}")
+        for sentence in missing_files(spec):
+            raise SpecError(f"{path}: {sentence}")
         try:
             spec.check_models()
         except SpecError as error:
             raise SpecError(f"{path}: {error}") from None
     return spec
+
+
+def missing_files(spec: StudySpec) -> list[str]:
+    """Return a sentence for each file or folder that a spec names and that is not there.
+
+    Args:
+        spec: The spec.
+
+    Returns:
+        Sentences such as `corpus.path: there is no …`.
+
+    Example:
+        >>> from raylr.quickstart import quickstart_spec
+        >>> missing_files(quickstart_spec())
+        []
+    """
+    named = [("corpus.path", spec.corpus.path), ("corpus.tokenizer", spec.corpus.tokenizer)]
+    named += [("corpus.files", file) for file in spec.corpus.files]
+    named += [("scores.data", spec.scores.data)] if spec.scores else []
+    if spec.command:
+        named += [("command.folder", spec.command.folder)]
+        named += [(f"command.files.{name}", file) for name, file in spec.command.files.items()]
+    return [f"{key}: there is no {file}" for key, file in named if file is not None and kind_of(file) == "nothing"]
 
 
 def dump_spec(spec: StudySpec) -> str:

@@ -58,7 +58,9 @@ class TransferResult:
     """What a transfer study has found."""
 
     spec: StudySpec
+    """The study's spec."""
     directory: Path
+    """The study's folder."""
     search: ProxySearch
     """The proxy's search."""
     targets: tuple[Transferred, ...]

@@ -62,8 +62,9 @@ MOST_PARAMS = 10**15
 
 
 class StudySpec(TransferKeys):
-    """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target; with
-    `transfer`, a proxy → its hyperparameters, carried to targets.
+    """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
+
+    With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 

@@ -32,6 +32,8 @@ from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, networks_of
 from raylr.study import FittingStudy, Study, StudyResult
 from raylr.trainables.models.transfer import transfer
+from raylr.trainables.training.identity import identity_fields
+from raylr.trainables.training.spec import TrainSpec
 from raylr.transfer_study import TransferResult, TransferStudy
 
 SEEDS = 3
@@ -194,14 +196,17 @@ def _unlike(one: Study, other: Study, own: TargetSpec, target: TargetSpec) -> li
 
 
 def _measured(study: Study, target: TargetSpec) -> dict[str, Any]:
-    spec = study.spec
-    model = spec.target_model(target)
-    if isinstance(model, ExternalModel):
+    """Return what the target's runs measure, as a flat mapping without what arms may differ in."""
+    spec, model, train = study.spec, study.spec.target_model(target), study.spec.target_train(target)
+    if isinstance(model, ExternalModel) or not isinstance(train, TrainSpec):
         shape: dict[str, Any] = {"params": model.params("total"), "trainer": spec.trainer}
+        settings = train.model_dump(mode="json")
     else:
-        shape = {name: value for name, value in model.model_dump(mode="json").items() if name != "init_std"}
-    train = spec.target_train(target).model_dump(mode="json")
-    settings = {f"train.{name}": value for name, value in train.items() if name not in _OTHERS}
+        fields = identity_fields(model=model, train=train, lr=1.0, tokens=1, corpus="")
+        shape, settings = dict(fields["model"].get("hf", fields["model"])), fields["train"]
+    for name in ("init_std", "initializer_range"):
+        shape.pop(name, None)
+    settings = {f"train.{name}": value for name, value in settings.items() if name not in _OTHERS}
     return shape | settings | {"tokens": spec.tokens_of(target)}
 
 

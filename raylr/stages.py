@@ -334,7 +334,7 @@ class Stages:
         if keep == "all":
             return
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
-            if keep == "none" or row["role"] not in AT_TARGET:
+            if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
                 if self._external is not None:
                     self._external.drop_checkpoints(row["trial"])

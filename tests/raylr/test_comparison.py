@@ -6,12 +6,15 @@ import shutil
 
 import pytest
 from made_comparison import FITTING, TRANSFER, report, spec_of, studies_of
+from made_scores import scored
 from made_study import contents, no_executor
 from serial_executor import SerialExecutor
 
 from raylr.analysis.comparison import ArmKind
 from raylr.comparison import as_json, compare, lr_factor, targets_of
 from raylr.errors import InputError
+from raylr.evaluation.tables import QuestionTable
+from raylr.report.comparison import write_comparison
 from raylr.study import FittingStudy
 from raylr.transfer_study import TransferStudy
 
@@ -183,6 +186,34 @@ def test_a_sweep_at_the_target_is_an_arm_of_its_own(copied):
     rows = one.evaluations.read().to_pylist()
     assert 0 < len({row["trial"] for row in rows if row["role"] == "sweep"}) <= 4
     assert as_json(compare(one, other)) == as_json(found)
+
+
+def test_scores_of_the_arms_are_read(copied, tmp_path):
+    one, other = copied()
+    result = compare(one, other, train=True, seeds=2)
+    for study, kind, slope in ((one, ArmKind.FITTED, -0.3), (other, ArmKind.TRANSFERRED, -3.0)):
+        runs = {run.name: 0.0 for run in result.comparison.arm(kind).runs}
+        table = scored(runs, (40_000, 79_872), slope=slope, questions=30)
+        QuestionTable(study.directory).append(table.to_pylist())
+    found = compare(one, other)
+    fitted, carried, third = found.comparison.arms
+    assert {*fitted.runs[0].scores} == {"mmlu", "cmmlu"}
+    assert fitted.runs[0].scores["mmlu"].tokens == 79_872
+    assert carried.runs[0].scores["mmlu"].accuracy > fitted.runs[0].scores["mmlu"].accuracy
+    assert third.runs[0].scores == {}
+    assert {found.labels[one.run] for one in found.scores} == {
+        "fitted, seed 0", "fitted, seed 1", "transferred, seed 0", "transferred, seed 1"
+    }  # fmt: skip
+    text = write_comparison(found, tmp_path / "out").read_text()
+    assert "MMLU: fitted" in text
+    assert (tmp_path / "out" / "figures" / "compare-scores.png").exists()
+
+
+def test_layout_is_no_difference_between_targets(texts, tmp_path):
+    train = {"seq_len": 32, "batch_tokens": 512, "warmup_steps": 8, "validation_tokens": 512, "repeat_data": True}
+    one = FittingStudy(spec_of(FITTING, texts, train=train | {"micro_batch": 4}), tmp_path / "one")
+    own, theirs = targets_of(one, TransferStudy(spec_of(TRANSFER, texts), tmp_path / "other"), None)
+    assert (own.name, theirs.name) == ("wide", "large")
 
 
 def test_a_study_that_grows_keeps_its_arms(copied, texts):

@@ -161,7 +161,7 @@ def qwen3_moe(spec: ModelSpec) -> Architecture:
             ("dense_out", r"\.mlp\.(shared_expert\.)?down_proj\.weight$"),
         ]
     return Architecture(
-        name="Qwen3-MoE",
+        name="Qwen3-MoE" if spec.moe_layers else "Qwen3",
         patterns=tuple(Pattern(role=role, regex=regex) for role, regex in patterns),
         layer=r"^model\.layers\.(\d+)\.",
     )

@@ -1,4 +1,5 @@
-"""What to train: `ModelSpec`, the shape of a Qwen3-MoE, or `HFSpec`, a causal LM of transformers. No torch here.
+"""What to train: `ModelSpec`, the shape of a Qwen3-MoE or a dense Qwen3, or `HFSpec`, a causal LM of transformers. No
+torch here.
 
 Notation: h hidden size, L layers, H query heads, K key/value heads, d head size, E experts, k experts a token, f expert
 size, V vocabulary, T sequence length.
@@ -22,8 +23,12 @@ class FrozenSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_EXPERTS = ("experts", "top_k", "expert_size")
+"""Fields that a mixture of experts needs."""
+
+
 class ModelSpec(FrozenSpec):
-    """The shape of a Qwen3-MoE decoder.
+    """The shape of a Qwen3-MoE decoder, or of a dense Qwen3: with `dense_size` and without `experts`.
 
     Raises:
         pydantic.ValidationError: A ValueError with one sentence for each field that is wrong.
@@ -35,6 +40,11 @@ class ModelSpec(FrozenSpec):
         ... )
         >>> model.params("active") < model.params("total")
         True
+        >>> dense = ModelSpec(
+        ...     hidden_size=64, layers=2, heads=4, kv_heads=2, head_dim=16, dense_size=192, vocab_size=1024,
+        ... )
+        >>> dense.dense_layers, dense.params("active") == dense.params("total")
+        (2, True)
     """
 
     hidden_size: int = Field(gt=0)
@@ -47,11 +57,11 @@ class ModelSpec(FrozenSpec):
     """Key/value heads; each serves heads / kv_heads query heads."""
     head_dim: int = Field(gt=0)
     """Size of one head; even."""
-    experts: int = Field(gt=0)
-    """Routed experts of one layer."""
-    top_k: int = Field(gt=0)
+    experts: int = Field(default=0, ge=0)
+    """Routed experts of one layer; 0: a dense model, which has `dense_size` instead."""
+    top_k: int = Field(default=0, ge=0)
     """Experts that a token uses."""
-    expert_size: int = Field(gt=0)
+    expert_size: int = Field(default=0, ge=0)
     """Inner size of one expert."""
     vocab_size: int = Field(gt=1)
     """Entries of the vocabulary; in a study that of the corpus unless it is given."""
@@ -62,7 +72,7 @@ class ModelSpec(FrozenSpec):
     shared_expert_size: int = Field(default=0, ge=0)
     """Inner size of an expert that every token uses, gated by a sigmoid (as in Qwen2-MoE); 0: none."""
     dense_layers: int = Field(default=0, ge=0)
-    """How many of the first layers have a dense MLP in place of experts."""
+    """How many of the first layers have a dense MLP in place of experts; all of them in a model without experts."""
     dense_size: int = Field(default=0, ge=0)
     """Inner size of those dense MLPs."""
     rope_theta: float = Field(default=1e6, gt=0)
@@ -81,6 +91,14 @@ class ModelSpec(FrozenSpec):
     """With `balance="bias"`: how much a step moves the bias of an expert with too many or too few tokens."""
     residual_multiplier: float = Field(default=1.0, gt=0)
     """Factor on what each attention and MLP/MoE block adds to the residual stream (1 is Qwen3)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dense(cls, data: Any) -> Any:
+        """A model with `dense_size` and no key of the experts is dense in all of its layers."""
+        if not isinstance(data, dict) or not data.get("dense_size") or any(data.get(key) for key in _EXPERTS):
+            return data
+        return {**data, "dense_layers": data.get("dense_layers") or data.get("layers", 0)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -102,7 +120,21 @@ class ModelSpec(FrozenSpec):
                 f"dense_layers={self.dense_layers} and dense_size={self.dense_size}: give both (dense first "
                 "layers) or neither"
             )
+        self._check_experts()
         return self
+
+    def _check_experts(self) -> None:
+        given = [key for key in _EXPERTS if getattr(self, key)]
+        missing = [key for key in _EXPERTS if not getattr(self, key)]
+        if missing and (given or self.moe_layers):
+            what = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing or 0"
+            rest = "" if given or self.dense_size else "; a dense model has dense_size in place of all three"
+            where = f"{self.moe_layers} of {self.layers} layers have experts, which need" if self.moe_layers else "give"
+            raise ValueError(f"{what}: {where} {', '.join(_EXPERTS)}{rest}")
+        if not given:
+            for key, plain in (("shared_expert_size", 0), ("balance", "loss")):
+                if getattr(self, key) != plain:
+                    raise ValueError(f"{key}={getattr(self, key)!r} belongs to a model with experts; this one is dense")
 
     def identity(self) -> dict[str, Any]:
         """Return all fields, for the identity of a run."""

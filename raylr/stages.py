@@ -277,6 +277,7 @@ class Stages:
             seed=train.seed,
             config=config,
             handle=handle,
+            columns={"optimizer": train.optimizer.label},
         )
 
     def run_of(

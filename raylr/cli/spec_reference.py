@@ -40,7 +40,7 @@ def reference() -> str:
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
     from raylr.trainables.models.spec import HFSpec, ModelSpec
-    from raylr.trainables.training.spec import TrainSpec
+    from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
 
     sections: dict[str, type[BaseModel]] = {
         "Top level": StudySpec,
@@ -48,6 +48,7 @@ def reference() -> str:
         "`model`, `sizes` and `target.model`": ModelSpec,
         "`model: {hf: …}`": HFSpec,
         "`train`": TrainSpec,
+        "`train.optimizer`": OptimizerSpec,
         "`command`": CommandSpec,
         "`command.read`": ReadSpec,
         "`trainable`": TrainableSpec,

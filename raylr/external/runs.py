@@ -115,7 +115,7 @@ class ExternalRuns:
             seed=train.seed,
             config=config,
             handle=handle,
-            columns={"params": model.total, "params_active": model.active},
+            columns={"params": model.total, "params_active": model.active, "optimizer": train.optimizer},
             flops_per_token=model.flops_per_token(),
             log=folder / OUTPUT if self._spec.command else None,
             ends_itself=self._spec.command is not None,

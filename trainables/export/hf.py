@@ -2,8 +2,9 @@
 vLLM read.
 
 A `ModelSpec` becomes a `Qwen3MoeForCausalLM`, weights in safetensors with each expert by itself, or, without experts, a
-`Qwen3ForCausalLM`; a Hugging Face model keeps its own layout. transformers 5 renamed keys of config.json that version 4 needs (4 would use rope_theta=10000
-without a word): both spellings are written. `raylr.json` records where the weights are from.
+`Qwen3ForCausalLM`; a Hugging Face model keeps its own layout. transformers 5 renamed keys of config.json that version 4
+needs (4 would use rope_theta=10000 without a word): both spellings are written. `raylr.json` records where the weights
+are from.
 
 The folder appears whole or not at all, and only if the weights are exactly those that the architecture has.
 """

@@ -25,7 +25,7 @@ from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers.policies.policy import Policy
 from raylr.spec import StudySpec
-from raylr.stages import search_policy, search_settings
+from raylr.searches import search_policy, search_settings
 
 CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
@@ -68,18 +68,27 @@ class Plan:
     """What a study costs."""
 
     sizes: Sequence[PlannedSize]
+    runs: Amount
+    """Runs of the whole search."""
     tokens: Amount
     """Tokens of the whole search."""
     flops: Amount
     """FLOPs of the whole search."""
+    check_runs: int
+    """Runs of the check at the target; 0 without one."""
     check_tokens: int
     """Tokens of the check at the target; 0 without one."""
     check_flops: float
+    grid_runs: int
     grid_tokens: int
     """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget."""
     grid_flops: float
+    target_params: float
+    """Parameters of the model that the study is for; NaN without a target."""
+    target_tokens: int
+    """Tokens of the run that the study is for; 0 without a target."""
     target_flops: float
-    """FLOPs of the run that the study is for; NaN without a target."""
+    """FLOPs of that run; NaN without a target."""
 
 
 def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
@@ -139,20 +148,27 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         )
         for setting in settings
     ]
-    whole = [sum(counts[name][draw][1] for name in size_of) for draw in range(draws)]
+    runs, whole = ([sum(counts[name][draw][i] for name in size_of) for draw in range(draws)] for i in (0, 1))
     flops = [sum(counts[name][draw][1] * per_token[name] for name in size_of) for draw in range(draws)]
     target = spec.target
-    target_per_token = float(spec.target_model().flops_per_token(seq_len)) if target else math.nan
-    check = len(target.check) * spec.target_tokens if target else 0
+    model, target_tokens = (spec.target_model(), spec.target_tokens) if target else (None, 0)
+    target_per_token = float(model.flops_per_token(seq_len)) if model else math.nan
+    checks = len(target.check) if target else 0
+    check = checks * target_tokens
     return Plan(
         sizes=sizes,
+        runs=_amount(runs),
         tokens=_amount(whole),
         flops=_amount(flops),
+        check_runs=checks,
         check_tokens=check,
         check_flops=check * target_per_token if check else 0.0,
+        grid_runs=len(sizes) * spec.lr.grid,
         grid_tokens=spec.grid_tokens,
         grid_flops=sum(spec.lr.grid * max(spec.token_budgets) * cost for cost in per_token.values()),
-        target_flops=spec.target_tokens * target_per_token if target else math.nan,
+        target_params=float(model.params("total")) if model else math.nan,
+        target_tokens=target_tokens,
+        target_flops=target_tokens * target_per_token,
     )
 
 

@@ -15,8 +15,8 @@ import pydantic
 from raylr.analysis.units import parse_count
 from raylr.errors import InputError, SpecError, nearest
 from raylr.spec import load_spec
-from raylr.spec.files import read_yaml
 from raylr.spec.messages import explain
+from raylr.spec.yamlfile import read_yaml
 from raylr.trainables.models.parametrization import RULES, Parametrization, parametrization
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.models.transfer import Network, network_of

@@ -39,7 +39,9 @@ def reference() -> str:
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
+    from raylr.spec.transfer import TransferSpec, TransferTarget
     from raylr.trainables.models.spec import HFSpec, ModelSpec
+    from raylr.trainables.training.parametrized import ParametrizationSpec
     from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
 
     sections: dict[str, type[BaseModel]] = {
@@ -49,6 +51,7 @@ def reference() -> str:
         "`model: {hf: …}`": HFSpec,
         "`train`": TrainSpec,
         "`train.optimizer`": OptimizerSpec,
+        "`train.parametrization`": ParametrizationSpec,
         "`command`": CommandSpec,
         "`command.read`": ReadSpec,
         "`trainable`": TrainableSpec,
@@ -58,6 +61,8 @@ def reference() -> str:
         "`search`": SearchSpec,
         "`law`": LawSpec,
         "`target`": TargetSpec,
+        "`transfer`": TransferSpec,
+        "`transfer.targets`": TransferTarget,
         "`resources`": ResourceSpec,
         "`scores`": ScoresSpec,
     }

@@ -148,18 +148,23 @@ def running_engine(
         universal: As in `engine_config`.
 
     Yields:
-        The engine, with parameter groups by role (`groups.parameter_groups`).
+        The engine, with parameter groups by role (`groups.parameter_groups`), or those of `train.parametrization`.
 
     Raises:
-        SpecError: For a multiplier that matches no tensor of the model, and an optimizer that it cannot have.
+        SpecError: For a multiplier that matches no tensor of the model, for a parametrization that does not fit it, and for
+            an optimizer that it cannot have.
     """
     import deepspeed
 
-    from raylr.trainables.training.groups import multipliers_by_role, roles_of
+    from raylr.trainables.training.groups import multipliers_by_role, parameter_groups, parametrized_groups, roles_of
     from raylr.trainables.training.optimizers import make_optimizer
 
+    # Before DeepSpeed partitions or converts the weights, which a parametrization scales.
+    ruled = parametrized_groups(model, train, multipliers) if train.parametrization is not None else None
+
     def optimizer_of(_: Any) -> torch.optim.Optimizer:
-        return make_optimizer(model, train, multipliers_by_role(roles_of(model), multipliers))
+        groups = ruled or parameter_groups(model, train, multipliers_by_role(roles_of(model), multipliers))
+        return make_optimizer(model, train, groups)
 
     with quiet():
         config = engine_config(train, universal=universal)

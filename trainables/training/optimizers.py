@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from raylr.errors import SpecError
-from raylr.trainables.training.groups import MUON, Multipliers, parameter_groups
+from raylr.trainables.training.groups import MUON
 
 if TYPE_CHECKING:
     from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
@@ -24,23 +24,20 @@ HALVES = ("gate_up_proj", "gate_up_proj.weight")
 """Ends of the names of tensors that hold gate and up projections one above the other."""
 
 
-def make_optimizer(
-    model: nn.Module, train: TrainSpec, by_role: Mapping[str, Multipliers] | None = None
-) -> torch.optim.Optimizer:
-    """Make the optimizer of a run, with groups by role whose LR is 0 until the loop sets it.
+def make_optimizer(model: nn.Module, train: TrainSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Make the optimizer of a run, whose LR is 0 until the loop sets it.
 
     Args:
         model: The network, after DeepSpeed has replaced its expert layers, if it does.
         train: The run.
-        by_role: Multipliers of each role; a role that is not in it has factors of 1.
+        groups: Its parameters as `groups.parameter_groups` or `groups.parametrized_groups` gives them.
 
     Returns:
-        The optimizer; `param_groups` are those of `parameter_groups`.
+        The optimizer, with these groups.
 
     Raises:
         SpecError: If this torch has no Muon, or the model no matrix for it.
     """
-    groups = parameter_groups(model, train, by_role)
     if train.optimizer.name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
     if not hasattr(torch.optim, "Muon"):
@@ -72,7 +69,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """`torch.optim.Muon` for groups that are marked for it, `torch.optim.AdamW` for the others, as one optimizer.
 
     Args:
-        groups: Groups of `parameter_groups`.
+        groups: Groups of `groups.parameter_groups`; those of Muon have "muon" as `optimizer`.
         names: Parameter → its name.
         train: The run.
 
@@ -82,7 +79,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], names: Mapping[Tensor, str], train: TrainSpec) -> None:
         super().__init__(groups, {"lr": 0.0})
-        if not any(group["optimizer"] == MUON for group in self.param_groups):
+        if not any(group.get("optimizer") == MUON for group in self.param_groups):
             raise SpecError("optimizer: muon is for hidden matrices, and this model has none")
         self._names = names
         self._parts: list[tuple[dict[str, Any], float, dict[str, Any]]] = []
@@ -91,7 +88,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Parameter → its matrices."""
         settings = train.optimizer
         for group in self.param_groups:
-            if group["optimizer"] == MUON:
+            if group.get("optimizer") == MUON:
                 self._split(group, settings)
         adjust = "match_rms_adamw" if settings.adjust_lr == "match_rms_adamw" else "original"
         self._muon = torch.optim.Muon(
@@ -103,7 +100,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             adjust_lr_fn=adjust,
         )
         # AdamW takes these groups as they are: what the loop and DeepSpeed set in them holds for it.
-        others = [group for group in self.param_groups if group["optimizer"] != MUON]
+        others = [group for group in self.param_groups if group.get("optimizer") != MUON]
         self._adamw = torch.optim.AdamW(others, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
 
     def _split(self, group: dict[str, Any], settings: OptimizerSpec) -> None:
@@ -148,7 +145,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def _shared_again(self) -> None:
         """torch gives an optimizer new groups when a state is loaded; they are put back among those here."""
         loaded = iter(self._adamw.param_groups)
-        self.param_groups[:] = [group if group["optimizer"] == MUON else next(loaded) for group in self.param_groups]
+        self.param_groups[:] = [group if group.get("optimizer") == MUON else next(loaded) for group in self.param_groups]
         self._parts = [
             (group, factor, part) for (group, factor, _), part in zip(self._parts, self._muon.param_groups, strict=True)
         ]

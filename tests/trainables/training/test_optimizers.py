@@ -34,6 +34,10 @@ def with_gradients(model: nn.Module, seed: int) -> None:
         param.grad = torch.randn(param.shape, generator=generator)
 
 
+def optimizer_of(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
+    return make_optimizer(model, train, parameter_groups(model, train))
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_multiplier"]
@@ -84,7 +88,7 @@ def test_every_expert_and_each_half_of_gate_and_up_is_a_matrix() -> None:
 def test_two_steps_are_those_written_out_by_hand(adjust: str, factor: Any) -> None:
     model, lr, decay, momentum = network(), 3e-3, 0.1, 0.9
     train = muon(adjust_lr=adjust, momentum=momentum, adamw_lr_ratio=0.25)
-    optimizer = make_optimizer(model, train)
+    optimizer = optimizer_of(model, train)
     want = {name: param.detach().clone() for name, param in model.named_parameters()}
     means: dict[str, Tensor] = {}
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in want.items()}
@@ -122,13 +126,13 @@ def test_spectral_is_the_original_times_a_multiplier() -> None:
 
 def test_a_saved_state_goes_on_in_another_optimizer() -> None:
     model = network()
-    optimizer = make_optimizer(model, muon(adjust_lr="spectral"))
+    optimizer = optimizer_of(model, muon(adjust_lr="spectral"))
     with_gradients(model, 1)
     set_lr(optimizer, 1e-2)
     optimizer.step()
     other = network()
     other.load_state_dict(model.state_dict())
-    again = make_optimizer(other, muon(adjust_lr="spectral"))
+    again = optimizer_of(other, muon(adjust_lr="spectral"))
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert [g["role"] for g in again.param_groups] == [g["role"] for g in optimizer.param_groups]
     for one, its in ((model, optimizer), (other, again)):
@@ -149,10 +153,10 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         train_spec(optimizer={"name": "adamw", "momentum": 0.9, "ns_steps": 6})
     embedding = nn.ModuleDict({"embed_tokens": nn.Embedding(4, 4)})
     with pytest.raises(SpecError, match="this model has none"):
-        make_optimizer(embedding, muon())
+        optimizer_of(embedding, muon())
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(SpecError, match=r"needs torch 2\.9 or newer"):
-        make_optimizer(network(), muon())
+        optimizer_of(network(), muon())
 
 
 @pytest.mark.slow

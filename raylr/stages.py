@@ -36,6 +36,7 @@ from raylr.trainables.training.spec import TrainSpec
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
 
+
 class Stages:
     """Runs the stages of one study, under its lock.
 

@@ -14,6 +14,7 @@ from raylr.spec.messages import explain
 from raylr.spec.study import StudySpec
 from raylr.spec.yamlfile import read_yaml
 
+
 def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
     """Read and check a spec.
 

@@ -151,8 +151,8 @@ def running_engine(
         The engine, with parameter groups by role (`groups.parameter_groups`), or those of `train.parametrization`.
 
     Raises:
-        SpecError: For a multiplier that matches no tensor of the model, for a parametrization that does not fit it, and for
-            an optimizer that it cannot have.
+        SpecError: For a multiplier that matches no tensor of the model, for a parametrization that does not fit it, and
+            for an optimizer that it cannot have.
     """
     import deepspeed
 

@@ -145,7 +145,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def _shared_again(self) -> None:
         """torch gives an optimizer new groups when a state is loaded; they are put back among those here."""
         loaded = iter(self._adamw.param_groups)
-        self.param_groups[:] = [group if group.get("optimizer") == MUON else next(loaded) for group in self.param_groups]
+        self.param_groups[:] = [
+            group if group.get("optimizer") == MUON else next(loaded) for group in self.param_groups
+        ]
         self._parts = [
             (group, factor, part) for (group, factor, _), part in zip(self._parts, self._muon.param_groups, strict=True)
         ]

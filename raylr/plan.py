@@ -24,8 +24,8 @@ import numpy as np
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers.policies.policy import Policy
-from raylr.spec import StudySpec
 from raylr.searches import search_policy, search_settings
+from raylr.spec import StudySpec
 
 CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0

@@ -23,9 +23,9 @@ from raylr.external.runs import ExternalRuns, Model
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
 from raylr.searches import optimum_now, search_policy, search_settings
 from raylr.spec import load_spec
-from raylr.spec.sections import TargetSpec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel
+from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, axes_of, placed, transfer_columns, transfer_warnings
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder

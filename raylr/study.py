@@ -130,7 +130,7 @@ class FittingStudy:
             prediction = self._predict(fit)
             target = self.spec.target
             if prediction and target and target.check:
-                stages.check(prediction.lr)
+                stages.check(target, prediction.lr)
             stages.evaluate()
             return self.result(fit)
 

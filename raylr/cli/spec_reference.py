@@ -40,7 +40,7 @@ def reference() -> str:
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
     from raylr.spec.transfer import TransferSpec, TransferTarget
-    from raylr.trainables.models.spec import HFSpec, ModelSpec
+    from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec
     from raylr.trainables.training.parametrized import ParametrizationSpec
     from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
 
@@ -49,6 +49,7 @@ def reference() -> str:
         "`corpus`": CorpusSpec,
         "`model`, `sizes` and `target.model`": ModelSpec,
         "`model: {hf: …}`": HFSpec,
+        "`model: {module: …}`": ModuleSpec,
         "`train`": TrainSpec,
         "`train.optimizer`": OptimizerSpec,
         "`train.parametrization`": ParametrizationSpec,

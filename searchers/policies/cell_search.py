@@ -15,6 +15,7 @@ import numpy as np
 from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
 from raylr.analysis.optimum.acquisition import APART, imagined, propose
 from raylr.analysis.status import Status
+from raylr.searchers.policies.failures import SAME
 from raylr.searchers.policies.types import Recommendation, RunState
 
 FIRST = 0.577

@@ -1,8 +1,11 @@
 """Studies whose spec changes while they are under way: what is used again, what is said, what it costs."""
 
+import json
 import math
 
+import numpy as np
 import pytest
+import serial_executor
 import yaml
 from made_study import SPEC, contents, no_executor, spec_of, study_of
 from serial_executor import SerialExecutor
@@ -163,3 +166,29 @@ def test_a_second_batch_is_added_to_a_finished_study(finished, texts):
     assert {(row["size"], row["batch"]) for row in rows if row["trial"] not in before} == {("S", 1024)}
     assert {run.size for run in result.fit.runs} == {"S B=512", "S B=1.02k", "M"}
     assert result.fit.law.batch_unit is not None
+
+
+def test_more_seeds_repeat_lrs_of_the_same_folder_and_train_nothing_again(texts, tmp_path, monkeypatch):
+    """Losses of one LR differ by 5 % between seeds: more runs of it tell more than other LRs."""
+    plain = serial_executor.report_of
+
+    def noisy(job, tokens):
+        report = plain(job, tokens)
+        rng = np.random.default_rng([job.seed, round(-1e3 * math.log(job.lr))])
+        return report | {"loss": report["loss"] * (1 + 0.05 * rng.standard_normal())}
+
+    monkeypatch.setattr(serial_executor, "report_of", noisy)
+    fields = {"target": None, "sizes": {"S": SIZES["S"]}, "search": {"max_trials": 6, "truncate": False}}
+    study = FittingStudy(spec_of(texts, seeds=1, **fields), tmp_path / "s", executor=lambda callbacks: SerialExecutor())
+    study.run()
+    rows = study.trials.read().to_pylist()
+    assert len({row["lr"] for row in rows}) == len(rows)
+    before = names(study)
+    study, _, trained, said = grown(spec_of(texts, seeds=3, **fields), tmp_path / "s")
+    assert any(f"seeds: 3, not 1): all {len(before)} runs measured so far are used again" in text for text in said)
+    assert not trained & before
+    seeds = {}
+    for row in study.trials.read().to_pylist():
+        seeds.setdefault(row["lr"], []).append(json.loads(row["config"])["train"]["seed"])
+    assert 1 < max(map(len, seeds.values())) <= 3
+    assert all(sorted(each) == list(range(len(each))) for each in seeds.values())

@@ -29,7 +29,7 @@ from torch import Tensor
 from raylr.errors import CheckpointError, InputError
 from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_config
 from raylr.trainables.export.weights import read_weights
-from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
+from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec, model_spec
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, TOKENIZER, load_state, verify
 from raylr.trainables.training.schedule import lr_factor
@@ -112,8 +112,8 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: If the checkpoint is damaged, of another model, or holds more than tensors.
-        InputError: For a model that Qwen3-MoE cannot express (naming what), a tokenizer larger than the vocabulary, and
-            an `out` that holds something else.
+        InputError: For a network of one's own, a model that Qwen3-MoE cannot express (naming what), a tokenizer larger
+            than the vocabulary, and an `out` that holds something else.
         OSError: If the disk is full; nothing is left behind.
     """
     folder = find_checkpoint(checkpoint)
@@ -122,7 +122,13 @@ def export_checkpoint(
     if model is None:
         if "model" not in run:
             raise CheckpointError(f"{folder} does not say which model it holds (an older raylr wrote it): give model")
-        model = model_spec(run["model"])
+        found = model_spec({key: value for key, value in run["model"].items() if key != "tensors"})
+        if isinstance(found, ModuleSpec):
+            raise InputError(
+                f"{folder} holds a network of your own, {found.module}: Hugging Face has no architecture for it, so it "
+                "cannot be exported or scored"
+            )
+        model = found
     vocabulary = _tokenizer_files(folder, run, tokenizer, model.vocab_size)
     origin = {
         "format": 1,

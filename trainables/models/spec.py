@@ -1,5 +1,5 @@
-"""What to train: `ModelSpec`, the shape of a Qwen3-MoE or a dense Qwen3, or `HFSpec`, a causal LM of transformers. No
-torch here.
+"""What to train: `ModelSpec`, the shape of a Qwen3-MoE or a dense Qwen3, `HFSpec`, a causal LM of transformers, or
+`ModuleSpec`, a network of one's own. No torch here.
 
 Notation: h hidden size, L layers, H query heads, K key/value heads, d head size, E experts, k experts a token, f expert
 size, V vocabulary, T sequence length.
@@ -7,12 +7,14 @@ size, V vocabulary, T sequence length.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from raylr.errors import DataError, InputError
+from raylr.trainables.models.loading import NAME
 
 ParamKind = Literal["total", "active", "non_embedding"]
 
@@ -247,6 +249,69 @@ class HFSpec(FrozenSpec):
         return {"hf": configuration(self.hf).to_dict()}
 
 
-def model_spec(fields: dict[str, Any]) -> ModelSpec | HFSpec:
-    """Return the model that a mapping describes: `HFSpec` if it has the key `hf`, otherwise `ModelSpec`."""
-    return HFSpec.model_validate(fields) if "hf" in fields else ModelSpec.model_validate(fields)
+class ModuleSpec(FrozenSpec):
+    """A network of one's own, a `torch.nn.Module`, trained from scratch by raylr's loop.
+
+    Its `forward` takes token ids [sequences, tokens] and returns the logits of the next token, [sequences, tokens,
+    vocabulary]; raylr computes the loss. It cannot be exported to Hugging Face, and so not be scored.
+    """
+
+    module: str = Field(pattern=NAME)
+    """Module and name of a function or class that returns the network, package.module:function. It is called with
+    `vocab_size` and the args, by name, and draws the weights from torch's generator."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the function: what makes the size."""
+    vocab_size: int = Field(gt=1)
+    """Entries of the vocabulary; in a study that of the corpus unless it is given."""
+    active_params: int | None = Field(default=None, gt=0)
+    """Parameters that one token uses, for mixtures of experts. Default: all."""
+    folder: str = "."
+    """Folder that the module is imported from, if it is not installed. In a study by default that of the spec."""
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if "vocab_size" in self.args:
+            raise ValueError("args: vocab_size is a key beside args, and that of the corpus unless it is given")
+        return self
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Return the number of parameters, as `ModelSpec.params`: of `nn.Embedding`s and of matrices with a row for
+        each entry of the vocabulary for "non_embedding". The network is made on torch's meta device."""
+        from raylr.trainables.models.module import shape_of
+
+        shape = shape_of(self)
+        if kind == "active":
+            return self.active_params or shape.total
+        if kind not in ("total", "non_embedding"):
+            raise InputError(f"kind={kind!r}: a count of parameters is 'total', 'active' or 'non_embedding'")
+        return shape.total - (shape.embedding + shape.head if kind == "non_embedding" else 0)
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Return the FLOPs of training on one token: 6 for each parameter that it uses but those of embeddings that are
+        looked up (Kaplan et al. 2020). What attention adds with `seq_len` is not known."""
+        from raylr.trainables.models.module import shape_of
+
+        shape = shape_of(self)
+        return 6.0 * (self.params("active") - (shape.embedding if shape.head else 0))
+
+    def identity(self) -> dict[str, Any]:
+        """Return names and arguments, and the shapes of all parameters, for the identity of a run. Where the module is
+        and what else its code does is not part of it: a network that computes something else needs another name."""
+        from raylr.trainables.models.module import shape_of
+
+        tensors = {name: list(shape) for name, shape in shape_of(self).tensors.items()}
+        return {"module": self.module, "args": self.args, "vocab_size": self.vocab_size, "tensors": tensors}
+
+
+AnyModelSpec: TypeAlias = ModelSpec | HFSpec | ModuleSpec
+
+
+def model_spec(fields: dict[str, Any]) -> AnyModelSpec:
+    """Return the model that a mapping describes: `HFSpec` if it has the key `hf`, `ModuleSpec` if it has `module`,
+    otherwise `ModelSpec`."""
+    return kind_of_model(fields).model_validate(fields)
+
+
+def kind_of_model(fields: Mapping[str, Any]) -> type[AnyModelSpec]:
+    """Return the class of the model that a mapping describes."""
+    return HFSpec if "hf" in fields else ModuleSpec if "module" in fields else ModelSpec

@@ -22,7 +22,7 @@ from raylr.trainables.models.parametrization import (
     Term,
 )
 from raylr.trainables.models.roles import TIED
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec, ModuleSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Network:
     """Further settings of the model, for `differences`."""
 
 
-def network_of(model: ModelSpec | HFSpec, *, tokens: float | None = None, batch_tokens: float | None = None) -> Network:
+def network_of(model: AnyModelSpec, *, tokens: float | None = None, batch_tokens: float | None = None) -> Network:
     """Describe the network of a spec.
 
     Args:
@@ -53,8 +53,14 @@ def network_of(model: ModelSpec | HFSpec, *, tokens: float | None = None, batch_
         The network.
 
     Raises:
-        SpecError: For tied embeddings, and for a tensor of a Hugging Face model whose role is unknown.
+        SpecError: For a `ModuleSpec`, for tied embeddings, and for a tensor of a Hugging Face model whose role is
+            unknown.
     """
+    if isinstance(model, ModuleSpec):
+        raise SpecError(
+            f"the roles of the tensors of {model.module} are not known: raylr.trainables.parametrize takes them as an "
+            "Architecture, in a training script of your own"
+        )
     if isinstance(model, HFSpec):
         from raylr.trainables.models.hf import configuration, shapes_on_meta
 

@@ -21,7 +21,7 @@ from raylr.trainables.models.roles import MODULE_OF
 from raylr.trainables.training.groups import Tables, multipliers_by_role
 
 if TYPE_CHECKING:
-    from raylr.trainables.models.spec import HFSpec, ModelSpec
+    from raylr.trainables.models.spec import AnyModelSpec
     from raylr.trainables.training.spec import TrainSpec
 
 LAYOUT = ("workers", "zero_stage", "expert_parallel")
@@ -39,7 +39,7 @@ _ALL_SCHEDULES = frozenset().union(*_OF_SCHEDULE.values())
 
 def identity_fields(
     *,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     lr: float,
     tokens: int,
@@ -82,7 +82,7 @@ def identity_fields(
 
 def run_identity(
     *,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     lr: float,
     tokens: int,

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from raylr.errors import SpecError
-from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec, FrozenSpec, ModelSpec
 from raylr.trainables.training.parametrized import ParametrizationSpec
 
 
@@ -177,7 +177,7 @@ class TrainSpec(FrozenSpec):
             )
         return self
 
-    def check_experts(self, model: ModelSpec | HFSpec) -> None:
+    def check_experts(self, model: AnyModelSpec) -> None:
         """Check that the experts of a model can be spread over `expert_parallel` processes.
 
         Raises:
@@ -186,8 +186,8 @@ class TrainSpec(FrozenSpec):
         size = self.expert_parallel
         if size == 1:
             return
-        if isinstance(model, HFSpec):
-            raise SpecError(f"expert_parallel={size} works with a ModelSpec, not with hf")
+        if not isinstance(model, ModelSpec):
+            raise SpecError(f"expert_parallel={size} works with a ModelSpec, not with hf or module")
         if model.shared_expert_size or model.balance == "bias" or model.moe_layers == 0:
             raise SpecError(
                 f"expert_parallel={size} takes a model with experts, without a shared expert and with balance='loss'"

@@ -156,9 +156,13 @@ def _keys(section: type[BaseModel]) -> list[tuple[str, Any, str]]:
 
 
 def _default(name: str, field: FieldInfo) -> Any:
+    from raylr.trainables.training.spec import OptimizerSpec
+
     if field.is_required():
         return EXAMPLES.get(name)
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, OptimizerSpec):  # may be written as its name
+        return value.name
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 

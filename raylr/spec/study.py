@@ -171,8 +171,9 @@ class StudySpec(TransferKeys):
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
         corpus = None if is_external(info.data) else info.data.get("corpus")
+        value = with_absolute_paths(value, info)
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
-            return with_absolute_paths(value, info)
+            return value
         if not isinstance(value.get("hf"), Mapping):
             return {**value, "vocab_size": corpus.vocabulary()}
         return {**value, "hf": {"vocab_size": corpus.vocabulary(), **value["hf"]}}

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,9 @@ from raylr.errors import SpecError
 from raylr.trainables.models.interface import Losses
 from raylr.trainables.models.loading import load_function
 from raylr.trainables.models.roles import role_of
-from raylr.trainables.models.spec import ModuleSpec
+
+if TYPE_CHECKING:
+    from raylr.trainables.models.spec import ModuleSpec
 
 PROBE = (2, 4)
 """Sequences and tokens of the forward pass by which a network is checked; any network takes so many."""
@@ -34,18 +35,16 @@ def construct(spec: ModuleSpec) -> nn.Module:
         SpecError: If it does not take `vocab_size` and the args, fails, or returns no module.
         InputError: If it cannot be imported.
     """
-    function, called = load_function("model.module", spec.module, spec.folder), f"{spec.module}({_shown(spec)})"
+    function = load_function("model.module", spec.module, spec.folder)
+    given = {"vocab_size": spec.vocab_size, **spec.args}
+    called = f"{spec.module}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
     try:
-        network = function(vocab_size=spec.vocab_size, **spec.args)
+        network = function(**given)
     except Exception as error:
         raise SpecError(f"model.module: {called} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise SpecError(f"model.module: {called} returned a {type(network).__name__}, not a torch.nn.Module")
     return network
-
-
-def _shown(spec: ModuleSpec) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in {"vocab_size": spec.vocab_size, **spec.args}.items())
 
 
 def roles_in(network: nn.Module, vocab_size: int) -> dict[str, str]:
@@ -88,12 +87,17 @@ def shape_of(spec: ModuleSpec) -> Shape:
     Raises:
         SpecError, InputError: As `construct`; and if a forward pass shows that it returns no logits.
     """
-    return _shape_of(json.dumps(spec.model_dump(), sort_keys=True, default=str))
+    key = json.dumps(spec.model_dump(), sort_keys=True, default=str)
+    if key not in _SHAPES:
+        _SHAPES[key] = _shape_of(spec)
+    return _SHAPES[key]
 
 
-@lru_cache(maxsize=64)
-def _shape_of(fields: str) -> Shape:
-    spec = ModuleSpec.model_validate_json(fields)
+_SHAPES: dict[str, Shape] = {}
+"""Specs seen so far: the parameters of a study's sizes are counted many times."""
+
+
+def _shape_of(spec: ModuleSpec) -> Shape:
     load_function("model.module", spec.module, spec.folder)  # its own errors are not those of the meta device
     try:
         with torch.device("meta"):

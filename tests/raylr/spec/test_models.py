@@ -1,5 +1,6 @@
 """Model keys of a study: a network of one's own by its name."""
 
+import sys
 from pathlib import Path
 
 import own_networks
@@ -41,10 +42,14 @@ def test_a_network_of_ones_own_is_a_size(tmp_path: Path) -> None:
 
 
 def test_a_module_is_looked_for_beside_the_spec(tmp_path: Path) -> None:
-    spec = load_spec(spec_file(tmp_path, "model: {module: no_such_network:Network}"))
-    assert spec.model["folder"] == str(tmp_path)
-    with pytest.raises(SpecError, match=r"size 'S': model\.module: no_such_network cannot be imported from"):
-        spec.check_models()
+    file = spec_file(tmp_path, "model: {module: no_such_network:Network}")
+    with pytest.raises(
+        SpecError, match=rf"size 'S': model\.module: no_such_network cannot be imported from {tmp_path} "
+    ):
+        load_spec(file)
+    (tmp_path / "no_such_network.py").write_text("from own_networks import Network\n")
+    assert load_spec(file).model["folder"] == str(tmp_path)
+    sys.path.remove(str(tmp_path))
 
 
 @pytest.mark.parametrize(

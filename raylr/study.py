@@ -33,6 +33,7 @@ from raylr.store.folder import (
     open_folder,
     read_json,
 )
+from raylr.store.places import local_folder, refuse_copy
 from raylr.store.runs import RunStore, run_end
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class FittingStudy:
         executor: Makes what trains the runs of a stage, given Tune callbacks for it; None: Ray Tune.
 
     Raises:
-        StudyError: If the folder holds a study of another corpus, of another version of raylr, or other things.
+        StudyError: If the folder holds a study of another corpus, of another version of raylr, or other things, or
+            is the address of an object store.
 
     A spec may be changed and the study gone on with in the same folder: more sizes, budgets, trials, a wider range,
     another target. Runs that are the same run under the new spec are used again (`raylr.growth`).
@@ -92,7 +94,7 @@ class FittingStudy:
         progress: Listener | None = None,
         executor: Callable[[list[Any]], Executor] | None = None,
     ) -> None:
-        self.spec, self.directory = spec, Path(directory).resolve()
+        self.spec, self.directory = spec, local_folder(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)
         self._executor = executor
@@ -106,7 +108,7 @@ class FittingStudy:
         Raises:
             StudyError: If there is none in `directory`, or its spec was changed since.
         """
-        return cls(open_folder(Path(directory)).spec, directory, progress=progress)
+        return cls(open_folder(local_folder(directory)).spec, directory, progress=progress)
 
     # -- running --
 
@@ -115,11 +117,13 @@ class FittingStudy:
 
         Raises:
             StudyLockedError: If another process is running the study. Nothing is written then.
+            StudyError: If the folder is in Ray's copy of a job's working directory, which Ray deletes.
             InputError: For a spec that cannot be trained, or when every run diverged.
             DamagedError: If a file of the tables is damaged; `raylr check` lists what it held.
             TrainingError: If runs failed for another reason than divergence.
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
+        refuse_copy(self.directory)
         with self.folder.locked():
             stages = Stages(self.folder, self.progress, self._executor)
             stages.grow()

@@ -181,6 +181,8 @@ def parametrized_groups(model: nn.Module, train: TrainSpec, tables: Tables) -> l
         multipliers=given.multipliers,
     )
     for group in groups:
+        if train.optimizer.name == MUON and group["optimizer"] != MUON:
+            group["lr_multiplier"] *= train.optimizer.adamw_lr_ratio
         role = " ".join(group.pop("roles"))
         group |= {"role": role, "module": role, "name": role, "lr": 0.0}
     return groups

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from raylr.errors import SpecError
+from raylr.trainables.models.roles import HALVES
 from raylr.trainables.training.groups import MUON
 
 if TYPE_CHECKING:
     from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
-
-HALVES = ("gate_up_proj", "gate_up_proj.weight")
-"""Ends of the names of tensors that hold gate and up projections one above the other."""
 
 
 def make_optimizer(model: nn.Module, train: TrainSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

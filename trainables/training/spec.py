@@ -49,6 +49,11 @@ class OptimizerSpec(FrozenSpec):
         return self
 
     @property
+    def rule(self) -> str:
+        """The option of the choice `optimizer` of parametrizations that goes with it."""
+        return self.name if self.name == "adamw" else f"{self.name}_{self.adjust_lr}"
+
+    @property
     def label(self) -> str:
         """The name by which laws and run tables keep optimizers apart, with what an LR means."""
         return self.name if self.name == "adamw" else f"{self.name} ({self.adjust_lr})"
@@ -158,8 +163,13 @@ class TrainSpec(FrozenSpec):
                 "optimizer 'muon' needs whole matrices, and ZeRO (zero_stage 1 to 3, which bf16 and expert_parallel "
                 "use) splits them: train with dtype='fp32', without zero_stage and with expert_parallel=1"
             )
-        if self.optimizer.name == "muon" and self.parametrization is not None:
-            raise ValueError("optimizer 'muon' cannot be given together with parametrization, whose rules are AdamW's")
+        if self.parametrization is not None:
+            of_rule, wanted = self.parametrization.table().optimizer, self.optimizer.rule
+            if of_rule != wanted:
+                raise ValueError(
+                    f"parametrization: the rule is for optimizer={of_rule!r}, and the optimizer here is "
+                    f"{self.optimizer.label}: take choose: {{optimizer: {wanted}}}"
+                )
         if self.workers % self.expert_parallel:
             raise ValueError(
                 f"expert_parallel={self.expert_parallel} does not divide workers={self.workers}: each worker "

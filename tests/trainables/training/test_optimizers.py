@@ -11,7 +11,7 @@ from raylr.errors import SpecError
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.models.qwen3_moe import Qwen3MoE
 from raylr.trainables.training.engine import bring_up, running_engine
-from raylr.trainables.training.groups import MUON, parameter_groups
+from raylr.trainables.training.groups import MUON, parameter_groups, parametrized_groups
 from raylr.trainables.training.optimizers import MuonWithAdamW, make_optimizer, matrices, spectral_multiplier
 from raylr.trainables.training.spec import TrainSpec
 
@@ -157,6 +157,32 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(SpecError, match=r"needs torch 2\.9 or newer"):
         optimizer_of(network(), muon())
+
+
+def test_a_parametrization_for_muon_reaches_its_groups() -> None:
+    """The factors of `transfer`, tensor by tensor, and AdamW's own LR ratio."""
+    base = SPEC.model_copy(update={"hidden_size": 16, "expert_size": 8}).model_dump(exclude_defaults=True)
+    rule = {"base": base, "choose": {"optimizer": "muon_spectral"}}
+    train = train_spec(optimizer={"name": "muon", "adjust_lr": "spectral", "adamw_lr_ratio": 0.5}, parametrization=rule)
+    assert train.parametrization is not None
+    model = network()
+    factors = {one.name: one for one in train.parametrization.transfer(SPEC).tensors}
+    groups = parametrized_groups(model, train, {})
+    names = {param: name for name, param in model.named_parameters()}
+    for group in groups:
+        for param in group["params"]:
+            one = factors[names[param]]
+            assert (group["optimizer"] == MUON) == one.by_muon
+            ratio = 1.0 if one.by_muon else 0.5
+            assert group["lr_multiplier"] == pytest.approx(ratio * one.factors["lr"]), one.name
+    optimizer = make_optimizer(model, train, groups)
+    assert isinstance(optimizer, MuonWithAdamW)
+    with pytest.raises(
+        ValueError, match=r"the rule is for optimizer='adamw', .* take choose: \{optimizer: muon_spectral\}"
+    ):
+        train_spec(optimizer={"name": "muon", "adjust_lr": "spectral"}, parametrization={"base": base})
+    with pytest.raises(ValueError, match=r"is adamw: take choose: \{optimizer: adamw\}"):
+        train_spec(parametrization=rule)
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 A response surface of one minimum has convex level sets: a run that lies between others (inside their convex hull, in
 the logarithms of the axes) has no higher loss than the highest of them. A run that lies between runs which are all
-lower, by more than noise, is a hill between two valleys (or a valley so bent that a quadratic does not describe it). The
-fit of a surface cannot show this: it has one minimum by construction, and takes what speaks against it for noise.
+lower, by more than noise, is a hill between two valleys (or a valley so bent that a quadratic does not describe it).
+The fit of a surface cannot show this: it has one minimum by construction, and takes what speaks against it for noise.
 """
 
 import math
@@ -21,8 +21,8 @@ from raylr.errors import InputError
 Array = NDArray[np.float64]
 
 SURE = 3.0
-"""A run is higher than others if its loss is by more than so many standard deviations of a difference: with the dozen
-comparisons of a search over two axes, noise alone says so in about one search of a hundred."""
+"""A run is higher than others if its loss is by more than so many standard deviations of a difference. Noise alone, on
+a flat loss as on a quadratic, said so in none of 300 made-up searches of nine runs."""
 INSIDE = 1e-6
 """Tolerance of a place inside a hull, in ln of the axes' values."""
 
@@ -160,4 +160,4 @@ def _inside(place: Array, others: Array) -> bool:
         cost, A_ub=np.column_stack([both, -np.ones(2 * d)]), b_ub=bound, A_eq=np.append(np.ones(n), 0.0)[None],
         b_eq=[1.0], bounds=[(0, None)] * (n + 1),
     )  # fmt: skip
-    return bool(found.status == 0 and found.fun <= INSIDE)
+    return bool(found.status == 0 and found.fun is not None and found.fun <= INSIDE)

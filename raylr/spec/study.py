@@ -59,8 +59,10 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 
 
 class StudySpec(TransferKeys):
-    """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target; with
-    `transfer`, a proxy → its hyperparameters, carried to targets.
+    """The spec of a study: what is searched, and for what target.
+
+    Sizes × token budgets × an LR range → the LR law and its prediction at a target; with `transfer`, a proxy → its
+    hyperparameters, carried to targets.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 

@@ -77,8 +77,10 @@ class TransferTarget(TargetSpec):
 
 
 class TransferSpec(Section):
-    """The Transfer paradigm: the LR and the init std (if wanted the weight decay too) are searched at one small model,
-    the proxy, and carried to the targets by a parametrization (docs/transfer.md).
+    """The Transfer paradigm: hyperparameters of one small model, the proxy, are carried to the targets.
+
+    LR and init std (if wanted the weight decay too) are searched at the proxy; a parametrization carries them
+    (docs/transfer.md).
 
     Such a study has one entry in `sizes`, the proxy, and one in `budgets`. `search.max_trials` is 9 by default, 13 with
     the weight decay.

@@ -77,10 +77,7 @@ class TransferTarget(TargetSpec):
 
 
 class TransferSpec(Section):
-    """The Transfer paradigm: hyperparameters of one small model, the proxy, are carried to the targets.
-
-    LR and init std (if wanted the weight decay too) are searched at the proxy; a parametrization carries them
-    (docs/transfer.md).
+    """The Transfer paradigm: LR and init std of a small model, the proxy, are carried to the targets by a rule.
 
     Such a study has one entry in `sizes`, the proxy, and one in `budgets`. `search.max_trials` is 9 by default, 13 with
     the weight decay.

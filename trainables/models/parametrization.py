@@ -108,10 +108,10 @@ class Parametrization:
         return self.optimizer != "adamw" and role in HIDDEN
 
     def __post_init__(self) -> None:
-        if self.optimizer not in (known := CHOICES["optimizer"].options):
-            raise SpecError(
-                f"parametrization {self.name}: there is no optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"
-            )
+        optimizers = CHOICES["optimizer"].options
+        if self.optimizer not in optimizers:
+            hint = nearest(self.optimizer, optimizers)
+            raise SpecError(f"parametrization {self.name}: there is no optimizer {self.optimizer!r}{hint}")
         seen: set[tuple[str, str, str]] = set()
         for term in self.terms:
             where = f"parametrization {self.name}: {term.quantity} along {term.axis}"

@@ -150,7 +150,7 @@ def earlier_points(
         loss, stderr = _loss_at(last, budget)
         if last.end is RunEnd.DIVERGED or math.isfinite(loss):
             points.append(Point(lr=lr, setting=setting, loss=loss, stderr=stderr, config=axes))
-    return sorted(points, key=lambda point: (str(point.setting), point.lr, point.stderr))
+    return sorted(points, key=lambda point: (str(point.setting), point.lr, *point.config.values(), point.stderr))
 
 
 DIVERGED = "diverged"

@@ -39,7 +39,7 @@ def reference() -> str:
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
-    from raylr.spec.transfer import TransferSpec, TransferTarget
+    from raylr.spec.transfer import AxisRange, TransferSpec, TransferTarget
     from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec
     from raylr.trainables.training.parametrized import ParametrizationSpec
     from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
@@ -63,6 +63,7 @@ def reference() -> str:
         "`law`": LawSpec,
         "`target`": TargetSpec,
         "`transfer`": TransferSpec,
+        "`transfer.init_std` and `transfer.weight_decay`": AxisRange,
         "`transfer.targets`": TransferTarget,
         "`resources`": ResourceSpec,
         "`scores`": ScoresSpec,

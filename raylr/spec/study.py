@@ -59,10 +59,9 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 
 
 class StudySpec(TransferKeys):
-    """The spec of a study: what is searched, and for what target.
+    """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
-    Sizes × token budgets × an LR range → the LR law and its prediction at a target; with `transfer`, a proxy → its
-    hyperparameters, carried to targets.
+    With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 

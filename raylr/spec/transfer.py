@@ -77,10 +77,11 @@ class TransferTarget(TargetSpec):
 
 
 class TransferSpec(Section):
-    """The Transfer paradigm: LR and init std of a small model, the proxy, are carried to the targets by a rule.
+    """The Transfer paradigm: what is searched at one small model, the proxy, is carried to targets by a rule.
 
-    Such a study has one entry in `sizes`, the proxy, and one in `budgets`. `search.max_trials` is 9 by default, 13 with
-    the weight decay.
+    The LR and the init std, if wanted the weight decay too, are searched together; the rule is a parametrization
+    (docs/transfer.md). Such a study has one entry in `sizes`, the proxy, and one in `budgets`. `search.max_trials` is
+    9 by default, 13 with the weight decay.
     """
 
     rule: str | dict[str, Any] = "completed_p"

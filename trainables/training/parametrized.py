@@ -1,4 +1,4 @@
-"""`ParametrizationSpec`: hyperparameters of a smaller network that are carried to a run by rule. No torch."""
+"""`ParametrizationSpec`: hyperparameters of a run that are a smaller network's, carried over by rule. No torch."""
 
 from __future__ import annotations
 

@@ -5,10 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import serial_executor
 import yaml
 from made_study import SPEC, contents, no_executor, spec_of, study_of
-from serial_executor import SerialExecutor
+from serial_executor import SerialExecutor, report_of
 
 from raylr.errors import StudyError
 from raylr.events import Listener
@@ -28,9 +27,9 @@ class Messages(Listener):
         self.heard.append(text)
 
 
-def grown(spec, folder):
+def grown(spec, folder, report=report_of):
     """Go on with a study; what was trained, and what was said."""
-    executor, messages = SerialExecutor(), Messages()
+    executor, messages = SerialExecutor(report=report), Messages()
     study = FittingStudy(spec, folder, executor=lambda callbacks: executor, progress=messages)
     result = study.run()
     return study, result, {name for name, _ in executor.trained}, messages.heard
@@ -168,23 +167,20 @@ def test_a_second_batch_is_added_to_a_finished_study(finished, texts):
     assert result.fit.law.batch_unit is not None
 
 
-def test_more_seeds_repeat_lrs_of_the_same_folder_and_train_nothing_again(texts, tmp_path, monkeypatch):
+def test_more_seeds_repeat_lrs_of_the_same_folder_and_train_nothing_again(texts, tmp_path):
     """Losses of one LR differ by 5 % between seeds: more runs of it tell more than other LRs."""
-    plain = serial_executor.report_of
 
     def noisy(job, tokens):
-        report = plain(job, tokens)
+        report = report_of(job, tokens)
         rng = np.random.default_rng([job.seed, round(-1e3 * math.log(job.lr))])
         return report | {"loss": report["loss"] * (1 + 0.05 * rng.standard_normal())}
 
-    monkeypatch.setattr(serial_executor, "report_of", noisy)
     fields = {"target": None, "sizes": {"S": SIZES["S"]}, "search": {"max_trials": 6, "truncate": False}}
-    study = FittingStudy(spec_of(texts, seeds=1, **fields), tmp_path / "s", executor=lambda callbacks: SerialExecutor())
-    study.run()
+    study, *_ = grown(spec_of(texts, seeds=1, **fields), tmp_path / "s", noisy)
     rows = study.trials.read().to_pylist()
     assert len({row["lr"] for row in rows}) == len(rows)
     before = names(study)
-    study, _, trained, said = grown(spec_of(texts, seeds=3, **fields), tmp_path / "s")
+    study, _, trained, said = grown(spec_of(texts, seeds=3, **fields), tmp_path / "s", noisy)
     assert any(f"seeds: 3, not 1): all {len(before)} runs measured so far are used again" in text for text in said)
     assert not trained & before
     seeds = {}

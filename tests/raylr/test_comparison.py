@@ -192,7 +192,7 @@ def test_scores_of_the_arms_are_read(copied, tmp_path):
     one, other = copied()
     result = compare(one, other, train=True, seeds=2)
     for study, kind, slope in ((one, ArmKind.FITTED, -0.3), (other, ArmKind.TRANSFERRED, -3.0)):
-        runs = {run.name: 0.0 for run in result.comparison.arm(kind).runs}
+        runs = {run.name: -1.0 for run in result.comparison.arm(kind).runs}
         table = scored(runs, (40_000, 79_872), slope=slope, questions=30)
         QuestionTable(study.directory).append(table.to_pylist())
     found = compare(one, other)

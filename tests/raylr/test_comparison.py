@@ -14,6 +14,7 @@ from raylr.analysis.comparison import ArmKind
 from raylr.comparison import as_json, compare, lr_factor, targets_of
 from raylr.errors import InputError
 from raylr.evaluation.tables import QuestionTable
+from raylr.quickstart import example_spec
 from raylr.report.comparison import write_comparison
 from raylr.study import FittingStudy
 from raylr.transfer_study import TransferStudy
@@ -207,6 +208,12 @@ def test_scores_of_the_arms_are_read(copied, tmp_path):
     text = write_comparison(found, tmp_path / "out").read_text()
     assert "MMLU: fitted" in text
     assert (tmp_path / "out" / "figures" / "compare-scores.png").exists()
+
+
+def test_the_examples_have_one_target(tmp_path):
+    one = FittingStudy(example_spec("fitting"), tmp_path / "one")
+    own, theirs = targets_of(one, TransferStudy(example_spec("transfer"), tmp_path / "other"), None)
+    assert own.name == theirs.name == "wide"
 
 
 def test_layout_is_no_difference_between_targets(texts, tmp_path):

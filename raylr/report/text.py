@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
+from raylr.analysis.laws.scaling import SIZES
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_factor, format_lr
 from raylr.report.failures import failures_of
@@ -96,6 +97,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction, name: str = "") -> li
         prediction.lr, prediction.lr_low, prediction.lr_high, prediction.status, params=prediction.params,
         tokens=prediction.tokens, batch=prediction.batch, batch_kind=law.batch_kind, conditions=law.conditions,
         weight_decay=prediction.weight_decay, kind=f"{100 * prediction.level:.3g} % prediction interval", name=name,
+        params_kind=law.params_kind,
     )  # fmt: skip
     if prediction.status is Status.EXTRAPOLATED:
         lines.append(Line("too far outside the fitted range to be trusted"))
@@ -107,7 +109,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction, name: str = "") -> li
 def answer_lines(
     lr: float, low: float, high: float, status: Status, *, params: float | None, tokens: float | None,
     batch: float | None, conditions: Conditions, batch_kind: str = "tokens", weight_decay: float | None = None,
-    kind: str = "90 % interval", name: str = "",
+    kind: str = "90 % interval", name: str = "", params_kind: str = "total",
 ) -> list[Line]:  # fmt: skip
     """Return an LR with its interval, and a line that says what it is: of which run, peak of which schedule."""
     word = {Status.EDGE_LOW: " or lower", Status.EDGE_HIGH: " or higher"}.get(status, "")
@@ -115,7 +117,8 @@ def answer_lines(
     judged = "" if status.ok else f" (status {status})"
     place = []
     if params:
-        place.append(f"{format_count(params)} parameters")
+        width = params_kind == "width"
+        place.append(f"a hidden size of {params:g}" if width else f"{format_count(params)} {SIZES[params_kind]}")
     if tokens:
         place.append(f"{format_count(tokens)} tokens")
     if batch:

@@ -238,7 +238,6 @@ class FittingStudy:
             spec.token_budgets,
             conditions=spec.conditions(),
             batch_exponent=spec.batch_exponent,
-            loss_batch=None if spec.target is None else float(spec.target_train().batch_tokens),
             lr_range=(spec.lr.low, spec.lr.high),
         )
 

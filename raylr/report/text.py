@@ -148,18 +148,17 @@ def loss_lines(result: StudyResult) -> list[Line]:
     prediction = result.prediction
     if prediction is None or not result.fit.loss_law.ok:
         return []
-    params, tokens = prediction.params, prediction.tokens
-    loss = result.fit.loss_law.predict(params, tokens)
-    text = f"{number(loss.loss)} at the best LR, 90 % prediction interval {number(loss.low)} to {number(loss.high)}"
-    batches = {one.batch for one in result.fit.optima if one.batch is not None}
     wanted = prediction.batch
-    if batches and wanted is not None:
-        nearest = min(batches, key=lambda batch: abs(math.log(batch / wanted)))
-        if len(batches) == 1 and abs(math.log(nearest / wanted)) < 0.01:
-            return [Line(text, "Loss")]
-        text += f"; of a batch of {format_count(nearest)} tokens, whose optima the loss law is fitted to"
-        if abs(math.log(nearest / wanted)) > 0.01:
-            text += f". The target's batch of {format_count(wanted)} tokens will end at another loss"
+    loss = result.fit.loss_law.predict(prediction.params, prediction.tokens, batch=wanted)
+    text = f"{number(loss.loss)} at the best LR, 90 % prediction interval {number(loss.low)} to {number(loss.high)}"
+    batches = sorted({one.batch for one in result.fit.optima if one.batch is not None})
+    if wanted is not None and batches and (wanted < 0.99 * batches[0] or wanted > 1.01 * batches[-1]):
+        if result.fit.loss_law.batch_range is None:
+            text += f"; of a batch of {format_count(batches[0])} tokens. The target's batch of {format_count(wanted)} "
+            text += "tokens will end at another loss"
+        else:
+            text += f"; the target's batch of {format_count(wanted)} tokens is outside of those measured, "
+            text += f"{format_count(batches[0])} to {format_count(batches[-1])}"
     return [Line(text, "Loss")]
 
 

@@ -51,8 +51,8 @@ in a 0.5M MoE, by 0.03 to 0.2 % in a 124M model."""
 NOISE_DOF = 3.0
 """Number of cells that this prior is worth."""
 BATCH_COST_PRIOR = (0.2, 0.7)
-"""Median and ln-sd of k. Where tokens count as D / (1 + B / B_crit) (McCandlish et al. 2018), 4 to 16 times above a best
-batch of a quarter of B_crit, k is 0.18 to 0.25."""
+"""Median and ln-sd of k. Where tokens count as D / (1 + B / B_crit) (McCandlish et al. 2018), 4 to 16 times above a
+best batch of a quarter of B_crit, k is 0.18 to 0.25."""
 BEST_BATCH = (0.58, 0.571)
 """m and g, tokens: B* = 0.58 D^0.571 (Li et al. 2025, Step Law)."""
 BEST_BATCH_SD = 1.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raylr.plan import Amount, Plan
-    from raylr.study import FittingStudy
+    from raylr.study import Study
 
 
 def plan(
@@ -46,9 +46,9 @@ def plan(
     from raylr.quickstart import quickstart_spec
     from raylr.spec import load_spec
     from raylr.spec.files import missing_files
-    from raylr.study import FittingStudy
+    from raylr.studies import open_study
 
-    study = FittingStudy.open(spec) if spec and spec.is_dir() else None
+    study = open_study(spec) if spec and spec.is_dir() else None
     wanted = study.spec if study else load_spec(spec, check_files=False) if spec else quickstart_spec()
     gpu_hours(1.0, gpu=gpu, mfu=mfu)  # refuses what it cannot count with, before the searches run
     wanted.check_models()
@@ -117,7 +117,7 @@ def _between(amount: Amount, shown: object = None) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _show_spent(study: FittingStudy, found: Plan, console: Console) -> None:
+def _show_spent(study: Study, found: Plan, console: Console) -> None:
     from raylr.analysis.cost import cost_of
 
     table = study.evaluations.read()
@@ -125,9 +125,9 @@ def _show_spent(study: FittingStudy, found: Plan, console: Console) -> None:
         say(console, "Nothing was measured yet.")
         return
     spec = study.spec
-    cost = cost_of(
-        table, sizes=[setting.size for setting in spec.settings()], grid=spec.lr.grid, budget=max(spec.token_budgets)
-    )
+    grid = spec.lr.grid if spec.transfer is None else spec.transfer.grid
+    sizes = [setting.size for setting in spec.settings()]
+    cost = cost_of(table, sizes=sizes, grid=grid, budget=max(spec.token_budgets))
     share = cost.search_tokens / found.tokens.middle
     say(
         console,

@@ -180,9 +180,7 @@ def loss_law_batch(data: Path) -> Out:
     """The loss law with the batch in it on the cells of all batches, tried at the cells with the most compute, beside
     the law of the cells whose batch is nearest to the target's."""
     out: Out = {}
-    print(
-        "\nloss law from cells of all batches, tried at the cells with the most compute: rms error in percent, intervals"
-    )
+    print("\nloss law from cells of all batches, tried at those with the most compute: rms error in %, intervals")
     row("", "cells", "nearest batch", "inside 90 %", "with batch", "inside 90 %")
     for name in ("dense", "moe"):
         if not (data / f"lr_grid_{name}.csv").exists():

@@ -104,7 +104,14 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
 def _searched(spec: StudySpec) -> dict[str, Any]:
     """What the way of a search depends on."""
     axes = None if spec.transfer is None else spec.transfer.axes
-    return {"low": spec.lr.low, "high": spec.lr.high, "seed": spec.seed, "batches": spec.batches, "axes": axes}
+    return {
+        "low": spec.lr.low,
+        "high": spec.lr.high,
+        "seed": spec.seed,
+        "seeds": spec.seeds,
+        "batches": spec.batches,
+        "axes": axes,
+    }
 
 
 def earlier_points(

@@ -293,7 +293,7 @@ class Stages:
             seed=train.seed,
             config=config,
             handle=handle,
-            columns=columns,
+            columns={"optimizer": train.optimizer.label, **columns},
         )
 
     def run_of(

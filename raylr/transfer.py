@@ -79,7 +79,7 @@ def _of_study(path: Path, name: str, is_target: bool) -> Network:
     else:
         train, tokens, model = spec.train, max(spec.token_budgets), models[name]
     if not isinstance(model, ModelSpec | HFSpec):
-        raise SpecError(f"{path}: {name} is trained by another program, which does not say what its tensors are")
+        raise SpecError(f"{path}: {name} does not say what the roles of its tensors are: only a ModelSpec and hf do")
     return _network(path, model, tokens=tokens, batch_tokens=train.batch_tokens)
 
 

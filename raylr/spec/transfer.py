@@ -17,7 +17,7 @@ from raylr.spec.sections import TargetSpec
 from raylr.spec.trainer import TrainerKeys
 from raylr.spec.yamlfile import read_yaml
 from raylr.trainables.models.parametrization import RULES, Parametrization
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec, ModelSpec
 from raylr.trainables.models.transfer import Network, Transfer, differences, network_of, transfer
 from raylr.trainables.training.parametrized import ParametrizationSpec, read_table
 
@@ -30,7 +30,7 @@ SAME_RATIO = 1e-6
 """A ratio may be written with so small a relative error."""
 RATIOS = ("width_ratio", "depth_ratio", "token_ratio", "batch_ratio")
 """Placeholders of a command, and keys of a function's config: target / proxy, 1 in the search."""
-Model = ModelSpec | HFSpec | ExternalModel
+Model = AnyModelSpec | ExternalModel
 
 
 class AxisRange(Section):
@@ -339,10 +339,11 @@ def placed(
     return with_init_std(model, axes["init_std"]), train.model_copy(update=changed)
 
 
-def with_init_std(model: ModelSpec | HFSpec, std: float) -> ModelSpec | HFSpec:
+def with_init_std(model: AnyModelSpec, std: float) -> AnyModelSpec:
     """Return the model with another std of its initial weights."""
     if isinstance(model, ModelSpec):
         return model.model_copy(update={"init_std": std})
+    assert isinstance(model, HFSpec)  # `check_transfer` refuses networks whose tensors it does not know
     from raylr.trainables.models.hf import configuration
 
     return HFSpec(hf={**configuration(model.hf).to_dict(), "initializer_range": std})

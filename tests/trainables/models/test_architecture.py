@@ -27,10 +27,11 @@ COARSE = {
         {"shared_expert_size": 40},
         {"dense_layers": 1, "dense_size": 48},
         {"dense_layers": 3, "dense_size": 48, "shared_expert_size": 40},
+        {"experts": 0, "top_k": 0, "expert_size": 0, "dense_size": 48},
     ],
 )
 def test_the_tensors_of_a_spec_are_those_of_the_network(options):
-    spec = ModelSpec(**SIZE, **options)
+    spec = ModelSpec(**(SIZE | options))
     with torch.device("meta"):
         network = Qwen3MoE(spec)
     shapes = {name: tuple(param.shape) for name, param in network.named_parameters()}

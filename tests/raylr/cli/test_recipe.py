@@ -1,16 +1,13 @@
 import pytest
-from made_transfer import spec_of, study_of
 
 from raylr.cli.app import main
 from raylr.cli.results import EXIT_NO_MEANING
 from raylr.errors import EXIT_BAD_INPUT
 
 
-@pytest.fixture(scope="module")
-def folder(texts, tmp_path_factory):
-    study = study_of(spec_of(texts), tmp_path_factory.mktemp("cli") / "study")
-    study.run()
-    return str(study.directory)
+@pytest.fixture
+def folder(carried):
+    return str(carried[0].directory)
 
 
 def run(capsys, *words):

@@ -1,0 +1,86 @@
+"""Slopes of activations that a parametrization which transfers can have. No torch.
+
+They follow from what transfer requires and not from the rule's own exponents, so that a wrong exponent is seen as a
+slope that is not as expected. Where several rules transfer (the router's two forms, α of the residual multiplier), the
+rule says which of them it is. Notation: W_0 initial weights, x_0 inputs of a matrix before training, ΔW and Δx their
+changes.
+
+* Width, hidden activations: x_0 and its change keep their size (slope 0).
+* Width, outputs of a matrix whose initial weights shrink as 1/width (unembedding, a router as an output matrix): their
+  inputs are random at first and aligned with the weights later, so x_0 shrinks as width^−1/2. The change has two
+  parts: ΔW·x keeps its size, and W_0·Δx shrinks with width^−1/2 until Δx is aligned with W_0. At small widths either may
+  be the larger one: −1/2 to 0.
+* Depth: L layers add to the residual stream. What each adds is multiplied by L^−α: x_0 by that alone, the change also
+  by the LR's L^(α−1), since changes of all layers add up in one direction. The stream starts with the embedding
+  (constant) and L random parts of size L^−α: −α + 1/2 to 0.
+* Tokens: nothing but the optimizer depends on them, so x_0 does not change. After the same few steps the change is
+  proportional to the LR: the exponent is the rule's own, and the check shows only that every tensor gets it.
+"""
+
+from __future__ import annotations
+
+from raylr.analysis.coordinates import OBSERVABLES, Expected
+from raylr.trainables.models.parametrization import Axis, Parametrization, Quantity
+
+INVISIBLE = (
+    "LRs of norms, QK norms and biases, AdamW's ε, weight decay, and which exponent of the tokens is right do not show "
+    "in any coordinate after a few steps; `raylr transfer --explain` lists those factors with their sources"
+)
+"""What a coordinate check cannot see."""
+_ADDED = ("attention_outputs", "mlp_outputs", "layer_outputs")
+
+
+def expected_slopes(rule: Parametrization | None, axis: Axis) -> dict[tuple[str, int], Expected]:
+    """Return the expected slope of every observable, for x_0 (key 0) and for x_t − x_0 (key 1).
+
+    Args:
+        rule: The parametrization; None: unknown, a network that was parametrized by other code.
+        axis: `width`, `depth` or `tokens`.
+
+    Example:
+        >>> from raylr.trainables.models.parametrization import parametrization
+        >>> str(expected_slopes(parametrization("completed_p"), "width")["logits", 0])
+        '-0.5'
+    """
+    pairs = [(observable, step) for observable in OBSERVABLES for step in (0, 1)]
+    of_axis = {"width": _over_width, "depth": _over_depth, "tokens": _over_tokens}[axis]
+    return {(observable, step): of_axis(rule, observable, step) for observable, step in pairs}
+
+
+def _exponent(rule: Parametrization, quantity: Quantity, role: str, axis: Axis) -> float:
+    return sum(term.exponent for term in rule.terms_of(quantity, role) if term.axis == axis)
+
+
+def _over_width(rule: Parametrization | None, observable: str, step: int) -> Expected:
+    output = observable == "logits"
+    if observable == "router_logits" and rule is not None:
+        # std of W_0·x_0 over width by the rule's own exponents: 0 of a hidden matrix, −1/2 of an output matrix
+        variance, forward = (_exponent(rule, quantity, "router", "width") for quantity in ("init_variance", "forward"))
+        output = variance / 2 + forward + 0.5 <= -0.25
+    if not output:
+        return Expected(low=0.0, high=0.0, why="keeps its size")
+    if step == 0:
+        return Expected(low=-0.5, high=-0.5, why="random inputs and weights that shrink as 1/width")
+    return Expected(low=-0.5, high=0.0, why="ΔW·x keeps its size, W_0·Δx shrinks until Δx is aligned with W_0")
+
+
+def _over_depth(rule: Parametrization | None, observable: str, step: int) -> Expected:
+    roles = ("attention_out", "dense_out", "experts_out", "hidden")
+    found = [-_exponent(rule, "residual", role, "depth") for role in roles] if rule is not None else []
+    alphas = [value for value in found if value]
+    low, high = (min(alphas), max(alphas)) if alphas else (0.5, 1.0)  # without a rule: any that transfers
+    if observable in _ADDED:
+        if step == 0:
+            return Expected(low=-high, high=-low, why="the residual multiplier")
+        return Expected(low=-1.0, high=-low, why="changes of all layers add up to one size")
+    if observable == "residual_stream" and step == 0:
+        return Expected(low=0.5 - high, high=0.0, why="the embedding, and random parts of all layers")
+    return Expected(low=0.0, high=0.0, why="keeps its size")
+
+
+def _over_tokens(rule: Parametrization | None, observable: str, step: int) -> Expected:
+    if step == 0:
+        return Expected(low=0.0, high=0.0, why="nothing but the optimizer depends on tokens")
+    exponents = [_exponent(rule, "lr", role, "tokens") for role in ("embedding", "attention_in", "lm_head")] if rule else []
+    low, high = min(exponents, default=0.0), max(exponents, default=0.0)
+    return Expected(low=low, high=high, why="proportional to the LR after the same steps")

@@ -81,7 +81,7 @@ def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dic
     with storage_errors(folder, "make"):
         (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     paths = [folder / RESULT]
-    write_atomic(paths[0], json.dumps(as_json(checks, settings), indent=1, ensure_ascii=False))
+    write_atomic(paths[0], json.dumps(as_json_of(checks, settings), indent=1, ensure_ascii=False))
     for name, figure in figures(checks).items():
         paths.append(folder / FIGURES / f"{name}.png")
         with storage_errors(paths[-1]):
@@ -89,7 +89,7 @@ def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dic
     return paths
 
 
-def as_json(checks: Sequence[CoordinateCheck], settings: dict[str, Any]) -> dict[str, Any]:
+def as_json_of(checks: Sequence[CoordinateCheck], settings: dict[str, Any]) -> dict[str, Any]:
     """Return checks as JSON's types."""
     from raylr.trainables.coordinates.expected import INVISIBLE
 

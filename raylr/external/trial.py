@@ -263,8 +263,13 @@ def reported_checkpoint(folder: Path) -> Path | None:
     return path if path.is_dir() else None
 
 
-def load_function(name: str, folder: Path) -> Callable[[dict[str, Any]], Any]:
+def load_function(name: str, folder: Path, what: str = "trainable") -> Callable[..., Any]:
     """Return the function that "package.module:function" names, imported with `folder` on the path.
+
+    Args:
+        name: The function's name.
+        folder: Where its module may be.
+        what: What asks for it, as errors call it.
 
     Raises:
         InputError: If it is not there or its module cannot be imported.
@@ -277,8 +282,8 @@ def load_function(name: str, folder: Path) -> Callable[[dict[str, Any]], Any]:
         module = importlib.import_module(module_name)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"trainable: {module_name} cannot be imported from {folder} ({reason})") from error
+        raise InputError(f"{what}: {module_name} cannot be imported from {folder} ({reason})") from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise InputError(f"trainable: the module {module_name} has no function {attribute}")
+        raise InputError(f"{what}: the module {module_name} has no function {attribute}")
     return found  # type: ignore[no-any-return]

@@ -17,13 +17,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from raylr.analysis.coordinates import LEAST_SCALES, CoordinateCheck, check_coordinates
 from raylr.analysis.runs import identity_of
 from raylr.errors import InputError, SpecError
-from raylr.trainables.coordinates.expected import expected_slopes
+from raylr.trainables.coordinates.expected import expected_slope
 from raylr.trainables.coordinates.scaling import Heads, scaled
 from raylr.trainables.coordinates.subject import MakeModel, Subject, batch_ids, language_model
 from raylr.trainables.models.architecture import Architecture
@@ -164,8 +165,15 @@ def coordinate_check(
     if progress is not None:
         progress(len(runs), len(runs))
     measured = [{"scale": float(scale), "seed": seed, **row} for (scale, seed) in runs for row in found[scale, seed]]
-    expected = expected_slopes(None if subjects.own_groups() else table, axis)
-    return check_coordinates(name or table.name, axis, measured, expected, (0, *settings.steps))
+    applied = None if subjects.own_groups() else table
+    layers = [subjects.layers(scale) for scale in scales] if axis == "depth" else []
+    expected = partial(expected_slope, applied, axis, layers=layers)
+    steps: tuple[int, ...] = (0, *settings.steps)
+    if axis == "tokens":  # x_0 is the same for all, and after some steps changes are not proportional to the LR
+        steps = (min(settings.steps),)
+    if axis == "depth":  # the first layer of a deep network has less depth before it than that of a shallow one
+        measured = [row for row in measured if row["layer"] != "first"]
+    return check_coordinates(name or table.name, axis, measured, expected, steps)
 
 
 def _checked(scales: Sequence[float]) -> tuple[float, ...]:
@@ -250,6 +258,16 @@ class _Subjects:
             return False
         return self._subject(1.0, 0).groups is not None
 
+    def layers(self, scale: float) -> int:
+        """Return the number of layers of a network."""
+        from raylr.trainables.models.hf import shapes_and_orientation
+        from raylr.trainables.training.parametrize import architecture_of
+
+        if isinstance(self._model, ModelSpec | HFSpec):
+            return network_of(self._scaled(scale)).layers
+        model = self._subject(scale, 0).model
+        return architecture_of(model, self._architecture).layers(list(shapes_and_orientation(model)[0]))
+
     def _scaled(self, scale: float) -> ModelSpec | HFSpec:
         assert isinstance(self._model, ModelSpec | HFSpec)
         by = {"width": {"width": scale}, "depth": {"depth": scale}, "tokens": {}}[self._axis]
@@ -301,13 +319,17 @@ class _Subjects:
                 self._base = network_of(self._model)
             else:
                 self._base = self._subject(1.0, 0).model
-        multiplies = any(term.quantity == "forward" for term in self._rule.terms)
-        return parametrize(
-            model, base=self._base, rule=self._rule, lr=settings.lr, weight_decay=settings.weight_decay,
-            eps=settings.eps, betas=settings.betas, token_ratio=self._tokens(scale), architecture=self._architecture,
-            initialised=settings.initialised,
-            multipliers="place" if isinstance(model, Qwen3MoE) and not multiplies else "fold",
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "base": self._base, "rule": self._rule, "lr": settings.lr, "weight_decay": settings.weight_decay,
+            "eps": settings.eps, "betas": settings.betas, "token_ratio": self._tokens(scale),
+            "architecture": self._architecture, "initialised": settings.initialised,
+        }  # fmt: skip
+        if isinstance(model, Qwen3MoE):
+            try:
+                return parametrize(model, multipliers="place", **options)
+            except SpecError:
+                pass  # it has no place for multipliers of this rule; what else may be wrong is raised below again
+        return parametrize(model, multipliers="fold", **options)
 
 
 def _row(place: tuple[str, str], step: int, std: float) -> dict[str, Any]:

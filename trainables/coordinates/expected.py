@@ -8,18 +8,22 @@ changes.
 * Width, hidden activations: x_0 and its change keep their size (slope 0).
 * Width, outputs of a matrix whose initial weights shrink as 1/width (unembedding, a router as an output matrix): their
   inputs are random at first and aligned with the weights later, so x_0 shrinks as width^−1/2. The change has two
-  parts: ΔW·x keeps its size, and W_0·Δx shrinks with width^−1/2 until Δx is aligned with W_0. At small widths either may
-  be the larger one: −1/2 to 0.
+  parts: ΔW·x keeps its size, and W_0·Δx shrinks with width^−1/2 until Δx is aligned with W_0. At small widths either
+  may be the larger one: −1/2 to 0.
 * Depth: L layers add to the residual stream. What each adds is multiplied by L^−α: x_0 by that alone, the change also
   by the LR's L^(α−1), since changes of all layers add up in one direction. The stream starts with the embedding
-  (constant) and L random parts of size L^−α: −α + 1/2 to 0.
-* Tokens: nothing but the optimizer depends on them, so x_0 does not change. After the same few steps the change is
+  (constant) and L random parts of size L^−α: −α + 1/2 to 0. The last layer has a share 1 − 1/L of the layers before
+  it, which grows with L, so that changes inside it may grow as that share does.
+* Tokens: nothing but the optimizer depends on them, so x_0 does not change. After the same first step the change is
   proportional to the LR: the exponent is the rule's own, and the check shows only that every tensor gets it.
 """
 
 from __future__ import annotations
 
-from raylr.analysis.coordinates import OBSERVABLES, Expected
+import math
+from collections.abc import Sequence
+
+from raylr.analysis.coordinates import Expected
 from raylr.trainables.models.parametrization import Axis, Parametrization, Quantity
 
 INVISIBLE = (
@@ -28,23 +32,32 @@ INVISIBLE = (
 )
 """What a coordinate check cannot see."""
 _ADDED = ("attention_outputs", "mlp_outputs", "layer_outputs")
+_INSIDE = ("attention_logits", "attention_logits_normed", "router_logits")
+"""What is observed inside the last layer."""
 
 
-def expected_slopes(rule: Parametrization | None, axis: Axis) -> dict[tuple[str, int], Expected]:
-    """Return the expected slope of every observable, for x_0 (key 0) and for x_t − x_0 (key 1).
+def expected_slope(
+    rule: Parametrization | None, axis: Axis, observable: str, step: int, layers: Sequence[int] = ()
+) -> Expected:
+    """Return the expected slope of an observable.
 
     Args:
         rule: The parametrization; None: unknown, a network that was parametrized by other code.
         axis: `width`, `depth` or `tokens`.
+        observable: A key of `raylr.analysis.coordinates.OBSERVABLES`.
+        step: 0: of x_0; otherwise of x_step − x_0.
+        layers: Over depth: the numbers of layers of the networks.
 
     Example:
         >>> from raylr.trainables.models.parametrization import parametrization
-        >>> str(expected_slopes(parametrization("completed_p"), "width")["logits", 0])
+        >>> str(expected_slope(parametrization("completed_p"), "width", "logits", 0))
         '-0.5'
     """
-    pairs = [(observable, step) for observable in OBSERVABLES for step in (0, 1)]
-    of_axis = {"width": _over_width, "depth": _over_depth, "tokens": _over_tokens}[axis]
-    return {(observable, step): of_axis(rule, observable, step) for observable, step in pairs}
+    if axis == "width":
+        return _over_width(rule, observable, step)
+    if axis == "depth":
+        return _over_depth(rule, observable, step, _growing_share(layers))
+    return _over_tokens(rule, step)
 
 
 def _exponent(rule: Parametrization, quantity: Quantity, role: str, axis: Axis) -> float:
@@ -64,7 +77,15 @@ def _over_width(rule: Parametrization | None, observable: str, step: int) -> Exp
     return Expected(low=-0.5, high=0.0, why="ΔW·x keeps its size, W_0·Δx shrinks until Δx is aligned with W_0")
 
 
-def _over_depth(rule: Parametrization | None, observable: str, step: int) -> Expected:
+def _growing_share(layers: Sequence[int]) -> float:
+    """Log-log slope, over the number of layers, of the share of the layers before the last one."""
+    if len(layers) < 2 or min(layers) < 2:
+        return 0.5 if layers else 0.0  # from one layer on it has no slope; 1/2 is the steepest of two layers or more
+    low, high = min(layers), max(layers)
+    return math.log((1 - 1 / high) / (1 - 1 / low)) / math.log(high / low)
+
+
+def _over_depth(rule: Parametrization | None, observable: str, step: int, share: float) -> Expected:
     roles = ("attention_out", "dense_out", "experts_out", "hidden")
     found = [-_exponent(rule, "residual", role, "depth") for role in roles] if rule is not None else []
     alphas = [value for value in found if value]
@@ -72,7 +93,7 @@ def _over_depth(rule: Parametrization | None, observable: str, step: int) -> Exp
     if observable in _ADDED:
         if step == 0:
             return Expected(low=-high, high=-low, why="the residual multiplier")
-        return Expected(low=-1.0, high=-low, why="changes of all layers add up to one size")
+        return Expected(low=-1.0, high=-low + share, why="changes of all layers add up to one size")
     if observable == "residual_stream" and step == 0:
         return Expected(low=0.5 - high, high=0.0, why="the embedding, and random parts of all layers")
     return Expected(low=0.0, high=0.0, why="keeps its size")
@@ -81,6 +102,8 @@ def _over_depth(rule: Parametrization | None, observable: str, step: int) -> Exp
 def _over_tokens(rule: Parametrization | None, observable: str, step: int) -> Expected:
     if step == 0:
         return Expected(low=0.0, high=0.0, why="nothing but the optimizer depends on tokens")
-    exponents = [_exponent(rule, "lr", role, "tokens") for role in ("embedding", "attention_in", "lm_head")] if rule else []
+    exponents = (
+        [_exponent(rule, "lr", role, "tokens") for role in ("embedding", "attention_in", "lm_head")] if rule else []
+    )
     low, high = min(exponents, default=0.0), max(exponents, default=0.0)
     return Expected(low=low, high=high, why="proportional to the LR after the same steps")

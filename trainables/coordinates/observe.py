@@ -19,7 +19,8 @@ from raylr.trainables.models.architecture import Tensor as Parameter
 from raylr.trainables.models.parametrization import ROUTERS
 
 Place = tuple[str, str]
-"""(observable, layer): a key of `raylr.analysis.coordinates.OBSERVABLES`, and `first`, `last`, a module's name or ""."""
+"""(observable, layer): a key of `raylr.analysis.coordinates.OBSERVABLES`, and `first`, `last`, a module's name or
+""."""
 
 
 class Observer:
@@ -47,11 +48,13 @@ class Observer:
         ends = {layers[0]: "first", layers[-1]: "last"} if layers else {}
         self._last = layers[-1] if layers else None
         blocks: dict[tuple[str, str], str] = {}
+        embeddings = [tensor.name.rpartition(".")[0] for tensor in tensors if tensor.role == "embedding"]
+        words = embeddings[:1]  # the others, such as those of positions, are shown with their names
         for tensor in tensors:
             owner = tensor.name.rpartition(".")[0]
             layer = next((path for path in ends if tensor.name.startswith(f"{path}.")), None)
-            if tensor.role == "embedding" and self._modules.get(owner) is not None and len(tensor.shape) > 1:
-                self._watch(owner, self._output("embeddings", "" if "pos" not in owner and "wpe" not in owner else owner))
+            if tensor.role == "embedding" and len(tensor.shape) > 1:
+                self._watch(owner, self._output("embeddings", "" if owner in words else owner))
             elif tensor.role == "hidden":
                 self._watch(owner, self._output("hidden", owner))
             elif tensor.role in ROUTERS[:1] and layer:
@@ -70,9 +73,7 @@ class Observer:
     def capture(self) -> dict[Place, Tensor]:
         """Return the activations on the batch of the check, without gradients and in evaluation mode."""
         training, self._seen = self._model.training, {}
-        handles = [
-            self._modules[path].register_forward_hook(hook, with_kwargs=True) for path, hook in self._hooks
-        ]
+        handles = [self._modules[path].register_forward_hook(hook, with_kwargs=True) for path, hook in self._hooks]
         try:
             self._model.eval()
             with torch.no_grad():
@@ -131,8 +132,11 @@ class Observer:
             if not isinstance(q_norm, nn.Module) or not isinstance(k_norm, nn.Module):
                 return
             whole = q.shape[-1] != size and next(q_norm.parameters()).shape[-1] == q.shape[-1]  # OLMo 2: over all heads
-            q, k = (_heads(q_norm(q), size), _heads(k_norm(k), size)) if whole else (
-                q_norm(_heads(q, size)), k_norm(_heads(k, size)))
+            q, k = (
+                (_heads(q_norm(q), size), _heads(k_norm(k), size))
+                if whole
+                else (q_norm(_heads(q, size)), k_norm(_heads(k, size)))
+            )
             self._seen["attention_logits_normed", layer] = _logits(q, k)
 
         return hook
@@ -159,7 +163,8 @@ def _projections(module: nn.Module) -> tuple[nn.Module, nn.Module, int] | None:
 
 def _heads(x: Tensor, size: int) -> Tensor:
     """[B, T, H·d] → [B, T, H, d]."""
-    return x.unflatten(-1, (-1, size))
+    heads: Tensor = x.unflatten(-1, (-1, size))
+    return heads
 
 
 def _logits(q: Tensor, k: Tensor) -> Tensor:
@@ -167,7 +172,8 @@ def _logits(q: Tensor, k: Tensor) -> Tensor:
     T = q.shape[1]
     k = k.repeat_interleave(q.shape[2] // k.shape[2], 2)
     logits_BHST = torch.einsum("bshd,bthd->bhst", q, k) / q.shape[-1] ** 0.5
-    return logits_BHST[:, :, torch.ones(T, T, dtype=torch.bool, device=q.device).tril()]
+    past: Tensor = logits_BHST[:, :, torch.ones(T, T, dtype=torch.bool, device=q.device).tril()]
+    return past
 
 
 def _first(out: Any) -> Tensor:

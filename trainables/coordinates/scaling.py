@@ -68,5 +68,7 @@ def scaled(model: ModelSpec | HFSpec, *, width: float = 1.0, depth: float = 1.0,
 def _whole(key: str, value: int, factor: float) -> int:
     result = value * factor
     if abs(result - round(result)) > 1e-9 or (value and result < 1):
-        raise SpecError(f"{key}={value} × {factor:g} is no whole number: choose other widths or depths, or another base")
+        raise SpecError(
+            f"{key}={value} × {factor:g} is no whole number: choose other widths or depths, or another base"
+        )
     return round(result)

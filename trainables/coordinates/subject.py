@@ -95,13 +95,15 @@ def language_model(model: nn.Module, ids: Ids) -> Subject:
     inputs_BT, labels_BT = torch.from_numpy(ids[:, :-1]), torch.from_numpy(ids[:, 1:])
 
     def forward(network: nn.Module) -> Tensor:
-        out = network(inputs_BT)
+        out: Any = network(inputs_BT)
         out = getattr(out, "logits", out)
-        return out[0] if isinstance(out, tuple | list) else out
+        logits_BTV: Tensor = out[0] if isinstance(out, tuple | list) else out
+        return logits_BTV
 
     def loss(network: nn.Module) -> Tensor:
         if isinstance(network, Qwen3MoE | HuggingFaceModel):
-            return network(inputs_BT, labels_BT).total
+            total: Tensor = network(inputs_BT, labels_BT).total
+            return total
         return F.cross_entropy(forward(network).flatten(0, 1), labels_BT.flatten())
 
     return Subject(model=model, loss=loss, forward=forward)

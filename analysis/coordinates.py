@@ -74,7 +74,7 @@ class Expected:
 
     def __str__(self) -> str:
         """Return the range as `0` or `−0.5 to 0`."""
-        low, high = (f"{value:+g}" if value else "0" for value in (self.low, self.high))
+        low, high = (f"{round(value, 2):+g}" if value else "0" for value in (self.low, self.high))
         return low if low == high else f"{low} to {high}"
 
 

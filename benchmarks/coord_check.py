@@ -1,7 +1,7 @@
 """How often the coordinate check raises a false alarm, and which broken rules it catches.
 
-python benchmarks/coord_check.py alarms [--checks 20] [--out runs/coord_check]    right rules, fresh seeds
-python benchmarks/coord_check.py broken [--out runs/coord_check]                  each rule of Table 10 broken in turn
+python benchmarks/coord_check.py alarms [--checks 20] [--seeds 1] [--cases 5]     right rules, fresh seeds
+python benchmarks/coord_check.py broken [--seeds 4]                               each rule of Table 10 broken in turn
 
 What was measured is kept in the output folder; a run that was stopped goes on.
 """
@@ -92,7 +92,7 @@ def line(check: CoordinateCheck, name: str) -> str:
     return f"{name:42s} {check.verdict!s:12s} {len(wrong):2d} of {len(check.rows)} off, {unsure} cannot tell  {shown}"
 
 
-def alarms(checks: int, results: StoredResults, pool: Executor) -> None:
+def alarms(checks: int, each: int, count: int, results: StoredResults, pool: Executor) -> None:
     cases: list[tuple[str, ModelSpec, Parametrization, Axis, Heads]] = [
         ("width, heads ∝ width", BASE, RIGHT, "width", "scaled"),
         ("width, heads fixed", BASE, RIGHT, "width", "fixed"),
@@ -100,27 +100,26 @@ def alarms(checks: int, results: StoredResults, pool: Executor) -> None:
         ("width, heads ∝ width, no QK norm", PLAIN, RIGHT, "width", "scaled"),
         ("width, output-like router", BASE, parametrization("completed_p", router="output"), "width", "scaled"),
     ]
-    default = len(CheckSettings().seeds)
-    for each, some in ((1, cases), (default, cases[:3])):
-        for name, model, rule, axis, heads in some:
-            found = []
-            for k in range(checks):
-                settings = CheckSettings(seeds=tuple(range(100 + k * each, 100 + (k + 1) * each)))
-                found.append(coordinate_check(model, rule=rule, axis=axis, heads=heads, settings=settings,
-                                              results=results, executor=pool))  # fmt: skip
-            false = [check for check in found if check.verdict in (Verdict.GROWS, Verdict.VANISHES)]
-            unsure = sum(check.verdict is Verdict.CANNOT_TELL for check in found)
-            print(
-                f"{each} seeds, {name}: {len(false)} false alarms and {unsure} cannot tell in {checks} checks",
-                flush=True,
-            )
-            for check in false:
-                print("   ", line(check, ""), flush=True)
+    for name, model, rule, axis, heads in cases[:count]:
+        found = []
+        for k in range(checks):
+            settings = CheckSettings(seeds=tuple(range(100 + k * each, 100 + (k + 1) * each)))
+            found.append(coordinate_check(model, rule=rule, axis=axis, heads=heads, settings=settings,
+                                          results=results, executor=pool))  # fmt: skip
+        false = [check for check in found if check.verdict in (Verdict.GROWS, Verdict.VANISHES)]
+        unsure = sum(check.verdict is Verdict.CANNOT_TELL for check in found)
+        print(
+            f"{each} seeds, {name}: {len(false)} false alarms and {unsure} cannot tell in {checks} checks",
+            flush=True,
+        )
+        for check in false:
+            print("   ", line(check, ""), flush=True)
 
 
-def broken(results: StoredResults, pool: Executor) -> None:
+def broken(seeds: int, results: StoredResults, pool: Executor) -> None:
     for name, (axis, rule) in BROKEN.items():
-        check = coordinate_check(BASE, rule=rule, axis=axis, results=results, executor=pool)
+        settings = CheckSettings(seeds=tuple(range(seeds)))
+        check = coordinate_check(BASE, rule=rule, axis=axis, settings=settings, results=results, executor=pool)
         print(line(check, name), flush=True)
 
 
@@ -129,6 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["alarms", "broken"])
     parser.add_argument("--checks", type=int, default=20)
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--cases", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/coord_check"))
     options = parser.parse_args()
@@ -136,9 +137,9 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context, initializer=one_thread) as pool:
         if options.what == "alarms":
-            alarms(options.checks, results, pool)
+            alarms(options.checks, options.seeds or 1, options.cases, results, pool)
         else:
-            broken(results, pool)
+            broken(options.seeds or len(CheckSettings().seeds), results, pool)
 
 
 if __name__ == "__main__":

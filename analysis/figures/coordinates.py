@@ -17,12 +17,13 @@ from raylr.analysis.coordinates import (
     Judged,
     Verdict,
 )
-from raylr.analysis.figures._drawing import ACCENT, GREY, labels_of, new_figure, size_colours, styled
+from raylr.analysis.figures._drawing import ACCENT, GREY, labels_of, mark_ticks, new_figure, size_colours, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_BAND = "#dfe3ea"
 _SHOWN = (("embeddings", ""), ("attention_logits_normed", "last"), ("logits", ""))
 _RAW = (("attention_logits", "first"), ("attention_logits", "last"), ("router_logits", "last"))
 
@@ -59,9 +60,22 @@ def changes(checks: Sequence[CoordinateCheck], observables: Sequence[tuple[str, 
                 observable = "attention_logits"
             _draw_changes(ax, check, observable, layer if (observable, layer) in known else "last")
         mine[0].set_ylabel(f"{labels[check.variant]}\nstd of x_t − x_0")
-    for ax in axes[: len(observables)]:
-        ax.legend(handlelength=1.2, labelspacing=0.2)
+    for title in {ax.get_title() for ax in axes}:
+        _share_height([ax for ax in axes if ax.get_title() == title])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
     return figure
+
+
+def _share_height(axes: Sequence[Axes]) -> None:
+    """Give the panels of one activation one scale, at least a decade high, so that their slopes can be compared."""
+    ends = [end for ax in axes if ax.lines for end in ax.get_ylim()]
+    if not ends:
+        return
+    low, high = min(ends), max(ends)
+    stretch = max(1.0, math.sqrt(10 * low / high))
+    for ax in axes:
+        ax.set_ylim(low / stretch, high * stretch)
+        mark_ticks(ax.yaxis, lambda value: f"{value:.0e}".replace("e-0", "e-") if value < 0.01 else f"{value:g}")
 
 
 def _draw_changes(ax: Axes, check: CoordinateCheck, observable: str, layer: str) -> None:
@@ -84,13 +98,11 @@ def _draw_changes(ax: Axes, check: CoordinateCheck, observable: str, layer: str)
         ax.plot(scales, means, "-", color=colour, lw=1.4, label=f"t={row.step}")
     middle = (row.expected.low + row.expected.high) / 2
     if means:
-        ax.plot(scales, [means[0] * (scale / scales[0]) ** middle for scale in scales], ":", color=GREY, lw=1.2)
+        ax.plot(scales, [means[0] * (scale / scales[0]) ** middle for scale in scales], ":", color=GREY, lw=1.2,
+                label="expected slope")  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(scales, [f"{scale:g}" for scale in scales])
-    low, high = ax.get_ylim()
-    if high / low < 10:  # the same height of a decade everywhere, so that a flat line looks flat
-        ax.set_ylim(math.sqrt(low * high / 10), math.sqrt(low * high * 10))
 
 
 @styled
@@ -115,14 +127,18 @@ def slopes(checks: Sequence[CoordinateCheck]) -> Figure:
     for step, colour in zip(steps, colours, strict=True):
         axes[0].plot([], [], "o", color=colour, ms=3.5, label="x_0" if step == 0 else f"x_{step} − x_0")
     axes[0].plot([], [], "x", color=ACCENT, ms=6, label="not as expected")
-    figure.legend(loc="outside lower center", ncols=len(steps) + 1, title=f"intervals at {LEVEL:.0%}")
+    axes[0].plot([], [], "-", color=_BAND, lw=8, label="as expected")
+    ends = [end for ax in axes for end in ax.get_xlim()]
+    for ax in axes:
+        ax.set_xlim(min(ends), max(ends))
+    figure.legend(loc="outside lower center", ncols=len(steps) + 2, title=f"intervals at {LEVEL:.0%}")
     return figure
 
 
 def _draw_slope(ax: Axes, row: Judged, y: float, steps: Sequence[int]) -> None:
     tolerance = CHANGE_TOLERANCE if row.step else INITIAL_TOLERANCE
     low, high = row.expected.low - tolerance, row.expected.high + tolerance
-    ax.barh(y, high - low, left=low, height=0.8 / len(steps), color="#e7e9ee", zorder=0)
+    ax.barh(y, high - low, left=low, height=0.8 / len(steps), color=_BAND, zorder=0)
     if row.found.problem:
         return
     colour = size_colours(len(steps))[list(steps).index(row.step)]

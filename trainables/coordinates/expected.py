@@ -96,14 +96,14 @@ def _over_depth(rule: Parametrization | None, observable: str, step: int, share:
         return Expected(low=-1.0, high=-low + share, why="changes of all layers add up to one size")
     if observable == "residual_stream" and step == 0:
         return Expected(low=0.5 - high, high=0.0, why="the embedding, and random parts of all layers")
-    return Expected(low=0.0, high=0.0, why="keeps its size")
+    inside = step > 0 and observable in _INSIDE
+    return Expected(low=0.0, high=share if inside else 0.0, why="keeps its size")
 
 
-def _over_tokens(rule: Parametrization | None, observable: str, step: int) -> Expected:
+def _over_tokens(rule: Parametrization | None, step: int) -> Expected:
     if step == 0:
         return Expected(low=0.0, high=0.0, why="nothing but the optimizer depends on tokens")
-    exponents = (
-        [_exponent(rule, "lr", role, "tokens") for role in ("embedding", "attention_in", "lm_head")] if rule else []
-    )
+    roles = ("embedding", "attention_in", "lm_head")
+    exponents = [_exponent(rule, "lr", role, "tokens") for role in roles] if rule is not None else []
     low, high = min(exponents, default=0.0), max(exponents, default=0.0)
     return Expected(low=low, high=high, why="proportional to the LR after the same steps")

@@ -9,18 +9,16 @@ What was measured is kept in the output folder; a run that was stopped goes on.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from raylr.analysis.coordinates import CoordinateCheck, Verdict
 from raylr.coordinates import StoredResults
 from raylr.trainables import ModelSpec
 from raylr.trainables.coordinates.check import CheckSettings, coordinate_check
+from raylr.trainables.coordinates.processes import worker_processes
 from raylr.trainables.coordinates.scaling import Heads
 from raylr.trainables.models.parametrization import (
     HIDDEN,
@@ -82,17 +80,13 @@ BROKEN: dict[str, tuple[Axis, Parametrization]] = {
 """What is broken → axis, rule. The last three are invisible to a coordinate check, as is stated."""
 
 
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def line(check: CoordinateCheck, name: str) -> str:
     wrong, unsure = check.deviating(), len(check.undecided())
     shown = "; ".join(f"{row.name} @{row.step} {row.found.slope:+.2f} (expected {row.expected})" for row in wrong[:3])
     return f"{name:42s} {check.verdict!s:12s} {len(wrong):2d} of {len(check.rows)} off, {unsure} cannot tell  {shown}"
 
 
-def alarms(checks: int, each: int, count: int, results: StoredResults, pool: Executor) -> None:
+def alarms(checks: int, each: int, count: int, results: StoredResults, pool: Executor | None) -> None:
     cases: list[tuple[str, ModelSpec, Parametrization, Axis, Heads]] = [
         ("width, heads ∝ width", BASE, RIGHT, "width", "scaled"),
         ("width, heads fixed", BASE, RIGHT, "width", "fixed"),
@@ -116,7 +110,7 @@ def alarms(checks: int, each: int, count: int, results: StoredResults, pool: Exe
             print("   ", line(check, ""), flush=True)
 
 
-def broken(seeds: int, results: StoredResults, pool: Executor) -> None:
+def broken(seeds: int, results: StoredResults, pool: Executor | None) -> None:
     for name, (axis, rule) in BROKEN.items():
         settings = CheckSettings(seeds=tuple(range(seeds)))
         check = coordinate_check(BASE, rule=rule, axis=axis, settings=settings, results=results, executor=pool)
@@ -134,8 +128,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/coord_check"))
     options = parser.parse_args()
     results = StoredResults(options.out)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, mp_context=context, initializer=one_thread) as pool:
+    with worker_processes(options.workers) as pool:
         if options.what == "alarms":
             alarms(options.checks, options.seeds or 1, options.cases, results, pool)
         else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,8 +14,6 @@ from raylr.errors import InputError, SpecError
 from raylr.events import Counted
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from rich.console import Console
 
     from raylr.analysis.coordinates import CoordinateCheck, Judged
@@ -110,6 +106,7 @@ def coord_check(
     """
     from raylr.coordinates import StoredResults, as_json_of, write_results
     from raylr.trainables.coordinates.check import CheckSettings, coordinate_check
+    from raylr.trainables.coordinates.processes import worker_processes
 
     console = make_console(stderr=as_json)
     axes: list[Any] = list(dict.fromkeys(axis or _AXES))
@@ -133,7 +130,7 @@ def coord_check(
     results = StoredResults(out)
     known = len(results)
     checks: list[CoordinateCheck] = []
-    with ConsoleListener(console) as listener, _processes(workers) as executor:
+    with ConsoleListener(console) as listener, worker_processes(workers) as executor:
         listener.stage(
             f"{len(jobs)} checks; what is measured is kept in {out}" + (f" ({known} runs there)" if known else "")
         )
@@ -225,30 +222,6 @@ def _rules(names: list[str], choose: list[str], alpha: float) -> list[Parametriz
         mine = {key: option for key, option in choices.items() if key in known or key not in CHOICES}
         found.append(read_rule(name, mine, alpha if name in ("completep", "completed_p") else 1.0))
     return found
-
-
-@contextmanager
-def _processes(workers: int | None) -> Iterator[Executor | None]:
-    """Processes of one thread each: the networks are too small for more threads."""
-    import multiprocessing
-    import os
-    from concurrent.futures import ProcessPoolExecutor
-
-    count = min(os.cpu_count() or 1, 4) if workers is None else workers
-    if count < 1:
-        raise InputError(f"--workers {count} must be at least 1")
-    if count == 1:
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread) as executor:
-        yield executor
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def show(checks: list[CoordinateCheck], console: Console, out: Path) -> None:

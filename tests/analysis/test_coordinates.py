@@ -23,7 +23,9 @@ FLAT = Expected(low=0.0, high=0.0, why="")
 
 def made(slope, *, noise=0.0, seeds=4, scales=(1, 2, 4, 8), seed=0):
     rng = np.random.default_rng(seed)
-    rows = [(s, math.exp(slope * math.log(s) + noise * rng.normal() + 0.3 * k), k) for k in range(seeds) for s in scales]
+    rows = [
+        (s, math.exp(slope * math.log(s) + noise * rng.normal() + 0.3 * k), k) for k in range(seeds) for s in scales
+    ]
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
@@ -108,13 +110,23 @@ def rows(slopes, **options):
     out = []
     for (observable, layer, step), value in slopes.items():
         for s, std, k in zip(*made(value, **options), strict=True):
-            out.append({"scale": float(s), "seed": int(k), "observable": observable, "layer": layer, "step": step, "std": float(std)})
+            out.append(
+                {
+                    "scale": float(s),
+                    "seed": int(k),
+                    "observable": observable,
+                    "layer": layer,
+                    "step": step,
+                    "std": float(std),
+                }
+            )
     return out
 
 
 def test_the_verdict_of_a_check_is_that_of_the_slope_that_deviates_most():
     slopes = {("logits", "", 0): 0.0, ("logits", "", 4): 0.0, ("attention_logits", "last", 0): 0.0,
-              ("attention_logits", "last", 4): 1.5, ("embeddings", "", 4): -0.4, ("router_logits", "first", 9): 3.0}  # fmt: skip
+              ("attention_logits", "last", 4): 1.5, ("embeddings", "", 4): -0.4,
+              ("router_logits", "first", 9): 3.0}  # fmt: skip
 
     def expected(observable, step):
         return Expected(low=-0.5, high=-0.5, why="") if (observable, step) == ("logits", 0) else FLAT

@@ -11,11 +11,14 @@ changes.
   parts: ΔW·x keeps its size, and W_0·Δx shrinks with width^−1/2 until Δx is aligned with W_0. At small widths either
   may be the larger one: −1/2 to 0.
 * Depth: L layers add to the residual stream. What each adds is multiplied by L^−α: x_0 by that alone, the change also
-  by the LR's L^(α−1), since changes of all layers add up in one direction. The stream starts with the embedding
-  (constant) and L random parts of size L^−α: −α + 1/2 to 0. The last layer has a share 1 − 1/L of the layers before
+  by the LR's L^(α−1). L changes of size 1/L add up to one size if they have one direction, and to L^−1/2 as far as they
+  are random, which some are in the first steps: −1/2 to 0. Before training the stream is the embedding (constant) and L
+  random parts of size L^−α: −α + 1/2 to 0. The last layer has a share 1 − 1/L of the layers before
   it, which grows with L, so that changes inside it may grow as that share does.
 * Tokens: nothing but the optimizer depends on them, so x_0 does not change. After the same first step the change is
-  proportional to the LR: the exponent is the rule's own, and the check shows only that every tensor gets it.
+  proportional to the LR: the exponent is the rule's own, and the check shows only that every tensor gets it. Where a
+  token gets other experts the change has a size of its own; the number of such tokens is proportional to the LR, and
+  the standard deviation to its root: half the exponent.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ def expected_slope(
         return _over_width(rule, observable, step)
     if axis == "depth":
         return _over_depth(rule, observable, step, _growing_share(layers))
-    return _over_tokens(rule, step)
+    return _over_tokens(rule, observable, step)
 
 
 def _exponent(rule: Parametrization, quantity: Quantity, role: str, axis: Axis) -> float:
@@ -96,14 +99,18 @@ def _over_depth(rule: Parametrization | None, observable: str, step: int, share:
         return Expected(low=-1.0, high=-low + share, why="changes of all layers add up to one size")
     if observable == "residual_stream" and step == 0:
         return Expected(low=0.5 - high, high=0.0, why="the embedding, and random parts of all layers")
-    inside = step > 0 and observable in _INSIDE
-    return Expected(low=0.0, high=share if inside else 0.0, why="keeps its size")
+    if step == 0 or observable == "embeddings":
+        return Expected(low=0.0, high=0.0, why="keeps its size")
+    # L changes of size 1/L each: 1 in one direction, 1/√L in random ones
+    return Expected(low=-0.5, high=share if observable in _INSIDE else 0.0, why="changes of all layers add up")
 
 
-def _over_tokens(rule: Parametrization | None, step: int) -> Expected:
+def _over_tokens(rule: Parametrization | None, observable: str, step: int) -> Expected:
     if step == 0:
         return Expected(low=0.0, high=0.0, why="nothing but the optimizer depends on tokens")
     roles = ("embedding", "attention_in", "lm_head")
     exponents = [_exponent(rule, "lr", role, "tokens") for role in roles] if rule is not None else []
     low, high = min(exponents, default=0.0), max(exponents, default=0.0)
-    return Expected(low=low, high=high, why="proportional to the LR after the same steps")
+    if observable == "embeddings":
+        return Expected(low=low, high=high, why="proportional to the LR after the same step")
+    return Expected(low=low, high=max(high, high / 2), why="proportional to the LR, or to its root where routing flips")

@@ -39,8 +39,8 @@ def test_over_depth_what_blocks_add_shrinks_by_the_residual_multiplier(alpha):
         assert ends(rule, "depth", observable, 0) == (-alpha, -alpha)
         assert ends(rule, "depth", observable, 4) == (-1, -alpha)
     assert ends(rule, "depth", "residual_stream", 0) == (0.5 - alpha, 0)
-    assert ends(rule, "depth", "residual_stream", 4) == (0, 0)
-    assert ends(rule, "depth", "logits", 0) == ends(rule, "depth", "logits", 4) == (0, 0)
+    assert ends(rule, "depth", "residual_stream", 4) == ends(rule, "depth", "logits", 4) == (-0.5, 0)
+    assert ends(rule, "depth", "logits", 0) == ends(rule, "depth", "embeddings", 4) == (0, 0)
 
 
 def test_over_depth_a_rule_without_one_is_held_to_what_transfers():
@@ -50,15 +50,16 @@ def test_over_depth_a_rule_without_one_is_held_to_what_transfers():
 
 def test_the_last_layer_of_a_deeper_network_has_a_larger_share_of_layers_before_it():
     low, high = ends(CDP, "depth", "attention_logits", 4, layers=[2, 4, 8])
-    assert (low, high) == (0, pytest.approx(math.log((7 / 8) / (1 / 2)) / math.log(4)))
+    assert (low, high) == (-0.5, pytest.approx(math.log((7 / 8) / (1 / 2)) / math.log(4)))
     assert ends(CDP, "depth", "attention_logits", 0, layers=[2, 4, 8]) == (0, 0)
-    assert ends(CDP, "depth", "logits", 4, layers=[2, 4, 8]) == (0, 0)
+    assert ends(CDP, "depth", "logits", 4, layers=[2, 4, 8]) == (-0.5, 0)
     assert ends(CDP, "depth", "router_logits", 4, layers=[100, 200])[1] < 0.01
     assert ends(CDP, "depth", "router_logits", 4, layers=[1, 2, 4])[1] == 0.5
 
 
 def test_over_tokens_changes_have_the_exponent_of_the_lr():
-    assert ends(CDP, "tokens", "mlp_outputs", 1) == (-0.5, -0.5)
+    assert ends(CDP, "tokens", "embeddings", 1) == (-0.5, -0.5)
+    assert ends(CDP, "tokens", "mlp_outputs", 1) == (-0.5, -0.25)  # routing flips
     assert ends(CDP, "tokens", "mlp_outputs", 0) == (0, 0)
     assert ends(parametrization("mup"), "tokens", "logits", 1) == (0, 0)
     own = Parametrization.from_dict({"name": "own", "terms": [

@@ -13,7 +13,14 @@ LLAMA = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num
 def test_all_inner_sizes_grow_with_the_width_and_a_head_keeps_its_size():
     wide = scaled(BASE, width=4)
     assert (wide.hidden_size, wide.expert_size, wide.shared_expert_size, wide.dense_size) == (128, 96, 32, 192)
-    assert (wide.heads, wide.kv_heads, wide.head_dim, wide.layers, wide.experts, wide.vocab_size) == (16, 8, 16, 2, 8, 64)
+    assert (wide.heads, wide.kv_heads, wide.head_dim, wide.layers, wide.experts, wide.vocab_size) == (
+        16,
+        8,
+        16,
+        2,
+        8,
+        64,
+    )
     fixed = scaled(BASE, width=4, heads="fixed")
     assert (fixed.hidden_size, fixed.heads, fixed.kv_heads) == (128, 4, 2)
     deep = scaled(BASE, depth=3)
@@ -33,6 +40,6 @@ def test_what_cannot_be_scaled_is_an_error():
         scaled(BASE, width=0.25)
     with pytest.raises(SpecError, match=r"layers=2 × 1\.25"):
         scaled(BASE, depth=1.25)
+    gpt2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 4, "n_layer": 2, "vocab_size": 64}
     with pytest.raises(SpecError, match="larger heads"):
-        gpt2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 4, "n_layer": 2, "vocab_size": 64}
         scaled(HFSpec(hf=gpt2), width=2, heads="fixed")

@@ -17,8 +17,8 @@ from raylr.analysis.units import parse_count
 from raylr.errors import InputError, SpecError, nearest
 from raylr.quickstart import quickstart_spec
 from raylr.spec import StudySpec, load_spec
-from raylr.spec.files import read_yaml
 from raylr.spec.messages import explain
+from raylr.spec.yamlfile import read_yaml
 from raylr.trainables.models.parametrization import RULES, Parametrization, parametrization
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.models.transfer import Network, network_of
@@ -107,21 +107,21 @@ def quickstart_model() -> NetworkFile:
 
 
 def _of_study(spec: StudySpec, path: Path, name: str, without_size: str) -> NetworkFile:
-    models, target = dict(spec.models()), spec.target
-    names = [*models, *([target.name] if target else [])]
-    if not name and without_size == "target" and target:
-        name = target.name
+    models, targets = dict(spec.models()), {target.name: target for target in spec.targets}
+    names = [*models, *targets]
+    if not name and without_size == "target" and len(targets) == 1:
+        name = next(iter(targets))
     if not name and (len(models) == 1 or without_size == "smallest"):
         name = min(models, key=lambda size: models[size].params("total"))
     if name not in names:
         what = f"there is no size {name!r}" if name else f"which size is the {without_size.replace('only', 'base')}?"
         raise SpecError(f"{path}: {what} Write {path}:SIZE with one of {', '.join(names)}")
-    if target and name == target.name:
-        train, tokens, model = spec.target_train(), spec.target_tokens, spec.target_model()
+    if (target := targets.get(name)) is not None:
+        train, tokens, model = spec.target_train(target), spec.tokens_of(target), spec.target_model(target)
     else:
         train, tokens, model = spec.train, max(spec.token_budgets), models[name]
     if not isinstance(model, ModelSpec | HFSpec):
-        raise SpecError(f"{path}: {name} is trained by another program, which does not say what its tensors are")
+        raise SpecError(f"{path}: {name} does not say what the roles of its tensors are: only a ModelSpec and hf do")
     counts = {"tokens": tokens, "batch_tokens": train.batch_tokens}
     return NetworkFile(path=path, model=model, counts=counts, lrs=(spec.lr.low, spec.lr.high))
 

@@ -175,7 +175,7 @@ def _batch(text: str) -> tuple[int, int]:
 
 def _bases(spec: str | None, model: str | None, qk_norm: str) -> tuple[dict[str, Any], float]:
     """Return what is checked, by what its name gets as an ending, and the LR to check it at."""
-    from raylr.external.trial import load_function
+    from raylr.trainables.models.loading import load_function
     from raylr.trainables.models.spec import ModelSpec
     from raylr.transfer import quickstart_model, read_model
 
@@ -184,7 +184,7 @@ def _bases(spec: str | None, model: str | None, qk_norm: str) -> tuple[dict[str,
             raise InputError(f"both a spec ({spec}) and --model {model} were given; give one")
         if ":" not in model:
             raise InputError(f"--model {model}: write package.module:function")
-        return {"": load_function(model, Path.cwd(), "--model")}, 1e-3
+        return {"": load_function("--model", model, Path.cwd())}, 1e-3
     file = read_model(spec, without_size="smallest") if spec is not None else quickstart_model()
     lr = file.lrs[0] if file.lrs else 1e-3
     if not isinstance(file.model, ModelSpec):
@@ -196,7 +196,7 @@ def _bases(spec: str | None, model: str | None, qk_norm: str) -> tuple[dict[str,
 
 
 def _architecture(roles: Path | None, model: str | None) -> Architecture | None:
-    from raylr.spec.files import read_yaml
+    from raylr.spec.yamlfile import read_yaml
     from raylr.trainables.models.architecture import Architecture
 
     if roles is None:

@@ -99,6 +99,7 @@ def record(found: Transfer, uncovered: list[Difference]) -> dict[str, Any]:
             {
                 "name": one.name,
                 "role": one.role,
+                "optimizer": "muon" if one.by_muon else "adamw",
                 "shape": list(one.shape),
                 "fan_in": {"base": one.base_fan_in, "target": one.fan_in},
                 "factors": {
@@ -148,6 +149,8 @@ def _show(found: Transfer, uncovered: list[Difference], console: Console, *, exp
         shown = [f"{one.factors[quantity]:.4g}" for quantity in _SHOWN]
         table.add_row(Text(f"{name} ({count}×)" if count > 1 else name), one.role, fan_in, *shown)
     console.print(table)
+    if muon := dict.fromkeys(one.role for one in found.tensors if one.by_muon):
+        say(console, f"Muon trains the matrices of {', '.join(muon)}; AdamW trains the rest.")
     if found.rule.beta_exponents:
         powers = " · ".join(f"{SYMBOLS[axis]}^{value:g}" for axis, value in found.rule.beta_exponents.items())
         say(console, f"1 − β₁ and 1 − β₂ are multiplied by {powers}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,6 +14,7 @@ from raylr.errors import InputError
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, RUN, known, names
 from raylr.external.read import ReadSpec
 from raylr.spec.fields import FilePath, Section, Tokens
+from raylr.trainables.models.loading import NAME
 
 if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions
@@ -164,7 +165,7 @@ class CommandSpec(Section):
 class TrainableSpec(Section):
     """A function that trains one run as Ray Tune calls it; may be written as its name, package.module:function."""
 
-    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    function: str = Field(pattern=NAME)
     """Module and name of the function. It is called with a dict: lr, tokens, eval_at, stop_at, batch, seed, params,
     size, dir (a folder of the run's own), and the args of the size. It reports `loss` and `tokens` by
     ray.tune.report."""
@@ -218,6 +219,10 @@ class ExternalModel:
     def params(self, kind: ParamKind = "total") -> int:
         """Return the number of parameters."""
         return self.active if kind == "active" else self.total
+
+    def with_args(self, more: Mapping[str, Any]) -> ExternalModel:
+        """Return the model with further args."""
+        return replace(self, args={**self.args, **more})
 
     def flops_per_token(self, seq_len: int | None = None) -> float:
         """Return 6 FLOPs for each parameter that a token uses (attention is not known)."""

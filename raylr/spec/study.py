@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import pydantic
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raylr.analysis.units import format_count
@@ -37,11 +36,11 @@ from raylr.spec.fields import (
     leaves,
     shorten,
 )
-from raylr.spec.hf import merged, with_absolute_hf
-from raylr.spec.messages import explain
+from raylr.spec.models import own_model, with_absolute_paths
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
-from raylr.spec.trainer import TrainerKeys, external_model, is_external
-from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
+from raylr.spec.trainer import external_model, is_external
+from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
+from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -52,16 +51,17 @@ NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "
 UNMEASURED = {
     "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
     "trainable": ("folder",),
+    "model": ("folder",),
 }
 """Keys inside of sections of which the same holds."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
-MOST_PARAMS = 10**15
-"""More parameters than this are rejected as a typing error: a hundred times the largest models known."""
 
 
-class StudySpec(TrainerKeys):
-    """The spec of a Fitting study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
+class StudySpec(TransferKeys):
+    """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
+
+    With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 
@@ -83,7 +83,8 @@ class StudySpec(TrainerKeys):
     corpus: CorpusSpec = CorpusSpec()
     """The text to train on."""
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    """Model keys that all sizes share (`ModelSpec`), or `hf`: a model of Hugging Face's transformers (`HFSpec`).
+    """Model keys that all sizes share (`ModelSpec`), `hf`: a model of Hugging Face's transformers (`HFSpec`), or
+    `module` with its `args`: a network of your own (`ModuleSpec`).
     `vocab_size` is that of the corpus unless it is given. With `command` or `trainable`: args that all sizes share."""
     sizes: dict[SizeName, dict[str, Any]]
     """Name → the model keys of that size, on top of `model`."""
@@ -110,6 +111,9 @@ class StudySpec(TrainerKeys):
     """The loss that the optimum refers to: that of the stable phase, before any decay."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
+    seeds: int | None = Field(default=None, ge=1, le=1000)
+    """Most runs of one LR of a size, each with another seed. They are among `search.max_trials`. The search repeats an
+    LR where its losses scatter and that tells more than another LR. Default: as often as it tells more; 1: never."""
     keep_checkpoints: Literal["none", "target", "all"] = "target"
     """Which runs' last checkpoints stay once they have ended; "target": those of the check at the target."""
     resources: ResourceSpec = ResourceSpec()
@@ -129,7 +133,7 @@ class StudySpec(TrainerKeys):
             if old in data:
                 raise ValueError(f"the key {old} is now called {new}; rename it in the spec")
         check_booleans(cls, data)
-        data, budgets = with_batches(data), data.get("budgets")
+        data, budgets = with_trials(with_batches(data)), data.get("budgets")
         return {**data, "budgets": [budgets]} if isinstance(budgets, int | float | str) else data
 
     @field_validator("train", mode="before")
@@ -139,8 +143,8 @@ class StudySpec(TrainerKeys):
         return kind.model_validate(value, context=info.context)
 
     def external_models(self) -> dict[str, ExternalModel]:
-        """Return name → model of all sizes and of the target, in a study of another trainer."""
-        keys = {**self.sizes, **({self.target.name: self.target.model} if self.target else {})}
+        """Return name → model of all sizes and of the targets, in a study of another trainer."""
+        keys = {**self.sizes, **{target.name: target.model for target in self.targets}}
         return {name: external_model(name, self.model, each) for name, each in keys.items()}
 
     def _check_trainer(self) -> None:
@@ -149,25 +153,28 @@ class StudySpec(TrainerKeys):
         for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
-        self.check_command(self.external_models(), self.train, pauses=self.search.method == "surface")
+        extra = transfer_names(self.transfer)
+        models = {name: model.with_args(extra) for name, model in self.external_models().items()}
+        self.check_command(models, self.train, pauses=self.search.method == "surface")
 
     @field_validator("sizes")
     @classmethod
     def _absolute_sizes(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        return {name: with_absolute_hf(keys, info) for name, keys in value.items()}
+        return {name: with_absolute_paths(keys, info) for name, keys in value.items()}
 
     @field_validator("target")
     @classmethod
     def _absolute_target(cls, value: TargetSpec | None, info: ValidationInfo) -> TargetSpec | None:
-        return value and value.model_copy(update={"model": with_absolute_hf(value.model, info)})
+        return value and value.model_copy(update={"model": with_absolute_paths(value.model, info)})
 
     @field_validator("model")
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
         corpus = None if is_external(info.data) else info.data.get("corpus")
+        value = with_absolute_paths(value, info)
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
-            return with_absolute_hf(value, info)
+            return value
         if not isinstance(value.get("hf"), Mapping):
             return {**value, "vocab_size": corpus.vocabulary()}
         return {**value, "hf": {"vocab_size": corpus.vocabulary(), **value["hf"]}}
@@ -179,14 +186,19 @@ class StudySpec(TrainerKeys):
         self._check_trainer()
         if self.target and self.target.name in self.sizes:
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
-        for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
+        for name, keys in (*self.sizes.items(), *((target.name, target.model) for target in self.targets)):
             self._model(name, keys)
         if self.train.schedule != "constant" and self.search.method == "surface":
             raise ValueError(
                 "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
                 f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
             )
+        if self.scores and any(isinstance(model, ModuleSpec) for model in self.models().values()):
+            raise ValueError("scores cannot be given together with model.module, a network that cannot be exported")
+        if self.seeds and (self.search.method == "surface" or self.transfer):
+            raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
         self._check_batches()
+        check_transfer(self)
         return self
 
     def _check_batches(self) -> None:
@@ -199,61 +211,56 @@ class StudySpec(TrainerKeys):
             )
         if self.law.batch_exponent == "fit" and not self.batches:
             raise ValueError('law.batch_exponent "fit" needs sizes that are searched at several batches (key batches)')
-        if self.target is None:
-            return
-        if self.target.batch_tokens is None and self.batches:
+        if self.target and self.target.batch_tokens is None and self.batches:
             raise ValueError(
                 f"target.batch_tokens is needed: the sizes are searched at several batches ({self._shown_batches()}), "
                 "and the LR depends on the batch"
             )
-        if self.target.tokens < self.target_train().batch_tokens:
-            raise ValueError(
-                f"target: {format_count(self.target.tokens)} tokens are less than one batch of "
-                f"{format_count(self.target_train().batch_tokens)}"
-            )
+        for target in self.targets:
+            if target.tokens < self.target_train(target).batch_tokens:
+                raise ValueError(
+                    f"{target.name}: {format_count(target.tokens)} tokens are less than one batch of "
+                    f"{format_count(self.target_train(target).batch_tokens)}"
+                )
 
     def _shown_batches(self) -> str:
         found = sorted({setting.train.batch_tokens for setting in self.settings()})
         return ", ".join(format_count(batch) for batch in found)
 
-    def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec | ExternalModel:
+    def _model(self, name: str, keys: Mapping[str, Any]) -> AnyModelSpec | ExternalModel:
         if self.external:
             return external_model(name, self.model, keys)
-        whole = merged(self.model, keys)
-        kind = HFSpec if "hf" in whole else ModelSpec
-        try:
-            check_booleans(kind, whole)
-            model = model_spec(whole)
-        except pydantic.ValidationError as error:
-            reason = explain(error, kind)
-            if kind is HFSpec and len(whole) > 1:
-                reason += "; a model with hf has no other keys, all of it is in its configuration"
-            raise ValueError(f"size {name!r}: {reason}") from None
-        except ValueError as error:
-            raise ValueError(f"size {name!r}: {error}") from None
-        if isinstance(model, ModelSpec) and model.params("total") > MOST_PARAMS:
-            raise ValueError(f"size {name!r} has more than {format_count(MOST_PARAMS)} parameters; is a number wrong?")
-        return model
+        return own_model(name, self.model, keys)
 
-    def models(self) -> dict[str, ModelSpec | HFSpec | ExternalModel]:
+    def models(self) -> dict[str, AnyModelSpec | ExternalModel]:
         """Return size name → model, the training sizes in the order of the spec."""
         return {name: self._model(name, keys) for name, keys in self.sizes.items()}
 
-    def target_model(self) -> ModelSpec | HFSpec | ExternalModel:
-        """Return the target's model. Raises SpecError if the spec has no target."""
-        if self.target is None:
+    @property
+    def targets(self) -> tuple[TargetSpec, ...]:
+        """The target, or those of `transfer`; empty without any."""
+        if self.transfer is not None:
+            return self.transfer.targets
+        return (self.target,) if self.target else ()
+
+    def _of_target(self, target: TargetSpec | None) -> TargetSpec:
+        if (found := target or self.target) is None:
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return self._model(self.target.name, self.target.model)
+        return found
+
+    def target_model(self, target: TargetSpec | None = None) -> AnyModelSpec | ExternalModel:
+        """Return the model of a target, by default the only one. Raises SpecError if the spec has none."""
+        found = self._of_target(target)
+        return self._model(found.name, found.model)
 
     def settings(self) -> list[StudySetting]:
         """Return the searches of the study: each size at each of its batches."""
         return settings_of(self.train, list(self.sizes), self.batches)
 
-    def target_train(self) -> TrainSettings:
-        """Return the target's training settings, with its batch. Raises SpecError if the spec has no target."""
-        if self.target is None:
-            raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return train_at(self.train, self.target.batch_tokens or self.train.batch_tokens, "target.batch_tokens")
+    def target_train(self, target: TargetSpec | None = None) -> TrainSettings:
+        """Return a target's training settings, with its batch. Raises SpecError if the spec has none."""
+        batch = self._of_target(target).batch_tokens or self.train.batch_tokens
+        return train_at(self.train, batch, "target.batch_tokens")
 
     @property
     def batch_step(self) -> int:
@@ -279,14 +286,16 @@ class StudySpec(TrainerKeys):
         """
         if self.external:
             self.check_templates(self.external_models(), self.train.schedule)
-        models = self.models() | ({self.target.name: self.target_model()} if self.target else {})
+        models = self.models() | {target.name: self.target_model(target) for target in self.targets}
         for name, model in models.items():
             try:
                 model.params("total")
             except ImportError as error:
-                raise SpecError(f"size {name!r}: {error}; `pip install 'raylr[hf]'` brings what hf needs") from None
+                raise SpecError(f"size {name!r}: {error}; `pip install 'raylr[hf]'` brings what models need") from None
             except ValueError as error:
                 raise SpecError(f"size {name!r}: {error}") from None
+        for _ in check_networks(self):
+            pass
 
     def conditions(self) -> Conditions:
         """Return what all runs of the study have in common, as its law stores it."""
@@ -333,14 +342,18 @@ class StudySpec(TrainerKeys):
     def grid_tokens(self) -> int:
         """Tokens of the full grid over sizes (at each batch) and LRs at the largest budget, which the report compares
         the cost with."""
+        if self.transfer is not None:
+            return self.transfer.grid * max(self.token_budgets)
         return len(self.settings()) * self.lr.grid * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:
         """The target's tokens, the nearest whole number of batches. Raises SpecError if the spec has no target."""
-        train = self.target_train()
-        assert self.target is not None
-        return _rounded(self.target.tokens, train.batch_tokens * self._steps_of_a_point)
+        return self.tokens_of(self._of_target(None))
+
+    def tokens_of(self, target: TargetSpec) -> int:
+        """Return the tokens of a target, the nearest whole number of its batches."""
+        return _rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
 
     @property
     def _steps_of_a_point(self) -> int:
@@ -371,27 +384,6 @@ class StudySpec(TrainerKeys):
             for key, a, b in leaves(key, mine[key], theirs.get(key))
             if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
-
-
-def summary(spec: StudySpec) -> str:
-    """Return one line that describes what a study will do.
-
-    Args:
-        spec: The spec.
-
-    Returns:
-        Sizes with their parameter counts, budgets, and the LR range.
-
-    Example:
-        >>> from raylr.quickstart import quickstart_spec
-        >>> summary(quickstart_spec())
-        'sizes S (128k), M (228k), L (426k); budgets 250k, 500k tokens; LR 0.001 to 0.02'
-    """
-    sizes = ", ".join(f"{name} ({format_count(model.params('total'))})" for name, model in spec.models().items())
-    budgets = ", ".join(format_count(b) for b in spec.budgets)
-    batches = sorted({batch for each in spec.batches.values() for batch in each})
-    several = f"; batches {', '.join(format_count(batch) for batch in batches)} tokens" if batches else ""
-    return f"sizes {sizes}{several}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
 
 
 def _rounded(tokens: float, step: int) -> int:

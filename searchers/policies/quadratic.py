@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from raylr.analysis.curves.curve import OWN
+from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
@@ -37,6 +37,9 @@ class QuadraticPolicy(SettingsPolicy):
             they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Runs of one setting that are suggested at once after its first two.
+        seeds: Most runs of one lr of a setting, which differ by their seeds (`Suggestion.repeat`): where losses scatter
+            around the model of them, the most informative run can be a replicate. 1: no lr is run twice. None: as many
+            as tell most. Runs that failed do not count.
         settings_at_once: Settings that are searched side by side.
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Learning rates to begin with.
@@ -68,17 +71,19 @@ class QuadraticPolicy(SettingsPolicy):
         prior: Any = None,
         extend: bool = False,
         batch: int = 1,
+        seeds: int | None = None,
         settings_at_once: int = 3,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
     ) -> None:
         require_count("max_trials", max_trials)
+        require_count("seeds", 1 if seeds is None else seeds)
         require_count("batch", batch)
         require_tolerances(tolerance, lr_tolerance)
         self._options: dict[str, Any] = {
             "tolerance": tolerance, "lr_factor": lr_tolerance, "max_trials": max_trials, "extend": extend,
-            "batch": batch,
+            "batch": batch, "seeds": seeds,
         }  # fmt: skip
         self.stopping = stopping
         super().__init__(
@@ -108,8 +113,7 @@ class QuadraticPolicy(SettingsPolicy):
             return
         curve = found.curve
         if end in (RunEnd.TRUNCATED, RunEnd.PRUNED) and stderr == 0 and target is not None and curve.tokens:
-            value, error = curve.extrapolate(target)
-            found.loss, found.stderr = value, min(OWN * error, UNKNOWN * abs(value))
+            found.loss, found.stderr = extrapolated(curve, target)
         elif loss is not None:
             found.loss, found.stderr = loss, OWN * stderr
         elif curve.tokens:
@@ -119,3 +123,9 @@ class QuadraticPolicy(SettingsPolicy):
             return
         if not math.isfinite(found.loss):
             found.end, found.loss = RunEnd.DIVERGED, math.nan
+
+
+def extrapolated(curve: Curve, tokens: float) -> tuple[float, float]:
+    """Return the loss of a run that was stopped early at `tokens`, and its own standard error."""
+    value, error = curve.extrapolate(tokens)
+    return float(value), float(min(OWN * error, UNKNOWN * abs(value)))

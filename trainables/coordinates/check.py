@@ -139,6 +139,8 @@ def coordinate_check(
         Yang et al. 2022 (arXiv 2203.03466), Appendix D.1; Zhou et al. 2026 (arXiv 2601.05049), Section 6.3.
     """
     table = parametrization(rule) if isinstance(rule, str) else rule
+    if table.optimizer != "adamw":
+        raise SpecError(f"{table.name} with optimizer={table.optimizer}: a coordinate check trains with AdamW")
     settings = settings or CheckSettings()
     scales = _checked(scales if scales is not None else SCALES[axis])
     subjects = _Subjects(model, table, axis, heads, settings, architecture, corpus)
@@ -225,6 +227,16 @@ class _Subjects:
 
     def measure(self, scale: float, seed: int) -> Measured:
         """Train one network and return the standard deviations: `observable`, `layer`, `step`, `std`."""
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the networks are too small for more, and sums do not depend on their number then
+        try:
+            return self._measure(scale, seed)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _measure(self, scale: float, seed: int) -> Measured:
         import torch
 
         from raylr.trainables.coordinates.observe import Observer

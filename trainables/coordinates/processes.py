@@ -17,7 +17,7 @@ MOST_WORKERS = 4
 
 @contextmanager
 def worker_processes(count: int | None = None) -> Iterator[Executor | None]:
-    """Start processes of one thread each (the networks of a check are too small for more threads).
+    """Start processes, each of which trains one network at a time.
 
     Args:
         count: How many; None: one for each core, at most `MOST_WORKERS`.
@@ -40,9 +40,6 @@ def worker_processes(count: int | None = None) -> Iterator[Executor | None]:
 
 
 def _start() -> None:
-    import torch
-
-    torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from raylr.errors import SpecError, nearest
 from raylr.trainables.models.parametrization import ROLES, VECTORS
+from raylr.trainables.models.roles import HALVES
 from raylr.trainables.models.spec import ModelSpec
 
 
@@ -38,6 +39,8 @@ class Tensor:
     role: str
     fan_in: int | None
     """Length of its fan-in; None for vectors and input weights, whose fan-in does not grow."""
+    fan_out: int | None = None
+    """Length of its fan-out, likewise; of one matrix, where the tensor holds gate and up projections."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +141,7 @@ class Architecture:
             dim = -2 if name in transposed and pattern.fan_in == -1 else pattern.fan_in
             if not vector and not -len(shape) <= dim < len(shape):
                 raise SpecError(f"{self.name}: {name} has shape {list(shape)} and no dimension {dim} for its fan-in")
-            fan_in = None if vector else int(shape[dim])
-            found.append(Tensor(name=name, shape=tuple(map(int, shape)), role=pattern.role, fan_in=fan_in))
+            found.append(_tensor(name, tuple(map(int, shape)), pattern.role, None if vector else dim))
         for pattern in self.patterns:
             if pattern not in used and not pattern.optional:
                 raise SpecError(
@@ -160,6 +162,15 @@ class Architecture:
         if not found:
             raise SpecError(f"{self.name}: layer={self.layer!r} matches no tensor, so the depth ratio is unknown")
         return len(found)
+
+
+def _tensor(name: str, shape: tuple[int, ...], role: str, dim: int | None) -> Tensor:
+    """Return a parameter whose fan-in is the dimension `dim`; None: it is a vector or an input weight."""
+    if dim is None:
+        return Tensor(name=name, shape=shape, role=role, fan_in=None)
+    other = -1 if dim in (-2, len(shape) - 2) else -2
+    fan_out = shape[other] // (2 if name.endswith(HALVES) else 1)
+    return Tensor(name=name, shape=shape, role=role, fan_in=shape[dim], fan_out=fan_out)
 
 
 _LAYER = r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\."
@@ -194,7 +205,7 @@ def qwen3_moe(spec: ModelSpec) -> Architecture:
             ("dense_out", r"\.mlp\.(shared_expert\.)?down_proj\.weight$"),
         ]
     return Architecture(
-        name="Qwen3-MoE",
+        name="Qwen3-MoE" if spec.moe_layers else "Qwen3",
         patterns=tuple(Pattern(role=role, regex=regex) for role, regex in patterns),
         layer=r"^model\.layers\.(\d+)\.",
     )

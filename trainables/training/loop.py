@@ -13,7 +13,7 @@ from pathlib import Path
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec
 from raylr.trainables.training import metrics
 from raylr.trainables.training.arguments import check_run
 from raylr.trainables.training.identity import identity_fields
@@ -30,7 +30,7 @@ SMOOTHING = 0.9
 def train(
     *,
     lr: float,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     corpus: str | Path,
     tokens: int,
@@ -131,8 +131,9 @@ def train(
     )
     universal = bool(state.pop(UNIVERSAL, False))
     state["layout"] = layout
+    shape = model if train.parametrization is None else train.parametrization.multiplied(model)
     state["run"] = {
-        "model": model.identity(),
+        "model": shape.identity(),
         "train": train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "lr": lr,
         "tokens": tokens,

@@ -40,7 +40,7 @@ def parametrize(
     multipliers: Literal["place", "fold"] = "place",
     decay_vectors: bool = False,
 ) -> list[dict[str, Any]]:
-    """Scale a model's initial weights in place and return its parameter groups for `torch.optim.AdamW`.
+    """Scale a model's initial weights in place and return its parameter groups for `torch.optim.AdamW` (and Muon).
 
     Call it once, after the weights were initialised and before they are trained. `lr`, `weight_decay`, `eps` and
     `betas` are the values that are good for `base`.
@@ -72,7 +72,8 @@ def parametrize(
 
     Returns:
         Groups with `params`, `lr`, `weight_decay`, `eps` and `betas`, for readers also `lr_multiplier` and `roles`.
-        Tensors with equal settings share a group.
+        Tensors with equal settings share a group. By a rule with Muon every group also has `optimizer`, "adamw" or
+        "muon": the latter's `eps` and `betas` are not for Muon.
 
     Raises:
         SpecError: If the rule does not fit the model: an unknown tensor, tied embeddings, no place for a multiplier, a
@@ -118,9 +119,10 @@ def parametrize(
             "weight_decay": weight_decay * factors["weight_decay"] / fold if decayed else 0.0,
             "eps": eps * factors["eps"] / fold,
         }
+        named = {"optimizer": "muon" if one.by_muon else "adamw"} if table.optimizer != "adamw" else {}
         group = groups.setdefault(
-            tuple(settings.values()),
-            {"params": [], **settings, "betas": betas, "lr_multiplier": multiplier, "roles": []},
+            (*settings.values(), one.by_muon),
+            {"params": [], **settings, "betas": betas, "lr_multiplier": multiplier, "roles": [], **named},
         )
         group["params"].append(params[one.name])
         if one.role not in group["roles"]:

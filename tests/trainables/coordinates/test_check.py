@@ -189,6 +189,7 @@ def test_a_parametrization_by_other_code_is_checked_too():
         ({"scales": (1, 2, math.inf)}, "above 0"),
         ({"scales": (1, 1.3, 2)}, r"hidden_size=16 × 1\.3 is no whole number"),
         ({"rule": "mupp"}, "did you mean"),
+        ({"rule": replace(RIGHT, optimizer="muon")}, "trains with AdamW"),
     ],
 )
 def test_bad_input(options, words):

@@ -115,7 +115,7 @@ def slopes(checks: Sequence[CoordinateCheck]) -> Figure:
     labels = labels_of(check.variant for check in checks)
     names = list(dict.fromkeys(row.name for check in checks for row in check.rows))
     steps = sorted({row.step for check in checks for row in check.rows})
-    figure, axes = new_figure(1, len(checks), width=2.5, height=0.9 + 0.1 * len(names) * len(steps))
+    figure, axes = new_figure(1, len(checks), width=2.5, height=max(2.6, 0.9 + 0.1 * len(names) * len(steps)))
     for index, (ax, check) in enumerate(zip(axes, checks, strict=True)):
         for row in check.rows:
             _draw_slope(ax, row, names.index(row.name) + 0.8 * (steps.index(row.step) + 0.5) / len(steps) - 0.4, steps)

@@ -72,8 +72,11 @@ class CheckSettings:
     seq_len: int = 32
     """Tokens of a sequence."""
     weight_decay: float = 0.1
+    """Weight decay of the base."""
     eps: float = 1e-8
+    """AdamW's ε of the base."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's β₁ and β₂ of the base."""
     initialised: Literal["constant", "fan_in", "keep"] = "constant"
     """How the weights are drawn before the rule scales them, as for `parametrize`."""
 

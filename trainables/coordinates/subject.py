@@ -24,6 +24,7 @@ class Subject:
     """A network with what it is trained on; what a user's function returns that is no language model."""
 
     model: nn.Module
+    """The network, with initial weights."""
     loss: Callable[[nn.Module], Tensor]
     """Runs the network on the batch and returns the loss, a scalar."""
     forward: Callable[[nn.Module], Tensor]

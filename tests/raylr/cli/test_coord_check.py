@@ -39,11 +39,11 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_models_file_with_both_kinds_of_attention_and_again(folder, capsys):
-    words = ["model.yaml", *FEW, "--widths", "1,2,4", "--axis", "width", "--rule", "completed_p", "--rule", "standard"]
+    words = ["model.yaml", *FEW, "--widths", "1,2,4", "--axis", "width", "--rule", "standard"]
     code, out, _ = run(capsys, *words)
     assert code == 0
     for text in (
-        "Verdict     completed_p, QK norm over width",
+        "Verdict     standard, QK norm over width: grows",
         "Verdict     standard, no QK norm over width: grows",
         "router logits",
         "QK-normed logits",
@@ -53,19 +53,17 @@ def test_a_models_file_with_both_kinds_of_attention_and_again(folder, capsys):
     ):
         assert text in out
     files = sorted((folder / "runs/coord-check/coordinates").iterdir())
-    assert len(files) == 10  # two bases, two networks of each rule wider than each
+    assert len(files) == 6
     code, out, _ = run(capsys, *words, "--json")
     found = json.loads(out)
-    assert [check["variant"] for check in found["checks"]] == [
-        "completed_p, QK norm", "standard, QK norm", "completed_p, no QK norm", "standard, no QK norm"
-    ]  # fmt: skip
+    assert [check["variant"] for check in found["checks"]] == ["standard, QK norm", "standard, no QK norm"]
     assert found["settings"]["lr"] == 1e-3
     assert sorted((folder / "runs/coord-check/coordinates").iterdir()) == files  # nothing was measured again
 
 
 def test_a_function_with_roles(folder, capsys):
     words = ["--model", "nets_of_coord_check:make", "--roles", "roles.yaml", *FEW, "--widths", "1,4,16",
-             "--axis", "width", "--rule", "mup", "--out", "own"]  # fmt: skip
+             "--axis", "width", "--rule", "mup", "--initialised", "fan_in", "--out", "own"]  # fmt: skip
     code, out, _ = run(capsys, *words)
     assert code == 0
     assert "mup over width: as expected" in out

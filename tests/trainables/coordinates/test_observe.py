@@ -57,7 +57,7 @@ def test_a_model_of_transformers_with_the_same_weights_shows_the_same():
     fields = {"model_type": "qwen3_moe", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
               "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_experts": 4,
               "num_experts_per_tok": 2, "moe_intermediate_size": 16, "vocab_size": 64, "norm_topk_prob": True,
-              "tie_word_embeddings": False}  # fmt: skip
+              "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}  # fmt: skip
     ours, theirs = build(SPEC, seed=0), HuggingFaceModel(fields, seed=1)
     theirs.network.load_state_dict(ours.state_dict())
     mine, other = observe(ours, qwen3_moe(SPEC)), observe(theirs, HUGGING_FACE, theirs.network)

@@ -276,13 +276,13 @@ def _table(checks: list[CoordinateCheck], console: Console) -> None:
     for name in (f"over {checks[0].axis}", "layer", "of", "expected"):
         table.add_column(name, no_wrap=True)
     for check in checks:
-        table.add_column(Text(check.variant), justify="right")
+        table.add_column(Text(check.variant), justify="right", min_width=max(map(len, check.variant.split())))
     for key in dict.fromkeys((row.observable, row.layer, bool(row.step)) for check in checks for row in check.rows):
         cells, first = [], None
         for check in checks:
             mine = [row for row in check.rows if (row.observable, row.layer, bool(row.step)) == key]
             row = max(mine, key=_notable, default=None)
-            first = first or row
+            first = row or first  # what is expected over depth depends on the rule: the last one's is shown
             cells.append(Text("" if row is None else f"{_cell(row)}{_SIGNS[row.verdict.value]}"))
         assert first is not None
         name, of = OBSERVABLES.get(key[0], key[0]), "x_t − x_0" if key[2] else "x_0"

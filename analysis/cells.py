@@ -187,7 +187,7 @@ def _family(name: str, optima: list[CellOptimum], source: str) -> Family:
             losses[chosen],
             loss_stderr=errors[chosen] if known else None,
             batch=np.array([known[i].setting.batch for i in chosen], float) if in_tokens else None,
-        )  # fmt: skip
+        )
         if (losses > 0).all()  # another metric, such as a negative accuracy, follows no such law
         else None,
         curvature_law=fit_curvature_law(n, d, curvature, source=source),

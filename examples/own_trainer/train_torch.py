@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-BATCH, LENGTH, HELD_OUT = 16, 64, 256
+BATCH, LENGTH, HELD_OUT = 32, 32, 512
 
 
 class Model(torch.nn.Module):

@@ -67,6 +67,18 @@ class PlannedSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedTarget:
+    """A run that a study is for."""
+
+    name: str
+    params: float
+    tokens: int
+    flops: float
+    checks: int
+    """Runs of its check."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a study costs."""
 
@@ -87,12 +99,10 @@ class Plan:
     """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget; of
     a transfer study its proxy × `transfer.grid`."""
     grid_flops: float
-    target_params: float
-    """Parameters of the model that the study is for; NaN without a target."""
-    target_tokens: int
-    """Tokens of the run that the study is for; 0 without a target."""
+    targets: Sequence[PlannedTarget]
+    """The runs that the study is for."""
     target_flops: float
-    """FLOPs of that run; NaN without a target. Of several targets these are of the one that costs most."""
+    """FLOPs of the runs that the study is for, one a target; NaN without a target."""
 
 
 def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
@@ -154,26 +164,30 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
     ]
     runs, whole = ([sum(counts[name][draw][i] for name in size_of) for draw in range(draws)] for i in (0, 1))
     flops = [sum(counts[name][draw][1] * per_token[name] for name in size_of) for draw in range(draws)]
-    runs_at = [
-        (spec.tokens_of(target), float(spec.target_model(target).flops_per_token(seq_len)), target)
+    targets = [
+        PlannedTarget(
+            name=target.name,
+            params=float((model := spec.target_model(target)).params("total")),
+            tokens=(tokens := spec.tokens_of(target)),
+            flops=tokens * float(model.flops_per_token(seq_len)),
+            checks=len(target.check),
+        )
         for target in spec.targets
     ]
-    tokens, per, largest = max(runs_at, key=lambda one: one[0] * one[1], default=(0, math.nan, None))
     grid = spec.transfer.grid if spec.transfer else spec.lr.grid
     return Plan(
         sizes=sizes,
         runs=_amount(runs),
         tokens=_amount(whole),
         flops=_amount(flops),
-        check_runs=sum(len(target.check) for *_, target in runs_at),
-        check_tokens=sum(len(target.check) * at for at, _, target in runs_at),
-        check_flops=sum(len(target.check) * at * cost for at, cost, target in runs_at if target.check),
+        check_runs=sum(target.checks for target in targets),
+        check_tokens=sum(target.checks * target.tokens for target in targets),
+        check_flops=sum(target.checks * target.flops for target in targets),
         grid_runs=len(sizes) * grid,
         grid_tokens=spec.grid_tokens,
         grid_flops=sum(grid * max(spec.token_budgets) * cost for cost in per_token.values()),
-        target_params=float(spec.target_model(largest).params("total")) if largest else math.nan,
-        target_tokens=tokens,
-        target_flops=tokens * per,
+        targets=targets,
+        target_flops=sum(target.flops for target in targets) if targets else math.nan,
     )
 
 

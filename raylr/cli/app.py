@@ -19,6 +19,7 @@ from typing import NoReturn
 import cyclopts
 
 from raylr.cli.check import check
+from raylr.cli.compare import compare
 from raylr.cli.data import data
 from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
@@ -54,6 +55,7 @@ app.command(suggest)
 app.command(tell)
 app.command(query)
 app.command(transfer)
+app.command(compare)
 app.command(recipe)
 
 

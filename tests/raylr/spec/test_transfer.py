@@ -174,6 +174,6 @@ def test_a_dense_model_of_transformers_transfers_too(texts):
     deeper = spec_of(texts, **parts, transfer={"targets": [{"name": "deep", "model": deep, "tokens": "40k"}]})
     with pytest.raises(SpecError, match="qwen3 has no place for it; multipliers: fold"):
         deeper.check_models()
+    targets = {"targets": [{"name": "wide", "model": wide, "tokens": "40k"}]}
     with pytest.raises(pydantic.ValidationError, match=r"initializer_range: transfer searches"):
-        targets = {"targets": [{"name": "wide", "model": wide, "tokens": "40k"}]}
         spec_of(texts, model={"hf": shared | {"initializer_range": 0.02}}, sizes={"proxy": proxy}, transfer=targets)

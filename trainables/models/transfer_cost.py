@@ -63,14 +63,15 @@ def spreads(rule: Parametrization, ratios: Mapping[Axis, float]) -> tuple[Spread
     """
     found = [Spread(what="seeds: the optimum of one seed differs from that of another", sd=SEEDS)]
     width, depth = (abs(math.log2(ratios.get(axis, 1.0))) for axis in ("width", "depth"))
+    free = _rms(SHIFTS["standard"])
     if width > 0:
-        known = rule.name in RULES and rule.name != "standard"
-        each = _rms(SHIFTS["ruled" if known else "standard"])
+        each = _rms(SHIFTS["ruled"]) if _measured(rule, "width") else free
         own = "" if rule.name in RULES else ", as without a rule, since the own table was measured nowhere"
         found.append(Spread(what=f"width: {each:.2f} for each of {width:.3g} doublings{own}", sd=each * width))
     if depth > 0:
-        text = f"depth: {DEPTH:.2f} for each of {depth:.3g} doublings, which no measurement has resolved"
-        found.append(Spread(what=text, sd=DEPTH * depth))
+        each = DEPTH if _measured(rule, "depth") else free
+        why = "which no measurement has resolved" if each == DEPTH else "as over the width without a rule: not measured"
+        found.append(Spread(what=f"depth: {each:.2f} for each of {depth:.3g} doublings, {why}", sd=each * depth))
     if (tokens := ratios.get("tokens", 1.0)) != 1.0:
         exponent = rule.factor("lr", "hidden", {"tokens": math.e})
         exponent = math.log(exponent)
@@ -83,6 +84,11 @@ def spreads(rule: Parametrization, ratios: Mapping[Axis, float]) -> tuple[Spread
         text = f"batch: the rule's exponent {exponent:g}, published ones {BATCH[0]:g} ± {BATCH[1]:g}"
         found.append(Spread(what=text, sd=off * abs(math.log(batch))))
     return tuple(found)
+
+
+def _measured(rule: Parametrization, axis: Axis) -> bool:
+    """Whether the rule is a published one that does something along an axis: those that were measured are."""
+    return rule.name in RULES and any(term.axis == axis for term in rule.terms)
 
 
 def total(found: Sequence[Spread]) -> float:

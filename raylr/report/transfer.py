@@ -66,9 +66,9 @@ def verdict_at(result: TransferResult, one: Transferred) -> Verdict:
     if changes:
         return Verdict(
             Advice.UNKNOWN,
-            f"Cannot tell at {name}: {', '.join(changes)} {'change' if len(changes) > 1 else 'changes'} from the proxy, "
-            "no rule covers that, and no interval holds it; train there around the transferred LR, or take a proxy "
-            "with the same.",
+            f"Cannot tell at {name}: {', '.join(changes)} {'change' if len(changes) > 1 else 'changes'} from the "
+            "proxy, no rule covers that, and no interval holds it; train there around the transferred LR, or take a "
+            "proxy with the same.",
         )
     width = reach(one.prediction)
     if not width <= WIDEST:

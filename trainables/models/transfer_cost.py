@@ -19,11 +19,12 @@ SHIFTS: dict[str, tuple[float, ...]] = {
     "ruled": (0.06, 0.00, -0.09, 0.11, 0.24, 0.11, 0.10),
     "standard": (-0.75, -0.64, -0.83, -0.60, -0.29),
 }
-"""Shift of ln LR* for each doubling of the width, as measured. Widths 32, 64 and 128 of raylr's Qwen3-MoE with QK norm
-at 250 and at 500 steps (the first four); widths 32 and 128 of the same model at 244 and 488 steps (`raylr search
---example transfer`: +0.61 over two doublings, of which the tokens explain 0.12 if their exponent is -0.33); and widths 256 to 2048 of a dense transformer (github.com/MikhailTerekhov/mup:
-its rules without and with scaled weight decay, and its standard parametrization; `benchmarks/transfer.py --shifts`, the
-larger of two ways to fit the optimum)."""
+"""Shift of ln LR* for each doubling of the width, as measured. The first four: widths 32, 64 and 128 of raylr's
+Qwen3-MoE with QK norm at 250 and at 500 steps. The fifth: widths 32 and 128 of it at 244 and 488 steps (`raylr search
+--example transfer`: +0.61 over two doublings, of which the tokens explain 0.12 if their exponent is -0.33). The last:
+widths 256 to 2048 of a dense transformer (github.com/MikhailTerekhov/mup: its rules without and with scaled weight
+decay, and its standard parametrization; `benchmarks/transfer.py --shifts`, the larger of two ways to fit the optimum).
+"""
 DEPTH = SEEDS
 """Standard deviation for each doubling of the depth. None was resolved: between 2 and 4 layers the optimum of two seeds
 each moved by no more than their scatter, so a shift as large as the error of that difference may have been missed."""

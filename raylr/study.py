@@ -304,6 +304,5 @@ class FittingStudy(Study):
             spec.token_budgets,
             conditions=spec.conditions(),
             batch_exponent=spec.batch_exponent,
-            loss_batch=None if spec.target is None else float(spec.target_train().batch_tokens),
             lr_range=(spec.lr.low, spec.lr.high),
         )

@@ -110,8 +110,8 @@ def compare(
     places, notes = _places(one, other, own, theirs, fitted, carried)
     if train:
         one.progress.message(
-            f"The comparison takes {len(places)} arms of {seeds} runs of {format_count(one.spec.tokens_of(own))} tokens "
-            f"at {theirs.name}; runs of the checks at the same LR count."
+            f"The comparison has {len(places)} arms of {seeds} runs at {theirs.name}, each of "
+            f"{format_count(one.spec.tokens_of(own))} tokens; runs of the checks at the same LR count."
         )
         for place in places.values():
             place.train(seeds)

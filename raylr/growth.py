@@ -17,7 +17,7 @@ from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_count
 from raylr.searchers.policies.policy import Point
 from raylr.spec import StudySpec
-from raylr.spec.transfer import axes_of
+from raylr.spec.transfer_runs import axes_of
 from raylr.store.runs import KnownEnd, RunStore
 from raylr.trainables.training.identity import differences
 

@@ -10,8 +10,8 @@ The losses follow Eq. 4 of Zhou et al. 2026 in the tokens and a parabola in ln L
 * exponent of the tokens 0.35 and a loss at the start of the law that is twice the final one (Eq. 4's fits on the same
   tables and on those of Hoffmann et al. 2022, whose exponents are 0.28 to 0.37);
 * noise of a loss between seeds 0.2 % (the replicates of the same tables), and a quarter of it between validations;
-* over a further axis of a transfer study the same curvature, and the best LR falls with the init std as std^-0.5 (a
-  Qwen3-MoE of width 32: correlations of -0.45 to -0.69, docs/transfer.md);
+* over a further axis of a transfer study the same curvature, and the best LR rises with the init std as std^0.25 (a
+  Qwen3-MoE of width 32, `benchmarks/transfer.py --real`);
 * a run diverges from 3 to 30 times the optimal LR on, as those of small models do.
 """
 
@@ -33,9 +33,11 @@ CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
 NOISE = 0.002
 DIVERGES = (3.0, 30.0)
-RIDGE = -0.5
+RIDGE = 0.25
 DRAWS = 20
 """Searches that are run: their 5th and 95th percentile are then near the lowest and the highest of them."""
+AXES_DRAWS = 8
+"""The same for a search over several axes, of which one takes a second."""
 PEAK_FLOPS = {
     "A100": 312e12,
     "H100": 989e12,
@@ -127,12 +129,12 @@ def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
     return flops / (PEAK_FLOPS[gpu] * mfu) / 3600
 
 
-def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
+def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> Plan:
     """Return what a study will cost.
 
     Args:
         spec: The study's spec.
-        draws: Searches to run on made-up losses.
+        draws: Searches to run on made-up losses; None: `DRAWS`, or `AXES_DRAWS` for a transfer study.
         seed: Their seed.
 
     Returns:
@@ -144,6 +146,7 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         >>> plan.tokens.middle < plan.grid_tokens
         True
     """
+    draws = draws or (DRAWS if spec.transfer is None else AXES_DRAWS)
     models, seq_len = spec.models(), spec.train.seq_len or 0  # 0: of another trainer, not used
     settings, size_of = search_settings(spec), {one.name: one.size for one in spec.settings()}
     per_token = {name: float(models[size].flops_per_token(seq_len)) for name, size in size_of.items()}

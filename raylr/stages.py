@@ -26,7 +26,8 @@ from raylr.spec import load_spec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel
 from raylr.spec.sections import TargetSpec
-from raylr.spec.transfer import TransferTarget, axes_of, placed, transfer_columns, transfer_warnings
+from raylr.spec.transfer import TransferTarget, transfer_warnings
+from raylr.spec.transfer_runs import axes_of, placed, transfer_columns
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end

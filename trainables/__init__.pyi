@@ -1,3 +1,6 @@
+from .coordinates.check import CheckSettings as CheckSettings
+from .coordinates.check import coordinate_check as coordinate_check
+from .coordinates.subject import Subject as Subject
 from .data.build import build_corpus as build_corpus
 from .data.corpus import Corpus as Corpus
 from .data.make import make_corpus as make_corpus

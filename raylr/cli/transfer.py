@@ -57,19 +57,28 @@ def transfer(
     from raylr.trainables.models.transfer import transfer as carry
     from raylr.transfer import read_network, read_rule
 
-    choices = {}
-    for text in choose or []:
-        key, equals, option = text.partition("=")
-        if not equals or key in choices:
-            raise SpecError(f"--choose {text}: write CHOICE=OPTION, such as router=output, once for each choice")
-        choices[key] = option
-    table = read_rule(rule, choices, alpha)
+    table = read_rule(rule, parse_choices(choose or []), alpha)
     small, large = read_network(base, is_target=False), read_network(target, is_target=True)
     found, uncovered = carry(small, large, table), differences(small, large, table)
     if as_json:
         print(json.dumps(record(found, uncovered), indent=1, ensure_ascii=False))
         return
     _show(found, uncovered, make_console(), explain=explain)
+
+
+def parse_choices(texts: list[str]) -> dict[str, str]:
+    """Return the options at disputed points that `--choose` gives.
+
+    Raises:
+        SpecError: If one is not CHOICE=OPTION, or given twice.
+    """
+    choices: dict[str, str] = {}
+    for text in texts:
+        key, equals, option = text.partition("=")
+        if not equals or key in choices:
+            raise SpecError(f"--choose {text}: write CHOICE=OPTION, such as router=output, once for each choice")
+        choices[key] = option
+    return choices
 
 
 def record(found: Transfer, uncovered: list[Difference]) -> dict[str, Any]:

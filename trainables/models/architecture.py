@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from raylr.errors import SpecError, nearest
 from raylr.trainables.models.parametrization import ROLES, VECTORS
@@ -67,6 +68,38 @@ class Architecture:
                 raise SpecError(f"{self.name}: {regex!r} is no regular expression: {error}") from None
             if regex and regex == self.layer and groups != 1:
                 raise SpecError(f"{self.name}: layer={regex!r} must have one group, the index of the layer")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Return the architecture that a mapping (of a YAML file) describes.
+
+        Args:
+            data: `patterns`, a list of mappings with `regex`, `role` and, if wanted, `fan_in` and `optional`; also
+                `layer` and `name`.
+
+        Raises:
+            SpecError: If something in it is missing, unknown or of the wrong type.
+
+        Example:
+            >>> Architecture.from_dict({"patterns": [{"regex": "^out", "role": "lm_head"}]}).patterns[0].fan_in
+            -1
+        """
+        name = str(data.get("name", "roles"))
+        if unknown := sorted({*map(str, data)} - {"name", "patterns", "layer"}):
+            raise SpecError(f"{name}: there is no key {unknown[0]!r}; it has name, patterns, layer")
+        rows, layer = data.get("patterns"), data.get("layer", "")
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, Mapping) for row in rows):
+            raise SpecError(f"{name}: patterns must be a list of mappings with regex and role")
+        if not isinstance(layer, str):
+            raise SpecError(f"{name}: layer={layer!r} must be a regular expression")
+        kinds = {"regex": str, "role": str, "fan_in": int, "optional": bool}
+        for row in rows:
+            if unknown := sorted({*map(str, row)} - {*kinds}):
+                raise SpecError(f"{name}: a pattern has no key {unknown[0]!r}{nearest(unknown[0], kinds)}")
+            if not {"regex", "role"} <= {*row} or not all(type(row[key]) is kinds[key] for key in row):
+                raise SpecError(f"{name}: the pattern {dict(row)} needs regex and role, as text (fan_in is a number, "
+                                "optional true or false)")  # fmt: skip
+        return cls(name=name, patterns=tuple(Pattern(**row) for row in rows), layer=layer)
 
     def tensors(
         self, shapes: Mapping[str, Sequence[int]], *, transposed: frozenset[str] = frozenset()

@@ -91,7 +91,7 @@ def parametrize(
     References:
         `raylr.trainables.models.parametrization` lists the publications.
     """
-    model = _network_module(model)
+    model = network_module(model)
     if getattr(model, _DONE, False):
         raise SpecError("this model was parametrized before; its initial weights would be scaled twice")
     for name, value in (("lr", lr), ("eps", eps), ("token_ratio", token_ratio), ("batch_ratio", batch_ratio)):
@@ -172,7 +172,7 @@ def _scale_weights(model: nn.Module, found: Transfer, folds: Mapping[str, float]
             params[one.name].data.mul_(variance**0.5)
 
 
-def _network_module(model: nn.Module) -> nn.Module:
+def network_module(model: nn.Module) -> nn.Module:
     """Return transformers' own module of raylr's wrapper around it, whose names are those of an `HFSpec`."""
     from raylr.trainables.models.hf import HuggingFaceModel
 
@@ -183,12 +183,19 @@ def _describe(model: nn.Module, architecture: Architecture | None) -> Network:
     from raylr.trainables.models.hf import shapes_and_orientation
     from raylr.trainables.models.qwen3_moe import Qwen3MoE
 
-    model = _network_module(model)
+    model = network_module(model)
     shapes, transposed = shapes_and_orientation(model)
-    own = isinstance(model, Qwen3MoE) and architecture is None
     facts = model.spec.identity() if isinstance(model, Qwen3MoE) else {}
-    chosen = qwen3_moe(model.spec) if own and isinstance(model, Qwen3MoE) else architecture or HUGGING_FACE
-    return described(chosen, shapes, transposed=transposed, facts=facts)
+    return described(architecture_of(model, architecture), shapes, transposed=transposed, facts=facts)
+
+
+def architecture_of(model: nn.Module, given: Architecture | None = None) -> Architecture:
+    """Return `given`, or the roles that a model without one has: raylr's Qwen3-MoE's, or transformers' usual names."""
+    from raylr.trainables.models.qwen3_moe import Qwen3MoE
+
+    if given is not None:
+        return given
+    return qwen3_moe(model.spec) if isinstance(model, Qwen3MoE) else HUGGING_FACE
 
 
 def _networks(

@@ -1,6 +1,7 @@
 """The tables, written out by hand from the publications (not from the module), for every role and quantity."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from raylr.trainables.models.parametrization import (
     ROLES,
     RULES,
     Parametrization,
+    Term,
     parametrization,
 )
 
@@ -76,19 +78,45 @@ PRIMES = {"width": 2.0, "depth": 3.0, "tokens": 5.0, "batch": 7.0}
 """Ratios whose powers are all different, so that a factor tells its exponents."""
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_the_published_table_exactly(name):
-    rule = parametrization(name)
-    assert {*TABLES[name]} == {*ROLES}
-    for role, row in TABLES[name].items():
+def differences_from(table, rule, depth=True):
+    """(role, quantity) whose exponents are not those of the table."""
+    wrong = []
+    for role, row in table.items():
         for quantity in QUANTITIES:
             expected = row.get(quantity, (0, 0, 0))
-            if quantity == "residual" and role in LAST and name in ("completep", "completed_p"):
+            if quantity == "residual" and role in LAST and depth:
                 expected = (0, -1, 0)
             found = dict.fromkeys(AXES, 0.0) | {term.axis: term.exponent for term in rule.terms_of(quantity, role)}
-            assert tuple(found.values()) == (*expected, 0), (role, quantity)
             factor = math.prod(PRIMES[axis] ** power for axis, power in zip(AXES, expected, strict=False))
-            assert rule.factor(quantity, role, PRIMES) == pytest.approx(factor, rel=1e-14)
+            same = rule.factor(quantity, role, PRIMES) == pytest.approx(factor, rel=1e-14)
+            if tuple(found.values()) != (*expected, 0) or not same:
+                wrong.append((role, quantity))
+    return wrong
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_published_table_exactly(name):
+    assert {*TABLES[name]} == {*ROLES}
+    assert differences_from(TABLES[name], parametrization(name), name in ("completep", "completed_p")) == []
+
+
+ROWS = ["embedding", "hidden", "experts_out", "router", "hidden_norms", "qk_norms", "final_norm", "lm_head"]
+"""One role of each row of Table 10, and of what is easily forgotten."""
+
+
+@pytest.mark.parametrize("quantity", ["init_variance", "lr", "weight_decay", "eps", "residual"])
+@pytest.mark.parametrize("axis", ["width", "depth", "tokens"])
+def test_each_wrong_exponent_of_table_10_is_seen(quantity, axis):
+    """A coordinate check cannot see ε, weight decay, norms' LRs or the tokens; this comparison holds all of them."""
+    right = parametrization("completed_p")
+    for role in ROWS if quantity != "residual" else LAST:
+        terms = [replace(term, roles=tuple({*term.roles} - {role})) if (term.quantity, term.axis) == (quantity, axis)
+                 else term for term in right.terms]  # fmt: skip
+        now = sum(term.exponent for term in right.terms_of(quantity, role) if term.axis == axis)
+        for exponent in {0.0, now - 0.5, now + 0.5, -now} - {now}:
+            broken = Term(quantity=quantity, roles=(role,), axis=axis, exponent=exponent, source="broken")
+            rule = replace(right, terms=(*(term for term in terms if term.roles), broken))
+            assert differences_from(TABLE_10, rule) == [(role, quantity)], exponent
 
 
 def test_alpha_moves_depth_from_the_residual_multiplier_to_the_lr():

@@ -120,16 +120,12 @@ def off_lines(result: StudyResult) -> list[Line]:
     if result.prediction is None and len(optima) > 1:
         where = f" at {_place(largest)}"
     cost = law.cost(place.params, place.tokens, 2.0)
-    text = f"an LR off by a factor of 2 costs {number(cost.value)}{where}"
-    if cost.low < cost.high < math.inf:
-        text += f" (90 % interval {number(cost.low)} to {number(cost.high)})"
     losses = result.fit.loss_law
     loss = losses.predict(place.params, place.tokens, batch=place.batch).loss if losses.ok else largest.loss
+    share = ""
     if (result.prediction is None or losses.ok) and loss > 0:
-        text += (
-            f", {cost.value / loss:.2g} of the loss" if cost.value > loss else f", {cost.value / loss:.1%} of the loss"
-        )
-    return [Line(text, "2× off")]
+        share = f"{cost.value / loss:.2g} of the loss" if cost.value > loss else f"{cost.value / loss:.1%} of the loss"
+    return [Line(cost_text(cost, where, share), "2× off")]
 
 
 def next_lines(result: StudyResult, found: Verdict) -> list[Line]:

@@ -138,8 +138,7 @@ def law_lines_of(family: Family) -> list[Line]:
         if params and tokens:
             cost = family.curvature_law.cost(params, tokens, 2.0)
             place = f"{format_count(params)} parameters and {format_count(tokens)} tokens"
-            lines.append(Line(f"an LR off by a factor of 2 costs {cost.value:.2g} at {place} ({cost.low:.2g} to "
-                              f"{cost.high:.2g})", "2× off"))  # fmt: skip
+            lines.append(Line(cost_text(cost, f" at {place}"), "2× off"))
     return lines
 
 

@@ -42,9 +42,30 @@ def show_prediction(
         lines.append(Line(f"{number(loss.loss)} at the best LR, {100 * loss.level:.3g} % prediction interval "
                           f"{number(loss.low)} to {number(loss.high)}", "Loss"))  # fmt: skip
     if cost is not None:
-        lines.append(Line(f"an LR off by a factor of 2 costs {number(cost.value)} ({number(cost.low)} to "
-                          f"{number(cost.high)})", "2× off"))  # fmt: skip
+        lines.append(Line(cost_text(cost), "2× off"))
     show_lines(lines, console)
+
+
+UNDETERMINED = 10.0
+"""Factor to either side beyond which an interval of a cost is not printed: the next order of magnitude is another
+decision."""
+
+
+def cost_text(cost: Estimate, where: str = "", share: str = "") -> str:
+    """Return what an LR off by a factor of 2 costs, with the interval; or that the runs do not determine it.
+
+    Args:
+        cost: In the unit of the loss.
+        where: The setting, such as " at 1B"; empty where that is clear.
+        share: The cost as a share of the loss, such as "1.2% of the loss"; may be empty.
+    """
+    spread = cost.high / cost.low if cost.low > 0 else math.inf
+    if not spread <= UNDETERMINED**2:
+        return f"the runs do not determine what an LR off by a factor of 2 costs{where}"
+    return (
+        f"an LR off by a factor of 2 costs {number(cost.value)}{where} (90 % interval {number(cost.low)} to "
+        f"{number(cost.high)})" + (f", {share}" if share else "")
+    )
 
 
 def remarks(result: StudyResult) -> list[Line]:
@@ -174,7 +195,18 @@ def loss_lines(result: StudyResult) -> list[Line]:
         else:
             text += f"; the target's batch of {format_count(wanted)} tokens is outside of those measured, "
             text += f"{format_count(batches[0])} to {format_count(batches[-1])}"
-    return [Line(text, "Loss")]
+    return [Line(text + _measured(result, loss), "Loss")]
+
+
+def _measured(result: StudyResult, predicted: LossPrediction) -> str:
+    """Return that the check contradicts the predicted loss; empty if it does not."""
+    check = result.check
+    losses = [check.loss_at(run) for run in check.runs] if check is not None else []
+    lowest = min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
+    if predicted.low <= lowest <= predicted.high or math.isnan(lowest):
+        return ""
+    side = "below" if lowest < predicted.low else "above"
+    return f"; the lowest loss measured there, {number(lowest)}, is {side} it: the law of the loss does not hold so far out"
 
 
 def check_lines(result: StudyResult) -> list[Line]:

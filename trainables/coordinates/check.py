@@ -307,7 +307,14 @@ class _Subjects:
             size = {"width": 1.0, "depth": 1.0} | ({self._axis: float(scale)} if self._axis != "tokens" else {})
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                model = self._model(**size, seed=seed)
+                try:
+                    model = self._model(**size, seed=seed)
+                except Exception as error:
+                    called = ", ".join(f"{key}={value:g}" for key, value in size.items())
+                    raise InputError(
+                        f"the function that makes the network raised {type(error).__name__} when it was called with "
+                        f"{called}, seed={seed}: {error}"
+                    ) from error
         if isinstance(model, Subject):
             return model
         if not isinstance(model, nn.Module):

@@ -200,6 +200,10 @@ def test_bad_input(options, words):
 def test_bad_models_and_settings():
     with pytest.raises(InputError, match="returned int; it must return"):
         coordinate_check(lambda **size: 3, settings=SETTINGS)
+    with pytest.raises(
+        InputError, match=r"raised TypeError when it was called with width=1, depth=1, seed=0: .*'depth'"
+    ):
+        coordinate_check(lambda width, seed: nn.Linear(2, 2), settings=SETTINGS)
     with pytest.raises(SpecError, match="are one tensor"):
         coordinate_check(BASE.model_copy(update={"tied_embeddings": True}), settings=SETTINGS)
     for fields, words in (({"lr": 0}, "lr=0"), ({"steps": (0, 1)}, "steps"), ({"seeds": (1, 1)}, "seeds"),

@@ -261,13 +261,21 @@ def ray_session() -> Iterator[bool]:
     before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ray.init(
-            "local" if own else None,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+        try:
+            ray.init(
+                "local" if own else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+        except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one
+            ray.shutdown()
+            what = "start on this machine" if own else f"connect to the cluster at {os.environ['RAY_ADDRESS']}"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise TrainingError(
+                f"Ray did not {what}: {reason}. Nothing is lost; the same command continues."
+            ) from error
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
     try:

@@ -5,7 +5,6 @@ The terminal prints it, and the HTML report begins with its first part.
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -19,6 +18,7 @@ from raylr.report.text import (
     answer_lines,
     check_lines,
     cost_line,
+    cost_text,
     failure_lines,
     interval,
     known,

@@ -18,7 +18,7 @@ from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.finished import FinishedRuns, fit_runs
 from raylr.report.lines import Line, show_lines
-from raylr.report.text import answer_lines, interval, known, known_lr, law_lines, number
+from raylr.report.text import answer_lines, cost_text, interval, known, known_lr, law_lines, number
 from raylr.report.verdict import Evidence, Judged, verdict
 
 if TYPE_CHECKING:

@@ -206,7 +206,8 @@ def _measured(result: StudyResult, predicted: LossPrediction) -> str:
     if predicted.low <= lowest <= predicted.high or math.isnan(lowest):
         return ""
     side = "below" if lowest < predicted.low else "above"
-    return f"; the lowest loss measured there, {number(lowest)}, is {side} it: the law of the loss does not hold so far out"
+    found = f"; the lowest loss measured there, {number(lowest)}, is {side} it"
+    return f"{found}: the law of the loss does not reach so far"
 
 
 def check_lines(result: StudyResult) -> list[Line]:

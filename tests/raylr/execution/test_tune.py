@@ -7,9 +7,9 @@ import pytest
 from ray import tune
 
 from raylr.analysis.runs import Run, RunEnd
-from raylr.errors import InputError, StorageError, StudyError
+from raylr.errors import InputError, StorageError, StudyError, TrainingError
 from raylr.execution.executor import Job
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, lacking_resources, reported
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, lacking_resources, ray_session, reported
 from raylr.execution.work import FixedPolicy, Work
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
@@ -129,3 +129,23 @@ def test_more_than_this_machine_has_is_refused_at_once(tmp_path):
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"cpu": 10_000})
     with pytest.raises(InputError, match=r"10000 CPUs .* lower `resources`"):
         executor.execute(trainable, work_in(tmp_path, [1e-3]))
+
+
+@pytest.mark.parametrize(
+    ("address", "what"), [("", "start on this machine"), ("10.0.0.1:6379", "connect to the cluster at 10.0.0.1:6379")]
+)
+def test_that_ray_does_not_start_is_said_in_a_sentence(
+    address: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(*args: object, **kwargs: object) -> None:
+        raise TimeoutError("Timed out waiting for the node.\nThe raylet's log …")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(TrainingError, match=f"Ray did not {what}: Timed out waiting for the node. Nothing is lost"),
+        ray_session(),
+    ):
+        pass

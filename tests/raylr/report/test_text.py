@@ -9,9 +9,11 @@ from made_results import made_result, made_spec, rows_of
 
 from raylr.analysis.laws.loss_law import fit_loss_law
 from raylr.analysis.laws.lr_fit import fit_lr_law
+from raylr.analysis.laws.scaling import Estimate
+from raylr.analysis.status import Status
 from raylr.analysis.studyfit import check_prediction
 from raylr.report.ending import off_lines
-from raylr.report.text import batch_lines, check_lines, law_lines, loss_lines, number, remarks
+from raylr.report.text import batch_lines, check_lines, cost_text, law_lines, loss_lines, number, remarks
 from raylr.store.runtable import evaluations_table
 from raylr.study import StudyResult
 
@@ -40,6 +42,36 @@ def test_the_loss_at_the_target_is_that_of_the_law_with_its_interval_and_the_cos
     assert found == [round(v, 4) for v in (cost.value, cost.low, cost.high)]
     assert 0 < found[1] < found[0] < found[2]
     assert off.text.endswith(f"{cost.value / loss.loss:.1%} of the loss")
+
+
+def test_a_measured_loss_outside_of_the_interval_of_the_predicted_one_is_named(result: StudyResult) -> None:
+    assert result.prediction is not None
+    assert result.check is not None
+    loss = result.fit.loss_law.predict(result.prediction.params, result.prediction.tokens)
+    inside, below, above = loss.loss, 2 * loss.low - loss.high, 2 * loss.high - loss.low
+    texts = {}
+    for lowest in (inside, below, above):
+        check = replace(result.check)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(check), "loss_at", lambda self, run, lowest=lowest: lowest)
+            (line,) = loss_lines(replace(result, check=check))
+        texts[lowest] = line.text
+    assert "measured" not in texts[inside]
+    for lowest, side in ((below, "below"), (above, "above")):
+        assert f"the lowest loss measured there, {lowest:.4f}, is {side} it" in texts[lowest]
+
+
+def test_a_cost_that_the_runs_do_not_determine_is_no_number() -> None:
+    def text(low: float, high: float) -> str:
+        estimate = Estimate(
+            value=0.02, low=low, high=high, params_beyond=1.0, tokens_beyond=1.0, batch_beyond=1.0, status=Status.OK,
+            notes=(),
+        )  # fmt: skip
+        return cost_text(estimate, " at 1B", "1% of the loss")
+
+    assert text(0.01, 0.04).endswith("costs 0.0200 at 1B (90 % interval 0.0100 to 0.0400), 1% of the loss")
+    for low, high in ((8e-6, 39.0), (0.0, 0.1), (0.01, math.inf), (math.nan, math.nan)):
+        assert text(low, high) == "the runs do not determine what an LR off by a factor of 2 costs at 1B"
 
 
 def test_without_a_target_or_a_loss_law_there_is_no_loss(result: StudyResult) -> None:

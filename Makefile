@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart test lint format types docs check setup clean
+.PHONY: help quickstart transfer test lint format types docs check setup clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 quickstart: $(VENV)/.installed  ## set up everything and search, fit, predict and check on this machine
 	$(BIN)/raylr search --out $(OUT)
+
+transfer: $(VENV)/.installed  ## search a proxy, carry its hyperparameters to a target by rule, check them there
+	$(BIN)/raylr search --example transfer --out runs/transfer
 
 test: $(VENV)/.installed  ## set up everything and run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

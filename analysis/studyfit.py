@@ -362,9 +362,14 @@ class Check:
         return float(run.loss[-1]) if run.tokens[-1] >= self.tokens else math.nan
 
 
-def check_prediction(table: pa.Table, predicted_lr: float, tokens: int) -> Check | None:
-    """Return the check of a prediction from the run table, or None if no check was run."""
-    runs = runs_of(table, "check")
+def check_prediction(table: pa.Table, predicted_lr: float, tokens: int, size: str | None = None) -> Check | None:
+    """Return the check of a prediction from the run table, or None if no check was run.
+
+    `size` is the name of the target, where a study has several.
+    """
+    if size is not None:
+        table = table.filter(pc.equal(table["size"], size))
+    runs = runs_of(table, "check") if table.num_rows else []
     if not runs:
         return None
     ended = [run for run in runs if run.diverged or run.tokens[-1] >= tokens]  # a run on its way has not diverged

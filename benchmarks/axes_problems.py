@@ -103,9 +103,9 @@ def tables() -> list[Problem]:
             x = np.log(grid.index.to_numpy(float)), np.log(grid.columns.to_numpy(float))
             over = RegularGridInterpolator(x, grid.to_numpy(), bounds_error=False, fill_value=None)
             ends = tuple((math.exp(v[0]), math.exp(v[-1])) for v in x)
-            out.append(Problem(kind, ends, _inside(over, x), float(grid.to_numpy().min())))
+            out.append(Problem(kind, ends, inside(over, x), float(grid.to_numpy().min())))
     return out
 
 
-def _inside(over: RegularGridInterpolator, x: tuple[np.ndarray, ...]) -> Callable[[Place], float]:
+def inside(over: RegularGridInterpolator, x: tuple[np.ndarray, ...]) -> Callable[[Place], float]:
     return lambda place: float(over([[min(max(p, v[0]), v[-1]) for p, v in zip(place, x, strict=True)]])[0])

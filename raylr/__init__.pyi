@@ -6,5 +6,7 @@ from .spec import StudySpec as StudySpec
 from .spec import load_spec as load_spec
 from .study import FittingStudy as FittingStudy
 from .study import StudyResult as StudyResult
+from .transfer_study import TransferResult as TransferResult
+from .transfer_study import TransferStudy as TransferStudy
 
 __version__: str

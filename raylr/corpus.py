@@ -33,14 +33,14 @@ def open_corpus(study: StudyFolder, folder: Path, listener: Listener) -> str:
         )
     corpus = Corpus.open(folder)
     assert isinstance(spec.train, TrainSpec)
-    checked = spec.target if spec.target and spec.target.check else None
-    need = max([*spec.token_budgets, spec.target_tokens if checked else 0])
+    checked = [target for target in spec.targets if target.check]
+    need = max([*spec.token_budgets, *(spec.tokens_of(target) for target in checked)])
     if corpus.train_tokens < need and not spec.train.repeat_data:
         raise InputError(
             f"the corpus in {folder} has {format_count(corpus.train_tokens)} training tokens and the longest run "
             f"needs {format_count(need)}; give it more text or lower the budgets"
         )
-    models = spec.models() | ({checked.name: spec.target_model()} if checked else {})
+    models = spec.models() | {target.name: spec.target_model(target) for target in checked}
     for name, model in models.items():
         assert not isinstance(model, ExternalModel)
         if model.vocab_size < corpus.vocab_size:

@@ -17,6 +17,7 @@ from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_count
 from raylr.searchers.policies.policy import Point
 from raylr.spec import StudySpec
+from raylr.spec.transfer import axes_of
 from raylr.store.runs import KnownEnd, RunStore
 from raylr.trainables.training.identity import differences
 
@@ -96,13 +97,20 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
     They then find what they measured in the tables, run by run. Otherwise they begin anew and are told the results of
     the earlier runs as points (`earlier_points`).
     """
-    same = (old.lr.low, old.lr.high, old.seed, old.batches) == (new.lr.low, new.lr.high, new.seed, new.batches)
+    same = all(_searched(old)[key] == value for key, value in _searched(new).items())
     return same and old.search.method == new.search.method and max(old.token_budgets) == max(new.token_budgets)
 
 
+def _searched(spec: StudySpec) -> dict[str, Any]:
+    """What the way of a search depends on."""
+    axes = None if spec.transfer is None else spec.transfer.axes
+    return {"low": spec.lr.low, "high": spec.lr.high, "seed": spec.seed, "batches": spec.batches, "axes": axes}
+
+
 def earlier_points(
-    store: RunStore, runs: Sequence[str], budget: int, settings: Mapping[tuple[str, int], str], *, curves: bool
-) -> list[Point]:
+    store: RunStore, runs: Sequence[str], budget: int, settings: Mapping[tuple[str, int], str], *, spec: StudySpec,
+    curves: bool,
+) -> list[Point]:  # fmt: skip
     """Return what earlier runs say to a search at `budget` tokens.
 
     Args:
@@ -110,6 +118,7 @@ def earlier_points(
         runs: Names of the runs.
         budget: Token count at which the search compares losses.
         settings: (size, batch) -> name of its setting in the search.
+        spec: The new spec.
         curves: Whether the search takes curves and not final losses: it is then to try these LRs first, which costs
             nothing as far as they were measured.
 
@@ -123,17 +132,18 @@ def earlier_points(
         if not ends:
             continue
         last = ends[-1]
-        setting = settings.get((str(last.row["size"]), int(json.loads(last.row["config"])["train"]["batch_tokens"])))
-        lr = float(last.row["lr"])
-        if setting is None:
+        measured = json.loads(last.row["config"])
+        setting = settings.get((str(last.row["size"]), int(measured["train"]["batch_tokens"])))
+        lr, axes = float(last.row["lr"]), {} if spec.transfer is None else axes_of(spec, measured)
+        if setting is None or axes is None:
             continue
         if curves:
             points.append(Point(lr=lr, setting=setting))
             continue
         loss, stderr = _loss_at(last, budget)
         if last.end is RunEnd.DIVERGED or math.isfinite(loss):
-            points.append(Point(lr=lr, setting=setting, loss=loss, stderr=stderr))
-    return sorted(points, key=lambda point: (str(point.setting), point.lr, point.stderr))
+            points.append(Point(lr=lr, setting=setting, loss=loss, stderr=stderr, config=axes))
+    return sorted(points, key=lambda point: (str(point.setting), point.lr, *point.config.values(), point.stderr))
 
 
 DIVERGED = "diverged"
@@ -147,6 +157,7 @@ def to_plain(points: Sequence[Point]) -> list[dict[str, Any]]:
             "lr": point.lr,
             "loss": DIVERGED if point.loss is not None and math.isnan(point.loss) else point.loss,
             "stderr": point.stderr,
+            **({"config": dict(point.config)} if point.config else {}),
         }
         for point in points
     ]
@@ -160,6 +171,7 @@ def from_plain(values: Sequence[Mapping[str, Any]]) -> list[Point]:
             setting=value["setting"],
             loss=math.nan if value["loss"] == DIVERGED else value["loss"],
             stderr=float(value["stderr"]),
+            config=value.get("config", {}),
         )
         for value in values
     ]

@@ -10,13 +10,15 @@ The losses follow Eq. 4 of Zhou et al. 2026 in the tokens and a parabola in ln L
 * exponent of the tokens 0.35 and a loss at the start of the law that is twice the final one (Eq. 4's fits on the same
   tables and on those of Hoffmann et al. 2022, whose exponents are 0.28 to 0.37);
 * noise of a loss between seeds 0.2 % (the replicates of the same tables), and a quarter of it between validations;
+* over a further axis of a transfer study the same curvature, and the best LR falls with the init std as std^-0.5 (a
+  Qwen3-MoE of width 32: correlations of -0.45 to -0.69, docs/transfer.md);
 * a run diverges from 3 to 30 times the optimal LR on, as those of small models do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +26,14 @@ import numpy as np
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.searchers.policies.policy import Policy
+from raylr.searches import search_policy, search_settings
 from raylr.spec import StudySpec
-from raylr.stages import search_policy, search_settings
 
 CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
 NOISE = 0.002
 DIVERGES = (3.0, 30.0)
+RIDGE = -0.5
 DRAWS = 20
 """Searches that are run: their 5th and 95th percentile are then near the lowest and the highest of them."""
 PEAK_FLOPS = {
@@ -68,18 +71,28 @@ class Plan:
     """What a study costs."""
 
     sizes: Sequence[PlannedSize]
+    runs: Amount
+    """Runs of the whole search."""
     tokens: Amount
     """Tokens of the whole search."""
     flops: Amount
     """FLOPs of the whole search."""
+    check_runs: int
+    """Runs of the check at the target; 0 without one."""
     check_tokens: int
-    """Tokens of the check at the target; 0 without one."""
+    """Tokens of the check at the targets; 0 without one."""
     check_flops: float
+    grid_runs: int
     grid_tokens: int
-    """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget."""
+    """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget; of
+    a transfer study its proxy × `transfer.grid`."""
     grid_flops: float
+    target_params: float
+    """Parameters of the model that the study is for; NaN without a target."""
+    target_tokens: int
+    """Tokens of the run that the study is for; 0 without a target."""
     target_flops: float
-    """FLOPs of the run that the study is for; NaN without a target."""
+    """FLOPs of that run; NaN without a target. Of several targets these are of the one that costs most."""
 
 
 def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
@@ -139,20 +152,28 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         )
         for setting in settings
     ]
-    whole = [sum(counts[name][draw][1] for name in size_of) for draw in range(draws)]
+    runs, whole = ([sum(counts[name][draw][i] for name in size_of) for draw in range(draws)] for i in (0, 1))
     flops = [sum(counts[name][draw][1] * per_token[name] for name in size_of) for draw in range(draws)]
-    target = spec.target
-    target_per_token = float(spec.target_model().flops_per_token(seq_len)) if target else math.nan
-    check = len(target.check) * spec.target_tokens if target else 0
+    runs_at = [
+        (spec.tokens_of(target), float(spec.target_model(target).flops_per_token(seq_len)), target)
+        for target in spec.targets
+    ]
+    tokens, per, largest = max(runs_at, key=lambda one: one[0] * one[1], default=(0, math.nan, None))
+    grid = spec.transfer.grid if spec.transfer else spec.lr.grid
     return Plan(
         sizes=sizes,
+        runs=_amount(runs),
         tokens=_amount(whole),
         flops=_amount(flops),
-        check_tokens=check,
-        check_flops=check * target_per_token if check else 0.0,
+        check_runs=sum(len(target.check) for *_, target in runs_at),
+        check_tokens=sum(len(target.check) * at for at, _, target in runs_at),
+        check_flops=sum(len(target.check) * at * cost for at, cost, target in runs_at if target.check),
+        grid_runs=len(sizes) * grid,
         grid_tokens=spec.grid_tokens,
-        grid_flops=sum(spec.lr.grid * max(spec.token_budgets) * cost for cost in per_token.values()),
-        target_flops=spec.target_tokens * target_per_token if target else math.nan,
+        grid_flops=sum(grid * max(spec.token_budgets) * cost for cost in per_token.values()),
+        target_params=float(spec.target_model(largest).params("total")) if largest else math.nan,
+        target_tokens=tokens,
+        target_flops=tokens * per,
     )
 
 
@@ -179,7 +200,7 @@ def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Ge
             if tokens > (budget if suggestion.stop_at is None else stop_at):
                 end = RunEnd.PAUSED
                 break
-            loss = loss_at(suggestion.lr, tokens)
+            loss = loss_at(suggestion.lr, suggestion.axes, tokens)
             reached[key] = tokens
             decision = policy.report(run, tokens, loss)
             if not math.isfinite(loss):
@@ -198,8 +219,10 @@ def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Ge
     }
 
 
-def _made_up(spec: StudySpec, budget: int, rng: np.random.Generator) -> Callable[[float, int], float]:
-    """Return a loss over LR and tokens as the module describes it."""
+def _made_up(
+    spec: StudySpec, budget: int, rng: np.random.Generator
+) -> Callable[[float, Mapping[str, float], int], float]:
+    """Return a loss over LR, further axes and tokens as the module describes it."""
     low, high = math.log(spec.lr.low), math.log(spec.lr.high)
     best = rng.uniform(low + (high - low) / 6, high - (high - low) / 6)
     curvature = CURVATURE * math.exp(rng.normal(0.0, CURVATURE_LOG_SD))
@@ -207,15 +230,20 @@ def _made_up(spec: StudySpec, budget: int, rng: np.random.Generator) -> Callable
     exponent = EXPONENT * math.exp(rng.normal(0.0, 0.2))
     first = spec.eval_at(budget)[0]
     scale = (START - 1.0) / ((first / budget) ** -exponent - 1.0)
+    ranges = {} if spec.transfer is None else spec.transfer.axes
+    ends = {name: (math.log(a), math.log(b)) for name, (a, b) in ranges.items()}
+    at = {name: rng.uniform(a + (b - a) / 6, b - (b - a) / 6) for name, (a, b) in ends.items()}
 
-    seeds: dict[float, float] = {}
+    seeds: dict[tuple[float, ...], float] = {}
 
-    def loss(lr: float, tokens: int) -> float:
+    def loss(lr: float, axes: Mapping[str, float], tokens: int) -> float:
+        off = {name: math.log(value) - at[name] for name, value in axes.items()}
         x = math.log(lr)
         if x > edge:
             return math.nan
-        seed = seeds.setdefault(lr, rng.normal(0.0, NOISE))
+        seed = seeds.setdefault((lr, *axes.values()), rng.normal(0.0, NOISE))
         trained = 1.0 + scale * ((tokens / budget) ** -exponent - 1.0)
-        return float((trained + curvature * (x - best) ** 2) * (1.0 + seed + rng.normal(0.0, NOISE / 4)))
+        height = (x - best - RIDGE * sum(off.values())) ** 2 + sum(value**2 for value in off.values())
+        return float((trained + curvature * height) * (1.0 + seed + rng.normal(0.0, NOISE / 4)))
 
     return loss

@@ -1,7 +1,8 @@
-"""The quickstart: the whole method on two CPU cores in minutes, on text that every machine with Python has."""
+"""Examples: the whole method on two CPU cores in minutes, on text that every machine with Python has."""
 
 from __future__ import annotations
 
+from raylr.errors import InputError, nearest
 from raylr.spec import StudySpec
 
 QUICKSTART_YAML = """\
@@ -27,9 +28,45 @@ target:                                 # the run that can be afforded once
   check: [0.333, 1, 3]                  # here it is cheap: train at these multiples of the predicted LR
 """
 
+TRANSFER_YAML = """\
+# A proxy whose LR and init std are searched together, and a target of four times its width that they are carried to.
+name: transfer
+corpus: {vocab_size: 1024}              # the Python standard library's own sources
+
+model: {head_dim: 16, experts: 8, top_k: 2, layers: 2}          # what both share
+sizes:
+  proxy: {hidden_size: 32, heads: 2, kv_heads: 1, expert_size: 32}
+train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 8192}
+budgets: 500k                           # tokens of a run of the search
+lr: [1e-3, 3e-2]
+
+transfer:
+  rule: completed_p                     # width, depth and tokens; `raylr transfer --explain` shows every factor
+  init_std: [0.005, 0.08]               # searched together with the LR, in nine runs at most
+  targets:
+    - name: wide
+      model: {hidden_size: 128, heads: 8, kv_heads: 4, expert_size: 128}     # heads grow with the width
+      tokens: 1M
+      check: [0.333, 1, 3]              # here it is cheap: train at these multiples of the transferred LR
+"""
+
+EXAMPLES = {"quickstart": QUICKSTART_YAML, "transfer": TRANSFER_YAML}
+"""Name of an example → its spec."""
+
+
+def example_spec(name: str) -> StudySpec:
+    """Return the spec of an example.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    import yaml
+
+    if name not in EXAMPLES:
+        raise InputError(f"there is no example {name!r}{nearest(name, EXAMPLES)}")
+    return StudySpec.model_validate(yaml.safe_load(EXAMPLES[name]))
+
 
 def quickstart_spec() -> StudySpec:
     """Return the quickstart's spec."""
-    import yaml
-
-    return StudySpec.model_validate(yaml.safe_load(QUICKSTART_YAML))
+    return example_spec("quickstart")

@@ -7,39 +7,34 @@ search ──▶ fit ──▶ check at the target ──▶ evaluate
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from raylr.analysis.runs import Run, RunEnd, Setting
-from raylr.analysis.status import Status
+from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_lr
 from raylr.corpus import open_corpus
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
-from raylr.events import Listener, Optimum, StudyPlanned
+from raylr.events import Listener, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns, Model
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
-from raylr.spec import StudySpec, load_spec
+from raylr.searches import optimum_now, search_policy, search_settings
+from raylr.spec import load_spec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel
+from raylr.spec.sections import TargetSpec
+from raylr.spec.transfer import TransferTarget, axes_of, placed, transfer_columns, transfer_warnings
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.spec import TrainSpec
 
-if TYPE_CHECKING:
-    from raylr.searchers.policies.policy import Point
-
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
-
-TWO_SIDED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
-"""Statuses of a search whose optimum lies between losses on either side. Before, its LR is a place in the range."""
 
 
 class Stages:
@@ -74,18 +69,26 @@ class Stages:
             return
         settings = {(one.size, one.train.batch_tokens): one for one in self.spec.settings()}
         sizes = {one.size: one for one in settings.values()}
-        models, target = self.spec.models(), self.spec.target
+        models, targets = self.spec.models(), {target.name: target for target in self.spec.targets}
 
         def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
             check, size, there = row["role"] == "check", row["size"], measured["train"]
-            if size not in sizes and not (check and target and target.name == size):
+            target = targets.get(size) if check else None
+            if (target is None) if check else (size not in sizes):
                 return None
-            if check:
-                train, model, tokens = self.spec.target_train(), self.spec.target_model(), self.spec.target_tokens
+            if target is not None:
+                train, model = self.spec.target_train(target), self.spec.target_model(target)
+                tokens = self.spec.tokens_of(target)
             else:
                 setting = settings.get((size, there.get("batch_tokens")), sizes[size])
                 train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
             train = train.model_copy(update={"seed": there.get("seed", train.seed)})
+            if self.spec.transfer is not None:
+                axes = axes_of(self.spec, measured)
+                if axes is None:
+                    return None
+                assert target is None or isinstance(target, TransferTarget)
+                model, train = placed(self.spec, model, train, axes, target)
             return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
@@ -102,7 +105,7 @@ class Stages:
         if not goes_on(old, self.spec):
             curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
             names = {key: one.name for key, one in settings.items()}
-            points = to_plain(earlier_points(self._store, found.reused, budget, names, curves=curves))
+            points = to_plain(earlier_points(self._store, found.reused, budget, names, spec=self.spec, curves=curves))
         self.folder.grow(points, found.left_out)
 
     def search(self) -> None:
@@ -117,12 +120,13 @@ class Stages:
         settings = search_settings(self.spec)
         points = [point for point in from_plain(self.folder.points) if point.setting in searched]
         policy = search_policy(self.spec, settings, points)
-        for warning in [*self.spec.schedule_warnings(), *self.spec.batch_warnings()]:
+        warnings = [*self.spec.schedule_warnings(), *self.spec.batch_warnings(), *transfer_warnings(self.spec)]
+        for warning in warnings:
             self.listener.message(warning)
         self.listener.study_planned(
             StudyPlanned(
                 grid_tokens=self.spec.grid_tokens,
-                optimum=lambda name: _optimum(policy, name),
+                optimum=lambda name: optimum_now(policy, name),
                 params={setting.name: float(setting.params or 1) for setting in settings},
                 most_runs=self.spec.search.max_trials,
                 most_tokens=budget * self._most_full_runs,
@@ -135,7 +139,7 @@ class Stages:
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
             return self._job(
                 "search", setting, models[setting.size], budget, suggestion.lr, suggestion.run, stop_at,
-                suggestion.repeat,
+                suggestion.repeat, suggestion.axes,
             )  # fmt: skip
 
         self._train("Searching the learning rate", policy, job_of)
@@ -154,18 +158,23 @@ class Stages:
         search = self.spec.search
         return search.budget if search.method == "surface" else float(search.max_trials)
 
-    def check(self, lr: float) -> None:
-        """Train the target at the multiples of `lr` that the spec names, at `lr` itself first."""
-        target = self.spec.target
-        if target is None or not lr > 0:
+    def check(self, target: TargetSpec, lr: float, axes: Mapping[str, float] | None = None) -> None:
+        """Train a target at the multiples of `lr` that the spec names, at `lr` itself first.
+
+        Args:
+            target: One of the spec's targets.
+            lr: The predicted LR; in a transfer study that of the proxy, which the rule multiplies.
+            axes: The proxy's other hyperparameters, in a transfer study.
+        """
+        if not lr > 0 or not target.check:
             return
-        model, tokens = self.spec.target_model(), self.spec.target_tokens
-        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train())
+        model, tokens = self.spec.target_model(target), self.spec.tokens_of(target)
+        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train(target))
         ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
         lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
 
         def job_of(chosen: float) -> Job:
-            return self._job("check", setting, model, tokens, chosen, None, None)
+            return self._job("check", setting, model, tokens, chosen, None, None, 0, axes, target)
 
         self._train(f"Checking the prediction at {target.name}", FixedPolicy(lrs), job_of)
 
@@ -238,14 +247,21 @@ class Stages:
         handle: Any,
         stop_at: int | None,
         repeat: int = 0,
+        axes: Mapping[str, float] | None = None,
+        target: TargetSpec | None = None,
     ) -> Job:
-        train = setting.train.model_copy(update={"seed": setting.train.seed + repeat})
+        train, columns = setting.train.model_copy(update={"seed": setting.train.seed + repeat}), dict[str, Any]()
+        if axes:
+            assert target is None or isinstance(target, TransferTarget)
+            model, train = placed(self.spec, model, train, axes, target)
+            columns = transfer_columns(self.spec, train, axes, target)
         run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
         eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
         if self._external is not None:
             return self._external.job(
-                role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle
-            )
+                role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle,
+                columns=columns,
+            )  # fmt: skip
         assert isinstance(train, TrainSpec)
         assert not isinstance(model, ExternalModel)
         scores = self.spec.scores
@@ -277,6 +293,7 @@ class Stages:
             seed=train.seed,
             config=config,
             handle=handle,
+            columns=columns,
         )
 
     def run_of(
@@ -319,55 +336,6 @@ class Stages:
                     self._external.drop_checkpoints(row["trial"])
 
 
-def search_settings(spec: StudySpec) -> list[Setting]:
-    """Return what a study searches: each size at each of its batches, to the largest budget."""
-    params = {name: float(model.params("total")) for name, model in spec.models().items()}
-    return [
-        Setting(
-            name=setting.name,
-            params=params[setting.size],
-            tokens=float(max(spec.token_budgets)),
-            batch=float(setting.train.batch_tokens),
-        )
-        for setting in spec.settings()
-    ]
-
-
-def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:
-    """Return the policy that the spec names, which searches these settings at the largest budget.
-
-    Args:
-        spec: The study's spec.
-        settings: What is searched.
-        points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
-    """
-    from raylr.analysis.curves.schedule import Schedule
-    from raylr.searchers.policies.quadratic import QuadraticPolicy
-    from raylr.searchers.policies.stopping import StoppingRule
-    from raylr.searchers.policies.surface import SurfacePolicy
-
-    search, budget = spec.search, max(spec.token_budgets)
-    shared: dict[str, Any] = {
-        "lr_range": (spec.lr.low, spec.lr.high),
-        "tolerance": search.tolerance,
-        "max_trials": search.max_trials,
-        "extend": search.extend,
-        "seed": spec.seed,
-        "points": points,
-    }
-    if search.method == "quadratic":
-        least = search.min_fraction if search.truncate else 1.0
-        rule = StoppingRule(
-            min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
-        )
-        return QuadraticPolicy(settings, stopping=rule, **shared)
-    measured = spec.eval_at(budget)
-    stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})
-    most = max(Counter(point.setting for point in points).values(), default=0)
-    shared["max_trials"] += most
-    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget + most, **shared)
-
-
 def train_trial(config: dict[str, Any]) -> None:
     """Train one segment of a run of a study: Ray Tune's function trainable.
 
@@ -380,11 +348,3 @@ def train_trial(config: dict[str, Any]) -> None:
     study = Path(config["study"])
     run_dir, queue = inside(study / CHECKPOINTS, config["run"]), EvaluationQueue(study).folder_of(config["run"])
     pretrain({**arguments, "run_dir": str(run_dir), "queue_dir": str(queue)})
-
-
-def _optimum(policy: Any, size: str) -> Optimum | None:
-    """Return the optimum of a size as known now; None until there are losses on both sides of it."""
-    found = policy.recommend(size)
-    if found.status not in TWO_SIDED or found.lr is None or found.lr_low is None or found.lr_high is None:
-        return None
-    return Optimum(lr=found.lr, lr_low=found.lr_low, lr_high=found.lr_high)

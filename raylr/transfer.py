@@ -15,8 +15,8 @@ import pydantic
 from raylr.analysis.units import parse_count
 from raylr.errors import InputError, SpecError, nearest
 from raylr.spec import load_spec
-from raylr.spec.files import read_yaml
 from raylr.spec.messages import explain
+from raylr.spec.yamlfile import read_yaml
 from raylr.trainables.models.parametrization import RULES, Parametrization, parametrization
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.models.transfer import Network, network_of
@@ -65,17 +65,17 @@ def read_network(where: str, *, is_target: bool) -> Network:
 
 def _of_study(path: Path, name: str, is_target: bool) -> Network:
     spec = load_spec(path, check_files=False)
-    models, target = dict(spec.models()), spec.target
-    names = [*models, *([target.name] if target else [])]
-    if not name and is_target and target:
-        name = target.name
+    models, targets = dict(spec.models()), {target.name: target for target in spec.targets}
+    names = [*models, *targets]
+    if not name and is_target and len(targets) == 1:
+        name = next(iter(targets))
     if not name and len(models) == 1:
         name = next(iter(models))
     if name not in names:
         what = f"there is no size {name!r}" if name else f"which size is the {'target' if is_target else 'base'}?"
         raise SpecError(f"{path}: {what} Write {path}:SIZE with one of {', '.join(names)}")
-    if target and name == target.name:
-        train, tokens, model = spec.target_train(), spec.target_tokens, spec.target_model()
+    if (target := targets.get(name)) is not None:
+        train, tokens, model = spec.target_train(target), spec.tokens_of(target), spec.target_model(target)
     else:
         train, tokens, model = spec.train, max(spec.token_budgets), models[name]
     if not isinstance(model, ModelSpec | HFSpec):

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), ROOT / "recipes" / "README.md"]
+)
 HISTORY = ("lab-notebook.md",)
 """Pages about the past: they may name what no longer exists."""
 CURRENT = [page for page in PAGES if page.name not in HISTORY]
 NAME = re.compile(r"(?<![\w/.])raylr(?:\.[A-Za-z_]\w*)+")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"`((?:analysis|searchers|trainables|raylr|tests|benchmarks|examples|docs)/[\w./-]+\.\w+)")
+FILE = re.compile(r"`((?:analysis|searchers|trainables|raylr|tests|benchmarks|examples|docs|recipes)/[\w./-]+\.\w+)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILES = ("raylr.json",)
 """Names of files that look like names of modules."""

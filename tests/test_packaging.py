@@ -26,6 +26,13 @@ def source_files() -> list[Path]:
     return found
 
 
+def recipes() -> list[str]:
+    """Files of `recipes/`, which are installed as data."""
+    found = [path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*") if path.suffix in (".yaml", ".md")]
+    assert len(found) > 3
+    return [str(path) for path in found]
+
+
 def package_name(folder: Path) -> str:
     """`analysis/laws` → `raylr.analysis.laws`."""
     parts = folder.parts if folder.parts[0] == "raylr" else ("raylr", *folder.parts)
@@ -47,7 +54,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / path).read_bytes())
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", *recipes()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((ROOT / name).read_bytes())
     for name in FOLDERS[1:]:
         (folder / "raylr" / name).write_text(f"../{name}")
@@ -66,9 +74,11 @@ def test_wheel_and_sdist_from_a_checkout_without_symlinks(checkout: Path, tmp_pa
     }
     packed = set(zipfile.ZipFile(wheel).namelist())
     assert wanted <= packed, sorted(wanted - packed)
+    installed = {name.partition(".data/data/share/raylr/")[2] for name in packed}
+    assert set(recipes()) <= installed
     with tarfile.open(sdist) as archive:
         sources = {str(Path(*Path(member.name).parts[1:])) for member in archive.getmembers() if member.isfile()}
-    missing = {str(path) for path in source_files() if path.suffix in (".py", ".pyi")} - sources
+    missing = ({str(path) for path in source_files() if path.suffix in (".py", ".pyi")} | {*recipes()}) - sources
     assert not missing, sorted(missing)
     _runs_without_torch(wheel, tmp_path / "installed")
 

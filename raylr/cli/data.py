@@ -67,10 +67,11 @@ def data(
     """
     from raylr.analysis.units import format_count
     from raylr.spec.sections import DEFAULT_VOCABULARY
+    from raylr.store.places import local_folder
     from raylr.trainables import make_corpus, python_stdlib_sources
     from raylr.trainables.data.problems import SKIPPED, read_skipped, summary
 
-    console = make_console()
+    console, out = make_console(), local_folder(out)
     with ConsoleListener(console) as listener:
 
         def progress(phase: str, done: int, total: int) -> None:

@@ -51,9 +51,9 @@ def export(
     from optuna.logging import WARNING, set_verbosity
 
     from raylr.searchers.optuna import export as export_runs
-    from raylr.study import FittingStudy
+    from raylr.studies import open_study
 
-    opened = FittingStudy.open(path)
+    opened = open_study(path)
     spec = opened.spec
     set_verbosity(WARNING)
     names = export_runs(opened.finished_runs(), optuna, name=spec.name, lr_range=(spec.lr.low, spec.lr.high))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raylr.plan import Amount, Plan
-    from raylr.study import FittingStudy
+    from raylr.study import Study
 
 
 def plan(
@@ -29,6 +29,7 @@ def plan(
     """Say what a study will cost, before anything is trained; for a study that was begun, also what it has spent.
 
     The search ends by itself: its cost is that of searches on made-up losses, as an interval that holds nine of ten.
+    Neither GPUs nor the corpus need to be there.
 
     Parameters
     ----------
@@ -44,19 +45,23 @@ def plan(
     from raylr.plan import gpu_hours, plan_study
     from raylr.quickstart import quickstart_spec
     from raylr.spec import load_spec
-    from raylr.study import FittingStudy
+    from raylr.spec.files import missing_files
+    from raylr.studies import open_study
 
-    study = FittingStudy.open(spec) if spec and spec.is_dir() else None
-    wanted = study.spec if study else load_spec(spec) if spec else quickstart_spec()
+    study = open_study(spec) if spec and spec.is_dir() else None
+    wanted = study.spec if study else load_spec(spec, check_files=False) if spec else quickstart_spec()
     gpu_hours(1.0, gpu=gpu, mfu=mfu)  # refuses what it cannot count with, before the searches run
     wanted.check_models()
     found, console = plan_study(wanted), make_console()
     if as_json:
-        print(json.dumps(dataclasses.asdict(found) | {"gpu": gpu, "mfu": mfu}, indent=1))
+        more = {"gpu": gpu, "mfu": mfu, "missing_files": missing_files(wanted)}
+        print(json.dumps(dataclasses.asdict(found) | more, indent=1))
         return
     show_plan(found, gpu, mfu, console)
     for warning in wanted.schedule_warnings():
         say(console, warning)
+    for sentence in missing_files(wanted):
+        say(console, f"The plan needs no files, the study does: {sentence}.")
     if study is not None:
         _show_spent(study, found, console)
 
@@ -81,14 +86,23 @@ def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
             f"{flops:.2g}", hours(flops),
         )  # fmt: skip
     search = found.flops.middle
-    table.add_row("search", "", "", _between(found.tokens, format_count), f"{search:.2g}", hours(search))
+    table.add_row(
+        "search", "", _between(found.runs), _between(found.tokens, format_count), f"{search:.2g}", hours(search)
+    )
     if found.check_tokens:
         table.add_row(
-            "check", "", "", format_count(found.check_tokens), f"{found.check_flops:.2g}", hours(found.check_flops)
-        )
+            "check", "", f"{found.check_runs}", format_count(found.check_tokens), f"{found.check_flops:.2g}",
+            hours(found.check_flops),
+        )  # fmt: skip
     table.add_row(
-        "full grid", "", "", format_count(found.grid_tokens), f"{found.grid_flops:.2g}", hours(found.grid_flops)
-    )
+        "full grid", "", f"{found.grid_runs}", format_count(found.grid_tokens), f"{found.grid_flops:.2g}",
+        hours(found.grid_flops),
+    )  # fmt: skip
+    if found.target_flops > 0:
+        table.add_row(
+            "target", format_count(found.target_params), "1", format_count(found.target_tokens),
+            f"{found.target_flops:.2g}", hours(found.target_flops),
+        )  # fmt: skip
     console.print(table)
     share = found.tokens.middle / found.grid_tokens
     sentence = f"The search takes about {share:.0%} of the tokens of the full grid"
@@ -103,7 +117,7 @@ def _between(amount: Amount, shown: object = None) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _show_spent(study: FittingStudy, found: Plan, console: Console) -> None:
+def _show_spent(study: Study, found: Plan, console: Console) -> None:
     from raylr.analysis.cost import cost_of
 
     table = study.evaluations.read()
@@ -111,9 +125,9 @@ def _show_spent(study: FittingStudy, found: Plan, console: Console) -> None:
         say(console, "Nothing was measured yet.")
         return
     spec = study.spec
-    cost = cost_of(
-        table, sizes=[setting.size for setting in spec.settings()], grid=spec.lr.grid, budget=max(spec.token_budgets)
-    )
+    grid = spec.lr.grid if spec.transfer is None else spec.transfer.grid
+    sizes = [setting.size for setting in spec.settings()]
+    cost = cost_of(table, sizes=sizes, grid=grid, budget=max(spec.token_budgets))
     share = cost.search_tokens / found.tokens.middle
     say(
         console,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
 from raylr.errors import InputError, nearest
 
+if TYPE_CHECKING:
+    from raylr.transfer_study import TransferStudy
+
 
 def recipe(
     law: str,
     *,
     trainer: Annotated[str, Parameter(name="--for")],
-    params: str,
-    tokens: str,
+    params: str | None = None,
+    tokens: str | None = None,
+    target: str | None = None,
     batch: str | None = None,
     seq_len: int | None = None,
     schedule: str | None = None,
@@ -40,11 +44,13 @@ def recipe(
     law
         A study's folder, finished runs, a law.json, or the name of a published law.
     trainer
-        megatron, torchtitan, nanotron, deepspeed, hf or axolotl.
+        megatron, torchtitan, nanotron, deepspeed, hf, axolotl or torch (any script of PyTorch).
     params
-        Parameters of the model: 12e9 or 12B.
+        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, and the tokens.
     tokens
         Training tokens: 500e9 or 500B.
+    target
+        Name of the target, of a transfer study with several.
     batch
         Batch of one optimizer step, in what the law counts it in (tokens, unless its runs had sequences).
     seq_len
@@ -73,19 +79,13 @@ def recipe(
     from raylr.cli.results import EXIT_NO_MEANING, read_law, refusal
     from raylr.cli.runs import count_of
     from raylr.recipes.recipe import Wishes, make_recipe
-    from raylr.recipes.targets import TARGETS
+    from raylr.recipes.targets import GROUPED, TARGETS
+    from raylr.recipes.transferred import transferred_recipe
     from raylr.store.files import write_atomic
 
     if trainer not in TARGETS:
         raise InputError(f"--for: there is no recipe for {trainer!r}{nearest(trainer, TARGETS)}")
-    fitted = read_law(law, family)
     b = None if batch is None else count_of("--batch", batch)
-    prediction = fitted.predict(count_of("--params", params), count_of("--tokens", tokens), batch=b)
-    reason = refusal(prediction)
-    if reason:
-        say(make_console(file=sys.stderr), reason)
-        if not (extrapolate and prediction.lr > 0):
-            raise SystemExit(EXIT_NO_MEANING)
     wishes = Wishes(
         batch=b,
         seq_len=seq_len,
@@ -97,8 +97,44 @@ def recipe(
         ranks=ranks,
         micro_batch=micro_batch,
     )
-    text = TARGETS[trainer].write(make_recipe(fitted, prediction, wishes))
+    transferred = _transfer_study(law)
+    if transferred is not None:
+        if trainer not in GROUPED:
+            raise InputError(
+                f"--for {trainer}: its recipe has one LR for all tensors, and a parametrization gives each group of "
+                f"tensors its own; use --for {' or '.join(GROUPED)} (docs/transfer.md says what trainers' own μP does)"
+            )
+        if params or tokens:
+            raise InputError("--params and --tokens are those of the transfer study's target: use --target")
+        made = transferred_recipe(transferred.result(), target, wishes)
+    else:
+        if target is not None:
+            raise InputError("--target names a target of a transfer study; give --params and --tokens")
+        if params is None or tokens is None:
+            raise InputError(f"--{'params' if params is None else 'tokens'} is needed for an LR from a law")
+        fitted = read_law(law, family)
+        prediction = fitted.predict(count_of("--params", params), count_of("--tokens", tokens), batch=b)
+        reason = refusal(prediction)
+        if reason:
+            say(make_console(file=sys.stderr), reason)
+            if not (extrapolate and prediction.lr > 0):
+                raise SystemExit(EXIT_NO_MEANING)
+        made = make_recipe(fitted, prediction, wishes)
+    text = TARGETS[trainer].write(made)
     if out is None:
         sys.stdout.write(text)
     else:
         write_atomic(out, text)
+
+
+def _transfer_study(where: str) -> TransferStudy | None:
+    """Return the transfer study in a folder; None if it is none."""
+    from raylr.finished import is_runs
+    from raylr.store.folder import SPEC_FILE
+    from raylr.studies import open_study
+    from raylr.transfer_study import TransferStudy
+
+    if "\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where):
+        return None
+    study = open_study(where)
+    return study if isinstance(study, TransferStudy) else None

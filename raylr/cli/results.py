@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 EXIT_NO_MEANING = 3
 """Exit status of a prediction that is refused: too far outside the fitted range, or from a law that does not hold what
 the prediction needs."""
+NO_LAW = (
+    "{0} holds a transfer study, which carries hyperparameters by rule and has no law; `raylr fit {0}` shows what it "
+    "found, `raylr recipe {0}` writes it into a configuration"
+)
 LARGEST_LAW_FILE = 10_000_000
 """Bytes of a law's file; a larger file is another one."""
 
@@ -49,7 +53,8 @@ def fit(
     from raylr.finished import is_runs
     from raylr.report.ending import show_result
     from raylr.store.files import write_atomic
-    from raylr.study import FittingStudy
+    from raylr.studies import open_study
+    from raylr.transfer_study import TransferResult
 
     if is_runs(study):
         from raylr.report.runs_text import result_of, show_runs
@@ -59,9 +64,11 @@ def fit(
         if out is not None:
             write_atomic(out, law_of(family_of(found.fit.families, family), study).to_json())
         return
-    result = FittingStudy.open(study).result()
+    result = open_study(study).result()
+    if isinstance(result, TransferResult) and out is not None:
+        raise LawError(NO_LAW.format(study))
     show_result(result, None, make_console())
-    if out is not None:
+    if out is not None and not isinstance(result, TransferResult):
         write_atomic(out, result.fit.law.to_json())
 
 
@@ -176,9 +183,9 @@ def report(
         say(make_console(), f"Report: {write_runs_report(found, out or Path(study))}")
         return
     from raylr.report.html import write_report
-    from raylr.study import FittingStudy
+    from raylr.studies import open_study
 
-    path = write_report(FittingStudy.open(study).result(), out)
+    path = write_report(open_study(study).result(), out)
     say(make_console(), f"Report: {path}")
 
 
@@ -205,13 +212,17 @@ def read_law(name: str, family: str | None = None) -> LRLaw:
     from raylr.analysis.laws import presets
     from raylr.analysis.laws.lr_law import LRLaw
     from raylr.finished import fit_runs, is_runs
+    from raylr.studies import open_study
     from raylr.study import LAW_FILE, FittingStudy
 
     path = Path(name)
     if "\0" not in name and path.exists() and is_runs(name):
         return law_of(family_of(fit_runs(read_for(name)).families, family), name)
     if path.is_dir():
-        return FittingStudy.open(path).fit().law
+        study = open_study(path)
+        if not isinstance(study, FittingStudy):
+            raise LawError(NO_LAW.format(name))
+        return study.fit().law
     if path.is_file():
         try:
             if path.stat().st_size > LARGEST_LAW_FILE:

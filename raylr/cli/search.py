@@ -13,8 +13,15 @@ from cyclopts import Parameter
 from raylr.cli.console import ConsoleListener, make_console, say
 
 
-def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
+def search(
+    spec: Path | None = None,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    example: str | None = None,
+) -> None:
     """Search the LR of small models, fit the law, predict the LR of the target and check it there.
+
+    With `transfer:` in the spec: search LR and init std of one proxy, carry them to the targets by rule, check there.
 
     The same command continues a study that was stopped. A finished study returns its result at once.
 
@@ -24,20 +31,24 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
         The study's spec (YAML). Without one: the quickstart, on the Python standard library's own sources.
     out
         The study's folder; by default runs/ and the name of the spec's file.
+    example
+        An example in place of a spec: quickstart or transfer.
     """
     from raylr.errors import InputError, TrainingError
-    from raylr.quickstart import quickstart_spec
+    from raylr.quickstart import example_spec
     from raylr.report.ending import show_result
     from raylr.report.html import write_report
     from raylr.report.lines import show_again
     from raylr.spec import load_spec, summary
-    from raylr.study import FittingStudy
+    from raylr.studies import study_of
 
     console = make_console()
-    wanted = load_spec(spec) if spec else quickstart_spec()
+    if spec and example:
+        raise InputError(f"give a spec or --example {example}, not both")
+    wanted = load_spec(spec) if spec else example_spec(example or "quickstart")
     folder = out or Path("runs") / (spec.stem if spec else wanted.name)
     with ConsoleListener(console) as listener:
-        study = FittingStudy(wanted, folder, progress=listener)
+        study = study_of(wanted, folder, progress=listener)
         ending = study.ending()
         if ending is not None:
             say(console, f"{folder} is finished; nothing was run.")
@@ -47,7 +58,8 @@ def search(spec: Path | None = None, *, out: Annotated[Path | None, Parameter(na
         try:
             result = study.run()
         except KeyboardInterrupt:
-            words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", str(out)] if out else [])]
+            words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", str(out)] if out else []),
+                     *(["--example", example] if example else [])]  # fmt: skip
             say(console, f"Stopped. Everything measured is kept in {folder}; `{shlex.join(words)}` continues.")
             raise
         except TrainingError:

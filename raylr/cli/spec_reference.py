@@ -39,7 +39,9 @@ def reference() -> str:
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
+    from raylr.spec.transfer import AxisRange, TransferSpec, TransferTarget
     from raylr.trainables.models.spec import HFSpec, ModelSpec
+    from raylr.trainables.training.parametrized import ParametrizationSpec
     from raylr.trainables.training.spec import TrainSpec
 
     sections: dict[str, type[BaseModel]] = {
@@ -48,6 +50,7 @@ def reference() -> str:
         "`model`, `sizes` and `target.model`": ModelSpec,
         "`model: {hf: …}`": HFSpec,
         "`train`": TrainSpec,
+        "`train.parametrization`": ParametrizationSpec,
         "`command`": CommandSpec,
         "`command.read`": ReadSpec,
         "`trainable`": TrainableSpec,
@@ -57,6 +60,9 @@ def reference() -> str:
         "`search`": SearchSpec,
         "`law`": LawSpec,
         "`target`": TargetSpec,
+        "`transfer`": TransferSpec,
+        "`transfer.init_std` and `transfer.weight_decay`": AxisRange,
+        "`transfer.targets`": TransferTarget,
         "`resources`": ResourceSpec,
         "`scores`": ScoresSpec,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,6 +70,7 @@ class ExternalRuns:
         eval_at: list[int],
         stop_at: int | None = None,
         handle: Any = None,
+        columns: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return the job of a run, or of a segment of it."""
         assert isinstance(model, ExternalModel)
@@ -115,7 +117,7 @@ class ExternalRuns:
             seed=train.seed,
             config=config,
             handle=handle,
-            columns={"params": model.total, "params_active": model.active},
+            columns={"params": model.total, "params_active": model.active, **(columns or {})},
             flops_per_token=model.flops_per_token(),
             log=folder / OUTPUT if self._spec.command else None,
             ends_itself=self._spec.command is not None,

@@ -44,6 +44,24 @@ class Wishes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Tensors with hyperparameters of their own."""
+
+    roles: str
+    """What they are, for people."""
+    patterns: tuple[str, ...]
+    """Regular expressions that match their whole names."""
+    init_std: float | None
+    """Std of their initial weights; None for norms and biases."""
+    lr: float
+    """Peak LR."""
+    weight_decay: float
+    eps: float
+    multiplier: float
+    """Factor on the output of these matrices, or on what their block adds to the residual stream."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The values of a run, in the units that trainers count in."""
 
@@ -69,6 +87,8 @@ class Recipe:
     """Name of a value -> where it comes from."""
     notes: tuple[str, ...] = ()
     """The law, the interval, the extrapolation."""
+    groups: tuple[Group, ...] = ()
+    """Groups of tensors, which together are all; empty: all tensors have the same."""
 
     @property
     def accumulation(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raylr.recipes import axolotl, deepspeed, hf, megatron, nanotron, torchtitan
+from raylr.recipes import axolotl, deepspeed, hf, megatron, nanotron, pytorch, torchtitan
 
 TARGETS = {
     "megatron": megatron,
@@ -11,5 +11,8 @@ TARGETS = {
     "deepspeed": deepspeed,
     "hf": hf,
     "axolotl": axolotl,
+    "torch": pytorch,
 }
 """Name of a trainer -> its module, which has `write(recipe)`."""
+GROUPED = ("torch",)
+"""Trainers whose recipe has groups of tensors with hyperparameters of their own."""

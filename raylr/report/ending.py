@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from raylr.analysis.laws.lr_law import EXTRAPOLATION_LIMIT
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
-from raylr.report.lines import Line, show_lines
+from raylr.report.lines import Line, show_lines, shown_path
 from raylr.report.text import (
     answer_lines,
     check_lines,
@@ -29,7 +29,9 @@ from raylr.report.text import (
     prediction_lines,
     remarks,
 )
+from raylr.report.transfer import show_transfer
 from raylr.report.verdict import EDGES, SETTLED, Advice, Evidence, Judged, Verdict, contradicted, verdict
+from raylr.transfer_study import TransferResult
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +57,7 @@ def evidence_of(result: StudyResult) -> Evidence:
     )
 
 
-def show_result(result: StudyResult, report: Path | None, console: Console) -> None:
+def show_result(result: StudyResult | TransferResult, report: Path | None, console: Console) -> None:
     """Print what a study found.
 
     Args:
@@ -64,12 +66,15 @@ def show_result(result: StudyResult, report: Path | None, console: Console) -> N
         console: Where to print.
     """
     console.print()
-    show_lines(ending(result), console)
-    console.print()
-    _show_optima(result.fit.optima, console)
-    show_lines(remarks(result), console)
-    console.print()
-    show_lines(law_lines(result.fit.law), console)
+    if isinstance(result, TransferResult):
+        show_transfer(result, console)
+    else:
+        show_lines(ending(result), console)
+        console.print()
+        _show_optima(result.fit.optima, console)
+        show_lines(remarks(result), console)
+        console.print()
+        show_lines(law_lines(result.fit.law), console)
     show_lines([cost_line(result)], console)
     show_lines(failure_lines(result), console)
     if report:
@@ -214,11 +219,3 @@ def _show_optima(optima: list[SettingOptimum], console: Console) -> None:
 
 def _place(one: SettingOptimum) -> str:
     return f"{one.size} at {format_count(one.tokens)} tokens"
-
-
-def shown_path(path: Path) -> str:
-    """Return a path as a person would write it: from the working directory where it lies below it."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)

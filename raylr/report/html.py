@@ -33,8 +33,10 @@ from raylr.report.text import (
     remarks,
     spread_text,
 )
+from raylr.report.transfer_html import write_transfer_report
 from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
+from raylr.transfer_study import TransferResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +50,7 @@ FOOTER = (
 )
 
 
-def write_report(result: StudyResult, out: Path | None = None) -> Path:
+def write_report(result: StudyResult | TransferResult, out: Path | None = None) -> Path:
     """Write report.html and figures/.
 
     Args:
@@ -62,6 +64,8 @@ def write_report(result: StudyResult, out: Path | None = None) -> Path:
         StorageError: If the folder cannot be written; the message names the file.
     """
     folder = Path(out or result.directory)
+    if isinstance(result, TransferResult):
+        return write_transfer_report(result, folder)
     with storage_errors(folder / "figures", "make"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -57,3 +58,11 @@ def show_again(text: str, console: Console) -> None:
         for i, part in enumerate(parts):
             shown = part if len(parts) == 1 and part is line else f"{head if i == 0 else '':<{HEADING}}{part}"
             console.print(shown, markup=False, highlight=False, soft_wrap=True)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as a person would write it: from the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

@@ -23,7 +23,9 @@ FLOPS_NOTE = "FLOPs are taken as 6·N·D where the trainer reports none"
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from raylr.analysis.studyfit import Check
     from raylr.study import StudyResult
+    from raylr.transfer_study import TransferResult
 
 
 def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> None:
@@ -162,16 +164,19 @@ def loss_lines(result: StudyResult) -> list[Line]:
 
 def check_lines(result: StudyResult) -> list[Line]:
     """Return what training at the target gave; no line if nothing was trained there."""
-    check, prediction = result.check, result.prediction
+    check, prediction, target = result.check, result.prediction, result.spec.target
     if check is None or prediction is None or not known(prediction.lr):
         return []
-    target = result.spec.target
+    return lines_of_check(check, prediction, target.name if target else "the target")
+
+
+def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[Line]:
+    """Return what training at the target `where` gave beside the prediction."""
     losses = {run.lr / prediction.lr: check.loss_at(run) for run in check.runs}
     shown = ", ".join(
         f"{ratio:.3g}× {loss:.4f}" if math.isfinite(loss) else f"{ratio:.3g}× no loss"
         for ratio, loss in sorted(losses.items())
     )
-    where = target.name if target else "the target"
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
     fit = check.fit
     if fit.status not in BRACKETED:
@@ -189,7 +194,7 @@ def check_lines(result: StudyResult) -> list[Line]:
     ]
 
 
-def cost_line(result: StudyResult) -> Line:
+def cost_line(result: StudyResult | TransferResult) -> Line:
     """Return what the search cost, compared with a full grid."""
     cost = result.cost
     shares = f"{cost.token_share:.0%} of the full grid's tokens"
@@ -201,7 +206,7 @@ def cost_line(result: StudyResult) -> Line:
     return Line(text, "Cost")
 
 
-def failure_lines(result: StudyResult) -> list[Line]:
+def failure_lines(result: StudyResult | TransferResult) -> list[Line]:
     """Return a line for each run that failed and has not ended since, with the last line that it printed."""
     lines: list[Line] = []
     for failure in failures_of(result.directory):

@@ -72,6 +72,8 @@ class Evidence:
     """Name of the target."""
     check: Check | None = None
     """Runs at the target."""
+    by: str = "law"
+    """What predicts: the law, or the transfer."""
 
     @property
     def settled(self) -> int:
@@ -101,7 +103,7 @@ def verdict(evidence: Evidence) -> Verdict:
         >>> verdict(Evidence(optima=[at_the_end], law=None)).advice
         <Advice.WIDEN: 'widen the range'>
     """
-    found = _of_check(evidence)
+    found = of_check(evidence)
     if found is not None:
         return found
     if not evidence.optima:
@@ -133,7 +135,7 @@ def contradicted(evidence: Evidence) -> bool:
     return not near and not fit.lr_low <= lr <= fit.lr_high
 
 
-def _of_check(evidence: Evidence) -> Verdict | None:
+def of_check(evidence: Evidence) -> Verdict | None:
     """Return the verdict of the runs at the target; None where there are none, or they do not decide."""
     check, prediction, name = evidence.check, evidence.prediction, evidence.target
     if check is None or prediction is None or not (math.isfinite(prediction.lr) and prediction.lr > 0):
@@ -152,7 +154,8 @@ def _of_check(evidence: Evidence) -> Verdict | None:
         interval = ", outside the prediction's interval" if math.isfinite(reach(prediction)) else ""
         return Verdict(
             Advice.UNKNOWN,
-            f"Do not trust the law at {name}: {where}, {_apart(fit.lr, prediction.lr)} the predicted LR{interval}.",
+            f"Do not trust the {evidence.by} at {name}: {where}, {_apart(fit.lr, prediction.lr)} the predicted LR"
+            f"{interval}.",
         )
     if fit.status not in BRACKETED:
         return None

@@ -11,4 +11,6 @@ from .sections import ResourceSpec as ResourceSpec
 from .sections import SearchSpec as SearchSpec
 from .sections import TargetSpec as TargetSpec
 from .study import StudySpec as StudySpec
-from .study import summary as summary
+from .summary import summary as summary
+from .transfer import TransferSpec as TransferSpec
+from .transfer import TransferTarget as TransferTarget

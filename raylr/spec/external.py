@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -218,6 +218,10 @@ class ExternalModel:
     def params(self, kind: ParamKind = "total") -> int:
         """Return the number of parameters."""
         return self.active if kind == "active" else self.total
+
+    def with_args(self, more: Mapping[str, Any]) -> ExternalModel:
+        """Return the model with further args."""
+        return replace(self, args={**self.args, **more})
 
     def flops_per_token(self, seq_len: int | None = None) -> float:
         """Return 6 FLOPs for each parameter that a token uses (attention is not known)."""

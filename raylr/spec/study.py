@@ -40,7 +40,8 @@ from raylr.spec.fields import (
 from raylr.spec.hf import merged, with_absolute_hf
 from raylr.spec.messages import explain
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
-from raylr.spec.trainer import TrainerKeys, external_model, is_external
+from raylr.spec.trainer import external_model, is_external
+from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
 from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
 from raylr.trainables.training.spec import TrainSpec
 
@@ -60,8 +61,10 @@ MOST_PARAMS = 10**15
 """More parameters than this are rejected as a typing error: a hundred times the largest models known."""
 
 
-class StudySpec(TrainerKeys):
-    """The spec of a Fitting study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
+class StudySpec(TransferKeys):
+    """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
+
+    With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 
@@ -129,7 +132,7 @@ class StudySpec(TrainerKeys):
             if old in data:
                 raise ValueError(f"the key {old} is now called {new}; rename it in the spec")
         check_booleans(cls, data)
-        data, budgets = with_batches(data), data.get("budgets")
+        data, budgets = with_trials(with_batches(data)), data.get("budgets")
         return {**data, "budgets": [budgets]} if isinstance(budgets, int | float | str) else data
 
     @field_validator("train", mode="before")
@@ -139,8 +142,8 @@ class StudySpec(TrainerKeys):
         return kind.model_validate(value, context=info.context)
 
     def external_models(self) -> dict[str, ExternalModel]:
-        """Return name → model of all sizes and of the target, in a study of another trainer."""
-        keys = {**self.sizes, **({self.target.name: self.target.model} if self.target else {})}
+        """Return name → model of all sizes and of the targets, in a study of another trainer."""
+        keys = {**self.sizes, **{target.name: target.model for target in self.targets}}
         return {name: external_model(name, self.model, each) for name, each in keys.items()}
 
     def _check_trainer(self) -> None:
@@ -149,7 +152,9 @@ class StudySpec(TrainerKeys):
         for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
-        self.check_command(self.external_models(), self.train, pauses=self.search.method == "surface")
+        extra = transfer_names(self.transfer)
+        models = {name: model.with_args(extra) for name, model in self.external_models().items()}
+        self.check_command(models, self.train, pauses=self.search.method == "surface")
 
     @field_validator("sizes")
     @classmethod
@@ -179,7 +184,7 @@ class StudySpec(TrainerKeys):
         self._check_trainer()
         if self.target and self.target.name in self.sizes:
             raise ValueError(f"target.name {self.target.name!r} is the name of a training size too; choose another")
-        for name, keys in (*self.sizes.items(), *(((self.target.name, self.target.model),) if self.target else ())):
+        for name, keys in (*self.sizes.items(), *((target.name, target.model) for target in self.targets)):
             self._model(name, keys)
         if self.train.schedule != "constant" and self.search.method == "surface":
             raise ValueError(
@@ -187,6 +192,7 @@ class StudySpec(TrainerKeys):
                 f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
             )
         self._check_batches()
+        check_transfer(self)
         return self
 
     def _check_batches(self) -> None:
@@ -199,18 +205,17 @@ class StudySpec(TrainerKeys):
             )
         if self.law.batch_exponent == "fit" and not self.batches:
             raise ValueError('law.batch_exponent "fit" needs sizes that are searched at several batches (key batches)')
-        if self.target is None:
-            return
-        if self.target.batch_tokens is None and self.batches:
+        if self.target and self.target.batch_tokens is None and self.batches:
             raise ValueError(
                 f"target.batch_tokens is needed: the sizes are searched at several batches ({self._shown_batches()}), "
                 "and the LR depends on the batch"
             )
-        if self.target.tokens < self.target_train().batch_tokens:
-            raise ValueError(
-                f"target: {format_count(self.target.tokens)} tokens are less than one batch of "
-                f"{format_count(self.target_train().batch_tokens)}"
-            )
+        for target in self.targets:
+            if target.tokens < self.target_train(target).batch_tokens:
+                raise ValueError(
+                    f"{target.name}: {format_count(target.tokens)} tokens are less than one batch of "
+                    f"{format_count(self.target_train(target).batch_tokens)}"
+                )
 
     def _shown_batches(self) -> str:
         found = sorted({setting.train.batch_tokens for setting in self.settings()})
@@ -239,21 +244,31 @@ class StudySpec(TrainerKeys):
         """Return size name → model, the training sizes in the order of the spec."""
         return {name: self._model(name, keys) for name, keys in self.sizes.items()}
 
-    def target_model(self) -> ModelSpec | HFSpec | ExternalModel:
-        """Return the target's model. Raises SpecError if the spec has no target."""
-        if self.target is None:
+    @property
+    def targets(self) -> tuple[TargetSpec, ...]:
+        """The target, or those of `transfer`; empty without any."""
+        if self.transfer is not None:
+            return self.transfer.targets
+        return (self.target,) if self.target else ()
+
+    def _of_target(self, target: TargetSpec | None) -> TargetSpec:
+        if (found := target or self.target) is None:
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return self._model(self.target.name, self.target.model)
+        return found
+
+    def target_model(self, target: TargetSpec | None = None) -> ModelSpec | HFSpec | ExternalModel:
+        """Return the model of a target, by default the only one. Raises SpecError if the spec has none."""
+        found = self._of_target(target)
+        return self._model(found.name, found.model)
 
     def settings(self) -> list[StudySetting]:
         """Return the searches of the study: each size at each of its batches."""
         return settings_of(self.train, list(self.sizes), self.batches)
 
-    def target_train(self) -> TrainSettings:
-        """Return the target's training settings, with its batch. Raises SpecError if the spec has no target."""
-        if self.target is None:
-            raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
-        return train_at(self.train, self.target.batch_tokens or self.train.batch_tokens, "target.batch_tokens")
+    def target_train(self, target: TargetSpec | None = None) -> TrainSettings:
+        """Return a target's training settings, with its batch. Raises SpecError if the spec has none."""
+        batch = self._of_target(target).batch_tokens or self.train.batch_tokens
+        return train_at(self.train, batch, "target.batch_tokens")
 
     @property
     def batch_step(self) -> int:
@@ -279,7 +294,7 @@ class StudySpec(TrainerKeys):
         """
         if self.external:
             self.check_templates(self.external_models(), self.train.schedule)
-        models = self.models() | ({self.target.name: self.target_model()} if self.target else {})
+        models = self.models() | {target.name: self.target_model(target) for target in self.targets}
         for name, model in models.items():
             try:
                 model.params("total")
@@ -287,6 +302,8 @@ class StudySpec(TrainerKeys):
                 raise SpecError(f"size {name!r}: {error}; `pip install 'raylr[hf]'` brings what hf needs") from None
             except ValueError as error:
                 raise SpecError(f"size {name!r}: {error}") from None
+        for _ in check_networks(self):
+            pass
 
     def conditions(self) -> Conditions:
         """Return what all runs of the study have in common, as its law stores it."""
@@ -333,14 +350,18 @@ class StudySpec(TrainerKeys):
     def grid_tokens(self) -> int:
         """Tokens of the full grid over sizes (at each batch) and LRs at the largest budget, which the report compares
         the cost with."""
+        if self.transfer is not None:
+            return self.transfer.grid * max(self.token_budgets)
         return len(self.settings()) * self.lr.grid * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:
         """The target's tokens, the nearest whole number of batches. Raises SpecError if the spec has no target."""
-        train = self.target_train()
-        assert self.target is not None
-        return _rounded(self.target.tokens, train.batch_tokens * self._steps_of_a_point)
+        return self.tokens_of(self._of_target(None))
+
+    def tokens_of(self, target: TargetSpec) -> int:
+        """Return the tokens of a target, the nearest whole number of its batches."""
+        return _rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
 
     @property
     def _steps_of_a_point(self) -> int:
@@ -371,27 +392,6 @@ class StudySpec(TrainerKeys):
             for key, a, b in leaves(key, mine[key], theirs.get(key))
             if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
-
-
-def summary(spec: StudySpec) -> str:
-    """Return one line that describes what a study will do.
-
-    Args:
-        spec: The spec.
-
-    Returns:
-        Sizes with their parameter counts, budgets, and the LR range.
-
-    Example:
-        >>> from raylr.quickstart import quickstart_spec
-        >>> summary(quickstart_spec())
-        'sizes S (128k), M (228k), L (426k); budgets 250k, 500k tokens; LR 0.001 to 0.02'
-    """
-    sizes = ", ".join(f"{name} ({format_count(model.params('total'))})" for name, model in spec.models().items())
-    budgets = ", ".join(format_count(b) for b in spec.budgets)
-    batches = sorted({batch for each in spec.batches.values() for batch in each})
-    several = f"; batches {', '.join(format_count(batch) for batch in batches)} tokens" if batches else ""
-    return f"sizes {sizes}{several}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
 
 
 def _rounded(tokens: float, step: int) -> int:

@@ -34,6 +34,7 @@ from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, storage_errors, write_atomic
+from raylr.store.places import local_folder
 from raylr.store.runtable import EVALUATIONS, TRIALS, evaluations_table, failures_table, trials_table
 from raylr.store.table import FORMAT, Table
 
@@ -254,6 +255,7 @@ class StudyFolder:
 
 def open_folder(directory: Path) -> StudyFolder:
     """Return the folder of an existing study. Raises StudyError if there is none in `directory`; nothing is written."""
+    directory = local_folder(directory)
     if not (directory / SPEC_FILE).is_file():
         raise StudyError(f"{directory} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))

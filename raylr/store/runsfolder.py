@@ -24,6 +24,7 @@ from raylr.analysis.runs import Run, RunEnd, identity_of
 from raylr.errors import DamagedError, StudyError
 from raylr.store.columns import to_table
 from raylr.store.files import exclusive, storage_errors, write_atomic
+from raylr.store.places import local_folder, refuse_copy
 from raylr.store.runtable import EVALUATION_SCHEMA, EVALUATIONS, TRIAL_SCHEMA, TRIALS, evaluations_table, trials_table
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class RunsFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self.path = local_folder(path)
 
     @staticmethod
     def at(path: Path) -> bool:
@@ -87,11 +88,12 @@ class RunsFolder:
         """Append the runs that are new.
 
         Raises:
-            StudyError: If the folder holds something else.
+            StudyError: If the folder holds something else, or is in Ray's copy of a job's working directory.
             StudyLockedError: If another process is adding runs.
             StorageError: If it cannot be written.
         """
         self.check()
+        refuse_copy(self.path)
         with storage_errors(self.path, "make"):
             self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path / LOCK_FILE, f"another process is adding runs to {self.path}"):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from raylr.analysis.curves.curve import OWN
+from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
@@ -108,8 +108,7 @@ class QuadraticPolicy(SettingsPolicy):
             return
         curve = found.curve
         if end in (RunEnd.TRUNCATED, RunEnd.PRUNED) and stderr == 0 and target is not None and curve.tokens:
-            value, error = curve.extrapolate(target)
-            found.loss, found.stderr = value, min(OWN * error, UNKNOWN * abs(value))
+            found.loss, found.stderr = extrapolated(curve, target)
         elif loss is not None:
             found.loss, found.stderr = loss, OWN * stderr
         elif curve.tokens:
@@ -119,3 +118,9 @@ class QuadraticPolicy(SettingsPolicy):
             return
         if not math.isfinite(found.loss):
             found.end, found.loss = RunEnd.DIVERGED, math.nan
+
+
+def extrapolated(curve: Curve, tokens: float) -> tuple[float, float]:
+    """Return the loss of a run that was stopped early at `tokens`, and its own standard error."""
+    value, error = curve.extrapolate(tokens)
+    return float(value), float(min(OWN * error, UNKNOWN * abs(value)))

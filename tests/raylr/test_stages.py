@@ -10,7 +10,8 @@ from serial_executor import DELTA, SerialExecutor
 
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError, TrainingError
-from raylr.stages import Stages, _optimum, search_policy
+from raylr.searches import optimum_now, search_policy
+from raylr.stages import Stages
 from raylr.study import FittingStudy
 
 
@@ -191,11 +192,11 @@ def test_an_optimum_is_stated_only_with_losses_on_both_sides_of_it():
     from raylr.searchers.policies.quadratic import QuadraticPolicy
 
     policy = QuadraticPolicy([Setting(name="S", params=1e6, tokens=1e6)], lr_range=(1e-3, 2e-2), max_trials=5)
-    assert _optimum(policy, "S") is None
+    assert optimum_now(policy, "S") is None
     stated = []
     while not policy.finished and (suggestion := policy.ask()) is not None:
         policy.tell(suggestion.run, RunEnd.COMPLETED, 3 + 0.1 * math.log(suggestion.lr / 5e-3) ** 2)
-        stated.append(_optimum(policy, "S"))
+        stated.append(optimum_now(policy, "S"))
     assert stated[0] is None
     last = stated[-1]
     assert last is not None

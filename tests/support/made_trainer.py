@@ -20,6 +20,9 @@ for name in ("tokens", "batch", "every"):
     parser.add_argument(f"--{name}", type=int, required=True)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--seconds", type=float, default=float(os.environ.get("MADE_SECONDS", "0")))
+parser.add_argument("--std", type=float, default=0.02, help="init std")
+for name in ("--width-mult", "--token-mult"):
+    parser.add_argument(name, type=float, default=1.0, help="ratio of a transfer, whose rule this law obeys")
 parser.add_argument("--fault", default="")
 parser.add_argument("--resume", type=Path)
 given = parser.parse_args()
@@ -31,7 +34,8 @@ SCALE = 25
 def loss_at(tokens: int) -> float:
     seen = SCALE * tokens
     optimum = 8e-3 * (given.params / 1e5) ** -0.3 * (seen / 1e6) ** -0.35
-    height = 0.06 * math.log(given.lr / optimum) ** 2
+    spread = math.log(given.std / 0.02)
+    height = 0.06 * (math.log(given.lr / optimum) + 0.5 * spread) ** 2 + 0.01 * spread**2
     noise = 1e-3 * math.sin(1e4 * math.log(given.lr) + tokens + given.seed)
     return 2.2 + 4 * (seen / 2e4) ** -0.35 * (given.params / 1e5) ** -0.05 + height + noise
 

@@ -44,10 +44,15 @@ class SerialExecutor:
     Args:
         before: Called with the job and the token count before each report; may raise. A RuntimeError is a run that
             failed, anything else ends the executor as a kill or a full disk does.
+        report: What a run reports at a token count.
     """
 
-    def __init__(self, before: Callable[[Job, int], None] | None = None) -> None:
-        self.before = before or (lambda job, tokens: None)
+    def __init__(
+        self,
+        before: Callable[[Job, int], None] | None = None,
+        report: Callable[[Job, int], dict[str, Any]] = report_of,
+    ) -> None:
+        self.before, self.report_of = before or (lambda job, tokens: None), report
         self.trained: list[tuple[str, int]] = []
         """(name of the run, tokens) of every report."""
 
@@ -69,7 +74,7 @@ class SerialExecutor:
                     error = str(failure)
                     break
                 self.trained.append((job.run.name, tokens))
-                report = report_of(job, tokens)
+                report = self.report_of(job, tokens)
                 if work.report(job, report) is not None or report["run_end"]:
                     break
             work.end(job, error=error, seconds=1.0)

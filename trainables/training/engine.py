@@ -148,18 +148,21 @@ def running_engine(
         universal: As in `engine_config`.
 
     Yields:
-        The engine, with parameter groups by role (`groups.parameter_groups`).
+        The engine, with parameter groups by role (`groups.parameter_groups`), or those of `train.parametrization`.
 
     Raises:
-        SpecError: For a multiplier that matches no tensor of the model.
+        SpecError: For a multiplier that matches no tensor of the model, and for a parametrization that does not fit it.
     """
     import deepspeed
     import torch
 
-    from raylr.trainables.training.groups import multipliers_by_role, parameter_groups, roles_of
+    from raylr.trainables.training.groups import multipliers_by_role, parameter_groups, parametrized_groups, roles_of
+
+    # Before DeepSpeed partitions or converts the weights, which a parametrization scales.
+    ruled = parametrized_groups(model, train, multipliers) if train.parametrization is not None else None
 
     def adamw(_: Any) -> torch.optim.Optimizer:
-        groups = parameter_groups(model, train, multipliers_by_role(roles_of(model), multipliers))
+        groups = ruled or parameter_groups(model, train, multipliers_by_role(roles_of(model), multipliers))
         return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
 
     with quiet():

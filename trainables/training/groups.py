@@ -125,3 +125,41 @@ def parameter_groups(
             }
             groups.append(group | {"moe": True} if expert_group else group)
     return groups
+
+
+def parametrized_groups(model: nn.Module, train: TrainSpec, tables: Tables) -> list[dict[str, Any]]:
+    """Apply `train.parametrization` to a network: scale its initial weights in place and return its groups.
+
+    Args:
+        model: The network, initialised and not yet given to DeepSpeed.
+        train: With a parametrization.
+        tables: Tables of multipliers, which must be empty: two rules for one tensor would be ambiguous.
+
+    Returns:
+        Groups as `parameter_groups` returns them; `role` and `module` name all roles of a group.
+
+    Raises:
+        SpecError: If the rule does not fit the network, or there are multipliers too.
+    """
+    from raylr.trainables.training.parametrize import parametrize
+
+    given = train.parametrization
+    assert given is not None
+    if named := [what for what, table in tables.items() if table]:
+        raise SpecError(f"{named[0]} cannot be given together with parametrization, which sets them by role")
+    groups = parametrize(
+        model,
+        base=given.base_model(),
+        rule=given.table(),
+        lr=1.0,
+        weight_decay=train.weight_decay,
+        eps=train.eps,
+        betas=train.betas,
+        token_ratio=given.token_ratio,
+        batch_ratio=given.batch_ratio,
+        multipliers=given.multipliers,
+    )
+    for group in groups:
+        role = " ".join(group.pop("roles"))
+        group |= {"role": role, "module": role, "name": role, "lr": 0.0}
+    return groups

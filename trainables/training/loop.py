@@ -131,8 +131,9 @@ def train(
     )
     universal = bool(state.pop(UNIVERSAL, False))
     state["layout"] = layout
+    shape = model if train.parametrization is None else train.parametrization.multiplied(model)
     state["run"] = {
-        "model": model.identity(),
+        "model": shape.identity(),
         "train": train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
         "lr": lr,
         "tokens": tokens,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raylr.errors import SpecError
 from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec
+from raylr.trainables.training.parametrized import ParametrizationSpec
 
 
 class TrainSpec(FrozenSpec):
@@ -75,6 +76,9 @@ class TrainSpec(FrozenSpec):
     """Data-parallel processes of one run."""
     expert_parallel: int = Field(default=1, gt=0)
     """Processes over which the experts are spread (DeepSpeed's AutoEP)."""
+    parametrization: ParametrizationSpec | None = None
+    """A rule by which LR, init std, `weight_decay` and `eps`, which are those of a smaller network, are carried to this
+    one. None: all tensors have them as they are given. A study with `transfer` sets it for its targets."""
 
     @model_validator(mode="before")
     @classmethod
@@ -113,6 +117,11 @@ class TrainSpec(FrozenSpec):
             raise ValueError(
                 f"expert_parallel={self.expert_parallel} with zero_stage=0: gradient clipping would average the "
                 "workers' norms; use zero_stage=1, 2 or 3 (or leave it out)"
+            )
+        if self.parametrization is not None and self.expert_parallel > 1:
+            raise ValueError(
+                f"parametrization with expert_parallel={self.expert_parallel}: the experts' tensors are then others "
+                "than those that the rule names; use expert_parallel=1"
             )
         return self
 

@@ -17,12 +17,15 @@ from made_study import same_study
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError, TrainingError
+from raylr.recipes.recipe import Wishes
+from raylr.recipes.transferred import transferred_recipe
 from raylr.report.failures import failures_of
 from raylr.report.html import write_report
 from raylr.report.text import cost_line
 from raylr.spec import StudySpec, load_spec
 from raylr.store.check import check_study
 from raylr.study import FittingStudy
+from raylr.transfer_study import TransferStudy
 
 SCRIPT = Path(__file__).parents[2] / "support" / "made_trainer.py"
 BATCH, EVERY = 500, 2_500
@@ -43,6 +46,7 @@ lr: [3e-4, 1e-1]
 search: {{max_trials: 4, truncate: false}}
 target: {{name: XL, model: {{params: 1.5M, args: {{width: 1500000}}}}, tokens: 40k, check: [0.333, 1, 3]}}
 """
+ONE = {"S": {"params": "100k", "args": {"width": 100_000}}}
 PATIENCE = 240
 
 
@@ -79,6 +83,29 @@ def test_a_study_of_commands_ends_with_a_law_and_a_check_and_needs_no_corpus(who
     conditions = result.fit.law.conditions
     assert (conditions.batch_tokens, conditions.schedule, conditions.optimizer) == (BATCH, "constant", None)
     assert FittingStudy.open(study.directory).result().prediction == result.prediction
+
+
+def test_a_transfer_study_of_commands_gets_the_init_std_and_the_ratios(tmp_path):
+    target = {"name": "XL", "model": {"params": "1.6M", "args": {"width": 100_000}}, "tokens": "80k", "check": [1],
+              "ratios": {"width": 4, "depth": 1}}  # fmt: skip
+    spec = spec_with(
+        "--std", "{init_std}", "--width-mult", "{width_ratio}", "--token-mult", "{token_ratio}", sizes=ONE, target=None,
+        budgets=["40k"], search={"max_trials": 7, "truncate": False}, command={"env": {}},
+        transfer={"init_std": [0.005, 0.08], "targets": [target]},
+    )  # fmt: skip
+    study = TransferStudy(spec, tmp_path / "study", executor=lambda callbacks: CommandExecutor())
+    result = study.run()
+    assert result.search.axes["init_std"] == pytest.approx(0.02, rel=0.6)
+    (one,) = result.targets
+    assert one.settings == ()
+    assert one.ratios == {"width": 4, "depth": 1, "tokens": 2, "batch": 1}
+    (command,) = [json.loads(row["config"])["command"] for row in study.trials.read().to_pylist()
+                  if row["role"] == "check"]  # fmt: skip
+    assert command[command.index("--width-mult") + 1] == "4.0"
+    assert float(command[command.index("--std") + 1]) == result.search.axes["init_std"]
+    write_report(result)
+    with pytest.raises(InputError, match="ratios"):
+        transferred_recipe(result, None, Wishes())
 
 
 def test_checkpoints_of_the_search_are_removed_and_the_output_stays(whole):

@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "cross_document_attention": False,
     "validation_tokens": 1024,
     "divergence_nats": 2.0,
+    "parametrization": {"base": MODEL.model_dump(exclude_defaults=True), "token_ratio": 2.0},
 }
 """Changes that make another run."""
 

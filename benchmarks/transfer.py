@@ -1,0 +1,138 @@
+"""What a proxy search reaches, and how far rules have carried an optimum where both ends were measured.
+
+    python benchmarks/transfer.py                          # everything below but --make
+    python benchmarks/transfer.py --made-up --count 40     # LR × init std, quadratics with a ridge
+    python benchmarks/transfer.py --real                   # a Qwen3-MoE of width 32: lr_init_std.csv, interpolated
+    python benchmarks/transfer.py --shifts                 # widths_mup.csv (RAYLR_DATA): ln LR* over the width
+    python benchmarks/transfer.py --make CORPUS            # trains the grid behind lr_init_std.csv, an hour on one core
+
+Regrets are in percent of the lowest loss, of the true loss at the answer; of the real surface above the best run of its
+grid."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from axes import Trace, raylr, typical
+from axes_problems import Problem, inside
+from replay_data import DATA
+from scipy.interpolate import RegularGridInterpolator
+from scipy.stats import linregress
+
+from raylr.analysis import fit_optimum
+
+AT = (6, 7, 8, 9)
+"""Runs after which answers are compared."""
+SURFACE = Path(__file__).with_name("lr_init_std.csv")
+RANGES = ((1e-3, 3.2e-2), (0.005, 0.08))
+STARTS = 12
+"""Searches of the real surface: each from another start design."""
+
+
+def made_up(index: int) -> Problem:
+    """A loss over LR × init std as small models show it: a ridge, and an init std that matters less than the LR.
+
+    The correlation is -0.45 to -0.69 and the LR's curvature 0.5 to 5 % of the loss (docs/transfer.md,
+    `axes_problems.made_up`); the optimum lies anywhere in the middle of the ranges.
+    """
+    rng = np.random.default_rng([index, 14])
+    ends = np.log(np.array(RANGES))
+    best = ends.mean(axis=1) + rng.uniform(-0.27, 0.27, 2) * np.diff(ends)[:, 0]
+    c, ratio = math.exp(rng.uniform(math.log(0.005), math.log(0.05))), rng.uniform(0.1, 0.5)
+    cross = rng.uniform(0.45, 0.69) * math.sqrt(ratio)
+    h = np.array([[1.0, cross], [cross, ratio]])  # the best LR falls as the init std rises
+
+    def loss(place: tuple[float, ...]) -> float:
+        u = np.array(place) - best
+        return float(3.0 * (1 + c * (u @ h @ u)))
+
+    return Problem("LR × init std", RANGES, loss, 3.0, tuple(best), slope=-cross)
+
+
+def real() -> Problem:
+    """The measured grid, mean over its seeds, interpolated linearly in the logarithms; NaN where runs diverged."""
+    grid = pd.read_csv(SURFACE).pivot_table(index="lr", columns="init_std", values="loss")
+    x = np.log(grid.index.to_numpy(float)), np.log(grid.columns.to_numpy(float))
+    over = RegularGridInterpolator(x, grid.to_numpy(), bounds_error=False, fill_value=None)
+    ends = tuple((math.exp(v[0]), math.exp(v[-1])) for v in x)
+    return Problem("real", ends, inside(over, x), float(np.nanmin(grid.to_numpy())))
+
+
+def show(kind: str, traces: list[Trace]) -> None:
+    """Print the regrets of the answers after so many runs."""
+    for runs in AT:
+        found = [trace.regret[runs - 1] for trace in traces]
+        numbers = f"mean {np.mean(found):.4f}, typical {typical(found):.4f}, worst {max(found):.4f} %"
+        print(f"  {kind:10s} {runs} runs: {numbers} of {len(found)} searches", flush=True)
+
+
+def shifts() -> None:
+    """Print ln LR* over log2 of the width for each parametrization of widths_mup.csv, by raylr's fit and a parabola."""
+    path = DATA / "widths_mup.csv"
+    if not path.exists():
+        print(f"  {path} is not there: skipped")
+        return
+    print("shift of ln LR* for each doubling of the width (one seed; the standard error is that of the line)")
+    for name, rows in pd.read_csv(path).groupby("parametrization", sort=False):
+        widths, best, plain = [], [], []
+        for width, part in rows.groupby("width"):
+            lr, loss = part["lr"].to_numpy(float), part["loss"].to_numpy(float)
+            widths.append(math.log2(float(width)))
+            best.append(math.log(fit_optimum(lr, loss).lr))
+            plain.append(parabola(lr, loss))
+        line, other = linregress(widths, best), linregress(widths, plain)
+        print(f"  {name:42s} {line.slope:+.2f} ± {line.stderr:.2f}, parabola {other.slope:+.2f} ± {other.stderr:.2f}")
+
+
+def parabola(lr: np.ndarray, loss: np.ndarray, window: float = 1.6) -> float:
+    """Return ln LR* of the parabola through the LRs within a factor e^window of the best."""
+    x, y = np.log(lr[np.isfinite(loss)]), loss[np.isfinite(loss)]
+    middle = x[y.argmin()]
+    near = np.abs(x - middle) <= window
+    c = np.polyfit(x[near] - middle, y[near], 2)
+    return float(middle - c[1] / 2 / c[0])
+
+
+def make(corpus: str) -> None:
+    """Train the grid and write it: a Qwen3-MoE of width 32, 256 steps of 1,024 tokens."""
+    from raylr.trainables import ModelSpec, TrainSpec, train
+
+    size = {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 16, "experts": 8, "top_k": 2,
+            "expert_size": 32, "vocab_size": 1024}  # fmt: skip
+    tokens, rows = 256 * 1024, []
+    for std in (0.005, 0.01, 0.02, 0.04, 0.08):
+        for lr in (1e-3 * 2**k for k in range(6)):
+            model = ModelSpec.model_validate(size | {"init_std": std})
+            settings = TrainSpec(seq_len=128, batch_tokens=1024, warmup_steps=20, validation_tokens=16384)
+            last = train(lr=lr, model=model, train=settings, corpus=corpus, tokens=tokens, threads=1)[-1]
+            rows.append({"seed": 0, "lr": lr, "init_std": std, "loss": last["loss"]})
+            pd.DataFrame(rows).to_csv(SURFACE, index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("made-up", "real", "shifts"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--make", metavar="CORPUS")
+    parser.add_argument("--count", type=int, default=40)
+    args = parser.parse_args()
+    if args.make:
+        make(args.make)
+        return
+    everything = not (args.made_up or args.real or args.shifts)
+    if args.made_up or everything:
+        show("made-up", [raylr(made_up(i), 0, AT[-1]) for i in range(args.count)])
+    if args.real or everything:
+        show("real", [raylr(real(), seed, AT[-1]) for seed in range(STARTS)])
+    if args.shifts or everything:
+        shifts()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The report of a transfer study: one HTML file that needs nothing else, and its figures as PNG and SVG."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raylr.analysis.figures import labels
+from raylr.analysis.figures import study as figures
+from raylr.analysis.figures.transfer import proxy_search
+from raylr.analysis.units import format_count, format_lr
+from raylr.report.failures import failures_of
+from raylr.report.lines import Line
+from raylr.report.page import page, paragraph, picture, save, table
+from raylr.report.text import known, lines_of_check, number
+from raylr.report.transfer import SETTINGS, proxy_lines, settings_rows, target_lines, transfer_ending
+from raylr.store.files import storage_errors, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from raylr.transfer_study import Transferred, TransferResult
+
+FOOTER = (
+    "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
+    "the Learning Rate for Large-Scale Pre-training?”, Section 3.2; docs/transfer.md has the rules with their sources. "
+    "LRs are the proxy's peak rates, which the rule's factors multiply at a target; losses are validation losses in "
+    "nats per token; intervals are 90 % intervals."
+)
+
+
+def write_transfer_report(result: TransferResult, folder: Path) -> Path:
+    """Write report.html and figures/ of a transfer study into a folder; return the report's path.
+
+    Raises:
+        StorageError: If the folder cannot be written; the message names the file.
+    """
+    with storage_errors(folder / "figures", "make"):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+    images = {name: save(figure, folder / "figures" / name) for name, figure in _figures(result).items()}
+    text = page(
+        name=result.spec.name,
+        answer=_answer(result),
+        sections=_sections(result, images),
+        footer=FOOTER.format(folder=result.directory.name),
+    )
+    path = folder / "report.html"
+    write_atomic(path, text)
+    return path
+
+
+def _figures(result: TransferResult) -> dict[str, Figure]:
+    search = result.search
+    drawn = {}
+    for name in search.axes:
+        drawn[f"proxy-{name.replace('_', '-')}"] = proxy_search(search.fit, name)
+    for i, one in enumerate(result.targets):
+        if one.check is not None and known(one.prediction.lr):
+            drawn[_check_name(i)] = figures.prediction_check(one.check, one.prediction, one.target.name)
+    return drawn
+
+
+def _check_name(number_of_target: int) -> str:
+    return f"check-{number_of_target + 1}"
+
+
+def _answer(result: TransferResult) -> str:
+    out = []
+    for line in transfer_ending(result):
+        text = html.escape(line.text)
+        if line.heading in ("Verdict", "LR"):
+            out.append(f"<b>{text if line.heading == 'Verdict' else f'LR {text}'}</b>")
+        elif line.heading == "Next":
+            out.append(f"Next: {text}")
+    return f'<div class="answer">{"<br>".join(out)}</div>'
+
+
+def _sections(result: TransferResult, images: Mapping[str, str]) -> Iterable[str]:
+    search = result.search
+    yield "<h2>The proxy</h2>"
+    yield from (paragraph(line) for line in proxy_lines(result))
+    for name in search.axes:
+        shown = name.replace("_", " ")
+        yield _image(
+            images, f"proxy-{name.replace('_', '-')}",
+            f"The loss over LR and {shown} at the proxy: runs (crosses diverged), the surface through them, its best "
+            "place (star) and the rectangle of the 90 % intervals.",
+        )  # fmt: skip
+    names = ("lr", *search.axes)
+    yield table(
+        [*("LR" if name == "lr" else name.replace("_", " ") for name in names), "loss", "tokens", "end"],
+        [
+            [*(format_lr(run.place[name]) for name in names),
+             number(run.loss) + (f" ± {number(run.stderr)}" if run.stderr else ""), format_count(run.tokens[-1]),
+             run.end.value]
+            for run in sorted(search.runs, key=lambda run: (math.isnan(run.loss), run.loss))
+        ],
+    )  # fmt: skip
+    for i, one in enumerate(result.targets):
+        yield f"<h2>The transfer to {html.escape(one.target.name)}</h2>"
+        yield from _target(one, images, i)
+    yield from _cost(result)
+    failures = failures_of(result.directory)
+    if failures:
+        yield "<h2>Runs that failed</h2>"
+    for failure in failures:
+        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
+        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
+
+
+def _target(one: Transferred, images: Mapping[str, str], i: int) -> Iterable[str]:
+    yield from (paragraph(line, "dim" if line.dim else "") for line in target_lines(one))
+    if one.settings:
+        yield table(SETTINGS, settings_rows(one))
+        note = "“output ×” multiplies the output of the matrix or what its block adds to the residual stream"
+        yield paragraph(Line(f"{note}; raylr transfer --explain shows every factor with its source."), "dim")
+    if one.check is not None and known(one.prediction.lr):
+        yield from (paragraph(line) for line in lines_of_check(one.check, one.prediction, one.target.name))
+        numbered = labels.replaced([one.target.name])
+        more = "".join(f" {label} is {name}." for label, name in numbered.items())
+        yield _image(
+            images, _check_name(i),
+            "Left: training at the target. Right: its final losses; the dashed line is the transferred LR, by its "
+            f"value at the proxy.{more}",
+        )  # fmt: skip
+
+
+def _cost(result: TransferResult) -> Iterable[str]:
+    cost = result.cost
+    yield "<h2>The cost</h2>"
+    shares = f"{cost.token_share:.0%} of tokens"
+    shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
+    yield table(
+        ["", "tokens", "FLOPs", "of the full grid"],
+        [
+            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}", shares],
+            ["full grid at the proxy", format_count(cost.grid_tokens),
+             f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
+            ["runs at the targets", format_count(cost.check_tokens), f"{cost.check_flops:.3g}", ""],
+        ],
+    )  # fmt: skip
+
+
+def _image(images: Mapping[str, str], name: str, caption: str) -> str:
+    return picture(images[name], caption) if name in images else ""

@@ -1,0 +1,78 @@
+"""What a study searches, and the policy that searches it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from raylr.analysis.runs import Setting
+from raylr.analysis.status import Status
+from raylr.events import Optimum
+from raylr.spec import StudySpec
+
+if TYPE_CHECKING:
+    from raylr.searchers.policies.policy import Point
+
+TWO_SIDED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
+"""Statuses of a search whose optimum lies between losses on either side. Before, its LR is a place in the range."""
+
+
+def search_settings(spec: StudySpec) -> list[Setting]:
+    """Return what a study searches: each size at each of its batches, to the largest budget."""
+    params = {name: float(model.params("total")) for name, model in spec.models().items()}
+    return [
+        Setting(
+            name=setting.name,
+            params=params[setting.size],
+            tokens=float(max(spec.token_budgets)),
+            batch=float(setting.train.batch_tokens),
+        )
+        for setting in spec.settings()
+    ]
+
+
+def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:
+    """Return the policy that the spec names, which searches these settings at the largest budget.
+
+    Args:
+        spec: The study's spec.
+        settings: What is searched.
+        points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
+    """
+    from raylr.analysis.curves.schedule import Schedule
+    from raylr.searchers.policies.axes import AxesPolicy
+    from raylr.searchers.policies.quadratic import QuadraticPolicy
+    from raylr.searchers.policies.stopping import StoppingRule
+    from raylr.searchers.policies.surface import SurfacePolicy
+
+    search, budget = spec.search, max(spec.token_budgets)
+    shared: dict[str, Any] = {
+        "lr_range": (spec.lr.low, spec.lr.high),
+        "tolerance": search.tolerance,
+        "max_trials": search.max_trials,
+        "extend": search.extend,
+        "seed": spec.seed,
+        "points": points,
+    }
+    if search.method == "quadratic":
+        least = search.min_fraction if search.truncate else 1.0
+        rule = StoppingRule(
+            min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
+        )
+        if spec.transfer is not None:
+            return AxesPolicy(settings, axes=spec.transfer.axes, stopping=rule, **shared)
+        return QuadraticPolicy(settings, stopping=rule, **shared)
+    measured = spec.eval_at(budget)
+    stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})
+    most = max(Counter(point.setting for point in points).values(), default=0)
+    shared["max_trials"] += most
+    return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget + most, **shared)
+
+
+def optimum_now(policy: Any, size: str) -> Optimum | None:
+    """Return the optimum of a size as known now; None until there are losses on both sides of it."""
+    found = policy.recommend(size)
+    if found.status not in TWO_SIDED or found.lr is None or found.lr_low is None or found.lr_high is None:
+        return None
+    return Optimum(lr=found.lr, lr_low=found.lr_low, lr_high=found.lr_high)

@@ -1,0 +1,59 @@
+"""A mapping from a YAML file, with one sentence for everything that can be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raylr.errors import SpecError
+from raylr.spec.fields import shorten
+
+LARGEST_FILE = 1_000_000
+"""Bytes of a spec; a larger file is another one."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that is given twice (YAML itself takes the last one)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if name in seen and name != "<<":
+                raise _DuplicateKeyError(f"the key {name} is given twice, again in line {key.start_mark.line + 1}")
+            seen.add(name if isinstance(key, yaml.ScalarNode) else f"\0{key.start_mark.index}")
+        return super().construct_mapping(node, deep=deep)
+
+
+class _DuplicateKeyError(Exception):
+    """A mapping has a key twice."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; SpecError says what is wrong with the file."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise SpecError(f"{path} is larger than {LARGEST_FILE:,} bytes and no spec")
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+    except FileNotFoundError:
+        raise SpecError(f"there is no spec at {path}; `raylr init {path}` writes one to start from") from None
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path} is not text in UTF-8, so it is no spec") from None
+    except _DuplicateKeyError as error:
+        raise SpecError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SpecError(f"{path} is nested too deep for a spec") from None
+    except (ValueError, OverflowError, AttributeError, TypeError, KeyError) as error:  # PyYAML's own, of odd scalars
+        raise SpecError(f"{path} has a value that YAML cannot read: {shorten(str(error), 200)}") from None
+    if data is None:
+        raise SpecError(f"{path} is empty; `raylr init` writes a spec to start from")
+    if not isinstance(data, dict):
+        raise SpecError(f"{path} holds no mapping; a spec is keys and values, `raylr init` writes one to start from")
+    return data

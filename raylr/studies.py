@@ -1,0 +1,44 @@
+"""The study of a spec or of a folder, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylr.events import Listener
+from raylr.spec import StudySpec
+from raylr.store.folder import open_folder
+from raylr.study import FittingStudy
+from raylr.transfer_study import TransferStudy
+
+if TYPE_CHECKING:
+    from raylr.execution.executor import Executor
+
+
+def study_of(
+    spec: StudySpec,
+    directory: Path | str,
+    *,
+    progress: Listener | None = None,
+    executor: Callable[[list[Any]], Executor] | None = None,
+) -> FittingStudy | TransferStudy:
+    """Return the study of a spec: a `TransferStudy` if it has `transfer`, otherwise a `FittingStudy`.
+
+    Args:
+        spec: What to do.
+        directory: The study's folder.
+        progress: Receives the events.
+        executor: Makes what trains the runs of a stage; None: Ray Tune.
+    """
+    kind = FittingStudy if spec.transfer is None else TransferStudy
+    return kind(spec, directory, progress=progress, executor=executor)
+
+
+def open_study(directory: Path | str, *, progress: Listener | None = None) -> FittingStudy | TransferStudy:
+    """Open an existing study to read it, or to go on with it; nothing is written.
+
+    Raises:
+        StudyError: If there is none in `directory`, or its spec was changed since.
+    """
+    return study_of(open_folder(Path(directory)).spec, directory, progress=progress)

@@ -22,16 +22,7 @@ from raylr.analysis.optimum._hypotheses import (
     distinct,
 )
 from raylr.analysis.optimum._losses import Losses
-from raylr.analysis.optimum._shapes import (
-    DRAWS,
-    drawn_shapes,
-    kinked,
-    matern,
-    monotone,
-    process_draws,
-    shuffle,
-    skew_of,
-)
+from raylr.analysis.optimum._shapes import DRAWS, drawn_shapes, matern, monotone, shuffle, skew_of, smooth_draws
 
 Array = NDArray[np.float64]
 
@@ -81,11 +72,10 @@ def draw(hypotheses: Hypotheses) -> Curves:
 
     height = _height(losses, grid)
     x, h = np.append(losses.x, grid), np.append(losses.h, height)
-    z = [process_draws(seed, x, length) for seed, length in ((1, LONG), (2, SHORT), (3, SHORT))]
+    z = [smooth_draws(seed, x, length) for seed, length in ((1, LONG), (2, SHORT), (3, SHORT))]
     models = hypotheses.models[t]
-    rough = process_draws(4, x, SHORT, kinked) if models[:, 3].any() else 0.0
     grown = h[:, None] * (LONG_SHARE**0.5 * z[0] + (1 - LONG_SHARE) ** 0.5 * z[1])
-    prior = np.ascontiguousarray((models[:, 1] * grown + models[:, 2] * z[2] + models[:, 3] * rough).T)
+    prior = np.ascontiguousarray((models[:, 1] * grown + models[:, 2] * z[2]).T)
     error = np.sqrt(models[:, :1] ** 2 / losses.count + losses.error**2)
 
     center = hypotheses.m[m][:, None]
@@ -109,7 +99,7 @@ def draw(hypotheses: Hypotheses) -> Curves:
     return Curves(
         x=grid, curves=drawn, mean=expected.mean(axis=0), jumped=jumped.mean(axis=0), noise=models[:, 0],
         optimum=grid[lowest] + wiggle, curvature=c, skew=skew_of(k), best=int(np.searchsorted(grid, losses.x[0])),
-        rough=float(np.mean(models[:, 2:].max(axis=1) >= ROUGH)),
+        rough=float(np.mean(models[:, 2] >= ROUGH)),
     )  # fmt: skip
 
 
@@ -131,11 +121,11 @@ def _height(losses: Losses, grid: Array) -> Array:
 
 def _cross(hypotheses: Hypotheses, height: Array, grid: Array, model: int) -> Array:
     """W of a noise model times the covariance of g between LRs seen and grid: (n, G)."""
-    losses, (_, growing, constant, rough) = hypotheses.losses, hypotheses.models[model]
+    losses, (_, growing, constant) = hypotheses.losses, hypotheses.models[model]
     distance = losses.x[:, None] - grid
     short = matern(distance, SHORT)
     share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * short
-    g = growing**2 * (np.outer(losses.h, height) * share) + constant**2 * short + rough**2 * kinked(distance, SHORT)
+    g = growing**2 * (np.outer(losses.h, height) * share) + constant**2 * short
     return np.asarray(hypotheses.whiten[model] @ g)
 
 

@@ -4,10 +4,10 @@ far that shape holds, what it misses and how noisy runs are. Exact on a grid.
 Model, in units of the curvature, for the LRs of a window around the best:
     h = a + c·f_k(x - m) + g(x) + e
 f_k is a shape of one minimum (`_shapes`), g what it misses, a Gaussian process (one part grows with the height above
-the best loss, as the error of an expansion does, the other is the same everywhere, and either smooth or full of kinks),
-e the noise of a run. a has a flat prior, c a log-normal one around the curvature that the heights show. Both are
-integrated out. Beyond the window losses have jumped to another branch (a cliff above, a plateau below); their heights
-then are anything above, on a logarithmic scale.
+the best loss, as the error of an expansion does, the other is the same everywhere), e the noise of a run. a has a flat
+prior, c a log-normal one around the curvature that the heights show. Both are integrated out. Beyond the window losses
+have jumped to another branch (a cliff above, a plateau below); their heights then are anything above, on a logarithmic
+scale.
 
 Notation and shapes
     m   ln of the best LR, on a grid                              (M,)
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._losses import NEAR, Losses, usual_curvature
-from raylr.analysis.optimum._shapes import RATIOS, kinked, log_prior, matern, shapes
+from raylr.analysis.optimum._shapes import RATIOS, log_prior, matern, shapes
 from raylr.analysis.optimum.prior import OptimumPrior
 
 Array = NDArray[np.float64]
@@ -36,11 +36,10 @@ that is as large as what a factor e of the LR changes. Language models have abou
 0.4 to 3 %)."""
 ROUGH = 0.4
 """Standard deviation, in units of the curvature, of what the shape misses on a rough curve."""
-MISFITS = ((0.01, 0.005, 0.0), (0.07, 0.05, 0.0), (0.2, ROUGH, 0.0), (0.2, 0.0, ROUGH))
-MISFIT_WEIGHTS = (1.0, 1.0, 0.25, 0.25)
-"""What the shape misses: as a share of the height, and everywhere, smooth or with kinks, in units of the curvature.
-From an exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`)). A curve with kinks
-has its minimum at or close to an LR tried, as far as it can be known."""
+MISFITS = ((0.01, 0.005), (0.07, 0.05), (0.2, ROUGH))
+MISFIT_WEIGHTS = (1.0, 1.0, 0.5)
+"""What the shape misses, equally likely: as a share of the height, and everywhere, in units of the curvature. From an
+exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`))."""
 LONG, SHORT = 1.5, 0.5
 """Correlation lengths of g in ln lr: of most of the part that grows with height, and of the rest."""
 LONG_SHARE = 0.7
@@ -85,7 +84,7 @@ class Hypotheses:
     windows: NDArray[np.intp]
     """How many of the lowest LRs are in each window, (J,)."""
     models: Array
-    """Noise, misfit as a share of height, smooth misfit everywhere, one with kinks: (T, 4)."""
+    """Noise, misfit as a share of height, misfit everywhere: (T, 3)."""
     whiten: Array
     """W, (T, n, n)."""
     form: tuple[int, int, int, int]
@@ -136,7 +135,6 @@ def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
     share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * matern(distance, SHORT)
     height = models[:, 1, None, None] ** 2 * (np.outer(h, h) * share)
     out = height + models[:, 2, None, None] ** 2 * matern(distance, SHORT)
-    out += models[:, 3, None, None] ** 2 * kinked(distance, SHORT)
     index = np.arange(x.size)
     out[:, index, index] += variance + 1e-9 * out[:, index, index]
     return np.asarray(out)

@@ -7,7 +7,6 @@ Notation and shapes
 """
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -80,11 +79,6 @@ def matern(distance: Array, length: float) -> Array:
     return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
 
-def kinked(distance: Array, length: float) -> Array:
-    """Exponential correlation at `distance` in ln lr: that of curves that are continuous and nowhere smooth."""
-    return np.asarray(np.exp(-np.abs(distance) / length))
-
-
 @lru_cache(maxsize=1)
 def shuffle() -> NDArray[np.intp]:
     """The order of the draws: antithetic ones are apart, so that neighbouring hypotheses get both."""
@@ -92,23 +86,23 @@ def shuffle() -> NDArray[np.intp]:
 
 
 @lru_cache(maxsize=8)
-def _table(seed: int, correlation: Callable[[Array, float], Array]) -> Array:
+def _table(seed: int) -> Array:
     t = np.arange(_NODES) * _STEP
-    root = np.linalg.cholesky(correlation(t[:, None] - t, 1.0) + 1e-10 * np.eye(_NODES))
+    root = np.linalg.cholesky(matern(t[:, None] - t, 1.0) + 1e-10 * np.eye(_NODES))
     half = np.random.default_rng(seed).standard_normal((DRAWS // 2, _NODES)) @ root.T
     both = np.concatenate([half, -half])[shuffle()]  # antithetic: means over all draws are exact
     return np.ascontiguousarray(both.T)
 
 
-def process_draws(seed: int, x: Array, length: float, correlation: Callable[[Array, float], Array] = matern) -> Array:
-    """Draws of a process of unit variance with this `correlation` at `x` (m,): (m, DRAWS).
+def smooth_draws(seed: int, x: Array, length: float) -> Array:
+    """Draws of a process of unit variance with correlation `matern` at `x` (m,): (m, DRAWS).
 
     They are read from one table that is drawn once, so that they cost no factorisation.
     """
     at = np.mod((x - x.min()) / (length * _STEP), _NODES - 2)
     index = at.astype(np.intp)
     share = (at - index)[:, None]
-    table = _table(seed, correlation)
+    table = _table(seed)
     return np.asarray(table[index] * (1.0 - share) + table[index + 1] * share)
 
 

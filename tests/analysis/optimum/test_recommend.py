@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from raylr.analysis.optimum import fit_optimum
 from raylr.analysis.optimum._losses import CLUSTER
-from raylr.analysis.optimum._recommend import CONFIRM, sure_noise
-from raylr.analysis.optimum._shapes import DRAWS, kinked, process_draws
+from raylr.analysis.optimum._recommend import CONFIRM, REPEAT, sure_noise
 
 
 def scattered(seed: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
@@ -24,12 +23,15 @@ def scattered(seed: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), gap=st.floats(0.2, 1.0))
-def test_an_untried_lr_is_expected_to_be_better_than_the_best_loss_measured(seed: int, gap: float) -> None:
+def test_where_the_model_takes_back_the_best_loss_an_untried_lr_is_expected_to_be_better_than_it(
+    seed: int, gap: float
+) -> None:
     x, loss = scattered(seed, gap)
     fit = fit_optimum(np.exp(x), loss)
     assert fit.curves is not None
     assert sure_noise(fit.losses, fit.curves) == 0
-    if np.abs(x - math.log(fit.lr)).min() > 1e-6:
+    taken_back = fit.curves.mean[fit.curves.best] > REPEAT
+    if taken_back and np.abs(x - math.log(fit.lr)).min() > 1e-6:
         assert fit.loss <= loss.min() + 1e-9 * np.ptp(loss)
 
 
@@ -44,11 +46,3 @@ def test_losses_that_a_cliff_makes_steep_do_not_loosen_what_counts_as_known() ->
     # the mean cost of a factor e is 15 % of the loss here, and a tenth of it no small regret
     fit = fit_optimum([0.001, 0.001829, 0.002521, 0.006348], [3.3711, 3.3234, 3.5337, 6.9698])
     assert not fit.ok
-
-
-def test_draws_have_the_correlation_that_they_are_asked_for() -> None:
-    x = np.array([0.0, 0.2, 0.7, 1.5])
-    drawn = process_draws(4, x, 0.5, kinked)
-    assert drawn.shape == (4, DRAWS)
-    found = np.corrcoef(drawn)
-    assert np.abs(found - kinked(x[:, None] - x, 0.5)).max() < 0.2

@@ -13,8 +13,9 @@ help:  ## list the targets
 quickstart: $(VENV)/.installed  ## set up everything and search, fit, predict and check on this machine
 	$(BIN)/raylr search --out $(OUT)
 
-transfer: $(VENV)/.installed  ## search a proxy, carry its hyperparameters to a target by rule, check them there
-	$(BIN)/raylr search --example transfer --out runs/transfer
+transfer: $(VENV)/.installed  ## transfer from a proxy and fit a law, and compare both at a target, three seeds each
+	$(BIN)/raylr search --example transfer
+	$(BIN)/raylr compare
 
 test: $(VENV)/.installed  ## set up everything and run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

@@ -1,3 +1,8 @@
+from .comparison import Arm as Arm
+from .comparison import ArmKind as ArmKind
+from .comparison import ArmRun as ArmRun
+from .comparison import Comparison as Comparison
+from .comparison import compare_arms as compare_arms
 from .curves.annealing import AnnealingFit as AnnealingFit
 from .curves.annealing import fit_annealing as fit_annealing
 from .curves.power_law import PowerLawFit as PowerLawFit

@@ -1,8 +1,7 @@
-"""The batches among the optima of a study: for the law that has the batch in it, and for the one that has not."""
+"""The batches among the optima of a study."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,20 +28,3 @@ def batches_of(optima: Sequence[SettingOptimum]) -> np.ndarray | None:
             "optimizer step) for all of them, or the law takes its effect for one of size or tokens"
         )
     return np.array(known, float)
-
-
-def at_batch(optima: Sequence[SettingOptimum], batch: float | None) -> list[SettingOptimum]:
-    """Return the optima of each model at the one of its batches that is nearest to `batch` (None: the smallest).
-
-    At the same tokens a larger batch takes fewer steps and ends at another loss; the loss law has no batch in it.
-    """
-    own: dict[int, list[float]] = {}
-    for one in optima:
-        if one.batch is not None:
-            own.setdefault(one.params, []).append(one.batch)
-
-    def nearest(batches: list[float]) -> float:
-        return min(batches, key=lambda value: value if batch is None else abs(math.log(value / batch)))
-
-    keep = {params: nearest(batches) for params, batches in own.items()}
-    return [one for one in optima if one.batch is None or one.batch == keep[one.params]]

@@ -26,7 +26,7 @@ from raylr.analysis.laws.quantities import CurvatureLaw
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
-from raylr.analysis.studybatches import at_batch, batches_of
+from raylr.analysis.studybatches import batches_of
 from raylr.analysis.surface._section import DRAWS
 from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
@@ -123,7 +123,7 @@ class StudyFit:
     law: LRLaw
     """The LR law through the optima."""
     loss_law: LossLaw
-    """The loss over size and tokens at the best LR, through the losses at the optima."""
+    """The loss over size, tokens and, where there are several, batch at the best LR: through those of the optima."""
     curvature_law: CurvatureLaw
     """What an LR beside the best costs, through the curvatures at the optima."""
 
@@ -167,7 +167,6 @@ def fit_study(
     conditions: Conditions | None = None,
     priors: ExponentPriors | None = DEFAULT_PRIORS,
     batch_exponent: float | str | None = None,
-    loss_batch: float | None = None,
     lr_range: tuple[float, float] | None = None,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
@@ -181,8 +180,6 @@ def fit_study(
         priors: Priors of the law's exponents; None for plain least squares.
         batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
             several batches, and not at all where they have one.
-        loss_batch: Batch for which the loss law is wanted. Each size enters it with the batch nearest to this one;
-            None: with its smallest.
         lr_range: LR range of the search; that of the runs by default.
 
     Returns:
@@ -255,7 +252,7 @@ def fit_study(
         surfaces=surfaces,
         optima=optima,
         law=law,
-        loss_law=_loss_law(at_batch(known, loss_batch)),
+        loss_law=_loss_law(known, batch),
         curvature_law=_curvature_law(known),
     )
 
@@ -330,13 +327,15 @@ def _setting_optimum(
     )
 
 
-def _loss_law(optima: Sequence[SettingOptimum]) -> LossLaw:
-    """Return the loss over size and tokens; losses without a known error are left out."""
-    known = [one for one in optima if 0 < one.loss < math.inf and 0 < one.loss_stderr < math.inf]
+def _loss_law(optima: Sequence[SettingOptimum], batch: np.ndarray | None) -> LossLaw:
+    """Return the loss over size, tokens and batch; losses without a known error are left out."""
+    usable = [i for i, one in enumerate(optima) if 0 < one.loss < math.inf and 0 < one.loss_stderr < math.inf]
+    known = [optima[i] for i in usable]
     params, tokens, loss, stderr = (
         np.array([getattr(one, name) for one in known], float) for name in ("params", "tokens", "loss", "loss_stderr")
     )
-    return fit_loss_law(params, tokens, loss, loss_stderr=stderr if known else None)
+    batch = None if batch is None else batch[usable]
+    return fit_loss_law(params, tokens, loss, loss_stderr=stderr if known else None, batch=batch)
 
 
 def _curvature_law(optima: Sequence[SettingOptimum]) -> CurvatureLaw:

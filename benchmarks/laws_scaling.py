@@ -176,6 +176,38 @@ def loss_law(data: Path) -> Out:
     return out
 
 
+def loss_law_batch(data: Path) -> Out:
+    """The loss law with the batch in it on the cells of all batches, tried at the cells with the most compute, beside
+    the law of the cells whose batch is nearest to the target's."""
+    out: Out = {}
+    print("\nloss law from cells of all batches, tried at those with the most compute: rms error in %, intervals")
+    row("", "cells", "nearest batch", "inside 90 %", "with batch", "inside 90 %")
+    for name in ("dense", "moe"):
+        if not (data / f"lr_grid_{name}.csv").exists():
+            continue
+        cells = optima(data, name)
+        cells["batch"] = 2048.0 * cells["batch_seqs"]
+        rank = (cells["size"] * cells["tokens"]).rank(pct=True)
+        errors, hits = [], []
+        for share in (0.5, 0.8):
+            small, large = cells[rank <= share], cells[rank > share]
+            whole = fit_loss_law(small["size"], small["tokens"], small["least"], batch=small["batch"])
+            for batch, part in large.groupby("batch"):
+                away = np.log(small["batch"] / batch).abs()
+                near = small.loc[away.groupby([small["size"], small["tokens"]]).idxmin()]
+                one = fit_loss_law(near["size"], near["tokens"], near["least"])
+                for _, c in part.iterrows():
+                    found = (one.predict(c["size"], c["tokens"]), whole.predict(c["size"], c["tokens"], batch=batch))
+                    errors.append([100 * (ahead.loss / c["least"] - 1) for ahead in found])
+                    hits.append([ahead.low <= c["least"] <= ahead.high for ahead in found])
+        theirs, ours = np.sqrt(np.nanmean(np.square(errors), 0))
+        inside = np.array(hits)
+        out |= {f"loss_law_batch_{name}_error": ours, f"plain_loss_law_batch_{name}_error": theirs}
+        row(f"lr_grid_{name}", len(hits), f"{theirs:.2f}", f"{inside[:, 0].mean():.0%}", f"{ours:.2f}",
+            covered(out, f"loss_law_batch_{name}", inside[:, 1]))  # fmt: skip
+    return out
+
+
 def _hoffmann(cells: pd.DataFrame) -> Any:
     """`curve_fit` of L = E + A N^-a + B D^-b from Hoffmann's exponents."""
     n0, d0 = (math.exp(np.log(cells[k]).mean()) for k in ("size", "tokens"))
@@ -225,5 +257,5 @@ def seeds(data: Path) -> Out:
 
 def scaling(data: Path) -> Out:
     """All parts of this module."""
-    out = few_cells(data) | batch(data) | marin() | loss_law(data)
+    out = few_cells(data) | batch(data) | marin() | loss_law(data) | loss_law_batch(data)
     return out | (seeds(data) if (data / "moe_curves.csv").exists() else {})

@@ -31,6 +31,8 @@ AT = (6, 7, 8, 9)
 """Runs after which answers are compared."""
 SURFACE = Path(__file__).with_name("lr_init_std.csv")
 RANGES = ((1e-3, 3.2e-2), (0.005, 0.08))
+NEAR = 0.3
+"""Regret in percent that a search of the real surface is to reach; the loss of one run has a noise of 0.2 %."""
 STARTS = 12
 """Searches of the real surface: each from another start design."""
 
@@ -38,15 +40,15 @@ STARTS = 12
 def made_up(index: int) -> Problem:
     """A loss over LR × init std as small models show it: a ridge, and an init std that matters less than the LR.
 
-    The correlation is -0.45 to -0.69 and the LR's curvature 0.5 to 5 % of the loss (docs/transfer.md,
-    `axes_problems.made_up`); the optimum lies anywhere in the middle of the ranges.
+    The best LR rises with the init std (correlations of the curvature -0.45 to -0.69 were measured, lab notebook), the
+    LR's curvature is 0.5 to 5 % of the loss (`axes_problems.made_up`); the optimum lies anywhere in the middle.
     """
     rng = np.random.default_rng([index, 14])
     ends = np.log(np.array(RANGES))
     best = ends.mean(axis=1) + rng.uniform(-0.27, 0.27, 2) * np.diff(ends)[:, 0]
     c, ratio = math.exp(rng.uniform(math.log(0.005), math.log(0.05))), rng.uniform(0.1, 0.5)
-    cross = rng.uniform(0.45, 0.69) * math.sqrt(ratio)
-    h = np.array([[1.0, cross], [cross, ratio]])  # the best LR falls as the init std rises
+    cross = -rng.uniform(0.45, 0.69) * math.sqrt(ratio)
+    h = np.array([[1.0, cross], [cross, ratio]])
 
     def loss(place: tuple[float, ...]) -> float:
         u = np.array(place) - best
@@ -69,7 +71,8 @@ def show(kind: str, traces: list[Trace]) -> None:
     for runs in AT:
         found = [trace.regret[runs - 1] for trace in traces]
         numbers = f"mean {np.mean(found):.4f}, typical {typical(found):.4f}, worst {max(found):.4f} %"
-        print(f"  {kind:10s} {runs} runs: {numbers} of {len(found)} searches", flush=True)
+        near = sum(regret <= NEAR for regret in found)
+        print(f"  {kind:10s} {runs} runs: {numbers}, {near} of {len(found)} within {NEAR} %", flush=True)
 
 
 def shifts() -> None:

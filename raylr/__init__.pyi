@@ -1,6 +1,8 @@
 from . import analysis as analysis
 from . import searchers as searchers
 from . import trainables as trainables
+from .comparison import ComparisonResult as ComparisonResult
+from .comparison import compare as compare
 from .finished import load_runs as load_runs
 from .spec import StudySpec as StudySpec
 from .spec import load_spec as load_spec

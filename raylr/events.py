@@ -50,7 +50,7 @@ class RunStarted:
     run: str
     """Identity of the run; never shown and never parsed."""
     role: str
-    """"search", or "check" for a run at the target."""
+    """"search"; at a target "check", or "arm" and "sweep" of a comparison."""
     size: str
     """For people: the model size, with its batch where it has several."""
     lr: float

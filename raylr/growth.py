@@ -17,7 +17,7 @@ from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_count
 from raylr.searchers.policies.policy import Point
 from raylr.spec import StudySpec
-from raylr.spec.transfer import axes_of
+from raylr.spec.transfer_runs import axes_of
 from raylr.store.runs import KnownEnd, RunStore
 from raylr.trainables.training.identity import differences
 
@@ -104,7 +104,14 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
 def _searched(spec: StudySpec) -> dict[str, Any]:
     """What the way of a search depends on."""
     axes = None if spec.transfer is None else spec.transfer.axes
-    return {"low": spec.lr.low, "high": spec.lr.high, "seed": spec.seed, "batches": spec.batches, "axes": axes}
+    return {
+        "low": spec.lr.low,
+        "high": spec.lr.high,
+        "seed": spec.seed,
+        "seeds": spec.seeds,
+        "batches": spec.batches,
+        "axes": axes,
+    }
 
 
 def earlier_points(

@@ -10,8 +10,8 @@ The losses follow Eq. 4 of Zhou et al. 2026 in the tokens and a parabola in ln L
 * exponent of the tokens 0.35 and a loss at the start of the law that is twice the final one (Eq. 4's fits on the same
   tables and on those of Hoffmann et al. 2022, whose exponents are 0.28 to 0.37);
 * noise of a loss between seeds 0.2 % (the replicates of the same tables), and a quarter of it between validations;
-* over a further axis of a transfer study the same curvature, and the best LR falls with the init std as std^-0.5 (a
-  Qwen3-MoE of width 32: correlations of -0.45 to -0.69, docs/transfer.md);
+* over a further axis of a transfer study the same curvature, and the best LR rises with the init std as std^0.25 (a
+  Qwen3-MoE of width 32, `benchmarks/transfer.py --real`);
 * a run diverges from 3 to 30 times the optimal LR on, as those of small models do.
 """
 
@@ -33,9 +33,11 @@ CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
 NOISE = 0.002
 DIVERGES = (3.0, 30.0)
-RIDGE = -0.5
+RIDGE = 0.25
 DRAWS = 20
 """Searches that are run: their 5th and 95th percentile are then near the lowest and the highest of them."""
+AXES_DRAWS = 8
+"""The same for a search over several axes, of which one takes a second."""
 PEAK_FLOPS = {
     "A100": 312e12,
     "H100": 989e12,
@@ -67,6 +69,18 @@ class PlannedSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedTarget:
+    """A run that a study is for."""
+
+    name: str
+    params: float
+    tokens: int
+    flops: float
+    checks: int
+    """Runs of its check."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a study costs."""
 
@@ -87,12 +101,10 @@ class Plan:
     """Tokens of the full grid that the search stands in for: every size × every LR of the grid × the largest budget; of
     a transfer study its proxy × `transfer.grid`."""
     grid_flops: float
-    target_params: float
-    """Parameters of the model that the study is for; NaN without a target."""
-    target_tokens: int
-    """Tokens of the run that the study is for; 0 without a target."""
+    targets: Sequence[PlannedTarget]
+    """The runs that the study is for."""
     target_flops: float
-    """FLOPs of that run; NaN without a target. Of several targets these are of the one that costs most."""
+    """FLOPs of the runs that the study is for, one a target; NaN without a target."""
 
 
 def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
@@ -117,12 +129,12 @@ def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
     return flops / (PEAK_FLOPS[gpu] * mfu) / 3600
 
 
-def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
+def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> Plan:
     """Return what a study will cost.
 
     Args:
         spec: The study's spec.
-        draws: Searches to run on made-up losses.
+        draws: Searches to run on made-up losses; None: `DRAWS`, or `AXES_DRAWS` for a transfer study.
         seed: Their seed.
 
     Returns:
@@ -134,6 +146,7 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
         >>> plan.tokens.middle < plan.grid_tokens
         True
     """
+    draws = draws or (DRAWS if spec.transfer is None else AXES_DRAWS)
     models, seq_len = spec.models(), spec.train.seq_len or 0  # 0: of another trainer, not used
     settings, size_of = search_settings(spec), {one.name: one.size for one in spec.settings()}
     per_token = {name: float(models[size].flops_per_token(seq_len)) for name, size in size_of.items()}
@@ -154,26 +167,30 @@ def plan_study(spec: StudySpec, *, draws: int = DRAWS, seed: int = 0) -> Plan:
     ]
     runs, whole = ([sum(counts[name][draw][i] for name in size_of) for draw in range(draws)] for i in (0, 1))
     flops = [sum(counts[name][draw][1] * per_token[name] for name in size_of) for draw in range(draws)]
-    runs_at = [
-        (spec.tokens_of(target), float(spec.target_model(target).flops_per_token(seq_len)), target)
+    targets = [
+        PlannedTarget(
+            name=target.name,
+            params=float((model := spec.target_model(target)).params("total")),
+            tokens=(tokens := spec.tokens_of(target)),
+            flops=tokens * float(model.flops_per_token(seq_len)),
+            checks=len(target.check),
+        )
         for target in spec.targets
     ]
-    tokens, per, largest = max(runs_at, key=lambda one: one[0] * one[1], default=(0, math.nan, None))
     grid = spec.transfer.grid if spec.transfer else spec.lr.grid
     return Plan(
         sizes=sizes,
         runs=_amount(runs),
         tokens=_amount(whole),
         flops=_amount(flops),
-        check_runs=sum(len(target.check) for *_, target in runs_at),
-        check_tokens=sum(len(target.check) * at for at, _, target in runs_at),
-        check_flops=sum(len(target.check) * at * cost for at, cost, target in runs_at if target.check),
+        check_runs=sum(target.checks for target in targets),
+        check_tokens=sum(target.checks * target.tokens for target in targets),
+        check_flops=sum(target.checks * target.flops for target in targets),
         grid_runs=len(sizes) * grid,
         grid_tokens=spec.grid_tokens,
         grid_flops=sum(grid * max(spec.token_budgets) * cost for cost in per_token.values()),
-        target_params=float(spec.target_model(largest).params("total")) if largest else math.nan,
-        target_tokens=tokens,
-        target_flops=tokens * per,
+        targets=targets,
+        target_flops=sum(target.flops for target in targets) if targets else math.nan,
     )
 
 

@@ -50,7 +50,29 @@ transfer:
       check: [0.333, 1, 3]              # here it is cheap: train at these multiples of the transferred LR
 """
 
-EXAMPLES = {"quickstart": QUICKSTART_YAML, "transfer": TRANSFER_YAML}
+FITTING_YAML = """\
+# The transfer example's target by the other paradigm: the LR law from three sizes. `raylr compare` trains both.
+name: fitting
+corpus: {vocab_size: 1024}              # the Python standard library's own sources
+
+model: {head_dim: 16, experts: 8, top_k: 2, layers: 2}          # what all sizes share
+sizes:
+  S: {hidden_size: 32, heads: 2, kv_heads: 1, expert_size: 32}
+  M: {hidden_size: 64, heads: 4, kv_heads: 2, expert_size: 64}
+  L: {hidden_size: 96, heads: 6, kv_heads: 3, expert_size: 96}
+train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 8192}
+budgets: [250k, 500k]
+lr: [5e-4, 2e-2]
+search: {max_trials: 4}
+
+target:
+  name: wide
+  model: {hidden_size: 128, heads: 8, kv_heads: 4, expert_size: 128}
+  tokens: 1M
+  check: [0.333, 1, 3]
+"""
+
+EXAMPLES = {"quickstart": QUICKSTART_YAML, "transfer": TRANSFER_YAML, "fitting": FITTING_YAML}
 """Name of an example → its spec."""
 
 

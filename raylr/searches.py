@@ -62,7 +62,7 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence
         )
         if spec.transfer is not None:
             return AxesPolicy(settings, axes=spec.transfer.axes, stopping=rule, **shared)
-        return QuadraticPolicy(settings, stopping=rule, **shared)
+        return QuadraticPolicy(settings, stopping=rule, seeds=spec.seeds, **shared)
     measured = spec.eval_at(budget)
     stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})
     most = max(Counter(point.setting for point in points).values(), default=0)

@@ -26,7 +26,8 @@ from raylr.spec import load_spec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel
 from raylr.spec.sections import TargetSpec
-from raylr.spec.transfer import TransferTarget, axes_of, placed, transfer_columns, transfer_warnings
+from raylr.spec.transfer import TransferTarget, transfer_warnings
+from raylr.spec.transfer_runs import axes_of, placed, transfer_columns
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
@@ -35,6 +36,10 @@ from raylr.trainables.training.spec import TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
+AT_TARGET = ("check", "arm", "sweep")
+"""Roles of runs at a target."""
+SEEDS = ("seed", "data_seed")
+"""Training settings in which two runs of one arm differ."""
 
 
 class Stages:
@@ -72,7 +77,7 @@ class Stages:
         models, targets = self.spec.models(), {target.name: target for target in self.spec.targets}
 
         def run_of(row: Mapping[str, Any], measured: Mapping[str, Any]) -> Run | None:
-            check, size, there = row["role"] == "check", row["size"], measured["train"]
+            check, size, there = row["role"] in AT_TARGET, row["size"], measured["train"]
             target = targets.get(size) if check else None
             if (target is None) if check else (size not in sizes):
                 return None
@@ -82,7 +87,7 @@ class Stages:
             else:
                 setting = settings.get((size, there.get("batch_tokens")), sizes[size])
                 train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
-            train = train.model_copy(update={"seed": there.get("seed", train.seed)})
+            train = train.model_copy(update={name: there[name] for name in SEEDS if name in there})
             if self.spec.transfer is not None:
                 axes = axes_of(self.spec, measured)
                 if axes is None:
@@ -256,7 +261,7 @@ class Stages:
             model, train = placed(self.spec, model, train, axes, target)
             columns = transfer_columns(self.spec, train, axes, target)
         run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
-        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role == "check" else None)
+        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role in AT_TARGET else None)
         if self._external is not None:
             return self._external.job(
                 role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle,
@@ -293,7 +298,7 @@ class Stages:
             seed=train.seed,
             config=config,
             handle=handle,
-            columns=columns,
+            columns={"optimizer": train.optimizer.label, **columns},
         )
 
     def run_of(

@@ -96,7 +96,7 @@ class Study(ABC):
         self.spec, self.directory = spec, local_folder(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)
-        self._executor = executor
+        self.executor = executor
         self.folder.check_owner()
         self.evaluations, self.trials = self.folder.evaluations, self.folder.trials
 
@@ -124,7 +124,7 @@ class Study(ABC):
         """
         refuse_copy(self.directory)
         with self.folder.locked():
-            stages = Stages(self.folder, self.progress, self._executor)
+            stages = Stages(self.folder, self.progress, self.executor)
             stages.grow()
             stages.search()
             answer = self._answer(stages)
@@ -304,6 +304,5 @@ class FittingStudy(Study):
             spec.token_budgets,
             conditions=spec.conditions(),
             batch_exponent=spec.batch_exponent,
-            loss_batch=None if spec.target is None else float(spec.target_train().batch_tokens),
             lr_range=(spec.lr.low, spec.lr.high),
         )

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from raylr.cli.app import main
+from raylr.comparison import targets_of
 from raylr.plan import plan_study
 from raylr.spec import StudySpec, load_spec
 from raylr.spec.files import missing_files
+from raylr.study import FittingStudy
 from raylr.trainables.models.spec import ModelSpec
+from raylr.transfer_study import TransferStudy
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "zhou2026"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -39,9 +42,14 @@ LRS = {
     "table3": [8e-5, 3e-4, 8.75e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3],
 }
 
+STDS = {
+    "table2-4b": [0.01, 0.015, 0.02, 0.03, 0.04],
+    "table2-12b": [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02],
+}
+
 
 def models_of(spec: StudySpec) -> dict[str, ModelSpec]:
-    models = spec.models() | ({spec.target.name: spec.target_model()} if spec.target else {})
+    models = spec.models() | {target.name: spec.target_model(target) for target in spec.targets}
     assert all(isinstance(model, ModelSpec) for model in models.values())
     return models  # type: ignore[return-value]
 
@@ -95,7 +103,14 @@ def test_three_layers_are_a_misprint(recipe: tuple[str, StudySpec]) -> None:
 def test_ranges_and_training_are_those_of_the_paper(recipe: tuple[str, StudySpec]) -> None:
     name, spec = recipe
     lrs, train = LRS[name], spec.train
-    assert (spec.lr.low, spec.lr.high, spec.lr.grid) == (min(lrs), max(lrs), len(lrs))
+    assert (spec.lr.low, spec.lr.high) == (min(lrs), max(lrs))
+    if name in STDS:
+        assert spec.transfer is not None
+        assert spec.transfer.axes == {"init_std": (min(STDS[name]), max(STDS[name]))}
+        assert spec.transfer.grid == len(lrs) * len(STDS[name])
+        assert spec.transfer.rule == "completed_p"
+    else:
+        assert spec.lr.grid == len(lrs)
     assert train.betas == (0.9, 0.95)
     assert (train.eps, train.weight_decay, train.seq_len, train.warmup_steps) == (1e-8, 0.1, 4096, 1000)
     assert train.schedule == "constant"
@@ -109,13 +124,12 @@ def test_each_is_priced_without_its_corpus(recipe: tuple[str, StudySpec]) -> Non
     _, spec = recipe
     plan = plan_study(spec, draws=2)
     assert missing_files(spec) == [f"corpus.path: there is no {FOLDER / 'corpus'}"]
-    assert plan.grid_runs == len(spec.sizes) * spec.lr.grid
+    assert plan.grid_runs == (spec.transfer.grid if spec.transfer else len(spec.sizes) * spec.lr.grid)
     assert 0 < plan.runs.middle <= len(spec.sizes) * spec.search.max_trials
     assert 0 < plan.flops.middle < plan.grid_flops
     for low, high in pairwise(sorted(plan.sizes, key=lambda one: one.params)):
         assert low.flops_per_token < high.flops_per_token
-    if spec.target:
-        assert plan.target_tokens == pytest.approx(500e9, rel=1e-4)
+    assert all(target.tokens == pytest.approx(500e9, rel=1e-4) for target in plan.targets)
 
 
 def test_the_command_prices_one_and_says_what_is_missing(
@@ -128,3 +142,12 @@ def test_the_command_prices_one_and_says_what_is_missing(
     shown = capsys.readouterr().out
     for words in ("A100 hours", "target", "500B", "the study does: corpus.path: there is no"):
         assert words in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("size", ["4b", "12b"])
+def test_both_paradigms_have_one_target(size: str, tmp_path: Path) -> None:
+    one = FittingStudy(load_spec(FOLDER / f"table1-{size}.yaml", check_files=False), tmp_path / "one")
+    other = TransferStudy(load_spec(FOLDER / f"table2-{size}.yaml", check_files=False), tmp_path / "other")
+    own, theirs = targets_of(one, other, None)
+    assert own.name == theirs.name == size.upper()
+    assert not list(tmp_path.iterdir())

@@ -1,9 +1,13 @@
+from .coordinates.check import CheckSettings as CheckSettings
+from .coordinates.check import coordinate_check as coordinate_check
+from .coordinates.subject import Subject as Subject
 from .data.build import build_corpus as build_corpus
 from .data.corpus import Corpus as Corpus
 from .data.make import make_corpus as make_corpus
 from .data.texts import python_stdlib_sources as python_stdlib_sources
 from .models.spec import HFSpec as HFSpec
 from .models.spec import ModelSpec as ModelSpec
+from .models.spec import ModuleSpec as ModuleSpec
 from .training.arguments import arguments as arguments
 from .training.identity import run_identity as run_identity
 from .training.loop import train as train

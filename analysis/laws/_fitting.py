@@ -20,6 +20,7 @@ from raylr.analysis.laws._regression import CoefficientPrior, Regression, Scatte
 from raylr.analysis.laws.bend import Bend, bends_of
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.scaling import ScalingLaw
+from raylr.analysis.laws.support import distinct
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 
@@ -88,9 +89,11 @@ def fit_law(
     if b is not None:
         b = b[keep]
         blank = replace(blank, batch_unit=math.exp(np.log(b).mean()) if b.size else 1.0, batch_range=_range(b))
+    known = [one for one in (None if params is None else n[keep], d[keep], b) if one is not None]
     blank = replace(
-        blank, params_range=None if params is None else _range(n[keep]), tokens_range=_range(d[keep]), conditions=common
-    )
+        blank, params_range=None if params is None else _range(n[keep]), tokens_range=_range(d[keep]),
+        support=distinct([np.log(one) for one in known]), conditions=common,
+    )  # fmt: skip
     cells = _Cells(
         n=n[keep] / blank.params_unit, d=d[keep] / blank.tokens_unit,
         b=None if b is None else b / (blank.batch_unit or 1.0),

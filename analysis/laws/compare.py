@@ -5,10 +5,15 @@ replicates of either setting, from elsewhere (`seed_sd`, as from a table of seed
 estimates are pooled by their degrees of freedom. Given sigma, the difference of the means is normal; with sigma
 estimated it follows Student's t, and the probability that one setting is better is its distribution function at zero
 (a flat prior on the difference).
+
+A run that diverged has no loss to average. Where there is one, settings are compared by how often their runs diverge:
+each share has a Beta posterior under Jeffreys' prior, and the probability is that of the lower share. One diverged run
+of three against none of three (0.85) decides nothing, three against none does.
 """
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +26,9 @@ DECIDED = 0.975
 """Probability from which a setting counts as better: with two directions, a test at 5 %. Noise differs between settings
 and has tails, so that on public seeds equal settings are called different somewhat more often than that, and in less
 than 10 % of comparisons (`benchmarks/laws.py --only scaling`)."""
+
+
+_QUANTILES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,24 +53,39 @@ class RunComparison:
     """`a` or `b` if its probability reaches `DECIDED`, else None."""
     status: Status
     """`ok` if one is better, `not_determined` if the runs do not decide, `too_few` if the noise is not known,
-    `diverged` if a setting has no finite loss."""
+    `diverged` if all runs of both settings diverged."""
     message: str
     """The comparison in one sentence."""
 
+    def turned(self) -> "RunComparison":
+        """Return the comparison of b with a; the message stays."""
+        better = {"a": "b", "b": "a", None: None}[self.better]
+        return replace(
+            self, difference=-self.difference, low=-self.high, high=-self.low, probability=1 - self.probability,
+            better=better,
+        )  # fmt: skip
+
 
 def compare_runs(
-    a: ArrayLike, b: ArrayLike, *, seed_sd: float | None = None, seed_sd_dof: float = math.inf, level: float = 0.9
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    seed_sd: float | None = None,
+    seed_sd_dof: float = math.inf,
+    level: float = 0.9,
+    decided: float = DECIDED,
 ) -> RunComparison:
     """Compare two settings by the final losses of their runs.
 
     Args:
-        a: Losses of the runs of one setting, one a seed (n,), nats. A NaN or infinite loss is a diverged run: a setting
-            with one loses against a setting without.
+        a: Losses of the runs of one setting, one a seed (n,), nats. A NaN or infinite loss is a diverged run. Runs of
+            exactly equal losses say nothing about the noise: they are copies, or their losses are rounded.
         b: Losses of the other setting (m,).
         seed_sd: Standard deviation between seeds, nats, known from elsewhere; needed if no setting has two runs.
         seed_sd_dof: Degrees of freedom of `seed_sd`: the number of replicates behind it, less one for each setting
             that they belong to.
         level: Probability of the interval of the difference.
+        decided: Probability from which one counts as better, above 0.5 and below 1.
 
     Returns:
         The comparison: the difference, its interval, and the probability that a is better.
@@ -88,16 +111,18 @@ def compare_runs(
         seed_sd = positive_number(seed_sd, "seed_sd")
     if not seed_sd_dof > 0:
         raise InputError(f"seed_sd_dof must be above zero, got {seed_sd_dof!r}")
-    lost = [not np.isfinite(values).all() for values in (x, y)]
-    if any(lost):
-        return _diverged(lost[0], lost[1], level)
+    if not 0.5 < decided < 1:
+        raise InputError(f"decided must be above 0.5 and below 1, got {decided!r}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return _diverged(x, y, level, decided)
     difference = float(x.mean() - y.mean())
     sd, dof = _noise([x, y], seed_sd, seed_sd_dof)
     if dof == 0:
         return RunComparison(
             difference=difference, stderr=math.inf, low=-math.inf, high=math.inf, level=level, probability=math.nan,
             seed_sd=math.nan, better=None, status=Status.TOO_FEW,
-            message="one run each: how much seeds differ is not known; give seed_sd, or a second run of a setting",
+            message="how much seeds differ is not known: no setting has two runs with different losses; give seed_sd, "
+            "or another run of a setting",
         )  # fmt: skip
     from scipy import stats
 
@@ -105,7 +130,7 @@ def compare_runs(
     spread = stats.norm if math.isinf(dof) else stats.t(dof)
     probability = float(spread.cdf(-difference / stderr))
     half = float(spread.ppf(0.5 + level / 2)) * stderr
-    better = "a" if probability >= DECIDED else "b" if probability <= 1 - DECIDED else None
+    better = "a" if probability >= decided else "b" if probability <= 1 - decided else None
     words = f"{abs(difference):.4g} nats apart, noise of the difference {stderr:.2g}"
     if better is None:
         status, message = Status.NOT_DETERMINED, f"not decided: {words}; a is better with probability {probability:.0%}"
@@ -121,7 +146,7 @@ def compare_runs(
 def _noise(groups: list[np.ndarray], known: float | None, known_dof: float) -> tuple[float, float]:
     """Return the standard deviation between seeds and its degrees of freedom (0 if nothing is known)."""
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-    dof = float(sum(group.size - 1 for group in groups))
+    dof = float(sum(group.size - 1 for group in groups)) if squares > 0 else 0.0
     if known is not None:
         if math.isinf(known_dof):
             return known, math.inf
@@ -129,14 +154,30 @@ def _noise(groups: list[np.ndarray], known: float | None, known_dof: float) -> t
     return (math.sqrt(squares / dof), dof) if dof else (math.nan, 0.0)
 
 
-def _diverged(a: bool, b: bool, level: float) -> RunComparison:
-    """Return the comparison of settings of which at least one has a diverged run."""
-    nan = math.nan
-    better = None if a and b else ("b" if a else "a")
+def _diverged(a: np.ndarray, b: np.ndarray, level: float, decided: float) -> RunComparison:
+    """Return the comparison of settings by how often their runs diverge."""
+    lost = [int((~np.isfinite(values)).sum()) for values in (a, b)]
+    counts = f"{lost[0]} of {a.size} runs of a diverged, {lost[1]} of {b.size} of b"
+    probability = _lower_share(lost[0], a.size, lost[1], b.size)
+    better = "a" if probability >= decided else "b" if probability <= 1 - decided else None
+    if lost == [a.size, b.size]:
+        status, message, probability, better = Status.DIVERGED, "all runs of both settings diverged", math.nan, None
+    elif better is None:
+        status, message = Status.NOT_DETERMINED, f"not decided: {counts}"
+    else:
+        status, message = Status.OK, f"{better} is better: {counts}"
     return RunComparison(
-        difference=nan, stderr=math.inf, low=-math.inf, high=math.inf, level=level,
-        probability=nan if better is None else float(better == "a"), seed_sd=nan, better=better,
-        status=Status.DIVERGED if better is None else Status.OK,
-        message="runs of both settings diverged" if better is None else
-        f"{better} is better: a run of the other setting diverged",
+        difference=math.nan, stderr=math.inf, low=-math.inf, high=math.inf, level=level, probability=probability,
+        seed_sd=math.nan, better=better, status=status, message=message,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _lower_share(lost_a: int, runs_a: int, lost_b: int, runs_b: int) -> float:
+    """Return the probability that runs of setting a diverge less often than those of b."""
+    from scipy import stats
+
+    # The mean of the second's distribution over the quantiles of the first, at the middles of equal parts.
+    quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    first = stats.beta(lost_a + 0.5, runs_a - lost_a + 0.5).ppf(quantiles)
+    return float(stats.beta(lost_b + 0.5, runs_b - lost_b + 0.5).sf(first).mean())

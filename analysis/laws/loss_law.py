@@ -11,6 +11,14 @@ local optimum, and an exponent that the cells do not determine keeps the width o
 nothing: nodes where A' or B' would be negative have it set to zero, E likewise. The variance of the residuals is
 unknown, with a prior worth `NOISE_DOF` cells at a noise of `NOISE` of the loss (what seeds differ by), so that
 predictions follow a mixture of Student's t. A prediction interval is for the loss of one more run, its noise included.
+
+With the batch of the cells, tokens at another batch than the best one count for less:
+
+    ln D_eff = ln D - k (ln B - ln B*)^2,      B* = m D^g
+
+above B* as in the model of the critical batch, below it as public runs at small batches show. The grid then has k and m
+too, and the law E + A N^-a + B D^-b is that of the best batch. What the law misses of a size and budget is the same at
+all its batches, so that these count as one cell for the width of intervals.
 """
 
 import math
@@ -42,8 +50,17 @@ NOISE = 0.003
 in a 0.5M MoE, by 0.03 to 0.2 % in a 124M model."""
 NOISE_DOF = 3.0
 """Number of cells that this prior is worth."""
+BATCH_COST_PRIOR = (0.2, 0.7)
+"""Median and ln-sd of k. Where tokens count as D / (1 + B / B_crit) (McCandlish et al. 2018), 4 to 16 times above a
+best batch of a quarter of B_crit, k is 0.18 to 0.25."""
+BEST_BATCH = (0.58, 0.571)
+"""m and g, tokens: B* = 0.58 D^0.571 (Li et al. 2025, Step Law)."""
+BEST_BATCH_SD = 1.0
+"""ln-sd of m: published rules of the batch differ by up to a factor of 6."""
 NODES = 41
 """Grid nodes of each exponent."""
+BATCH_NODES = (11, 11, 7, 11)
+"""Grid nodes of a, b, k and m in a law with the batch."""
 SPREAD = 3.0
 """The grid reaches this many prior standard deviations."""
 MIN_CELLS = 4
@@ -92,6 +109,8 @@ class LossLaw:
     """Smallest and largest size."""
     tokens_range: tuple[float, float] | None
     """Smallest and largest budget."""
+    batch_range: tuple[float, float] | None = None
+    """Smallest and largest batch, tokens; None for a law without the batch in it."""
     status: Status
     """`ok`, `too_few`, `one_size` or `one_budget`."""
     message: str
@@ -107,6 +126,8 @@ class LossLaw:
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Array | float:
         """Return the posterior mean of the law at sizes and budgets, which broadcast together; NaN without a fit.
 
+        A law with the batch in it is taken at the best batch.
+
         Raises:
             InputError: a value is not above zero.
         """
@@ -119,13 +140,16 @@ class LossLaw:
             out = np.array([float(self.nodes.weight @ self.nodes.at(*pair)[0]) for pair in flat]).reshape(shape)
         return float(out) if out.ndim == 0 else np.asarray(out)
 
-    def predict(self, params: float, tokens: float, level: float = 0.9) -> LossPrediction:
+    def predict(
+        self, params: float, tokens: float, level: float = 0.9, *, batch: float | None = None
+    ) -> LossPrediction:
         """Return the loss to expect from one run at the best LR, with its prediction interval.
 
         Args:
             params: Parameters of the model.
             tokens: Training tokens.
             level: Probability of the interval.
+            batch: Tokens of one optimizer step, for a law with the batch in it; None: the best batch.
 
         Returns:
             The prediction; NaN without a fit.
@@ -134,22 +158,25 @@ class LossLaw:
             InputError: a count is not above zero, or the level is not between 0 and 1.
         """
         n, d = positive_number(params, "params"), positive_number(tokens, "tokens")
+        b = None if batch is None or self.batch_range is None else positive_number(batch, "batch")
         tail = 0.5 * (1 - level_of(level))
         nan = math.nan
         if self.nodes is None:
             return LossPrediction(loss=nan, low=nan, high=nan, level=level, status=self.status, message=self.message)
-        low, middle, high = self.nodes.quantiles(n, d, (tail, 0.5, 1 - tail))
+        low, middle, high = self.nodes.quantiles(n, d, b, (tail, 0.5, 1 - tail))
         return LossPrediction(
             loss=middle, low=low, high=high, level=level, status=self.status,
-            message=f"{self.message}; {self._beyond(n, d)}",
+            message=f"{self.message}; {self._beyond(n, d, b)}",
         )  # fmt: skip
 
-    def _beyond(self, n: float, d: float) -> str:
+    def _beyond(self, n: float, d: float, b: float | None) -> str:
         out = []
-        for name, value, span in (("parameters", n, self.params_range), ("tokens", d, self.tokens_range)):
-            if span is not None and (k := max(span[0] / value, value / span[1])) > 1:
+        spans = (("parameters", n, self.params_range), ("tokens", d, self.tokens_range), ("batch", b, self.batch_range))
+        for name, value, span in spans:
+            if value is not None and span is not None and (k := max(span[0] / value, value / span[1])) > 1:
                 out.append(f"{k:.3g} times beyond the fitted {name}")
-        return " and ".join(out) or "inside the fitted range"
+        best = "; at the best batch" if b is None and self.batch_range is not None else ""
+        return (" and ".join(out) or "inside the fitted range") + best
 
     def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
         """Return posterior intervals of e, alpha and beta; (nan, nan) without a fit.
@@ -174,7 +201,7 @@ class _Nodes:
     weight: Array
     """(G,)."""
     exponents: Array
-    """a and b (G, 2)."""
+    """a, b, and with the batch k and ln m (G, 2 or 4)."""
     phi: Array
     """E, A', B' (G, 3)."""
     covariance: Array
@@ -185,20 +212,19 @@ class _Nodes:
     centre: tuple[float, float]
     """ln N0, ln D0."""
 
-    def at(self, n: float, d: float) -> tuple[Array, Array]:
+    def at(self, n: float, d: float, b: float | None = None) -> tuple[Array, Array]:
         """Return each node's loss and its standard deviation without the noise of a run, both (G,)."""
-        x, t = math.log(n) - self.centre[0], math.log(d) - self.centre[1]
-        a, b = self.exponents.T
-        row = np.stack([np.ones(a.size), np.exp(-a * x), np.exp(-b * t)], 1)
+        log_b = None if b is None else np.array([math.log(b)])
+        row = _design(np.array([math.log(n)]), np.array([math.log(d)]), log_b, self.exponents, self.centre)[:, 0]
         mean = (row * self.phi).sum(1)
         spread = np.einsum("gi,gij,gj->g", row, self.covariance, row)
         return mean, np.sqrt(np.maximum(spread, 0.0) * self.variance)
 
-    def quantiles(self, n: float, d: float, at: tuple[float, ...]) -> list[float]:
+    def quantiles(self, n: float, d: float, b: float | None, at: tuple[float, ...]) -> list[float]:
         """Return quantiles of the loss of one run: a mixture of Student's t."""
         from scipy import optimize, stats
 
-        mean, sd = self.at(n, d)
+        mean, sd = self.at(n, d, b)
         scale = np.sqrt(sd**2 + self.variance)
         keep = self.weight > 1e-6
         mean, scale, weight = mean[keep], scale[keep], self.weight[keep] / self.weight[keep].sum()
@@ -216,12 +242,13 @@ class _Nodes:
         node = rng.choice(self.weight.size, 2000, p=self.weight)
         sd = np.sqrt(np.maximum(self.covariance[node, 0, 0], 0) * self.variance[node])
         e = self.phi[node, 0] + sd * rng.standard_t(self.dof, node.size)
-        return np.column_stack([np.maximum(e, 0.0), self.exponents[node]])
+        return np.column_stack([np.maximum(e, 0.0), self.exponents[node, :2]])
 
 
 def fit_loss_law(
-    params: ArrayLike, tokens: ArrayLike, loss: ArrayLike, *, loss_stderr: ArrayLike | None = None
-) -> LossLaw:
+    params: ArrayLike, tokens: ArrayLike, loss: ArrayLike, *, loss_stderr: ArrayLike | None = None,
+    batch: ArrayLike | None = None,
+) -> LossLaw:  # fmt: skip
     """Fit the loss over size and tokens to the losses of cells at their best LR.
 
     Args:
@@ -229,6 +256,7 @@ def fit_loss_law(
         tokens: Training tokens of each cell (n,).
         loss: Loss of each cell in nats (n,); NaN and infinite ones are left out.
         loss_stderr: Standard error of each loss in nats, scalar or (n,), beside the noise of runs around the law.
+        batch: Tokens of one optimizer step of each cell (n,). Batches that differ enter the law; one batch does not.
 
     Returns:
         The law; `status` is `ok` if the cells determined it.
@@ -244,15 +272,18 @@ def fit_loss_law(
         True
 
     References:
-        Hoffmann et al. 2022, arXiv 2203.15556, Eq. 10. Besiroglu et al. 2024, arXiv 2404.10102.
+        Hoffmann et al. 2022, arXiv 2203.15556, Eq. 10. Besiroglu et al. 2024, arXiv 2404.10102. McCandlish et al. 2018,
+        arXiv 1812.06162.
     """
     n, d, y = positive(params, "params"), positive(tokens, "tokens"), losses_of(loss, "loss")
-    same_length(params=n, tokens=d, loss=y)
+    step = None if batch is None else positive(batch, "batch")
+    same_length(params=n, tokens=d, loss=y, batch=step)
     s = standard_errors(loss_stderr, y.size, "loss_stderr")
     keep = np.isfinite(y)
     if (y[keep] <= 0).any():
         raise InputError(f"loss must be above zero nats, got {float(y[keep].min()):g}")
     n, d, y = n[keep], d[keep], y[keep]
+    step = None if step is None or np.ptp(np.log(step[keep])) < SAME else step[keep]
     error = np.zeros(y.size) if s is None else s[keep]
     status, message = _status(n, d)
     if not status.ok:
@@ -261,14 +292,15 @@ def fit_loss_law(
             e=nan, a_factor=nan, alpha=nan, b_factor=nan, beta=nan, noise=nan, cells=int(y.size),
             params_range=_span(n), tokens_range=_span(d), status=status, message=message,
         )  # fmt: skip
-    nodes = _posterior(np.log(n), np.log(d), y, error)
+    nodes = _posterior(np.log(n), np.log(d), None if step is None else np.log(step), y, error)
     w = nodes.weight
-    alpha, beta = (float(w @ column) for column in nodes.exponents.T)
+    alpha, beta = (float(w @ column) for column in nodes.exponents.T[:2])
     e, a, b = (float(w @ column) for column in nodes.phi.T)
     return LossLaw(
         e=e, a_factor=a * math.exp(alpha * nodes.centre[0]), alpha=alpha,
         b_factor=b * math.exp(beta * nodes.centre[1]), beta=beta, noise=math.sqrt(float(w @ nodes.variance)),
         cells=int(y.size), params_range=_span(n), tokens_range=_span(d), status=status, message=message, nodes=nodes,
+        batch_range=None if step is None else _span(step),
     )  # fmt: skip
 
 
@@ -286,27 +318,42 @@ def _span(values: Array) -> tuple[float, float] | None:
     return (float(values.min()), float(values.max())) if values.size else None
 
 
-def _posterior(log_n: Array, log_d: Array, y: Array, error: Array) -> _Nodes:
+def _design(log_n: Array, log_d: Array, log_b: Array | None, exponents: Array, centre: tuple[float, float]) -> Array:
+    """Return the three columns of the law at places (n,) for nodes (G, 2 or 4): (G, n, 3)."""
+    x, t = log_n - centre[0], np.broadcast_to(log_d - centre[1], (len(exponents), log_d.size))
+    if log_b is not None:
+        best = exponents[:, 3:] + BEST_BATCH[1] * log_d
+        t = t - exponents[:, 2:3] * (log_b - best) ** 2
+    return np.stack([np.ones_like(t), np.exp(-exponents[:, :1] * x), np.exp(-exponents[:, 1:2] * t)], -1)
+
+
+def _posterior(log_n: Array, log_d: Array, log_b: Array | None, y: Array, error: Array) -> _Nodes:
     """Return the posterior over the grid of exponents."""
     centre = float(log_n.mean()), float(log_d.mean())
-    x, t = log_n - centre[0], log_d - centre[1]
-    unit = np.linspace(-SPREAD, SPREAD, NODES)
-    u, v = (axis.ravel() for axis in np.meshgrid(unit, unit, indexing="ij"))
-    exponents = np.column_stack([A_PRIOR[0] * np.exp(A_PRIOR[1] * u), B_PRIOR[0] * np.exp(B_PRIOR[1] * v)])
-    design = np.stack(
-        [np.ones((u.size, y.size)), np.exp(-exponents[:, :1] * x), np.exp(-exponents[:, 1:] * t)], -1
-    )  # (G, n, 3)
+    counts = (NODES, NODES) if log_b is None else BATCH_NODES
+    axes = np.meshgrid(*(np.linspace(-SPREAD, SPREAD, count) for count in counts), indexing="ij")
+    unit = np.stack([axis.ravel() for axis in axes], 1)  # (G, 2 or 4)
+    priors = (A_PRIOR, B_PRIOR, BATCH_COST_PRIOR)[: min(unit.shape[1], 3)]
+    columns = [median * np.exp(sd * u) for (median, sd), u in zip(priors, unit.T, strict=False)]
+    if log_b is not None:
+        columns.append(math.log(BEST_BATCH[0]) + BEST_BATCH_SD * unit[:, 3])
+    exponents = np.column_stack(columns)
+    design = _design(log_n, log_d, log_b, exponents, centre)
     prior = (NOISE * float(y.mean())) ** 2
     w = prior / (prior + error**2)  # the noise of a run counts as 1
+    dof = max(y.size - 3, 0) + NOISE_DOF
+    if log_b is not None:  # what the law misses of a size and budget is the same at all batches: they count as one cell
+        same = np.hypot(log_n[:, None] - log_n, log_d[:, None] - log_d) < SAME
+        w, dof = w / same.sum(1), max(float((1 / same.sum(1)).sum()) - 3, 0.0) + NOISE_DOF
     root = np.sqrt(w)
     phi, covariance, log_det, misfit = _least_squares(design * root[None, :, None], y * root)
-    dof = max(y.size - 3, 0) + NOISE_DOF
     total = misfit + NOISE_DOF * prior
-    score = -0.5 * dof * np.log(total) + 0.5 * log_det - 0.5 * (u**2 + v**2)
+    score = -0.5 * dof * np.log(total) + 0.5 * log_det - 0.5 * (unit**2).sum(1)
     weight = np.exp(score - score.max())
+    keep = weight > 1e-9
     return _Nodes(
-        weight=weight / weight.sum(), exponents=exponents, phi=phi, covariance=covariance, variance=total / dof,
-        dof=dof, centre=centre,
+        weight=weight[keep] / weight[keep].sum(), exponents=exponents[keep], phi=phi[keep],
+        covariance=covariance[keep], variance=total[keep] / dof, dof=dof, centre=centre,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, level_of, one_of, positive, positive_number
-from raylr.analysis.laws import _json
+from raylr.analysis.laws import _json, support
 from raylr.analysis.laws.bend import Bend
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.status import Status
@@ -71,7 +71,7 @@ class ScalingLaw:
     """
 
     KIND: ClassVar[str] = "scaling_law"
-    SCHEMA: ClassVar[int] = 3
+    SCHEMA: ClassVar[int] = 4
     QUANTITY: ClassVar[str] = "value"
 
     c: float
@@ -104,6 +104,8 @@ class ScalingLaw:
     """Smallest and largest budget fitted, tokens; None if not known."""
     batch_range: Span | None = None
     """Smallest and largest batch fitted, tokens; None if not known or if the law has no batch in it."""
+    support: Matrix | None = None
+    """The distinct cells fitted: ln of those of size, tokens and batch that have a range; None if not known."""
     conditions: Conditions = field(default_factory=Conditions)
     """What the runs behind the law had in common."""
     notes: str = ""
@@ -121,8 +123,8 @@ class ScalingLaw:
     scatter: float = 0.0
     """Standard deviation of a cell's ln value around the law, beyond what the errors of the optima explain."""
     drift: float = 0.0
-    """Standard deviation by which the exponents differ beyond the fitted range; intervals widen with ln(times beyond)
-    times this."""
+    """Standard deviation by which the exponents differ beyond the cells; intervals widen by this times the distance
+    from the cells in e-folds (`support`)."""
     cells: int = 0
     """Cells fitted."""
     dof: float = math.inf
@@ -158,6 +160,7 @@ class ScalingLaw:
         for name in ("covariance", "draws_covariance"):
             if getattr(self, name) is not None:
                 _check_covariance(getattr(self, name), len(self.parameters), name)
+        support.check(self.support or (), (self.params_range, self.tokens_range, self.batch_range))
         for bend in self.bends:
             if len(bend.projection) != len(self.parameters):
                 raise InputError(f"bends must have a projection of {len(self.parameters)} numbers")
@@ -308,11 +311,13 @@ class ScalingLaw:
         variance = float(row @ np.array(self.covariance) @ row)
         if self.draws_covariance is not None:
             variance = max(variance, float(row @ np.array(self.draws_covariance) @ row))
-        away = math.hypot(*(math.log(k) for k in beyond))
-        spread, why = max(variance, 0.0) + self.scatter**2 + (self.drift * away) ** 2, []
+        spans = (self.params_range, self.tokens_range, self.batch_range)
+        place = [math.log(at) for at, span in zip((n, d, b), spans, strict=True) if span is not None and at is not None]
+        away = support.away(self.support, place, beyond)
+        spread = max(variance, 0.0) + self.scatter**2 + (self.drift * away) ** 2
+        why = support.note(away, beyond)
         for bend in self.bends:
-            value = {"params": n, "tokens": d, "batch": b}[bend.axis]
-            shift, words = bend.effect(row, value or 1.0, away)
+            shift, words = bend.effect(row, {"params": n, "tokens": d, "batch": b}[bend.axis] or 1.0, max(beyond) - 1)
             spread += shift**2
             why += words
         half = min(float(stats.t.ppf(0.5 + level / 2, self.dof)) * math.sqrt(spread), 700.0)

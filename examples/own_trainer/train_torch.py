@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-BATCH, LENGTH = 8, 64
+BATCH, LENGTH, HELD_OUT = 16, 64, 256
 
 
 class Model(torch.nn.Module):
@@ -48,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
     data = text()
-    held_out, data = data[-64 * (LENGTH + 1) :].view(-1, LENGTH + 1), data[: -64 * (LENGTH + 1)]
+    held_out, data = data[-HELD_OUT * (LENGTH + 1) :].view(-1, LENGTH + 1), data[: -HELD_OUT * (LENGTH + 1)]
     model = Model(given.width)
     optimizer = torch.optim.AdamW(model.parameters(), lr=given.lr)
     step = 0

@@ -19,6 +19,8 @@ from typing import NoReturn
 import cyclopts
 
 from raylr.cli.check import check
+from raylr.cli.compare import compare
+from raylr.cli.coord_check import coord_check
 from raylr.cli.data import data
 from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
@@ -54,6 +56,8 @@ app.command(suggest)
 app.command(tell)
 app.command(query)
 app.command(transfer)
+app.command(coord_check)
+app.command(compare)
 app.command(recipe)
 
 

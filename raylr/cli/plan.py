@@ -98,10 +98,10 @@ def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
         "full grid", "", f"{found.grid_runs}", format_count(found.grid_tokens), f"{found.grid_flops:.2g}",
         hours(found.grid_flops),
     )  # fmt: skip
-    if found.target_flops > 0:
+    for target in found.targets:
         table.add_row(
-            "target", format_count(found.target_params), "1", format_count(found.target_tokens),
-            f"{found.target_flops:.2g}", hours(found.target_flops),
+            Text(target.name), format_count(target.params), "1", format_count(target.tokens), f"{target.flops:.2g}",
+            hours(target.flops),
         )  # fmt: skip
     console.print(table)
     share = found.tokens.middle / found.grid_tokens

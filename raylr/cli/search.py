@@ -32,7 +32,7 @@ def search(
     out
         The study's folder; by default runs/ and the name of the spec's file.
     example
-        An example in place of a spec: quickstart or transfer.
+        An example in place of a spec: quickstart, transfer or fitting.
     """
     from raylr.errors import InputError, TrainingError
     from raylr.quickstart import example_spec

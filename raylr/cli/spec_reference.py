@@ -40,16 +40,18 @@ def reference() -> str:
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
     from raylr.spec.transfer import AxisRange, TransferSpec, TransferTarget
-    from raylr.trainables.models.spec import HFSpec, ModelSpec
+    from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec
     from raylr.trainables.training.parametrized import ParametrizationSpec
-    from raylr.trainables.training.spec import TrainSpec
+    from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
 
     sections: dict[str, type[BaseModel]] = {
         "Top level": StudySpec,
         "`corpus`": CorpusSpec,
         "`model`, `sizes` and `target.model`": ModelSpec,
         "`model: {hf: …}`": HFSpec,
+        "`model: {module: …}`": ModuleSpec,
         "`train`": TrainSpec,
+        "`train.optimizer`": OptimizerSpec,
         "`train.parametrization`": ParametrizationSpec,
         "`command`": CommandSpec,
         "`command.read`": ReadSpec,

@@ -38,17 +38,16 @@ resources: {cpus: 1}
 DENSE = """\
 name: study
 corpus: {vocab_size: 1024}
-model:
-  hf: {model_type: qwen3, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 16}
+model: {heads: 4, kv_heads: 2, head_dim: 16, layers: 2}
 sizes:
-  S: {hf: {hidden_size: 32, intermediate_size: 96}}
-  M: {hf: {hidden_size: 48, intermediate_size: 144}}
-  L: {hf: {hidden_size: 72, intermediate_size: 216}}
+  S: {hidden_size: 32, dense_size: 96}
+  M: {hidden_size: 48, dense_size: 144}
+  L: {hidden_size: 72, dense_size: 216}
 train: {seq_len: 128, batch_tokens: 2048, warmup_tokens: 40960, schedule: constant, validation_tokens: 8192}
 budgets: [250k, 500k]
 lr: {low: 1e-3, high: 2e-2}
 search: {max_trials: 6}
-target: {name: XL, model: {hf: {hidden_size: 112, intermediate_size: 336}}, tokens: 1M, check: [0.333, 1, 3]}
+target: {name: XL, model: {hidden_size: 112, dense_size: 336}, tokens: 1M, check: [0.333, 1, 3]}
 resources: {cpus: 1}
 """
 OWN = """\
@@ -77,9 +76,7 @@ c,S,20e6,5e8,65536,1024,1e-2,3.398,0,adamw,constant,0.1,0.9,0.95,1e7,finished
 BASES = {"moe": MOE, "dense": DENSE, "own-trainer": OWN}
 HEADS = {
     "moe": ("A mixture of experts (Qwen3-MoE), trained by raylr. docs/spec.md describes every key.",),
-    "dense": (
-        "A dense model of Hugging Face's transformers (Qwen3), trained by raylr. docs/spec.md describes every key.",
-    ),
+    "dense": ("A dense model (Qwen3), trained by raylr. docs/spec.md describes every key.",),
     "own-trainer": (
         "Runs of another trainer, started by a command line; train.py stands for yours. docs/spec.md describes every",
         "key, docs/own_trainer.md the placeholders in braces and the presets of `read`.",
@@ -150,7 +147,7 @@ def _model(kind: str, name: str) -> type[BaseModel] | None:
         "target": TargetSpec, "resources": ResourceSpec, "scores": ScoresSpec,
         "train": ExternalTrain if kind == "own-trainer" else TrainSpec,
     }  # fmt: skip
-    return ModelSpec if kind == "moe" and name == "model" else sections.get(name)
+    return ModelSpec if kind != "own-trainer" and name == "model" else sections.get(name)
 
 
 def _keys(section: type[BaseModel]) -> list[tuple[str, Any, str]]:
@@ -159,9 +156,13 @@ def _keys(section: type[BaseModel]) -> list[tuple[str, Any, str]]:
 
 
 def _default(name: str, field: FieldInfo) -> Any:
+    from raylr.trainables.training.spec import OptimizerSpec
+
     if field.is_required():
         return EXAMPLES.get(name)
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, OptimizerSpec):  # may be written as its name
+        return value.name
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 

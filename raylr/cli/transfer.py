@@ -57,19 +57,28 @@ def transfer(
     from raylr.trainables.models.transfer import transfer as carry
     from raylr.transfer import read_network, read_rule
 
-    choices = {}
-    for text in choose or []:
-        key, equals, option = text.partition("=")
-        if not equals or key in choices:
-            raise SpecError(f"--choose {text}: write CHOICE=OPTION, such as router=output, once for each choice")
-        choices[key] = option
-    table = read_rule(rule, choices, alpha)
+    table = read_rule(rule, parse_choices(choose or []), alpha)
     small, large = read_network(base, is_target=False), read_network(target, is_target=True)
     found, uncovered = carry(small, large, table), differences(small, large, table)
     if as_json:
         print(json.dumps(record(found, uncovered), indent=1, ensure_ascii=False))
         return
     _show(found, uncovered, make_console(), explain=explain)
+
+
+def parse_choices(texts: list[str]) -> dict[str, str]:
+    """Return the options at disputed points that `--choose` gives.
+
+    Raises:
+        SpecError: If one is not CHOICE=OPTION, or given twice.
+    """
+    choices: dict[str, str] = {}
+    for text in texts:
+        key, equals, option = text.partition("=")
+        if not equals or key in choices:
+            raise SpecError(f"--choose {text}: write CHOICE=OPTION, such as router=output, once for each choice")
+        choices[key] = option
+    return choices
 
 
 def record(found: Transfer, uncovered: list[Difference]) -> dict[str, Any]:
@@ -90,6 +99,7 @@ def record(found: Transfer, uncovered: list[Difference]) -> dict[str, Any]:
             {
                 "name": one.name,
                 "role": one.role,
+                "optimizer": "muon" if one.by_muon else "adamw",
                 "shape": list(one.shape),
                 "fan_in": {"base": one.base_fan_in, "target": one.fan_in},
                 "factors": {
@@ -139,6 +149,8 @@ def _show(found: Transfer, uncovered: list[Difference], console: Console, *, exp
         shown = [f"{one.factors[quantity]:.4g}" for quantity in _SHOWN]
         table.add_row(Text(f"{name} ({count}×)" if count > 1 else name), one.role, fan_in, *shown)
     console.print(table)
+    if muon := dict.fromkeys(one.role for one in found.tensors if one.by_muon):
+        say(console, f"Muon trains the matrices of {', '.join(muon)}; AdamW trains the rest.")
     if found.rule.beta_exponents:
         powers = " · ".join(f"{SYMBOLS[axis]}^{value:g}" for axis, value in found.rule.beta_exponents.items())
         say(console, f"1 − β₁ and 1 − β₂ are multiplied by {powers}.")

@@ -85,8 +85,8 @@ class ScoresSpec(Section):
         return self
 
     def concerns(self, role: str) -> bool:
-        """Return whether runs of this role ("search" or "check") are evaluated."""
-        return role == "check" or self.runs == "all"
+        """Return whether runs of this role ("search"; "check", "arm" or "sweep" at a target) are evaluated."""
+        return role in ("check", "arm") or self.runs == "all"
 
     def points(self, train: TrainSpec, tokens: int, eval_at: Sequence[int]) -> list[int]:
         """Return the token counts of a run at which its checkpoint is evaluated.

@@ -32,7 +32,7 @@ class Job:
 
     Args:
         run: What is measured. A run that is resumed comes with the same identity.
-        role: What the run is for, such as "search" or "check".
+        role: What the run is for: "search"; at a target "check", "arm" or "sweep".
         size: Name of its model size, for people.
         lr: Peak learning rate.
         tokens: Training tokens at which the loss of the whole run counts.

@@ -14,14 +14,15 @@ from raylr.errors import InputError, SpecError
 from raylr.execution.executor import Job, Trainable
 from raylr.external.placeholders import fill
 from raylr.external.sources import OUTPUT
-from raylr.external.trial import command_trial, function_trial, load_function
+from raylr.external.trial import command_trial, function_trial
 from raylr.spec import StudySpec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.store.files import inside, remove_inside
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.loading import load_function
+from raylr.trainables.models.spec import AnyModelSpec
 
-Model: TypeAlias = ModelSpec | HFSpec | ExternalModel
+Model: TypeAlias = AnyModelSpec | ExternalModel
 RUNS = "runs"
 """Folder of a study in which each run has a folder of its own."""
 
@@ -50,7 +51,7 @@ class ExternalRuns:
         """
         self._spec.check_models()
         if self._spec.trainable:
-            load_function(self._spec.trainable.function, self._spec.trainable.folder)
+            load_function("trainable", self._spec.trainable.function, self._spec.trainable.folder)
             return
         command = self._spec.command
         assert command is not None
@@ -117,7 +118,12 @@ class ExternalRuns:
             seed=train.seed,
             config=config,
             handle=handle,
-            columns={"params": model.total, "params_active": model.active, **(columns or {})},
+            columns={
+                "params": model.total,
+                "params_active": model.active,
+                "optimizer": train.optimizer,
+                **(columns or {}),
+            },
             flops_per_token=model.flops_per_token(),
             log=folder / OUTPUT if self._spec.command else None,
             ends_itself=self._spec.command is not None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
-from raylr.errors import InputError, TrainingError
+from raylr.errors import TrainingError
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, STOPS, fill
 from raylr.external.process import Exit, Process, alone, environment
 from raylr.external.rows import Row, Rows
@@ -22,6 +21,7 @@ from raylr.external.sources import OUTPUT, Sources
 from raylr.spec.external import CommandSpec
 from raylr.spec.fields import kind_of
 from raylr.store.files import write_atomic
+from raylr.trainables.models.loading import load_function
 
 POLL_SECONDS = 0.2
 """Longest time between two looks at what a command wrote; shorter at the beginning, for commands that end soon."""
@@ -239,7 +239,7 @@ def function_trial(config: dict[str, Any]) -> None:
     from ray.train._internal.session import get_session
 
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
-    function = load_function(config["trainable"]["function"], Path(config["trainable"]["folder"]))
+    function = load_function("trainable", config["trainable"]["function"], Path(config["trainable"]["folder"]))
     folder = Path(config["dir"])
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = reported_checkpoint(folder)
@@ -261,24 +261,3 @@ def reported_checkpoint(folder: Path) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return path if path.is_dir() else None
-
-
-def load_function(name: str, folder: Path) -> Callable[[dict[str, Any]], Any]:
-    """Return the function that "package.module:function" names, imported with `folder` on the path.
-
-    Raises:
-        InputError: If it is not there or its module cannot be imported.
-    """
-    module_name, _, attribute = name.partition(":")
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"trainable: {module_name} cannot be imported from {folder} ({reason})") from error
-    found = getattr(module, attribute, None)
-    if not callable(found):
-        raise InputError(f"trainable: the module {module_name} has no function {attribute}")
-    return found  # type: ignore[no-any-return]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DataError
+from raylr.imports.names import CONDITIONS
 from raylr.imports.run import ImportedRun, ImportedRuns, Point
+from raylr.spec.batches import conditions_of
 
 BATCH, LENGTH = "batch_tokens", "seq_len"
 
@@ -40,12 +43,8 @@ def read_study(path: Path) -> ImportedRuns:
             last[row["trial"]] = row
     if not last:
         raise DataError(f"the study in {path} has no run that has ended")
-    train = spec.train.model_dump()
-    schedule = str(train.get("schedule") or "constant")
-    conditions: dict[str, float | str] = {"schedule": schedule, "optimizer": "adamw"}
-    for name in ("weight_decay", "beta1", "beta2"):
-        if isinstance(train.get(name), int | float):
-            conditions[name] = float(train[name])
+    schedule, known = str(spec.train.schedule), asdict(conditions_of(spec.train, spec.objective))
+    conditions = {name: known[name] for name in CONDITIONS if known.get(name) is not None}
     runs: list[ImportedRun] = []
     for trial, row in last.items():
         rows = sorted(curves.get(trial, []), key=lambda one: int(one["tokens"]))

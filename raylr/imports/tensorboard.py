@@ -13,6 +13,7 @@ from raylr.imports.options import ImportOptions
 from raylr.imports.rows import Row, Rows
 from raylr.imports.text import flat, named_values
 from raylr.records import wire
+from raylr.records.tensorboard import read_event
 from raylr.store.files import storage_errors
 
 EVENTS = "*tfevents*"
@@ -42,7 +43,7 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
         for file in (one for one in files if one.parent == folder):
             _read_file(file, config, steps)
     rows: list[Row] = []
-    settings: dict[str, None] = {}
+    settings, reported = dict[str, None](), dict[str, None]()
     for folder, (config, steps) in runs.items():
         config = {_apart(name, steps): value for name, value in config.items()}
         settings |= dict.fromkeys(config)
@@ -53,7 +54,8 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
             for step, values in sorted(steps.items())
             if _useful(values, options)
         ]
-    columns = list(dict.fromkeys(["run", *settings, "step", *(k for row in rows for k in row.values.maps[0])]))  # type: ignore[attr-defined]
+        reported |= dict.fromkeys(tag for values in steps.values() if _useful(values, options) for tag in values)
+    columns = list(dict.fromkeys(["run", *settings, "step", *reported]))
     return [Rows(rows=rows, columns=columns, where=str(path), history=True, config=frozenset([*settings, "run"]))]
 
 
@@ -98,80 +100,11 @@ def _read_file(file: Path, config: dict[str, Any], steps: dict[int, dict[str, An
     with storage_errors(file, "read"):
         data = file.read_bytes()
     try:
-        for record in wire.tf_records(data):
-            _event(record, config, steps)
+        for record, _ in wire.tf_records(data):
+            event = read_event(record)
+            config |= event.hyperparameters
+            scalars = {tag: scalar for tag, scalar in event.scalars.items() if not tag.endswith(SKIPPED)}
+            if scalars:  # a run that was resumed repeats steps: the later counts
+                steps.setdefault(event.step, {}).update(scalars)
     except wire.TornError as error:
         raise DataError(f"{file} cannot be read as an event file: {error}") from None
-
-
-def _event(record: bytes, config: dict[str, Any], steps: dict[int, dict[str, Any]]) -> None:
-    step, summaries = 0, []
-    for number, value in wire.fields(record):
-        if number == 2 and isinstance(value, int):
-            step = value - 2**64 if value >= 2**63 else value
-        elif number == 5 and isinstance(value, bytes):
-            summaries.append(value)
-    for summary in summaries:
-        for number, value in wire.fields(summary):
-            if number == 1 and isinstance(value, bytes):
-                tag, scalar = _scalar(value, config)
-                if tag and scalar is not None and not tag.endswith(SKIPPED):
-                    steps.setdefault(step, {})[tag] = scalar  # a run that was resumed repeats steps: the later counts
-
-
-def _scalar(data: bytes, config: dict[str, Any]) -> tuple[str, float | None]:
-    """Return a summary's tag and number (None if it holds none), after taking hyperparameters from it."""
-    tag, scalar = "", None
-    for number, value in wire.fields(data):
-        if number == 1:
-            tag = wire.text(value)
-        elif number == 2:
-            scalar = wire.real(value)
-        elif number == 8 and isinstance(value, bytes):
-            scalar = _tensor(value)
-        elif number == 9 and isinstance(value, bytes):
-            _hyperparameters(value, config)
-    return tag, scalar
-
-
-def _tensor(data: bytes) -> float | None:
-    """Return the number of a tensor of one element: float_val, double_val, or four or eight bytes of content."""
-    kind = 1
-    for number, value in wire.fields(data):
-        if number == 1 and isinstance(value, int):
-            kind = value
-        elif (number in (5, 6) and isinstance(value, bytes) and len(value) in (4, 8)) or (
-            number == 4 and isinstance(value, bytes) and len(value) == {1: 4, 2: 8}.get(kind)
-        ):
-            return wire.real(value)
-    return None
-
-
-def _hyperparameters(metadata: bytes, config: dict[str, Any]) -> None:
-    """Take what the hparams plugin stores at the start of a session."""
-    for number, plugin in wire.fields(metadata):
-        if number != 1 or not isinstance(plugin, bytes):
-            continue
-        parts = dict(wire.fields(plugin))
-        if parts.get(1) != b"hparams" or not isinstance(content := parts.get(2), bytes):
-            continue
-        for kind, session in wire.fields(content):
-            if kind != 3 or not isinstance(session, bytes):  # session_start_info
-                continue
-            for key, entry in wire.fields(session):
-                if key == 1 and isinstance(entry, bytes):
-                    pair = dict(wire.fields(entry))
-                    if isinstance(found := pair.get(2), bytes):
-                        config[wire.text(pair.get(1, b""))] = _value(found)
-
-
-def _value(data: bytes) -> Any:
-    """Return a google.protobuf.Value: a number, a text or a truth value."""
-    for number, value in wire.fields(data):
-        if number == 2:
-            return wire.real(value)
-        if number == 3:
-            return wire.text(value)
-        if number == 4:
-            return bool(value)
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import ChainMap
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from raylr.imports.options import ImportOptions
 from raylr.imports.rows import Row, Rows
 from raylr.imports.text import flat, named_values
 from raylr.records import wire
+from raylr.records.wandb import CONFIG, EXIT, HISTORY, RUN, items
 from raylr.store.files import storage_errors
 
 SCHEME = "wandb:"
@@ -28,16 +28,16 @@ def recognises(path: Path) -> bool:
 def read(path: Path, options: ImportOptions) -> list[Rows]:
     """Return the history of all offline runs below a folder. Raises DataError for a damaged file."""
     rows: list[Row] = []
-    settings: dict[str, None] = {}
+    settings, reported = dict[str, None](), dict[str, None]()
     for file in sorted(path.rglob(FILES)) if path.is_dir() else [path]:
         config, history = _run(file)
-        own = {name for values in history for name in values}
+        own = dict.fromkeys(name for values in history for name in values)
+        reported |= own
         config = {f"config.{name}" if name in own else name: value for name, value in config.items()}
         settings |= dict.fromkeys(config)
         rows += [Row(ChainMap(values, config), f"{file.name}, row {i}") for i, values in enumerate(history, 1)]
     if not rows:
         raise DataError(f"{path}: its W&B runs have no history")
-    reported = dict.fromkeys(name for row in rows for name in row.values.maps[0])  # type: ignore[attr-defined]
     columns = list(dict.fromkeys([*settings, *reported]))
     return [Rows(rows=rows, columns=columns, where=str(path), history=True, config=frozenset(settings))]
 
@@ -50,17 +50,17 @@ def _run(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     history: list[dict[str, Any]] = []
     about: dict[str, Any] = {"run_id": file.stem.removeprefix("run-"), "state": "running"}
     try:
-        for record in wire.level_records(data):
+        for record, _ in wire.level_records(data):
             for number, value in wire.fields(record):
                 if not isinstance(value, bytes):
                     continue
-                if number == 2:
-                    history.append(flat(_items(value, item=1)))
-                elif number == 5:
-                    config |= flat(_items(value, item=1))
-                elif number == 17:
+                if number == HISTORY:
+                    history.append(flat(items(value, joint=".")))
+                elif number == CONFIG:
+                    config |= flat(items(value, joint="."))
+                elif number == RUN:
                     config |= _start(value, about)
-                elif number == 18:
+                elif number == EXIT:
                     codes = dict(wire.fields(value))
                     about["state"] = "failed" if codes.get(1, 0) else "finished"
     except wire.TornError as error:
@@ -77,36 +77,10 @@ def _start(data: bytes, about: dict[str, Any]) -> dict[str, Any]:
         if number == 1:
             about["run_id"] = wire.text(value)
         elif number == 4 and isinstance(value, bytes):
-            config |= flat(_items(value, item=1))
+            config |= flat(items(value, joint="."))
         elif number == 8:
             about["run_name"] = wire.text(value)
     return config
-
-
-def _items(data: bytes, *, item: int) -> dict[str, Any]:
-    """Return the items of a record: key (1) or nested key (2), value as JSON (16)."""
-    found: dict[str, Any] = {}
-    for number, value in wire.fields(data):
-        if number != item or not isinstance(value, bytes):
-            continue
-        key, nested, content = "", [], None
-        for part, one in wire.fields(value):
-            if part == 1:
-                key = wire.text(one)
-            elif part == 2:
-                nested.append(wire.text(one))
-            elif part == 16:
-                content = _json(wire.text(one))
-        found[".".join(nested) or key] = content
-    return found
-
-
-def _json(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value
 
 
 def read_project(name: str, options: ImportOptions) -> list[Rows]:

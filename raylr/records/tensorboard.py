@@ -1,74 +1,105 @@
-"""Scalars in TensorBoard's event files, read while they are written.
+"""TensorBoard's event files: scalars and hyperparameters of each event.
 
-A file is a sequence of records: length (u64), checksum of the length (u32), data, checksum of the data (u32); the data
-is a protocol buffer `Event`. References: TensorFlow's record_writer.h, event.proto, summary.proto.
+A record of the file (`wire.tf_records`) is a protocol buffer `Event`. References: TensorFlow's event.proto,
+summary.proto, tensor.proto; the hparams plugin's plugin_data.proto.
 """
 
 from __future__ import annotations
 
-import struct
+from typing import Any, NamedTuple
 
+from raylr.records import wire
 from raylr.records.text import Record
-from raylr.records.wire import fields, parts, real
-from raylr.records.wire import text as text_of
 
 FILES = "**/*tfevents*"
 """Pattern of the names of event files."""
-_LONGEST = 1 << 28
-"""Bytes of a record; a longer one is a sign of damage."""
-_STEP, _SUMMARY = 2, 5
-_VALUE, _TAG, _SIMPLE, _TENSOR = 1, 1, 2, 8
-_CONTENT, _FLOATS, _DOUBLES = 4, 5, 6
+whole_events = wire.taking(wire.tf_records)
+"""Splits the bytes of a growing file into events."""
 
 
-def whole_events(data: bytes, offset: int) -> tuple[list[bytes], int]:
-    """Split bytes of an event file into its whole records."""
-    found: list[bytes] = []
-    at = 0
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from("<Q", data, at)
-        if length > _LONGEST:  # damaged: nothing behind it can be found
-            return found, len(data)
-        if at + 16 + length > len(data):
-            break
-        found.append(data[at + 12 : at + 12 + length])
-        at += 16 + length
-    return found, at
+class Event(NamedTuple):
+    """What one event holds."""
+
+    step: int
+    scalars: dict[str, float]
+    """Tag → number."""
+    hyperparameters: dict[str, Any]
+    """What the hparams plugin stores at the start of a session."""
+
+
+def read_event(data: bytes) -> Event:
+    """Read an event. Raises TornError if it is damaged."""
+    step, scalars, hyperparameters = 0, dict[str, float](), dict[str, Any]()
+    for number, value in wire.fields(data):
+        if number == 2 and isinstance(value, int):
+            step = value - 2**64 if value >= 2**63 else value
+        elif number == 5 and isinstance(value, bytes):
+            for one in wire.parts(value, 1):
+                tag, scalar = _value_of_summary(one, hyperparameters)
+                if tag and scalar is not None:
+                    scalars[tag] = scalar
+    return Event(step, scalars, hyperparameters)
 
 
 def event_record(event: bytes) -> Record | None:
     """Return an event's scalars by tag, with its step as `step`; None if it holds none or is damaged."""
-    step = 0
-    scalars: Record = {}
     try:
-        for number, value in fields(event):
-            if number == _STEP and isinstance(value, int):
-                step = value
-            elif number == _SUMMARY and isinstance(value, bytes):
-                for one in parts(value, _VALUE):
-                    scalars |= _scalar(one)
-    except ValueError:
+        found = read_event(event)
+    except wire.TornError:
         return None
-    return {"step": step, **scalars} if scalars else None
+    return {"step": found.step, **found.scalars} if found.scalars else None
 
 
-def _scalar(message: bytes) -> Record:
-    tag, number = "", None
-    for field, value in fields(message):
-        if not isinstance(value, bytes):
+def _value_of_summary(data: bytes, hyperparameters: dict[str, Any]) -> tuple[str, float | None]:
+    """Return tag and number (None if it holds none), after taking hyperparameters from it."""
+    tag, scalar = "", None
+    for number, value in wire.fields(data):
+        if number == 1:
+            tag = wire.text(value)
+        elif number == 2:
+            scalar = wire.real(value)
+        elif number == 8 and isinstance(value, bytes):
+            scalar = _tensor(value)
+        elif number == 9 and isinstance(value, bytes):
+            hyperparameters |= _hyperparameters(value)
+    return tag, scalar
+
+
+def _tensor(data: bytes) -> float | None:
+    """Return the number of a tensor of one element: float_val, double_val, or four or eight bytes of content."""
+    kind = 1
+    for number, value in wire.fields(data):
+        if number == 1 and isinstance(value, int):
+            kind = value
+        elif (number in (5, 6) and isinstance(value, bytes) and len(value) in (4, 8)) or (
+            number == 4 and isinstance(value, bytes) and len(value) == {1: 4, 2: 8}.get(kind)
+        ):
+            return wire.real(value)
+    return None
+
+
+def _hyperparameters(metadata: bytes) -> dict[str, Any]:
+    """Return what the hparams plugin stores in the metadata of a summary."""
+    found: dict[str, Any] = {}
+    for plugin in wire.parts(metadata, 1):
+        known = dict(wire.fields(plugin))
+        if known.get(1) != b"hparams" or not isinstance(content := known.get(2), bytes):
             continue
-        if field == _TAG:
-            tag = text_of(value)
-        elif field == _SIMPLE:
-            number = real(value)
-        elif field == _TENSOR:
-            number = _tensor(value)
-    return {} if number is None else {tag: number}
+        for session in wire.parts(content, 3):  # session_start_info
+            for entry in wire.parts(session, 1):
+                pair = dict(wire.fields(entry))
+                if isinstance(value := pair.get(2), bytes):
+                    found[wire.text(pair.get(1, b""))] = _value(value)
+    return found
 
 
-def _tensor(message: bytes) -> float | None:
-    """Return the number in a tensor of one float or double; None for any other."""
-    for field, value in fields(message):
-        if isinstance(value, bytes) and field in (_CONTENT, _FLOATS, _DOUBLES) and len(value) in (4, 8):
-            return real(value)
+def _value(data: bytes) -> Any:
+    """Return a google.protobuf.Value: a number, a text or a truth value."""
+    for number, value in wire.fields(data):
+        if number == 2:
+            return wire.real(value)
+        if number == 3:
+            return wire.text(value)
+        if number == 4:
+            return bool(value)
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 BLOCK = 32 * 1024
 """Bytes of a block of LevelDB's log format."""
@@ -83,31 +83,44 @@ def real(value: int | bytes) -> float:
     return float(struct.unpack("<f" if len(value) == 4 else "<d", value)[0])
 
 
-def tf_records(data: bytes) -> Iterator[bytes]:
-    """Return the records of an event file, up to where it was cut. Raises TornError if it never was one."""
+def tf_records(data: bytes, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield the whole records of an event file, each with the place where it ends.
+
+    Args:
+        data: Bytes of the file, from the beginning of a record on.
+        offset: Where in the file they begin.
+
+    Raises:
+        TornError: If it never was an event file, or is damaged.
+    """
     at = 0
     while at + 12 <= len(data):
         head = data[at : at + 8]
         size, checksum = struct.unpack("<QI", data[at : at + 12])
         if checksum != _masked(head):
-            raise TornError("not an event file, or one that was damaged") if at == 0 else TornError(f"damage at {at}")
+            first = at + offset == 0
+            raise TornError("not an event file, or one that was damaged" if first else f"damage at {at + offset}")
         if at + 16 + size > len(data):
             return
-        yield data[at + 12 : at + 12 + size]
-        at += 16 + size
+        record, at = data[at + 12 : at + 12 + size], at + 16 + size
+        yield record, at
 
 
-def level_records(data: bytes) -> Iterator[bytes]:
-    """Return the records of a W&B file (7 bytes of header, then LevelDB's log), up to where it was cut.
+def level_records(data: bytes, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield the whole records of a W&B file (7 bytes of header, then LevelDB's log), each with the place where it ends.
+
+    Args:
+        data: Bytes of the file, from its beginning or that of a record on.
+        offset: Where in the file they begin.
 
     Raises:
-        TornError: If it is no such file, or a record was changed.
+        TornError: If it is no such file, or is damaged.
     """
-    if data[:4] != b":W&B":
+    if offset == 0 and data[:4] != b":W&B"[: len(data)]:
         raise TornError("not a W&B file")
-    at, whole = 7, b""
+    at, whole = 0 if offset else 7, b""
     while at + 7 <= len(data):
-        left = BLOCK - at % BLOCK
+        left = BLOCK - (offset + at) % BLOCK
         if left < 7:
             at += left
             continue
@@ -119,11 +132,37 @@ def level_records(data: bytes) -> Iterator[bytes]:
         if len(part) < size:
             return
         if zlib.crc32(part, zlib.crc32(bytes([kind]))) & 0xFFFFFFFF != checksum:
-            raise TornError(f"damage at byte {at}")
+            raise TornError(f"damage at byte {offset + at}")
         at += 7 + size
         whole = part if kind in (1, 2) else whole + part
         if kind in (1, 4):
-            yield whole
+            yield whole, at
+
+
+def taking(
+    records: Callable[[bytes, int], Iterator[tuple[bytes, int]]],
+) -> Callable[[bytes, int], tuple[list[bytes], int]]:
+    """Return a function that splits the bytes of a growing file into its whole records, as `tail.Tail` takes it.
+
+    Args:
+        records: `tf_records` or `level_records`.
+
+    Returns:
+        It takes new bytes and their offset, and returns the records and how many bytes they take. Nothing behind a
+        damage can be found: then they take all.
+    """
+
+    def take(data: bytes, offset: int) -> tuple[list[bytes], int]:
+        found, used = [], 0
+        try:
+            for record, end in records(data, offset):
+                found.append(record)
+                used = end
+        except TornError:
+            used = len(data)
+        return found, used
+
+    return take
 
 
 def _masked(data: bytes) -> int:

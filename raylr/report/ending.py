@@ -123,8 +123,9 @@ def off_lines(result: StudyResult) -> list[Line]:
     text = f"an LR off by a factor of 2 costs {number(cost.value)}{where}"
     if cost.low < cost.high < math.inf:
         text += f" (90 % interval {number(cost.low)} to {number(cost.high)})"
-    loss = result.fit.loss_law.predict(place.params, place.tokens).loss if result.fit.loss_law.ok else largest.loss
-    if (result.prediction is None or result.fit.loss_law.ok) and loss > 0:
+    losses = result.fit.loss_law
+    loss = losses.predict(place.params, place.tokens, batch=place.batch).loss if losses.ok else largest.loss
+    if (result.prediction is None or losses.ok) and loss > 0:
         text += (
             f", {cost.value / loss:.2g} of the loss" if cost.value > loss else f", {cost.value / loss:.1%} of the loss"
         )

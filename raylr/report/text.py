@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
+from raylr.analysis.laws.scaling import SIZES
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_factor, format_lr
 from raylr.report.failures import failures_of
@@ -98,6 +99,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction, name: str = "") -> li
         prediction.lr, prediction.lr_low, prediction.lr_high, prediction.status, params=prediction.params,
         tokens=prediction.tokens, batch=prediction.batch, batch_kind=law.batch_kind, conditions=law.conditions,
         weight_decay=prediction.weight_decay, kind=f"{100 * prediction.level:.3g} % prediction interval", name=name,
+        params_kind=law.params_kind,
     )  # fmt: skip
     if prediction.status is Status.EXTRAPOLATED:
         lines.append(Line("too far outside the fitted range to be trusted"))
@@ -109,7 +111,7 @@ def prediction_lines(law: LRLaw, prediction: LRPrediction, name: str = "") -> li
 def answer_lines(
     lr: float, low: float, high: float, status: Status, *, params: float | None, tokens: float | None,
     batch: float | None, conditions: Conditions, batch_kind: str = "tokens", weight_decay: float | None = None,
-    kind: str = "90 % interval", name: str = "",
+    kind: str = "90 % interval", name: str = "", params_kind: str = "total",
 ) -> list[Line]:  # fmt: skip
     """Return an LR with its interval, and a line that says what it is: of which run, peak of which schedule."""
     word = {Status.EDGE_LOW: " or lower", Status.EDGE_HIGH: " or higher"}.get(status, "")
@@ -117,7 +119,8 @@ def answer_lines(
     judged = "" if status.ok else f" (status {status})"
     place = []
     if params:
-        place.append(f"{format_count(params)} parameters")
+        width = params_kind == "width"
+        place.append(f"a hidden size of {params:g}" if width else f"{format_count(params)} {SIZES[params_kind]}")
     if tokens:
         place.append(f"{format_count(tokens)} tokens")
     if batch:
@@ -147,18 +150,17 @@ def loss_lines(result: StudyResult) -> list[Line]:
     prediction = result.prediction
     if prediction is None or not result.fit.loss_law.ok:
         return []
-    params, tokens = prediction.params, prediction.tokens
-    loss = result.fit.loss_law.predict(params, tokens)
-    text = f"{number(loss.loss)} at the best LR, 90 % prediction interval {number(loss.low)} to {number(loss.high)}"
-    batches = {one.batch for one in result.fit.optima if one.batch is not None}
     wanted = prediction.batch
-    if batches and wanted is not None:
-        nearest = min(batches, key=lambda batch: abs(math.log(batch / wanted)))
-        if len(batches) == 1 and abs(math.log(nearest / wanted)) < 0.01:
-            return [Line(text, "Loss")]
-        text += f"; of a batch of {format_count(nearest)} tokens, whose optima the loss law is fitted to"
-        if abs(math.log(nearest / wanted)) > 0.01:
-            text += f". The target's batch of {format_count(wanted)} tokens will end at another loss"
+    loss = result.fit.loss_law.predict(prediction.params, prediction.tokens, batch=wanted)
+    text = f"{number(loss.loss)} at the best LR, 90 % prediction interval {number(loss.low)} to {number(loss.high)}"
+    batches = sorted({one.batch for one in result.fit.optima if one.batch is not None})
+    if wanted is not None and batches and (wanted < 0.99 * batches[0] or wanted > 1.01 * batches[-1]):
+        if result.fit.loss_law.batch_range is None:
+            text += f"; of a batch of {format_count(batches[0])} tokens. The target's batch of {format_count(wanted)} "
+            text += "tokens will end at another loss"
+        else:
+            text += f"; the target's batch of {format_count(wanted)} tokens is outside of those measured, "
+            text += f"{format_count(batches[0])} to {format_count(batches[-1])}"
     return [Line(text, "Loss")]
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions
 
 TrainSettings: TypeAlias = TrainSpec | ExternalTrain
-OPTIMIZER = "adamw"
-"""The optimizer of raylr's trainables."""
 Exponent = float | Literal["fit", "prior"]
 
 
@@ -146,7 +144,7 @@ def conditions_of(train: TrainSettings, objective: str) -> Conditions:
         schedule=train.schedule,
         warmup_tokens=float(train.warmup),
         weight_decay=train.weight_decay,
-        optimizer=OPTIMIZER,
+        optimizer=train.optimizer.label,
         beta1=train.betas[0],
         beta2=train.betas[1],
         seq_len=float(train.seq_len),

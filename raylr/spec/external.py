@@ -14,6 +14,7 @@ from raylr.errors import InputError
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, RUN, known, names
 from raylr.external.read import ReadSpec
 from raylr.spec.fields import FilePath, Section, Tokens
+from raylr.trainables.models.loading import NAME
 
 if TYPE_CHECKING:
     from raylr.analysis.laws.conditions import Conditions
@@ -164,7 +165,7 @@ class CommandSpec(Section):
 class TrainableSpec(Section):
     """A function that trains one run as Ray Tune calls it; may be written as its name, package.module:function."""
 
-    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    function: str = Field(pattern=NAME)
     """Module and name of the function. It is called with a dict: lr, tokens, eval_at, stop_at, batch, seed, params,
     size, dir (a folder of the run's own), and the args of the size. It reports `loss` and `tokens` by
     ray.tune.report."""

@@ -66,7 +66,8 @@ _SYNONYMS = {
     "models": "sizes", "data": "corpus", "dataset": "corpus", "tokens": "budgets", "token_budgets": "budgets",
     "num_layers": "layers", "n_layers": "layers", "num_hidden_layers": "layers", "num_heads": "heads",
     "num_attention_heads": "heads", "num_key_value_heads": "kv_heads", "num_experts": "experts",
-    "num_experts_per_tok": "top_k", "warmup": "warmup_tokens", "lr_scheduler": "schedule", "scheduler": "schedule",
+    "num_experts_per_tok": "top_k", "intermediate_size": "dense_size", "moe_intermediate_size": "expert_size",
+    "warmup": "warmup_tokens", "lr_scheduler": "schedule", "scheduler": "schedule",
 }  # fmt: skip
 """Other trainers' names of keys -> the spec's; spelling alone would not find them."""
 

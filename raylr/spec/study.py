@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import pydantic
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raylr.analysis.units import format_count
@@ -37,12 +36,11 @@ from raylr.spec.fields import (
     leaves,
     shorten,
 )
-from raylr.spec.hf import merged, with_absolute_hf
-from raylr.spec.messages import explain
+from raylr.spec.models import own_model, with_absolute_paths
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
 from raylr.spec.trainer import external_model, is_external
 from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
-from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
+from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -53,12 +51,11 @@ NOT_MEASURED = frozenset({"name", "resources", "keep_checkpoints", "trackers", "
 UNMEASURED = {
     "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
     "trainable": ("folder",),
+    "model": ("folder",),
 }
 """Keys inside of sections of which the same holds."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
-MOST_PARAMS = 10**15
-"""More parameters than this are rejected as a typing error: a hundred times the largest models known."""
 
 
 class StudySpec(TransferKeys):
@@ -86,7 +83,8 @@ class StudySpec(TransferKeys):
     corpus: CorpusSpec = CorpusSpec()
     """The text to train on."""
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    """Model keys that all sizes share (`ModelSpec`), or `hf`: a model of Hugging Face's transformers (`HFSpec`).
+    """Model keys that all sizes share (`ModelSpec`), `hf`: a model of Hugging Face's transformers (`HFSpec`), or
+    `module` with its `args`: a network of your own (`ModuleSpec`).
     `vocab_size` is that of the corpus unless it is given. With `command` or `trainable`: args that all sizes share."""
     sizes: dict[SizeName, dict[str, Any]]
     """Name → the model keys of that size, on top of `model`."""
@@ -113,6 +111,9 @@ class StudySpec(TransferKeys):
     """The loss that the optimum refers to: that of the stable phase, before any decay."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
+    seeds: int | None = Field(default=None, ge=1, le=1000)
+    """Most runs of one LR of a size, each with another seed. They are among `search.max_trials`. The search repeats an
+    LR where its losses scatter and that tells more than another LR. Default: as often as it tells more; 1: never."""
     keep_checkpoints: Literal["none", "target", "all"] = "target"
     """Which runs' last checkpoints stay once they have ended; "target": those of the check at the target."""
     resources: ResourceSpec = ResourceSpec()
@@ -159,20 +160,21 @@ class StudySpec(TransferKeys):
     @field_validator("sizes")
     @classmethod
     def _absolute_sizes(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        return {name: with_absolute_hf(keys, info) for name, keys in value.items()}
+        return {name: with_absolute_paths(keys, info) for name, keys in value.items()}
 
     @field_validator("target")
     @classmethod
     def _absolute_target(cls, value: TargetSpec | None, info: ValidationInfo) -> TargetSpec | None:
-        return value and value.model_copy(update={"model": with_absolute_hf(value.model, info)})
+        return value and value.model_copy(update={"model": with_absolute_paths(value.model, info)})
 
     @field_validator("model")
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
         corpus = None if is_external(info.data) else info.data.get("corpus")
+        value = with_absolute_paths(value, info)
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):
-            return with_absolute_hf(value, info)
+            return value
         if not isinstance(value.get("hf"), Mapping):
             return {**value, "vocab_size": corpus.vocabulary()}
         return {**value, "hf": {"vocab_size": corpus.vocabulary(), **value["hf"]}}
@@ -191,6 +193,10 @@ class StudySpec(TransferKeys):
                 "search.method surface extrapolates losses by a power law, which holds at a constant learning rate; "
                 f"with train.schedule {self.train.schedule} use method quadratic, which compares final losses"
             )
+        if self.scores and any(isinstance(model, ModuleSpec) for model in self.models().values()):
+            raise ValueError("scores cannot be given together with model.module, a network that cannot be exported")
+        if self.seeds and (self.search.method == "surface" or self.transfer):
+            raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
         self._check_batches()
         check_transfer(self)
         return self
@@ -221,26 +227,12 @@ class StudySpec(TransferKeys):
         found = sorted({setting.train.batch_tokens for setting in self.settings()})
         return ", ".join(format_count(batch) for batch in found)
 
-    def _model(self, name: str, keys: Mapping[str, Any]) -> ModelSpec | HFSpec | ExternalModel:
+    def _model(self, name: str, keys: Mapping[str, Any]) -> AnyModelSpec | ExternalModel:
         if self.external:
             return external_model(name, self.model, keys)
-        whole = merged(self.model, keys)
-        kind = HFSpec if "hf" in whole else ModelSpec
-        try:
-            check_booleans(kind, whole)
-            model = model_spec(whole)
-        except pydantic.ValidationError as error:
-            reason = explain(error, kind)
-            if kind is HFSpec and len(whole) > 1:
-                reason += "; a model with hf has no other keys, all of it is in its configuration"
-            raise ValueError(f"size {name!r}: {reason}") from None
-        except ValueError as error:
-            raise ValueError(f"size {name!r}: {error}") from None
-        if isinstance(model, ModelSpec) and model.params("total") > MOST_PARAMS:
-            raise ValueError(f"size {name!r} has more than {format_count(MOST_PARAMS)} parameters; is a number wrong?")
-        return model
+        return own_model(name, self.model, keys)
 
-    def models(self) -> dict[str, ModelSpec | HFSpec | ExternalModel]:
+    def models(self) -> dict[str, AnyModelSpec | ExternalModel]:
         """Return size name → model, the training sizes in the order of the spec."""
         return {name: self._model(name, keys) for name, keys in self.sizes.items()}
 
@@ -256,7 +248,7 @@ class StudySpec(TransferKeys):
             raise SpecError("the spec names no target; add target: {model: {…}, tokens: …}")
         return found
 
-    def target_model(self, target: TargetSpec | None = None) -> ModelSpec | HFSpec | ExternalModel:
+    def target_model(self, target: TargetSpec | None = None) -> AnyModelSpec | ExternalModel:
         """Return the model of a target, by default the only one. Raises SpecError if the spec has none."""
         found = self._of_target(target)
         return self._model(found.name, found.model)
@@ -299,7 +291,7 @@ class StudySpec(TransferKeys):
             try:
                 model.params("total")
             except ImportError as error:
-                raise SpecError(f"size {name!r}: {error}; `pip install 'raylr[hf]'` brings what hf needs") from None
+                raise SpecError(f"size {name!r}: {error}; `pip install 'raylr[hf]'` brings what models need") from None
             except ValueError as error:
                 raise SpecError(f"size {name!r}: {error}") from None
         for _ in check_networks(self):

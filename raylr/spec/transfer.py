@@ -6,20 +6,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import pydantic
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raylr.analysis.units import format_count
 from raylr.errors import SpecError
-from raylr.spec.batches import TrainSettings
 from raylr.spec.external import ExternalModel
 from raylr.spec.fields import Section, absolute, kind_of, shorten
 from raylr.spec.sections import TargetSpec
 from raylr.spec.trainer import TrainerKeys
 from raylr.spec.yamlfile import read_yaml
 from raylr.trainables.models.parametrization import RULES, Parametrization
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec
 from raylr.trainables.models.transfer import Network, Transfer, differences, network_of, transfer
 from raylr.trainables.training.parametrized import ParametrizationSpec, read_table
+from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
     from raylr.spec.study import StudySpec
@@ -30,7 +31,7 @@ SAME_RATIO = 1e-6
 """A ratio may be written with so small a relative error."""
 RATIOS = ("width_ratio", "depth_ratio", "token_ratio", "batch_ratio")
 """Placeholders of a command, and keys of a function's config: target / proxy, 1 in the search."""
-Model = ModelSpec | HFSpec | ExternalModel
+Model = AnyModelSpec | ExternalModel
 
 
 class AxisRange(Section):
@@ -180,11 +181,20 @@ def check_transfer(spec: StudySpec) -> None:
     if spec.external:
         _check_external(spec, given)
         return
-    if getattr(spec.train, "parametrization", None) is not None:
+    if not isinstance(spec.train, TrainSpec):
+        return
+    if spec.train.parametrization is not None:
         raise ValueError("train.parametrization is set by transfer for its targets; leave it out")
     for name, keys in (("model", spec.model), *(spec.sizes.items()), *((t.name, t.model) for t in given.targets)):
         if "init_std" in keys:
             raise ValueError(f"{name}.init_std: transfer searches the init std; give its range, transfer.init_std")
+    for target in given.targets:  # what a rule and the other settings of training say of each other
+        ruled = {"parametrization": parametrization_of(spec, target)}
+        try:
+            TrainSpec.model_validate(spec.train.model_dump() | ruled)
+        except pydantic.ValidationError as error:
+            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"transfer: {reason}") from None
 
 
 def _check_external(spec: StudySpec, given: TransferSpec) -> None:
@@ -314,69 +324,6 @@ def parametrization_of(spec: StudySpec, target: TransferTarget) -> Parametrizati
         base=proxy.model_dump(mode="json", exclude_defaults=True), token_ratio=ratios["token_ratio"],
         batch_ratio=ratios["batch_ratio"],
     )  # fmt: skip
-
-
-def placed(
-    spec: StudySpec, model: Model, train: TrainSettings, axes: Mapping[str, float], target: TransferTarget | None = None
-) -> tuple[Model, TrainSettings]:
-    """Return model and training settings of a run with these hyperparameters of the proxy, at a target under the rule.
-
-    Args:
-        spec: A spec with `transfer`.
-        model: The proxy's or the target's model.
-        train: Training settings, with batch and seed.
-        axes: `init_std`, and `weight_decay` where it is searched.
-        target: The target; None for a run of the search.
-    """
-    decay = axes.get("weight_decay", train.weight_decay)
-    if isinstance(model, ExternalModel):
-        ratios = dict.fromkeys(RATIOS, 1.0) if target is None else target_ratios(spec, target)
-        more = {**axes, **ratios} | ({} if decay is None else {"weight_decay": decay})
-        return model.with_args(more), train.model_copy(update={"weight_decay": decay})
-    changed: dict[str, Any] = {"weight_decay": decay}
-    if target is not None:
-        changed["parametrization"] = parametrization_of(spec, target)
-    return with_init_std(model, axes["init_std"]), train.model_copy(update=changed)
-
-
-def with_init_std(model: ModelSpec | HFSpec, std: float) -> ModelSpec | HFSpec:
-    """Return the model with another std of its initial weights."""
-    if isinstance(model, ModelSpec):
-        return model.model_copy(update={"init_std": std})
-    from raylr.trainables.models.hf import configuration
-
-    return HFSpec(hf={**configuration(model.hf).to_dict(), "initializer_range": std})
-
-
-def axes_of(spec: StudySpec, measured: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return the searched hyperparameters beside the LR of a run that was measured; None if it does not say them.
-
-    Args:
-        spec: A spec with `transfer`.
-        measured: What identifies the run (`raylr.analysis.runs.Run.measured`).
-    """
-    assert spec.transfer is not None
-    if spec.external:
-        found = measured.get("args", {})
-    else:
-        model = measured["model"]
-        std = model["hf"].get("initializer_range") if "hf" in model else model.get("init_std")
-        found = {"init_std": std, "weight_decay": measured["train"].get("weight_decay")}
-    values = {name: found.get(name) for name in spec.transfer.axes}
-    return None if None in values.values() else {name: float(value) for name, value in values.items()}
-
-
-def transfer_columns(
-    spec: StudySpec, train: TrainSettings, axes: Mapping[str, float], target: TransferTarget | None
-) -> dict[str, Any]:
-    """Return the columns of the run table that say what a run of a transfer study was given beside its LR.
-
-    `init_std` and `weight_decay` are the proxy's, which the rule multiplies at a target; `parametrization` is the name
-    of the rule, None for the proxy.
-    """
-    assert spec.transfer is not None
-    rule = None if target is None else spec.transfer.table().name
-    return {**axes, "weight_decay": train.weight_decay, "parametrization": rule}
 
 
 def transfer_warnings(spec: StudySpec) -> list[str]:

@@ -18,7 +18,7 @@ EVALUATION_KEY = ("trial", "tokens")
 EVALUATION_SCHEMA = pa.schema(
     [
         ("trial", pa.string()),  # identity of the run
-        ("role", pa.string()),  # "search", or "check": a run at the held-out size
+        ("role", pa.string()),  # "search"; at a target "check", or "arm" and "sweep" of a comparison
         ("size", pa.string()),
         ("params", pa.int64()),
         ("params_active", pa.int64()),

@@ -164,7 +164,7 @@ class AxesPolicy(QuadraticPolicy):
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
-        options = {k: v for k, v in self._options.items() if k != "lr_factor"}
+        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")}
         domains = {LR: self._domain, **{name: self._axes[name] for name in self._names}}
         return cast(SettingSearch, AxesSearch(domains=domains, seed=self._start, **options))
 

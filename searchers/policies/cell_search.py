@@ -15,6 +15,7 @@ import numpy as np
 from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
 from raylr.analysis.optimum.acquisition import APART, imagined, propose
 from raylr.analysis.status import Status
+from raylr.searchers.policies.failures import SAME
 from raylr.searchers.policies.types import Recommendation, RunState
 
 FIRST = 0.577
@@ -56,6 +57,8 @@ class CellSearch:
     max_trials: int
     extend: bool
     batch: int
+    seeds: int | None = None
+    """Most runs of one lr; None: as many as tell most."""
     jitter: float = 0.0
     runs: list[RunState] = field(default_factory=list)
     queue: list[float] = field(default_factory=list)
@@ -149,8 +152,10 @@ class CellSearch:
             size = min(max(self.batch, tried // MANY), left)
             low, high = self.window()
             places = np.log(self.fit().quantiles((np.arange(size) + 0.5) / size))
-            self.queue = [readable(min(max(float(x), low), high)) for x in places]
-            return
+            planned = [readable(min(max(float(x), low), high)) for x in places]
+            self.queue = [x for x in planned if not self._full(x)]
+            if self.queue:
+                return
         taken: list[float] = []
         for i in range(min(self.batch, left)):
             fit = imagined(self.fit(), taken)
@@ -192,7 +197,14 @@ class CellSearch:
         if self.extend and fit.status is Status.EDGE_HIGH:
             high = min(high + EXTEND_STEP, self.high + EXTEND_MOST)
         found = propose(fit, taken, low=math.exp(low), high=math.exp(high), repeats=repeats)
+        if repeats and found is not None and self._full(readable(found)):
+            found = propose(fit, taken, low=math.exp(low), high=math.exp(high), repeats=False)
         return math.log(fit.lr) if found is None else found
+
+    def _full(self, log_lr: float) -> bool:
+        """Whether this lr has as many runs as one lr may have; runs that failed do not count."""
+        runs = sum(abs(r.log_lr - log_lr) < SAME for r in self.runs if r.running or r.measured or r.diverged)
+        return self.seeds is not None and runs >= self.seeds
 
     def settled(self) -> bool:
         """Whether the optimum is known within tolerance, or no lr that may be tried can tell more."""

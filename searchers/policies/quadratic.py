@@ -37,6 +37,9 @@ class QuadraticPolicy(SettingsPolicy):
             they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Runs of one setting that are suggested at once after its first two.
+        seeds: Most runs of one lr of a setting, which differ by their seeds (`Suggestion.repeat`): where losses scatter
+            around the model of them, the most informative run can be a replicate. 1: no lr is run twice. None: as many
+            as tell most. Runs that failed do not count.
         settings_at_once: Settings that are searched side by side.
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Learning rates to begin with.
@@ -68,17 +71,19 @@ class QuadraticPolicy(SettingsPolicy):
         prior: Any = None,
         extend: bool = False,
         batch: int = 1,
+        seeds: int | None = None,
         settings_at_once: int = 3,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
     ) -> None:
         require_count("max_trials", max_trials)
+        require_count("seeds", 1 if seeds is None else seeds)
         require_count("batch", batch)
         require_tolerances(tolerance, lr_tolerance)
         self._options: dict[str, Any] = {
             "tolerance": tolerance, "lr_factor": lr_tolerance, "max_trials": max_trials, "extend": extend,
-            "batch": batch,
+            "batch": batch, "seeds": seeds,
         }  # fmt: skip
         self.stopping = stopping
         super().__init__(

@@ -5,7 +5,6 @@ import pytest
 import synthetic
 
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.studybatches import at_batch
 from raylr.analysis.studyfit import fit_study
 from raylr.errors import InputError
 from raylr.store.runtable import evaluations_table
@@ -38,7 +37,7 @@ BUDGETS = [synthetic.BUDGET // 2, synthetic.BUDGET]
 
 @pytest.fixture(scope="module")
 def fit(table):
-    return fit_study(table, BUDGETS, loss_batch=2000.0)
+    return fit_study(table, BUDGETS)
 
 
 def test_every_size_and_batch_has_an_optimum_at_each_budget(fit):
@@ -63,12 +62,13 @@ def test_the_law_has_the_batch_in_it(fit):
         fit.law.predict(synthetic.TARGET, synthetic.BUDGET)
 
 
-def test_the_loss_law_is_that_of_the_batch_that_is_nearest(fit, table):
-    assert {one.batch for one in at_batch(fit.optima, 2000.0)} == {1024}
-    assert {one.batch for one in at_batch(fit.optima, 3e6)} == {8192}
-    assert {one.batch for one in at_batch(fit.optima, None)} == {1024}
-    other = fit_study(table, BUDGETS, loss_batch=1e6).loss_law.predict(4e5, synthetic.BUDGET).loss
-    assert other - fit.loss_law.predict(4e5, synthetic.BUDGET).loss == pytest.approx(0.1, abs=0.03)
+def test_the_loss_law_has_the_batch_in_it(fit):
+    assert fit.loss_law.batch_range == BATCHES
+    small, large = (fit.loss_law.predict(4e5, synthetic.BUDGET, batch=batch) for batch in BATCHES)
+    assert large.loss - small.loss == pytest.approx(0.1, abs=0.04)
+    for one in fit.optima:
+        found = fit.loss_law.predict(one.params, one.tokens, batch=one.batch)
+        assert found.low < one.loss < found.high
 
 
 def test_an_exponent_that_was_given_is_the_laws(table):

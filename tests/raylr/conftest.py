@@ -1,5 +1,6 @@
 import shutil
 
+import made_transfer
 import pytest
 from made_study import spec_of, study_of
 
@@ -14,6 +15,13 @@ def whole(texts, tmp_path_factory):
     result = study.run()
     study.end("the answer\n")
     return study, result
+
+
+@pytest.fixture(scope="session")
+def carried(texts, tmp_path_factory):
+    """A finished transfer study; not to be changed."""
+    study = made_transfer.study_of(made_transfer.spec_of(texts), tmp_path_factory.mktemp("carried") / "study")
+    return study, study.run()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """Studies whose spec changes while they are under way: what is used again, what is said, what it costs."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import yaml
 from made_study import SPEC, contents, no_executor, spec_of, study_of
-from serial_executor import SerialExecutor
+from serial_executor import SerialExecutor, report_of
 
 from raylr.errors import StudyError
 from raylr.events import Listener
@@ -25,9 +27,9 @@ class Messages(Listener):
         self.heard.append(text)
 
 
-def grown(spec, folder):
+def grown(spec, folder, report=report_of):
     """Go on with a study; what was trained, and what was said."""
-    executor, messages = SerialExecutor(), Messages()
+    executor, messages = SerialExecutor(report=report), Messages()
     study = FittingStudy(spec, folder, executor=lambda callbacks: executor, progress=messages)
     result = study.run()
     return study, result, {name for name, _ in executor.trained}, messages.heard
@@ -163,3 +165,26 @@ def test_a_second_batch_is_added_to_a_finished_study(finished, texts):
     assert {(row["size"], row["batch"]) for row in rows if row["trial"] not in before} == {("S", 1024)}
     assert {run.size for run in result.fit.runs} == {"S B=512", "S B=1.02k", "M"}
     assert result.fit.law.batch_unit is not None
+
+
+def test_more_seeds_repeat_lrs_of_the_same_folder_and_train_nothing_again(texts, tmp_path):
+    """Losses of one LR differ by 5 % between seeds: more runs of it tell more than other LRs."""
+
+    def noisy(job, tokens):
+        report = report_of(job, tokens)
+        rng = np.random.default_rng([job.seed, round(-1e3 * math.log(job.lr))])
+        return report | {"loss": report["loss"] * (1 + 0.05 * rng.standard_normal())}
+
+    fields = {"target": None, "sizes": {"S": SIZES["S"]}, "search": {"max_trials": 6, "truncate": False}}
+    study, *_ = grown(spec_of(texts, seeds=1, **fields), tmp_path / "s", noisy)
+    rows = study.trials.read().to_pylist()
+    assert len({row["lr"] for row in rows}) == len(rows)
+    before = names(study)
+    study, _, trained, said = grown(spec_of(texts, seeds=3, **fields), tmp_path / "s", noisy)
+    assert any(f"seeds: 3, not 1): all {len(before)} runs measured so far are used again" in text for text in said)
+    assert not trained & before
+    seeds = {}
+    for row in study.trials.read().to_pylist():
+        seeds.setdefault(row["lr"], []).append(json.loads(row["config"])["train"]["seed"])
+    assert 1 < max(map(len, seeds.values())) <= 3
+    assert all(sorted(each) == list(range(len(each))) for each in seeds.values())

@@ -6,6 +6,7 @@ from made_study import spec_of
 from raylr.analysis.cost import cost_of
 from raylr.errors import InputError
 from raylr.plan import gpu_hours, plan_study
+from raylr.quickstart import example_spec
 
 
 def test_a_plan_agrees_with_what_the_study_then_spends(whole, texts):
@@ -35,3 +36,15 @@ def test_more_runs_and_longer_ones_cost_more(texts):
 def test_what_cannot_be_counted_with_is_refused(gpu, mfu):
     with pytest.raises(InputError):
         gpu_hours(1e18, gpu=gpu, mfu=mfu)
+
+
+def test_a_transfer_study_is_planned_against_its_grid():
+    spec = example_spec("transfer")
+    plan = plan_study(spec, draws=1)
+    assert [size.name for size in plan.sizes] == ["proxy"]
+    assert 4 <= plan.runs.middle <= 9
+    assert plan.grid_runs == 30
+    assert plan.grid_tokens == 30 * max(spec.token_budgets) > 3 * plan.tokens.middle
+    (target,) = spec.targets
+    assert plan.check_tokens == 3 * spec.tokens_of(target)
+    assert plan.target_flops == spec.tokens_of(target) * spec.target_model(target).flops_per_token(128)

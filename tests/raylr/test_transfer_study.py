@@ -1,29 +1,26 @@
 import json
 import math
+import re
 
 import pytest
 from made_study import no_executor
 from made_transfer import LR, SLOPE, STD, report, spec_of, study_of
 from serial_executor import SerialExecutor
+from training_executor import TrainingExecutor
 
 from raylr.analysis.optimum.basin import Basins
 from raylr.errors import StudyError
 from raylr.report.transfer import verdict_at
 from raylr.report.verdict import Advice
+from raylr.spec.transfer_runs import placed
 from raylr.studies import open_study
 from raylr.study import FittingStudy
+from raylr.trainables import train
 from raylr.transfer_study import TransferStudy
 
 
-@pytest.fixture(scope="module")
-def done(texts, tmp_path_factory):
-    """A finished study; not to be changed."""
-    study = study_of(spec_of(texts), tmp_path_factory.mktemp("carried") / "study")
-    return study, study.run()
-
-
-def test_the_proxys_optimum_is_found_and_carried_with_a_wider_interval(done):
-    study, result = done
+def test_the_proxys_optimum_is_found_and_carried_with_a_wider_interval(carried):
+    study, result = carried
     search, (wide, deep) = result.search, result.targets
     assert len(search.runs) <= 9
     assert search.lr == pytest.approx(LR, rel=0.1)
@@ -51,8 +48,8 @@ def test_the_proxys_optimum_is_found_and_carried_with_a_wider_interval(done):
     assert [target["name"] for target in answer["targets"]] == ["wide", "deep"]
 
 
-def test_the_tables_say_what_each_run_was_given(done):
-    study, result = done
+def test_the_tables_say_what_each_run_was_given(carried):
+    study, result = carried
     rows = study.evaluations.read().to_pylist()
     search = [row for row in rows if row["role"] == "search"]
     check = [row for row in rows if row["role"] == "check"]
@@ -71,11 +68,8 @@ def test_a_target_that_contradicts_the_transfer_is_not_trusted(texts, tmp_path):
     assert "Do not trust the transfer at wide" in found.text
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-def test_killed_anywhere_it_ends_with_the_same_tables_and_answer(texts, tmp_path, done, share):
-    spec, counter = spec_of(texts), SerialExecutor(report=report())
-    study_of(spec, tmp_path / "counted", counter).run()
-    left = int(share * len(counter.trained))
+def test_killed_at_the_target_it_ends_with_the_same_tables_and_answer(texts, tmp_path, carried):
+    spec, left = spec_of(texts), int(0.9 * carried[0].evaluations.read().num_rows)
 
     def die(job, tokens):
         nonlocal left
@@ -88,18 +82,18 @@ def test_killed_anywhere_it_ends_with_the_same_tables_and_answer(texts, tmp_path
     study = study_of(spec, tmp_path / "killed")
     study.run()
     assert json.loads((study.directory / "transfer.json").read_text()) == json.loads(
-        (done[0].directory / "transfer.json").read_text()
+        (carried[0].directory / "transfer.json").read_text()
     )
     tables = [
         sorted(json.dumps(row | {"seconds": None}) for row in table.read().to_pylist())
-        for one in (study, done[0])
+        for one in (study, carried[0])
         for table in (one.evaluations, one.trials)
     ]
     assert tables[:2] == tables[2:]
 
 
-def test_a_finished_study_is_read_without_training(done):
-    study, result = done
+def test_a_finished_study_is_read_without_training(carried):
+    study, result = carried
     opened = open_study(study.directory)
     assert isinstance(opened, TransferStudy)
     again = TransferStudy(study.spec, study.directory, executor=no_executor).run()
@@ -126,7 +120,8 @@ def test_it_grows_by_trials_ranges_and_targets_and_says_what_another_rule_leaves
     )
     other.progress.message = messages.append
     other.run()
-    assert any("3, which took" in text or "are not" in text for text in messages)  # the old rule's runs at the target
+    (left,) = [int(found[1]) for text in messages if (found := re.search(r"; (\d+), which took", text))]
+    assert left in (3, 6, 9)  # the runs at the target under the old rule, at each LR that was found so far
 
 
 def test_diverged_runs_bound_the_lr(texts, tmp_path):
@@ -134,3 +129,27 @@ def test_diverged_runs_bound_the_lr(texts, tmp_path):
     lost = [run for run in result.search.runs if math.isnan(run.loss)]
     assert lost
     assert result.search.lr < min(run.place["lr"] for run in lost)
+
+
+def test_real_runs_train_the_target_under_the_rule(texts, tmp_path):
+    target = {"name": "both", "model": {"hidden_size": 32, "heads": 4, "kv_heads": 2, "expert_size": 32, "layers": 2},
+              "tokens": 16_384, "check": [1]}  # fmt: skip
+    spec = spec_of(
+        texts, budgets=8_192, search={"max_trials": 4, "truncate": False}, transfer={"targets": [target]},
+        train={"seq_len": 32, "batch_tokens": 512, "warmup_steps": 2, "validation_tokens": 512, "repeat_data": True},
+    )  # fmt: skip
+    study = study_of(spec, tmp_path / "study", TrainingExecutor())
+    result = study.run()
+    (one,) = result.targets
+    (found,) = one.check.runs
+    model, settings = placed(
+        spec, spec.target_model(one.target), spec.target_train(one.target), result.search.axes, one.target
+    )
+    run = {"lr": found.lr, "corpus": study.directory / "corpus", "tokens": 16_384, "threads": 1}
+    again = train(model=model, train=settings, **run)
+    assert float(found.loss[-1]) == again[-1]["loss"]
+    plain = train(model=model, train=settings.model_copy(update={"parametrization": None}), **run)
+    assert plain[-1]["loss"] != again[-1]["loss"]
+    import deepspeed
+
+    deepspeed.comm.destroy_process_group()

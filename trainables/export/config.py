@@ -1,4 +1,4 @@
-"""The config.json of an exported model, and whether Qwen3-MoE can express it."""
+"""The config.json of an exported model, and whether Qwen3-MoE or Qwen3 can express it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ their defaults: a feature that is new in ModelSpec is refused until it is added 
 
 
 def check_expressible(spec: ModelSpec) -> None:
-    """Raises InputError, naming every feature of `spec` that Qwen3-MoE does not have."""
+    """Raises InputError, naming every feature of `spec` that Qwen3-MoE (for a dense model: Qwen3) does not have."""
     defaults = {name: field.default for name, field in ModelSpec.model_fields.items()}
     odd = [
         f"{name}={getattr(spec, name)!r}"
@@ -31,17 +31,36 @@ def check_expressible(spec: ModelSpec) -> None:
         if name not in _EXPRESSIBLE and getattr(spec, name) != defaults[name]
     ]
     if odd:
-        raise InputError(f"Qwen3-MoE has no {', no '.join(odd)}: this model cannot be exported to it")
+        name = "Qwen3-MoE" if spec.moe_layers else "Qwen3"
+        raise InputError(f"{name} has no {', no '.join(odd)}: this model cannot be exported to it")
 
 
-def qwen3_moe_config(
+def qwen3_config(
     spec: ModelSpec, *, context: int, dtype: torch.dtype, eos_id: int | None, bos_id: int | None = None
 ) -> dict[str, Any]:
-    """Return the config.json of a `ModelSpec`, in the spellings of transformers 4 and 5."""
+    """Return the config.json of a `ModelSpec`, in the spellings of transformers 4 and 5.
+
+    Args:
+        spec: The model; Qwen3 if it has no layer with experts, otherwise Qwen3-MoE.
+        context: max_position_embeddings.
+        dtype: Of the weights.
+        eos_id: The token that ends a document, which pads as well; None: there is none.
+        bos_id: The token that begins one; None: there is none.
+    """
+    experts = {
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": list(range(spec.dense_layers)),
+        "moe_intermediate_size": spec.expert_size,
+        "num_experts": spec.experts,
+        "num_experts_per_tok": spec.top_k,
+        "norm_topk_prob": True,
+        "output_router_logits": False,
+        "router_aux_loss_coef": spec.aux_loss,
+    }
     return both_spellings(
         {
-            "architectures": ["Qwen3MoeForCausalLM"],
-            "model_type": "qwen3_moe",
+            "architectures": ["Qwen3MoeForCausalLM" if spec.moe_layers else "Qwen3ForCausalLM"],
+            "model_type": "qwen3_moe" if spec.moe_layers else "qwen3",
             "vocab_size": spec.vocab_size,
             "hidden_size": spec.hidden_size,
             "intermediate_size": spec.dense_size or spec.expert_size,
@@ -61,19 +80,12 @@ def qwen3_moe_config(
             "use_sliding_window": False,
             "sliding_window": None,
             "max_window_layers": spec.layers,
-            "decoder_sparse_step": 1,
-            "mlp_only_layers": list(range(spec.dense_layers)),
-            "moe_intermediate_size": spec.expert_size,
-            "num_experts": spec.experts,
-            "num_experts_per_tok": spec.top_k,
-            "norm_topk_prob": True,
-            "output_router_logits": False,
-            "router_aux_loss_coef": spec.aux_loss,
             "bos_token_id": bos_id,
             "eos_token_id": eos_id,
             "pad_token_id": eos_id,
             "dtype": str(dtype).removeprefix("torch."),
         }
+        | (experts if spec.moe_layers else {})
     )
 
 

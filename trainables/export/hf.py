@@ -1,9 +1,10 @@
 """From a training checkpoint to a Hugging Face folder that transformers 4.57 and 5, OpenCompass, lm-eval, LMDeploy and
 vLLM read.
 
-A `ModelSpec` becomes a `Qwen3MoeForCausalLM`, weights in safetensors with each expert by itself; a Hugging Face model
-keeps its own layout. transformers 5 renamed keys of config.json that version 4 needs (4 would use rope_theta=10000
-without a word): both spellings are written. `raylr.json` records where the weights are from.
+A `ModelSpec` becomes a `Qwen3MoeForCausalLM`, weights in safetensors with each expert by itself, or, without experts, a
+`Qwen3ForCausalLM`; a Hugging Face model keeps its own layout. transformers 5 renamed keys of config.json that version 4
+needs (4 would use rope_theta=10000 without a word): both spellings are written. `raylr.json` records where the weights
+are from.
 
 The folder appears whole or not at all, and only if the weights are exactly those that the architecture has.
 """
@@ -26,9 +27,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.errors import CheckpointError, InputError
-from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_moe_config
+from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_config
 from raylr.trainables.export.weights import read_weights
-from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
+from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec, model_spec
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, TOKENIZER, load_state, verify
 from raylr.trainables.training.schedule import lr_factor
@@ -111,8 +112,8 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: If the checkpoint is damaged, of another model, or holds more than tensors.
-        InputError: For a model that Qwen3-MoE cannot express (naming what), a tokenizer larger than the vocabulary, and
-            an `out` that holds something else.
+        InputError: For a network of one's own, a model that Qwen3-MoE cannot express (naming what), a tokenizer larger
+            than the vocabulary, and an `out` that holds something else.
         OSError: If the disk is full; nothing is left behind.
     """
     folder = find_checkpoint(checkpoint)
@@ -121,7 +122,13 @@ def export_checkpoint(
     if model is None:
         if "model" not in run:
             raise CheckpointError(f"{folder} does not say which model it holds (an older raylr wrote it): give model")
-        model = model_spec(run["model"])
+        found = model_spec({key: value for key, value in run["model"].items() if key != "tensors"})
+        if isinstance(found, ModuleSpec):
+            raise InputError(
+                f"{folder} holds a network of your own, {found.module}: Hugging Face has no architecture for it, so it "
+                "cannot be exported or scored"
+            )
+        model = found
     vocabulary = _tokenizer_files(folder, run, tokenizer, model.vocab_size)
     origin = {
         "format": 1,
@@ -145,7 +152,7 @@ def export_checkpoint(
     try:
         if isinstance(model, ModelSpec):
             length = context or max(CONTEXT, int(origin["seq_len"] or 0))
-            _write_qwen3_moe(model, weights, work, dtype, length, run)
+            _write_qwen3(model, weights, work, dtype, length, run)
         else:
             _write_own_layout(model, weights, work, dtype)
         for name, text in vocabulary.items():
@@ -208,7 +215,7 @@ def _is_export(target: Path, origin: Mapping[str, Any]) -> bool:
     raise InputError(f"{target} exists and is not an export of raylr; choose another folder")
 
 
-def _write_qwen3_moe(
+def _write_qwen3(
     spec: ModelSpec, weights: dict[str, Tensor], work: Path, dtype: str | None, context: int, run: Mapping[str, Any]
 ) -> None:
     from huggingface_hub import save_torch_state_dict
@@ -226,7 +233,7 @@ def _write_qwen3_moe(
     tensors = {name: tensor.to(kind, copy=True).contiguous() for name, tensor in own}  # copies: some share storage
     save_torch_state_dict(tensors, work, max_shard_size=SHARD, metadata={"format": "pt"})
     eos_id, bos_id = run.get("eos_id"), next(iter(run.get("prefix", ())), None)
-    config = qwen3_moe_config(spec, context=context, dtype=kind, eos_id=eos_id, bos_id=bos_id)
+    config = qwen3_config(spec, context=context, dtype=kind, eos_id=eos_id, bos_id=bos_id)
     (work / CONFIG).write_text(json.dumps(config, indent=1))
     generation = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": eos_id}
     (work / "generation_config.json").write_text(json.dumps(generation, indent=1))

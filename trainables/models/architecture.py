@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from raylr.errors import SpecError, nearest
 from raylr.trainables.models.parametrization import ROLES, VECTORS
+from raylr.trainables.models.roles import HALVES
 from raylr.trainables.models.spec import ModelSpec
 
 
@@ -37,6 +39,8 @@ class Tensor:
     role: str
     fan_in: int | None
     """Length of its fan-in; None for vectors and input weights, whose fan-in does not grow."""
+    fan_out: int | None = None
+    """Length of its fan-out, likewise; of one matrix, where the tensor holds gate and up projections."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,38 @@ class Architecture:
                 raise SpecError(f"{self.name}: {regex!r} is no regular expression: {error}") from None
             if regex and regex == self.layer and groups != 1:
                 raise SpecError(f"{self.name}: layer={regex!r} must have one group, the index of the layer")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Return the architecture that a mapping (of a YAML file) describes.
+
+        Args:
+            data: `patterns`, a list of mappings with `regex`, `role` and, if wanted, `fan_in` and `optional`; also
+                `layer` and `name`.
+
+        Raises:
+            SpecError: If something in it is missing, unknown or of the wrong type.
+
+        Example:
+            >>> Architecture.from_dict({"patterns": [{"regex": "^out", "role": "lm_head"}]}).patterns[0].fan_in
+            -1
+        """
+        name = str(data.get("name", "roles"))
+        if unknown := sorted({*map(str, data)} - {"name", "patterns", "layer"}):
+            raise SpecError(f"{name}: there is no key {unknown[0]!r}; it has name, patterns, layer")
+        rows, layer = data.get("patterns"), data.get("layer", "")
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, Mapping) for row in rows):
+            raise SpecError(f"{name}: patterns must be a list of mappings with regex and role")
+        if not isinstance(layer, str):
+            raise SpecError(f"{name}: layer={layer!r} must be a regular expression")
+        kinds = {"regex": str, "role": str, "fan_in": int, "optional": bool}
+        for row in rows:
+            if unknown := sorted({*map(str, row)} - {*kinds}):
+                raise SpecError(f"{name}: a pattern has no key {unknown[0]!r}{nearest(unknown[0], kinds)}")
+            if not {"regex", "role"} <= {*row} or not all(type(row[key]) is kinds[key] for key in row):
+                raise SpecError(f"{name}: the pattern {dict(row)} needs regex and role, as text (fan_in is a number, "
+                                "optional true or false)")  # fmt: skip
+        return cls(name=name, patterns=tuple(Pattern(**row) for row in rows), layer=layer)
 
     def tensors(
         self, shapes: Mapping[str, Sequence[int]], *, transposed: frozenset[str] = frozenset()
@@ -105,8 +141,7 @@ class Architecture:
             dim = -2 if name in transposed and pattern.fan_in == -1 else pattern.fan_in
             if not vector and not -len(shape) <= dim < len(shape):
                 raise SpecError(f"{self.name}: {name} has shape {list(shape)} and no dimension {dim} for its fan-in")
-            fan_in = None if vector else int(shape[dim])
-            found.append(Tensor(name=name, shape=tuple(map(int, shape)), role=pattern.role, fan_in=fan_in))
+            found.append(_tensor(name, tuple(map(int, shape)), pattern.role, None if vector else dim))
         for pattern in self.patterns:
             if pattern not in used and not pattern.optional:
                 raise SpecError(
@@ -127,6 +162,15 @@ class Architecture:
         if not found:
             raise SpecError(f"{self.name}: layer={self.layer!r} matches no tensor, so the depth ratio is unknown")
         return len(found)
+
+
+def _tensor(name: str, shape: tuple[int, ...], role: str, dim: int | None) -> Tensor:
+    """Return a parameter whose fan-in is the dimension `dim`; None: it is a vector or an input weight."""
+    if dim is None:
+        return Tensor(name=name, shape=shape, role=role, fan_in=None)
+    other = -1 if dim in (-2, len(shape) - 2) else -2
+    fan_out = shape[other] // (2 if name.endswith(HALVES) else 1)
+    return Tensor(name=name, shape=shape, role=role, fan_in=shape[dim], fan_out=fan_out)
 
 
 _LAYER = r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\."
@@ -161,7 +205,7 @@ def qwen3_moe(spec: ModelSpec) -> Architecture:
             ("dense_out", r"\.mlp\.(shared_expert\.)?down_proj\.weight$"),
         ]
     return Architecture(
-        name="Qwen3-MoE",
+        name="Qwen3-MoE" if spec.moe_layers else "Qwen3",
         patterns=tuple(Pattern(role=role, regex=regex) for role, regex in patterns),
         layer=r"^model\.layers\.(\d+)\.",
     )

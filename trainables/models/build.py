@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.errors import SpecError
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec, ModuleSpec
 
 
 def build(
-    spec: ModelSpec | HFSpec,
+    spec: AnyModelSpec,
     *,
     seed: int,
     z_loss: float = 0.0,
@@ -28,8 +29,17 @@ def build(
         A module that fulfils `raylr.trainables.models.interface.LanguageModel`.
 
     Raises:
-        SpecError: If the model cannot be built or cannot keep attention within documents.
+        SpecError: If the model cannot be built or cannot do what is wanted of it.
     """
+    if isinstance(spec, ModuleSpec):
+        from raylr.trainables.models.module import UserModule
+
+        if activation_checkpointing or within_documents:
+            setting = "activation_checkpointing=True" if activation_checkpointing else "cross_document_attention=False"
+            raise SpecError(
+                f"{setting} is not possible with model.module: raylr does not know the layers of {spec.module}"
+            )
+        return UserModule(spec, seed=seed, z_loss=z_loss)
     if isinstance(spec, HFSpec):
         from raylr.trainables.models.hf import HuggingFaceModel
 

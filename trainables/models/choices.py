@@ -25,6 +25,8 @@ class Choice:
 _OWN = "m_N is the ratio of the tensor's own fan-in (code: OLMo-core, branch davidh/mup)"
 _LITERAL = "m_N is the ratio of hidden sizes (Zhou et al., arXiv 2601.05049, Table 10 read literally)"
 
+_SPECTRAL = "spectral condition: Yang, Simon & Bernstein, arXiv 2310.17813"
+
 CHOICES: dict[str, Choice] = {
     "head": Choice(
         question="Form of the unembedding's width rule: in its init and LR, or as a multiplier on the logits",
@@ -104,5 +106,43 @@ CHOICES: dict[str, Choice] = {
             "completed_p": "1−β₁ and 1−β₂ × m_B/m_D (Complete(d)P)",
         },
     ),
+    "optimizer": Choice(
+        question="Optimizer of the hidden matrices; all else is trained by AdamW",
+        options={
+            "adamw": "AdamW, which all of these tables are written for",
+            "muon": "Muon, whose updates have spectral norm 1: LR × √(m_out/m_in), so that they stay in proportion to "
+            f"√(out/in) ({_SPECTRAL})",
+            "muon_spectral": "Muon that multiplies its updates by √(out/in) itself: LR unchanged "
+            f"({_SPECTRAL}; code: microsoft/dion, adjust_lr='spectral_norm'; raylr, adjust_lr: spectral)",
+            "muon_original": "Muon that multiplies by √max(1, out/in): LR × √(m_out/m_max), the rest of √(out/in) "
+            f"({_SPECTRAL}; code: Keller Jordan's Muon, torch's default)",
+            "muon_match_rms_adamw": "Muon that multiplies by 0.2·√max(out, in): LR × √(m_out/(m_in·m_max)), the rest "
+            f"of √(out/in) ({_SPECTRAL}; code: Moonlight, arXiv 2502.16982; torch, adjust_lr_fn='match_rms_adamw')",
+        },
+    ),
+    "muon_weight_decay": Choice(
+        question="Weight decay of Muon's matrices over width (times the LR that Muon has not adjusted yet)",
+        options={
+            "constant": "LR × weight decay unchanged: divided by the factor on the LR (as in CompleteP's table for "
+            "AdamW; code: microsoft/dion)",
+            "inverse_width": "LR × weight decay × m_N⁻¹ (Qiu et al., arXiv 2512.05620)",
+        },
+    ),
+    "muon_head": Choice(
+        question="LR of the unembedding, which AdamW trains beside Muon",
+        options={
+            "table": "as in the table for AdamW: × m_N⁻¹, or a multiplier m_N⁻¹ on the logits (choice head)",
+            "sqrt": "× m_N^−0.5 (code: microsoft/dion's README, LR/√d_in)",
+        },
+    ),
 }
 """Name of a disputed point → the point."""
+OF_MUON = ("muon_weight_decay", "muon_head")
+"""Points that arise only where Muon trains the hidden matrices."""
+MUON_LR: dict[str, dict[str, float]] = {
+    "muon": {"fan_in": -0.5, "fan_out": 0.5},
+    "muon_spectral": {},
+    "muon_original": {"fan_out": 0.5, "larger": -0.5},  # √max(1, out/in) = √(larger/in)
+    "muon_match_rms_adamw": {"fan_in": -0.5, "fan_out": 0.5, "larger": -0.5},
+}
+"""Option of `optimizer` → exponents of a matrix' own ratios in its LR: √(out/in) over what Muon multiplies by."""

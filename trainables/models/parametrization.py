@@ -5,8 +5,10 @@ these roles by (target / base)^exponent along one axis, and which publication sa
 
     m_N  width ratio: the tensor's fan-in, or the hidden size (choices `*_fan_in`); always the hidden size for ε
     m_L  depth ratio (layers)      m_D  ratio of training tokens      m_B  ratio of the tokens of one batch
+    m_in, m_out, m_max  ratios of a matrix' own fan-in, fan-out, and the larger of the two
 
-All rules are for AdamW with decoupled weight decay that is multiplied by the LR (PyTorch's). docs/transfer.md gives
+All rules are for AdamW with decoupled weight decay that is multiplied by the LR (PyTorch's), or, by the choice
+`optimizer`, for Muon on the hidden matrices (`HIDDEN`) and AdamW on the rest. docs/transfer.md gives
 the reasons. `CHOICES` (module `choices`) are the points on which publications disagree.
 """
 
@@ -17,15 +19,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from raylr.errors import SpecError, nearest
-from raylr.trainables.models.choices import CHOICES, Choice
+from raylr.trainables.models.choices import CHOICES, MUON_LR, OF_MUON, Choice
 
 Quantity = Literal["init_variance", "lr", "weight_decay", "eps", "forward", "residual"]
 """What is multiplied. `forward`: the output of the matrix; `residual`: what a block adds to the residual stream, listed
 at the last matrix of the block."""
-Axis = Literal["width", "depth", "tokens", "batch"]
+Axis = Literal["width", "depth", "tokens", "batch", "fan_in", "fan_out", "larger"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
-AXES: tuple[Axis, ...] = get_args(Axis)
-SYMBOLS: dict[Axis, str] = {"width": "m_N", "depth": "m_L", "tokens": "m_D", "batch": "m_B"}
+AXES: tuple[Axis, ...] = ("width", "depth", "tokens", "batch")
+"""Axes along which whole networks are compared."""
+MATRIX_AXES: tuple[Axis, ...] = ("fan_in", "fan_out", "larger")
+"""Axes along which each matrix has a ratio of its own, whatever the choices about m_N."""
+ALL_AXES = (*AXES, *MATRIX_AXES)
+SYMBOLS: dict[Axis, str] = {
+    "width": "m_N", "depth": "m_L", "tokens": "m_D", "batch": "m_B", "fan_in": "m_in", "fan_out": "m_out",
+    "larger": "m_max",
+}  # fmt: skip
 
 BLOCK_IN = ("attention_in", "dense_in", "experts_in")
 BLOCK_OUT = ("attention_out", "dense_out", "experts_out")
@@ -91,12 +100,22 @@ class Parametrization:
     """Axis → exponent of 1 − β₁ and 1 − β₂."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Disputed point → option taken (keys of `CHOICES`); empty for a user's own table."""
+    optimizer: str = "adamw"
+    """Optimizer of the matrices in `HIDDEN` that the terms are for: an option of `CHOICES["optimizer"]`."""
+
+    def by_muon(self, role: str) -> bool:
+        """Return whether Muon trains the matrices of a role."""
+        return self.optimizer != "adamw" and role in HIDDEN
 
     def __post_init__(self) -> None:
+        optimizers = CHOICES["optimizer"].options
+        if self.optimizer not in optimizers:
+            hint = nearest(self.optimizer, optimizers)
+            raise SpecError(f"parametrization {self.name}: there is no optimizer {self.optimizer!r}{hint}")
         seen: set[tuple[str, str, str]] = set()
         for term in self.terms:
             where = f"parametrization {self.name}: {term.quantity} along {term.axis}"
-            for kind, value, known in (("quantity", term.quantity, QUANTITIES), ("axis", term.axis, AXES)):
+            for kind, value, known in (("quantity", term.quantity, QUANTITIES), ("axis", term.axis, ALL_AXES)):
                 if value not in known:
                     raise SpecError(f"{where}: there is no {kind} {value!r}{nearest(str(value), known)}")
             if not isinstance(term.exponent, int | float) or not abs(term.exponent) < float("inf"):
@@ -115,7 +134,7 @@ class Parametrization:
     def terms_of(self, quantity: Quantity, role: str) -> tuple[Term, ...]:
         """Return the terms of a quantity for a role; none means a factor of 1."""
         found = (term for term in self.terms if term.quantity == quantity and role in term.roles and term.exponent)
-        return tuple(sorted(found, key=lambda term: AXES.index(term.axis)))
+        return tuple(sorted(found, key=lambda term: ALL_AXES.index(term.axis)))
 
     def factor(self, quantity: Quantity, role: str, ratios: Mapping[Axis, float]) -> float:
         """Return the product of the terms of a quantity for a role.
@@ -153,8 +172,8 @@ class Parametrization:
         """Return the parametrization that a mapping (of a YAML file) describes.
 
         Args:
-            data: `name`, `terms` (each with `quantity`, `roles`, one of `width`, `depth`, `tokens`, `batch` or several
-                as exponents, and `source`), and, if wanted, `hidden_size_roles` and `beta_exponents`.
+            data: `name`, `terms` (each with `quantity`, `roles`, one or several of `ALL_AXES` as exponents, and
+                `source`), and, if wanted, `hidden_size_roles`, `beta_exponents` and `optimizer`.
 
         Raises:
             SpecError: If something in it is missing, unknown or of the wrong type.
@@ -167,9 +186,9 @@ class Parametrization:
         """
         name = str(data.get("name", "")) or "own"
         where = f"parametrization {name}"
-        if unknown := sorted({*map(str, data)} - {"name", "terms", "hidden_size_roles", "beta_exponents"}):
-            raise SpecError(f"{where}: there is no key {unknown[0]!r}; it has name, terms, hidden_size_roles, "
-                            "beta_exponents")  # fmt: skip
+        keys = ("name", "terms", "hidden_size_roles", "beta_exponents", "optimizer")
+        if unknown := sorted({*map(str, data)} - {*keys}):
+            raise SpecError(f"{where}: there is no key {unknown[0]!r}; it has {', '.join(keys)}")
         rows = data.get("terms")
         if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             raise SpecError(f"{where}: terms must be a list of mappings with quantity, roles, exponents and source")
@@ -183,17 +202,21 @@ class Parametrization:
         if not isinstance(roles, list) or not {*map(str, roles)} <= {*ROLES}:
             raise SpecError(f"{where}: hidden_size_roles must be a list of roles: {', '.join(ROLES)}")
         return cls(
-            name=name, terms=tuple(terms), hidden_size_roles=frozenset(roles), beta_exponents=dict(exponents)
-        )  # fmt: skip
+            name=name,
+            terms=tuple(terms),
+            hidden_size_roles=frozenset(roles),
+            beta_exponents=dict(exponents),
+            optimizer=str(data.get("optimizer", "adamw")),
+        )
 
 
 def _terms_of_row(row: Mapping[str, Any], where: str) -> Iterable[Term]:
-    roles, axes = row.get("roles"), [axis for axis in AXES if axis in row]
-    if unknown := sorted({*map(str, row)} - {"quantity", "roles", "source", *AXES}):
-        raise SpecError(f"{where}: a term has no key {unknown[0]!r}{nearest(unknown[0], ['quantity', 'roles', *AXES])}")
+    roles, axes = row.get("roles"), [axis for axis in ALL_AXES if axis in row]
+    if unknown := sorted({*map(str, row)} - {*(keys := ("quantity", "roles", "source", *ALL_AXES))}):
+        raise SpecError(f"{where}: a term has no key {unknown[0]!r}{nearest(unknown[0], keys)}")
     if not isinstance(roles, list) or not roles or not axes or "quantity" not in row:
         raise SpecError(f"{where}: the term {dict(row)} needs quantity, a list of roles, and an exponent of at least "
-                        f"one of {', '.join(AXES)}")  # fmt: skip
+                        f"one of {', '.join(ALL_AXES)}")  # fmt: skip
     return [
         Term(quantity=row["quantity"], roles=tuple(map(str, roles)), axis=axis, exponent=row[axis],
              source=str(row.get("source", "")))
@@ -215,7 +238,8 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "completed_p": {"head": "variance", "token_lr": "half", "token_weight_decay": "half", "token_eps": "half"},
 }
 """Parametrization → options in which it departs from the first option of a choice."""
-_OF_WIDTH = ("head", "router", "attention_fan_in", "experts_fan_in", "dense_fan_in", "hidden_weight_decay")
+_OF_WIDTH = ("head", "router", "attention_fan_in", "experts_fan_in", "dense_fan_in", "hidden_weight_decay", "optimizer",
+             *OF_MUON)  # fmt: skip
 
 
 def parametrization(name: str = "completed_p", *, alpha: float = 1.0, **choices: str) -> Parametrization:
@@ -255,8 +279,13 @@ def parametrization(name: str = "completed_p", *, alpha: float = 1.0, **choices:
     taken = {key: next(iter(choice.options)) for key, choice in CHOICES.items()} | _DEFAULTS[name] | choices
     if name == "standard":
         taken = {key: option for key, option in taken.items() if key not in _OF_WIDTH}
+    optimizer = taken.get("optimizer", "adamw")
+    unread = OF_MUON if optimizer == "adamw" else ("hidden_weight_decay",)
+    if given := next((choice for choice in choices if choice in unread), None):
+        raise SpecError(f"{given}={choices[given]!r} has no meaning with optimizer={optimizer!r}")
+    taken = {key: option for key, option in taken.items() if key not in unread}
     terms = [] if name == "standard" else _width_terms(name, taken)
-    terms += _depth_terms(name, alpha) if deep else []
+    terms += _depth_terms(name, alpha, muon=optimizer != "adamw") if deep else []
     terms += _horizon_terms(taken)
     literal = [("attention_fan_in", "attention_out"), ("experts_fan_in", "experts_out"), ("dense_fan_in", "dense_out")]
     return Parametrization(
@@ -265,6 +294,7 @@ def parametrization(name: str = "completed_p", *, alpha: float = 1.0, **choices:
         hidden_size_roles=frozenset(role for choice, role in literal if taken.get(choice) == "hidden_size"),
         beta_exponents={"batch": 1.0, "tokens": -1.0} if taken["betas"] == "completed_p" else {},
         choices=taken,
+        optimizer=optimizer,
     )
 
 
@@ -277,12 +307,15 @@ def _terms(axis: Axis, source: str, rows: Sequence[tuple[Quantity, Sequence[str]
 
 def _width_terms(name: str, taken: Mapping[str, str]) -> list[Term]:
     source = {"mup": MUP, "completep": COMPLETEP, "completed_p": COMPLETED_P}[name]
-    decay = {"linear": 1.0, "sqrt": 0.5, "constant": 0.0}[taken["hidden_weight_decay"]]
-    terms = _terms("width", source, [
-        ("init_variance", HIDDEN, -1), ("lr", HIDDEN, -1), ("eps", (*HIDDEN, *BLOCK_VECTORS), -1),
-    ])  # fmt: skip
-    decay_source = CHOICES["hidden_weight_decay"].source(taken["hidden_weight_decay"])
-    terms += _terms("width", decay_source, [("weight_decay", HIDDEN, decay)])
+    # The router is AdamW's beside Muon, and its decay that of the table.
+    decay = {"linear": 1.0, "sqrt": 0.5, "constant": 0.0}[taken.get("hidden_weight_decay", "linear")]
+    terms = _terms("width", source, [("init_variance", HIDDEN, -1), ("eps", BLOCK_VECTORS, -1)])
+    if taken["optimizer"] == "adamw":
+        terms += _terms("width", source, [("lr", HIDDEN, -1), ("eps", HIDDEN, -1)])
+        decay_source = CHOICES["hidden_weight_decay"].source(taken["hidden_weight_decay"])
+        terms += _terms("width", decay_source, [("weight_decay", HIDDEN, decay)])
+    else:
+        terms += _muon_terms(taken)
     if name != "completep":  # CompleteP scales ε of the residual blocks alone
         terms += _terms("width", source, [("eps", ("embedding",), -1)])
 
@@ -296,6 +329,11 @@ def _width_terms(name: str, taken: Mapping[str, str]) -> list[Term]:
     else:
         head = [("forward", -1)]
         head += [("eps", -1)] if own == "variance" else []
+    if taken.get("muon_head") == "sqrt":  # half of the exponent more, in either form; LR × weight decay stays
+        head = [(quantity, exponent) for quantity, exponent in head if quantity not in ("lr", "weight_decay")]
+        lr = -0.5 if form == "variance" else 0.5
+        terms += _terms("width", CHOICES["muon_head"].source("sqrt"),
+                        [("lr", ("lm_head",), lr), ("weight_decay", ("lm_head",), -lr)])  # fmt: skip
     terms += _terms("width", head_source, [(quantity, ("lm_head",), exponent) for quantity, exponent in head])
 
     # Routers: LR constant without a multiplier is offered by no option, because its logits grow with width (see
@@ -310,11 +348,27 @@ def _width_terms(name: str, taken: Mapping[str, str]) -> list[Term]:
     return terms + _terms("width", CHOICES["router"].source(taken["router"]), [(q, ROUTERS, e) for q, e in router])
 
 
-def _depth_terms(name: str, alpha: float) -> list[Term]:
+def _muon_terms(taken: Mapping[str, str]) -> list[Term]:
+    """Terms of the matrices that Muon trains. Its updates are orthonormal times what it multiplies them by itself; the
+    LR supplies the rest of √(out/in). It has no ε of AdamW's kind."""
+    optimizer, source = taken["optimizer"], CHOICES["optimizer"].source(taken["optimizer"])
+    decay = CHOICES["muon_weight_decay"].source(taken["muon_weight_decay"])
+    terms = []
+    for axis in MATRIX_AXES:
+        exponent = MUON_LR[optimizer].get(axis, 0.0)
+        terms += _terms(axis, source, [("lr", HIDDEN, exponent)])
+        terms += _terms(axis, decay, [("weight_decay", HIDDEN, -exponent)])
+    if taken["muon_weight_decay"] == "inverse_width":
+        terms += _terms("width", decay, [("weight_decay", HIDDEN, -1)])
+    return terms
+
+
+def _depth_terms(name: str, alpha: float, *, muon: bool) -> list[Term]:
     source = COMPLETEP if name == "completep" else COMPLETED_P
     block = (*HIDDEN, *ROUTERS, *BLOCK_VECTORS)
     terms = _terms("depth", source, [
-        ("residual", BLOCK_OUT, -alpha), ("lr", block, alpha - 1), ("eps", block, -alpha),
+        ("residual", BLOCK_OUT, -alpha), ("lr", block, alpha - 1),
+        ("eps", (*ROUTERS, *BLOCK_VECTORS) if muon else block, -alpha),
     ])  # fmt: skip
     of_qk = COMPLETED_P if name == "completed_p" else f"not in CompleteP; as in {COMPLETED_P}"
     return terms + _terms("depth", of_qk, [("lr", ("qk_norms",), alpha - 1), ("eps", ("qk_norms",), -alpha)])
@@ -323,23 +377,24 @@ def _depth_terms(name: str, alpha: float) -> list[Term]:
 def _horizon_terms(taken: Mapping[str, str]) -> list[Term]:
     """Terms along tokens and batch; they are the same for all tensors."""
     everything = tuple(ROLES)
+    by_adamw = tuple(role for role in ROLES if taken.get("optimizer", "adamw") == "adamw" or role not in HIDDEN)
     lr = {"none": 0.0, "half": -0.5, "bjorck": -0.32, "zhou": -0.35, "marin": -0.395}[taken["token_lr"]]
     decay = {"none": 0.0, "half": -0.5, "nanochat": -1.0}[taken["token_weight_decay"]]
     eps = {"none": 0.0, "half": 0.5}[taken["token_eps"]]
     terms = _terms("tokens", CHOICES["token_lr"].source(taken["token_lr"]), [("lr", everything, lr)])
     terms += _terms("tokens", CHOICES["token_weight_decay"].source(taken["token_weight_decay"]),
                     [("weight_decay", everything, decay)])  # fmt: skip
-    terms += _terms("tokens", CHOICES["token_eps"].source(taken["token_eps"]), [("eps", everything, eps)])
+    terms += _terms("tokens", CHOICES["token_eps"].source(taken["token_eps"]), [("eps", by_adamw, eps)])
     rows: dict[str, list[tuple[Quantity, Sequence[str], float]]] = {
         "unchanged": [],
         "sqrt_lr": [("lr", everything, 0.5)],
         "sqrt_lr_weight_decay": [("lr", everything, 0.5), ("weight_decay", everything, 0.5)],
-        "completed_p": [("lr", everything, 0.5), ("weight_decay", everything, 0.5), ("eps", everything, -0.5)],
+        "completed_p": [("lr", everything, 0.5), ("weight_decay", everything, 0.5), ("eps", by_adamw, -0.5)],
     }
     return terms + _terms("batch", CHOICES["batch"].source(taken["batch"]), rows[taken["batch"]])
 
 
 __all__ = [
-    "AXES", "CHOICES", "QUANTITIES", "ROLES", "RULES", "SYMBOLS", "VECTORS", "Axis", "Choice", "Parametrization",
-    "Quantity", "Term", "parametrization",
+    "AXES", "CHOICES", "MATRIX_AXES", "QUANTITIES", "ROLES", "RULES", "SYMBOLS", "VECTORS", "Axis", "Choice",
+    "Parametrization", "Quantity", "Term", "parametrization",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Qwen3-MoE as a training model, with Hugging Face's parameter names and numbers.
+"""Qwen3-MoE as a training model (Qwen3, where no layer has experts), with Hugging Face's parameter names and numbers.
 
 Shape suffixes: B batch, T positions, h hidden size, H query heads, K key/value heads, d head size, N = B·T tokens, E
 experts, k experts a token, f expert size, V vocabulary. `Qwen3MoE(spec)(ids_BT, labels_BT)` gives `Losses`; without

@@ -27,6 +27,8 @@ MODULE_OF = {role: module for module, roles in MODULES.items() for role in roles
 """Role → its module."""
 NORMS = frozenset(MODULES["norms"])
 """Roles without weight decay."""
+HALVES = ("gate_up_proj", "gate_up_proj.weight")
+"""Ends of the names of tensors that hold two matrices, gate and up projections, one above the other."""
 TIED = (
     "the embedding and lm_head are one tensor (tied embeddings), and a parametrization gives the two roles different "
     "rules: untie them (tied_embeddings: false, or tie_word_embeddings: false of transformers)"

@@ -1,4 +1,5 @@
-"""What to train: `ModelSpec`, the shape of a Qwen3-MoE, or `HFSpec`, a causal LM of transformers. No torch here.
+"""What to train: `ModelSpec`, the shape of a Qwen3-MoE or a dense Qwen3, `HFSpec`, a causal LM of transformers, or
+`ModuleSpec`, a network of one's own. No torch here.
 
 Notation: h hidden size, L layers, H query heads, K key/value heads, d head size, E experts, k experts a token, f expert
 size, V vocabulary, T sequence length.
@@ -6,12 +7,14 @@ size, V vocabulary, T sequence length.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from raylr.errors import DataError, InputError
+from raylr.trainables.models.loading import NAME
 
 ParamKind = Literal["total", "active", "non_embedding"]
 
@@ -22,8 +25,12 @@ class FrozenSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+_EXPERTS = ("experts", "top_k", "expert_size")
+"""Fields that a mixture of experts needs."""
+
+
 class ModelSpec(FrozenSpec):
-    """The shape of a Qwen3-MoE decoder.
+    """The shape of a Qwen3-MoE decoder, or of a dense Qwen3: with `dense_size` and without `experts`.
 
     Raises:
         pydantic.ValidationError: A ValueError with one sentence for each field that is wrong.
@@ -35,6 +42,11 @@ class ModelSpec(FrozenSpec):
         ... )
         >>> model.params("active") < model.params("total")
         True
+        >>> dense = ModelSpec(
+        ...     hidden_size=64, layers=2, heads=4, kv_heads=2, head_dim=16, dense_size=192, vocab_size=1024,
+        ... )
+        >>> dense.dense_layers, dense.params("active") == dense.params("total")
+        (2, True)
     """
 
     hidden_size: int = Field(gt=0)
@@ -47,11 +59,11 @@ class ModelSpec(FrozenSpec):
     """Key/value heads; each serves heads / kv_heads query heads."""
     head_dim: int = Field(gt=0)
     """Size of one head; even."""
-    experts: int = Field(gt=0)
-    """Routed experts of one layer."""
-    top_k: int = Field(gt=0)
+    experts: int = Field(default=0, ge=0)
+    """Routed experts of one layer; 0: a dense model, which has `dense_size` instead."""
+    top_k: int = Field(default=0, ge=0)
     """Experts that a token uses."""
-    expert_size: int = Field(gt=0)
+    expert_size: int = Field(default=0, ge=0)
     """Inner size of one expert."""
     vocab_size: int = Field(gt=1)
     """Entries of the vocabulary; in a study that of the corpus unless it is given."""
@@ -62,7 +74,7 @@ class ModelSpec(FrozenSpec):
     shared_expert_size: int = Field(default=0, ge=0)
     """Inner size of an expert that every token uses, gated by a sigmoid (as in Qwen2-MoE); 0: none."""
     dense_layers: int = Field(default=0, ge=0)
-    """How many of the first layers have a dense MLP in place of experts."""
+    """How many of the first layers have a dense MLP in place of experts; all of them in a model without experts."""
     dense_size: int = Field(default=0, ge=0)
     """Inner size of those dense MLPs."""
     rope_theta: float = Field(default=1e6, gt=0)
@@ -81,6 +93,14 @@ class ModelSpec(FrozenSpec):
     """With `balance="bias"`: how much a step moves the bias of an expert with too many or too few tokens."""
     residual_multiplier: float = Field(default=1.0, gt=0)
     """Factor on what each attention and MLP/MoE block adds to the residual stream (1 is Qwen3)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dense(cls, data: Any) -> Any:
+        """A model with `dense_size` and no key of the experts is dense in all of its layers."""
+        if not isinstance(data, dict) or not data.get("dense_size") or any(data.get(key) for key in _EXPERTS):
+            return data
+        return {**data, "dense_layers": data.get("dense_layers") or data.get("layers", 0)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -102,7 +122,21 @@ class ModelSpec(FrozenSpec):
                 f"dense_layers={self.dense_layers} and dense_size={self.dense_size}: give both (dense first "
                 "layers) or neither"
             )
+        self._check_experts()
         return self
+
+    def _check_experts(self) -> None:
+        given = [key for key in _EXPERTS if getattr(self, key)]
+        missing = [key for key in _EXPERTS if not getattr(self, key)]
+        if missing and (given or self.moe_layers):
+            what = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing or 0"
+            rest = "" if given or self.dense_size else "; a dense model has dense_size in place of all three"
+            where = f"{self.moe_layers} of {self.layers} layers have experts, which need" if self.moe_layers else "give"
+            raise ValueError(f"{what}: {where} {', '.join(_EXPERTS)}{rest}")
+        if not given:
+            for key, plain in (("shared_expert_size", 0), ("balance", "loss")):
+                if getattr(self, key) != plain:
+                    raise ValueError(f"{key}={getattr(self, key)!r} belongs to a model with experts; this one is dense")
 
     def identity(self) -> dict[str, Any]:
         """Return all fields, for the identity of a run."""
@@ -215,6 +249,69 @@ class HFSpec(FrozenSpec):
         return {"hf": configuration(self.hf).to_dict()}
 
 
-def model_spec(fields: dict[str, Any]) -> ModelSpec | HFSpec:
-    """Return the model that a mapping describes: `HFSpec` if it has the key `hf`, otherwise `ModelSpec`."""
-    return HFSpec.model_validate(fields) if "hf" in fields else ModelSpec.model_validate(fields)
+class ModuleSpec(FrozenSpec):
+    """A network of one's own, a `torch.nn.Module`, trained from scratch by raylr's loop.
+
+    Its `forward` takes token ids [sequences, tokens] and returns the logits of the next token, [sequences, tokens,
+    vocabulary]; raylr computes the loss. It cannot be exported to Hugging Face, and so not be scored.
+    """
+
+    module: str = Field(pattern=NAME)
+    """Module and name of a function or class that returns the network, package.module:function. It is called with
+    `vocab_size` and the args, by name, and draws the weights from torch's generator."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the function: what makes the size."""
+    vocab_size: int = Field(gt=1)
+    """Entries of the vocabulary; in a study that of the corpus unless it is given."""
+    active_params: int | None = Field(default=None, gt=0)
+    """Parameters that one token uses, for mixtures of experts. Default: all."""
+    folder: str = "."
+    """Folder that the module is imported from, if it is not installed. In a study by default that of the spec."""
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> Self:
+        if "vocab_size" in self.args:
+            raise ValueError("args: vocab_size is a key beside args, and that of the corpus unless it is given")
+        return self
+
+    def params(self, kind: ParamKind = "total") -> int:
+        """Return the number of parameters, as `ModelSpec.params`: of `nn.Embedding`s and of matrices with a row for
+        each entry of the vocabulary for "non_embedding". The network is made on torch's meta device."""
+        from raylr.trainables.models.module import shape_of
+
+        shape = shape_of(self)
+        if kind == "active":
+            return self.active_params or shape.total
+        if kind not in ("total", "non_embedding"):
+            raise InputError(f"kind={kind!r}: a count of parameters is 'total', 'active' or 'non_embedding'")
+        return shape.total - (shape.embedding + shape.head if kind == "non_embedding" else 0)
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Return the FLOPs of training on one token: 6 for each parameter that it uses but those of embeddings that are
+        looked up (Kaplan et al. 2020). What attention adds with `seq_len` is not known."""
+        from raylr.trainables.models.module import shape_of
+
+        shape = shape_of(self)
+        return 6.0 * (self.params("active") - (shape.embedding if shape.head else 0))
+
+    def identity(self) -> dict[str, Any]:
+        """Return names and arguments, and the shapes of all parameters, for the identity of a run. Where the module is
+        and what else its code does is not part of it: a network that computes something else needs another name."""
+        from raylr.trainables.models.module import shape_of
+
+        tensors = {name: list(shape) for name, shape in shape_of(self).tensors.items()}
+        return {"module": self.module, "args": self.args, "vocab_size": self.vocab_size, "tensors": tensors}
+
+
+AnyModelSpec: TypeAlias = ModelSpec | HFSpec | ModuleSpec
+
+
+def model_spec(fields: dict[str, Any]) -> AnyModelSpec:
+    """Return the model that a mapping describes: `HFSpec` if it has the key `hf`, `ModuleSpec` if it has `module`,
+    otherwise `ModelSpec`."""
+    return kind_of_model(fields).model_validate(fields)
+
+
+def kind_of_model(fields: Mapping[str, Any]) -> type[AnyModelSpec]:
+    """Return the class of the model that a mapping describes."""
+    return HFSpec if "hf" in fields else ModuleSpec if "module" in fields else ModelSpec

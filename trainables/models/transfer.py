@@ -22,7 +22,7 @@ from raylr.trainables.models.parametrization import (
     Term,
 )
 from raylr.trainables.models.roles import TIED
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec, ModuleSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Network:
     """Further settings of the model, for `differences`."""
 
 
-def network_of(model: ModelSpec | HFSpec, *, tokens: float | None = None, batch_tokens: float | None = None) -> Network:
+def network_of(model: AnyModelSpec, *, tokens: float | None = None, batch_tokens: float | None = None) -> Network:
     """Describe the network of a spec.
 
     Args:
@@ -53,8 +53,14 @@ def network_of(model: ModelSpec | HFSpec, *, tokens: float | None = None, batch_
         The network.
 
     Raises:
-        SpecError: For tied embeddings, and for a tensor of a Hugging Face model whose role is unknown.
+        SpecError: For a `ModuleSpec`, for tied embeddings, and for a tensor of a Hugging Face model whose role is
+            unknown.
     """
+    if isinstance(model, ModuleSpec):
+        raise SpecError(
+            f"the roles of the tensors of {model.module} are not known: raylr.trainables.parametrize takes them as an "
+            "Architecture, in a training script of your own"
+        )
     if isinstance(model, HFSpec):
         from raylr.trainables.models.hf import configuration, shapes_on_meta
 
@@ -122,6 +128,8 @@ class Scaled:
     """Quantity → the terms that the factor is the product of."""
     ratios: Mapping[Quantity, Mapping[Axis, float]]
     """Quantity → the ratios that its terms are powers of."""
+    by_muon: bool = False
+    """Whether Muon trains it, and not AdamW."""
 
     def formula(self, quantity: Quantity) -> str:
         """Return the factor as a formula, such as "m_N^-1 · m_D^-0.5"; "1" if nothing is multiplied."""
@@ -235,6 +243,9 @@ def _scaled(tensor: Tensor, base: Tensor, rule: Parametrization, ratios: Mapping
     own = dict(ratios)
     if tensor.fan_in and base.fan_in and tensor.role not in rule.hidden_size_roles:
         own["width"] = tensor.fan_in / base.fan_in
+    if tensor.fan_in and base.fan_in and tensor.fan_out and base.fan_out:
+        own["fan_in"], own["fan_out"] = tensor.fan_in / base.fan_in, tensor.fan_out / base.fan_out
+        own["larger"] = max(tensor.fan_in, tensor.fan_out) / max(base.fan_in, base.fan_out)
     # ε follows the size of the gradients, which the width of the residual stream sets whatever the tensor's fan-in is.
     by_quantity = {quantity: ratios if quantity == "eps" else own for quantity in QUANTITIES}
     return Scaled(
@@ -246,6 +257,7 @@ def _scaled(tensor: Tensor, base: Tensor, rule: Parametrization, ratios: Mapping
         factors={quantity: rule.factor(quantity, tensor.role, by_quantity[quantity]) for quantity in QUANTITIES},
         terms={quantity: rule.terms_of(quantity, tensor.role) for quantity in QUANTITIES},
         ratios=by_quantity,
+        by_muon=rule.by_muon(tensor.role),
     )
 
 

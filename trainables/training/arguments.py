@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from raylr.errors import DataError, SpecError
-from raylr.trainables.models.spec import HFSpec, ModelSpec, model_spec
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec, model_spec
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _spec(key: str, validate: Callable[[Any], Any], fields: Any) -> Any:
 
 def check_run(
     lr: float,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     corpus: Corpus,
     tokens: int,

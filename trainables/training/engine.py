@@ -137,7 +137,7 @@ def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any
 def running_engine(
     model: torch.nn.Module, train: TrainSpec, multipliers: Mapping[str, Mapping[str, float]], *, universal: bool = False
 ) -> Iterator[Any]:
-    """Make a DeepSpeed engine with torch's AdamW, and destroy it at the end.
+    """Make a DeepSpeed engine with the run's optimizer (`optimizers.make_optimizer`), and destroy it at the end.
 
     Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
 
@@ -151,23 +151,24 @@ def running_engine(
         The engine, with parameter groups by role (`groups.parameter_groups`), or those of `train.parametrization`.
 
     Raises:
-        SpecError: For a multiplier that matches no tensor of the model, and for a parametrization that does not fit it.
+        SpecError: For a multiplier that matches no tensor of the model, for a parametrization that does not fit it, and
+            for an optimizer that it cannot have.
     """
     import deepspeed
-    import torch
 
     from raylr.trainables.training.groups import multipliers_by_role, parameter_groups, parametrized_groups, roles_of
+    from raylr.trainables.training.optimizers import make_optimizer
 
     # Before DeepSpeed partitions or converts the weights, which a parametrization scales.
     ruled = parametrized_groups(model, train, multipliers) if train.parametrization is not None else None
 
-    def adamw(_: Any) -> torch.optim.Optimizer:
+    def optimizer_of(_: Any) -> torch.optim.Optimizer:
         groups = ruled or parameter_groups(model, train, multipliers_by_role(roles_of(model), multipliers))
-        return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
+        return make_optimizer(model, train, groups)
 
     with quiet():
         config = engine_config(train, universal=universal)
-        engine, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=config)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer_of, config=config)
         if train.stage == 0 and train.workers == 1:
             engine.enable_backward_allreduce = False  # of one process with itself: 1 ms a step
         if train.expert_parallel > 1:

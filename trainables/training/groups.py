@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from raylr.trainables.training.spec import TrainSpec
 
+MUON = "muon"
+"""Value of a group's `optimizer`, which is otherwise "adamw"."""
+MATRICES = frozenset({"attention", "dense", "experts_in", "experts_out"})
+"""Roles whose matrices Muon takes, where it is the optimizer: those from width to width."""
+
 Tables = Mapping[str, Mapping[str, float]]
 """`lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, each a table from module or role to a factor."""
 
@@ -33,12 +38,25 @@ class Multipliers:
 
 def roles_of(model: nn.Module) -> set[str]:
     """Return the roles that tensors of `model` have."""
-    return {role_of(name, _dims(param)) for name, param in model.named_parameters()}
+    return {_role(model, name, param) for name, param in model.named_parameters()}
+
+
+def _role(model: nn.Module, name: str, param: nn.Parameter) -> str:
+    """Return the role of a tensor: what the model itself says (`UserModule.roles`), else what its name says."""
+    roles = getattr(model, "roles", None)
+    return str(roles[name]) if isinstance(roles, dict) else role_of(name, _dims(param))
 
 
 def _dims(param: nn.Parameter) -> int:
     """Dimensions of a parameter; ZeRO stage 3 keeps the true shape in an attribute of its own."""
     return len(getattr(param, "ds_shape", param.shape))
+
+
+def _optimizer_of(role: str, param: nn.Parameter, train: TrainSpec) -> str:
+    """Return which optimizer a tensor gets. A matrix with one row, as the shared expert's gate, is a vector."""
+    shape = tuple(getattr(param, "ds_shape", param.shape))
+    hidden = role in MATRICES and len(shape) in (2, 3) and min(shape[-2:]) > 1
+    return MUON if train.optimizer.name == MUON and hidden else "adamw"
 
 
 def multipliers_by_role(roles: Iterable[str], tables: Tables) -> dict[str, Multipliers]:
@@ -93,32 +111,35 @@ def multipliers_by_role(roles: Iterable[str], tables: Tables) -> dict[str, Multi
 def parameter_groups(
     model: nn.Module, train: TrainSpec, by_role: Mapping[str, Multipliers] | None = None
 ) -> list[dict[str, Any]]:
-    """Build the groups for `torch.optim.AdamW`: one for each role, and one for each set of expert-parallel processes.
+    """Build the groups of the optimizer: one for each role, and one for each set of expert-parallel processes.
 
     Args:
         model: The network, after DeepSpeed has replaced its expert layers, if it does.
-        train: `weight_decay` and `eps` before multipliers. Norms and biases have no weight decay.
+        train: `optimizer`, and `weight_decay` and `eps` before multipliers. Norms and biases have no weight decay.
         by_role: Multipliers of each role; a role that is not in it has factors of 1.
 
     Returns:
-        Groups with `params`, `weight_decay` and `eps`, and, for the loop and for readers, `role`, `module` and
-        `lr_multiplier`, which DeepSpeed leaves alone.
+        Groups with `params`, `weight_decay` and `eps`, and, for the loop and for readers, `role`, `module`,
+        `lr_multiplier` and `optimizer` ("adamw" or "muon"), which DeepSpeed leaves alone.
     """
-    found: dict[tuple[str, str | None], list[nn.Parameter]] = {}
+    found: dict[tuple[str, str, str | None], list[nn.Parameter]] = {}
     for name, param in model.named_parameters():
         owners = None if getattr(param, "allreduce", True) else vars(param)["group_name"]
-        found.setdefault((role_of(name, _dims(param)), owners), []).append(param)
+        role = _role(model, name, param)
+        found.setdefault((role, _optimizer_of(role, param, train), owners), []).append(param)
     groups = []
     for role in MODULE_OF:  # always the same order: a checkpoint holds the state of groups by their number
-        for (its, expert_group), params in found.items():
+        for (its, optimizer, expert_group), params in found.items():
             if its != role:
                 continue
             factors = (by_role or {}).get(role, Multipliers())
+            beside_muon = train.optimizer.name == MUON and optimizer != MUON
             group = {
                 "params": params,
                 "role": role,
                 "module": MODULE_OF[role],
-                "lr_multiplier": factors.lr,
+                "optimizer": optimizer,
+                "lr_multiplier": factors.lr * (train.optimizer.adamw_lr_ratio if beside_muon else 1.0),
                 "weight_decay": 0.0 if role in NORMS else train.weight_decay * factors.weight_decay,
                 "eps": train.eps * factors.eps,
                 "name": expert_group or role,
@@ -160,6 +181,8 @@ def parametrized_groups(model: nn.Module, train: TrainSpec, tables: Tables) -> l
         multipliers=given.multipliers,
     )
     for group in groups:
+        if train.optimizer.name == MUON and group["optimizer"] != MUON:
+            group["lr_multiplier"] *= train.optimizer.adamw_lr_ratio
         role = " ".join(group.pop("roles"))
         group |= {"role": role, "module": role, "name": role, "lr": 0.0}
     return groups

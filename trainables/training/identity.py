@@ -21,7 +21,7 @@ from raylr.trainables.models.roles import MODULE_OF
 from raylr.trainables.training.groups import Tables, multipliers_by_role
 
 if TYPE_CHECKING:
-    from raylr.trainables.models.spec import HFSpec, ModelSpec
+    from raylr.trainables.models.spec import AnyModelSpec
     from raylr.trainables.training.spec import TrainSpec
 
 LAYOUT = ("workers", "zero_stage", "expert_parallel")
@@ -39,7 +39,7 @@ _ALL_SCHEDULES = frozenset().union(*_OF_SCHEDULE.values())
 
 def identity_fields(
     *,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     lr: float,
     tokens: int,
@@ -49,7 +49,7 @@ def identity_fields(
     """Return what identifies a run, as values that JSON can hold.
 
     Settings that mean the same give the same fields: the warmup counts in tokens, fields that the schedule does not
-    read are left out, and multipliers are resolved to roles.
+    read are left out (as is the optimizer, if it is AdamW), and multipliers are resolved to roles.
 
     Args:
         model: The model. An `HFSpec` is read, which imports transformers; a `ModelSpec` needs nothing.
@@ -63,6 +63,8 @@ def identity_fields(
         SpecError: For a multiplier that cannot be (`multipliers_by_role`).
     """
     unread = _NOT_IDENTITY | _WARMUP | (_ALL_SCHEDULES - _OF_SCHEDULE[train.schedule])
+    if train.optimizer.name == "adamw":  # all of its settings are fields of their own
+        unread |= {"optimizer"}
     by_role = multipliers_by_role(MODULE_OF, multipliers or {})
     factors = {
         what: {role: value for role, one in by_role.items() if (value := getattr(one, what)) != 1.0}
@@ -80,7 +82,7 @@ def identity_fields(
 
 def run_identity(
     *,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     lr: float,
     tokens: int,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
-from raylr.trainables.models.spec import HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec
 from raylr.trainables.training import metrics
 from raylr.trainables.training.arguments import check_run
 from raylr.trainables.training.identity import identity_fields
@@ -30,7 +30,7 @@ SMOOTHING = 0.9
 def train(
     *,
     lr: float,
-    model: ModelSpec | HFSpec,
+    model: AnyModelSpec,
     train: TrainSpec,
     corpus: str | Path,
     tokens: int,

@@ -40,7 +40,7 @@ def parametrize(
     multipliers: Literal["place", "fold"] = "place",
     decay_vectors: bool = False,
 ) -> list[dict[str, Any]]:
-    """Scale a model's initial weights in place and return its parameter groups for `torch.optim.AdamW`.
+    """Scale a model's initial weights in place and return its parameter groups for `torch.optim.AdamW` (and Muon).
 
     Call it once, after the weights were initialised and before they are trained. `lr`, `weight_decay`, `eps` and
     `betas` are the values that are good for `base`.
@@ -72,7 +72,8 @@ def parametrize(
 
     Returns:
         Groups with `params`, `lr`, `weight_decay`, `eps` and `betas`, for readers also `lr_multiplier` and `roles`.
-        Tensors with equal settings share a group.
+        Tensors with equal settings share a group. By a rule with Muon every group also has `optimizer`, "adamw" or
+        "muon": the latter's `eps` and `betas` are not for Muon.
 
     Raises:
         SpecError: If the rule does not fit the model: an unknown tensor, tied embeddings, no place for a multiplier, a
@@ -90,7 +91,7 @@ def parametrize(
     References:
         `raylr.trainables.models.parametrization` lists the publications.
     """
-    model = _network_module(model)
+    model = network_module(model)
     if getattr(model, _DONE, False):
         raise SpecError("this model was parametrized before; its initial weights would be scaled twice")
     for name, value in (("lr", lr), ("eps", eps), ("token_ratio", token_ratio), ("batch_ratio", batch_ratio)):
@@ -118,9 +119,10 @@ def parametrize(
             "weight_decay": weight_decay * factors["weight_decay"] / fold if decayed else 0.0,
             "eps": eps * factors["eps"] / fold,
         }
+        named = {"optimizer": "muon" if one.by_muon else "adamw"} if table.optimizer != "adamw" else {}
         group = groups.setdefault(
-            tuple(settings.values()),
-            {"params": [], **settings, "betas": betas, "lr_multiplier": multiplier, "roles": []},
+            (*settings.values(), one.by_muon),
+            {"params": [], **settings, "betas": betas, "lr_multiplier": multiplier, "roles": [], **named},
         )
         group["params"].append(params[one.name])
         if one.role not in group["roles"]:
@@ -170,7 +172,7 @@ def _scale_weights(model: nn.Module, found: Transfer, folds: Mapping[str, float]
             params[one.name].data.mul_(variance**0.5)
 
 
-def _network_module(model: nn.Module) -> nn.Module:
+def network_module(model: nn.Module) -> nn.Module:
     """Return transformers' own module of raylr's wrapper around it, whose names are those of an `HFSpec`."""
     from raylr.trainables.models.hf import HuggingFaceModel
 
@@ -181,12 +183,19 @@ def _describe(model: nn.Module, architecture: Architecture | None) -> Network:
     from raylr.trainables.models.hf import shapes_and_orientation
     from raylr.trainables.models.qwen3_moe import Qwen3MoE
 
-    model = _network_module(model)
+    model = network_module(model)
     shapes, transposed = shapes_and_orientation(model)
-    own = isinstance(model, Qwen3MoE) and architecture is None
     facts = model.spec.identity() if isinstance(model, Qwen3MoE) else {}
-    chosen = qwen3_moe(model.spec) if own and isinstance(model, Qwen3MoE) else architecture or HUGGING_FACE
-    return described(chosen, shapes, transposed=transposed, facts=facts)
+    return described(architecture_of(model, architecture), shapes, transposed=transposed, facts=facts)
+
+
+def architecture_of(model: nn.Module, given: Architecture | None = None) -> Architecture:
+    """Return `given`, or the roles that a model without one has: raylr's Qwen3-MoE's, or transformers' usual names."""
+    from raylr.trainables.models.qwen3_moe import Qwen3MoE
+
+    if given is not None:
+        return given
+    return qwen3_moe(model.spec) if isinstance(model, Qwen3MoE) else HUGGING_FACE
 
 
 def _networks(

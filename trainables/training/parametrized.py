@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from raylr.errors import SpecError
 from raylr.trainables.models.parametrization import Parametrization, parametrization
-from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec, model_spec
+from raylr.trainables.models.spec import AnyModelSpec, FrozenSpec, HFSpec, ModelSpec, ModuleSpec, model_spec
 from raylr.trainables.models.transfer import Transfer, network_of, transfer
 
 
@@ -49,7 +49,8 @@ class ParametrizationSpec(FrozenSpec):
     @classmethod
     def _is_a_model(cls, value: dict[str, Any]) -> dict[str, Any]:
         try:
-            model_spec(value)
+            if isinstance(model_spec(value), ModuleSpec):
+                raise SpecError("module: the roles of the tensors of a network of one's own are not known")
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -71,9 +72,11 @@ class ParametrizationSpec(FrozenSpec):
 
     def base_model(self) -> ModelSpec | HFSpec:
         """Return the base's model."""
-        return model_spec(self.base)
+        found = model_spec(self.base)
+        assert not isinstance(found, ModuleSpec)
+        return found
 
-    def transfer(self, model: ModelSpec | HFSpec) -> Transfer:
+    def transfer(self, model: AnyModelSpec) -> Transfer:
         """Return the factors on the base's hyperparameters, tensor by tensor of `model`.
 
         Raises:
@@ -83,9 +86,9 @@ class ParametrizationSpec(FrozenSpec):
         large = network_of(model, tokens=self.token_ratio, batch_tokens=self.batch_ratio)
         return transfer(small, large, self.table())
 
-    def multiplied(self, model: ModelSpec | HFSpec) -> ModelSpec | HFSpec:
+    def multiplied(self, model: AnyModelSpec) -> AnyModelSpec:
         """Return the model as it is trained, with the rule's factor in its residual multiplier: what exports need."""
-        if isinstance(model, HFSpec) or self.multipliers == "fold":
+        if not isinstance(model, ModelSpec) or self.multipliers == "fold":
             return model
         factor = self.transfer(model).residual
         return model.model_copy(update={"residual_multiplier": model.residual_multiplier * factor})

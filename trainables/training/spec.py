@@ -7,8 +7,56 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from raylr.errors import SpecError
-from raylr.trainables.models.spec import FrozenSpec, HFSpec, ModelSpec
+from raylr.trainables.models.spec import AnyModelSpec, FrozenSpec, ModelSpec
 from raylr.trainables.training.parametrized import ParametrizationSpec
+
+
+class OptimizerSpec(FrozenSpec):
+    """The optimizer; may be written as its name.
+
+    "muon" trains the hidden matrices (attention, MLPs, every expert by itself) by `torch.optim.Muon` and all other
+    tensors (embeddings, unembedding, router, norms) by AdamW. It needs whole matrices: fp32 without ZeRO.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """Name of the optimizer."""
+    adjust_lr: Literal["match_rms_adamw", "original", "spectral"] = "match_rms_adamw"
+    """What Muon multiplies the LR by for a matrix with `out` rows and `in` columns, so what an LR means. One LR for
+    Muon and AdamW: "match_rms_adamw", 0.2·√max(out, in), an update as large as AdamW's (arXiv 2502.16982). "original":
+    √max(1, out/in) (its author's). "spectral": √(out/in), at which the best LR is to stay where it is over widths."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Muon's momentum."""
+    nesterov: bool = True
+    """Whether that is Nesterov's."""
+    ns_steps: int = Field(default=5, gt=0, lt=100)
+    """Newton-Schulz iterations of Muon."""
+    adamw_lr_ratio: float = Field(default=1.0, gt=0)
+    """LR of the tensors that Muon leaves to AdamW, over the LR of the run. With "original" and "spectral" it should be
+    well below 1: their LRs are those of another kind of update."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_its_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _of_muon(self) -> Self:
+        if self.name == "adamw":
+            defaults = {name: field.default for name, field in type(self).model_fields.items() if name != "name"}
+            odd = [name for name, default in defaults.items() if getattr(self, name) != default]
+            if odd:
+                raise ValueError(f"{' and '.join(odd)} belong{'s' if len(odd) == 1 else ''} to the optimizer muon")
+        return self
+
+    @property
+    def rule(self) -> str:
+        """The option of the choice `optimizer` of parametrizations that goes with it."""
+        return self.name if self.name == "adamw" else f"{self.name}_{self.adjust_lr}"
+
+    @property
+    def label(self) -> str:
+        """The name by which laws and run tables keep optimizers apart, with what an LR means."""
+        return self.name if self.name == "adamw" else f"{self.name} ({self.adjust_lr})"
 
 
 class TrainSpec(FrozenSpec):
@@ -42,8 +90,10 @@ class TrainSpec(FrozenSpec):
     """Shape of that decay; "sqrt" is 1 − √x."""
     final_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     """LR at the end of "wsd" or "cosine", as a share of the peak."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """The optimizer, by its name or as a section."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW's decoupled weight decay, on matrices only (not on norms and biases)."""
+    """Decoupled weight decay, on matrices only (not on norms and biases)."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's β₁ and β₂."""
     eps: float = Field(default=1e-8, gt=0)
@@ -55,7 +105,7 @@ class TrainSpec(FrozenSpec):
     dtype: Literal["fp32", "bf16"] = "fp32"
     """bf16 keeps fp32 master weights in the optimizer."""
     zero_stage: int | None = Field(default=None, ge=0, le=3)
-    """DeepSpeed's ZeRO stage. None: 0 in fp32 on one worker, 1 otherwise."""
+    """DeepSpeed's ZeRO stage. None: 0 in fp32 on one worker or with the optimizer muon, 1 otherwise."""
     activation_checkpointing: bool = False
     """Whether activations are computed again in the backward pass instead of being stored."""
     seed: int = 0
@@ -108,6 +158,18 @@ class TrainSpec(FrozenSpec):
                 "dtype='bf16' with zero_stage=0: DeepSpeed makes a phantom AdamW step there when the engine is "
                 "built, which corrupts the first update; use zero_stage=1 (or leave it out)"
             )
+        if self.optimizer.name == "muon" and (self.dtype != "fp32" or self.zero_stage or self.expert_parallel > 1):
+            raise ValueError(
+                "optimizer 'muon' needs whole matrices, and ZeRO (zero_stage 1 to 3, which bf16 and expert_parallel "
+                "use) splits them: train with dtype='fp32', without zero_stage and with expert_parallel=1"
+            )
+        if self.parametrization is not None:
+            of_rule, wanted = self.parametrization.table().optimizer, self.optimizer.rule
+            if of_rule != wanted:
+                raise ValueError(
+                    f"parametrization: the rule is for optimizer={of_rule!r}, and the optimizer here is "
+                    f"{self.optimizer.label}: take choose: {{optimizer: {wanted}}}"
+                )
         if self.workers % self.expert_parallel:
             raise ValueError(
                 f"expert_parallel={self.expert_parallel} does not divide workers={self.workers}: each worker "
@@ -125,7 +187,7 @@ class TrainSpec(FrozenSpec):
             )
         return self
 
-    def check_experts(self, model: ModelSpec | HFSpec) -> None:
+    def check_experts(self, model: AnyModelSpec) -> None:
         """Check that the experts of a model can be spread over `expert_parallel` processes.
 
         Raises:
@@ -134,8 +196,8 @@ class TrainSpec(FrozenSpec):
         size = self.expert_parallel
         if size == 1:
             return
-        if isinstance(model, HFSpec):
-            raise SpecError(f"expert_parallel={size} works with a ModelSpec, not with hf")
+        if not isinstance(model, ModelSpec):
+            raise SpecError(f"expert_parallel={size} works with a ModelSpec, not with hf or module")
         if model.shared_expert_size or model.balance == "bias" or model.moe_layers == 0:
             raise SpecError(
                 f"expert_parallel={size} takes a model with experts, without a shared expert and with balance='loss'"
@@ -153,7 +215,8 @@ class TrainSpec(FrozenSpec):
         """Return the ZeRO stage in force."""
         if self.zero_stage is not None:
             return self.zero_stage
-        return 0 if self.dtype == "fp32" and self.workers == 1 else 1
+        whole = self.workers == 1 or self.optimizer.name == "muon"
+        return 0 if self.dtype == "fp32" and whole else 1
 
     @property
     def warmup(self) -> int:

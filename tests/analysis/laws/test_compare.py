@@ -41,20 +41,47 @@ def test_single_runs_need_a_noise_from_elsewhere():
     assert compare_runs([3.0], [3.01], seed_sd=0.01).status == "not_determined"
 
 
-def test_a_setting_that_diverges_loses():
-    assert compare_runs([3.0, math.nan], [3.5, 3.6]).better == "b"
-    assert compare_runs([math.inf], [math.nan]).status == "diverged"
+NAN = math.nan
 
 
-def test_the_same_losses_decide_nothing():
-    result = compare_runs([3.0, 3.0], [3.0, 3.0])
-    assert (result.status, result.probability) == ("not_determined", 0.5)
+def test_divergence_decides_where_it_is_no_accident():
+    assert compare_runs([NAN] * 3, [3.5, 3.6, 3.4]).better == "b"
+    assert compare_runs([3.5, 3.6, 3.4], [NAN] * 3).better == "a"
+    once = compare_runs([3.0, NAN, 3.0], [3.5, 3.6, 3.5])
+    assert (once.better, once.status) == (None, "not_determined")
+    assert once.probability == pytest.approx(0.15416, abs=1e-4)  # the integral of the two posteriors, by scipy's quad
+    assert "1 of 3 runs of a diverged, 0 of 3 of b" in once.message
+    assert compare_runs([math.inf], [NAN]).status == "diverged"
+    both = compare_runs([3.0, NAN], [NAN, 3.0])
+    assert (both.better, both.probability) == (None, pytest.approx(0.5, abs=1e-3))
+
+
+def test_runs_that_diverge_by_chance_are_rarely_called_different():
+    rng, found = np.random.default_rng(1), []
+    for _ in range(300):
+        a, b = (np.where(rng.random(4) < 0.4, NAN, rng.normal(3, 0.01, 4)) for _ in "ab")
+        found.append(compare_runs(a, b).better is not None)
+    assert np.mean(found) <= 0.1
+
+
+def test_copies_say_nothing_about_the_noise():
+    assert compare_runs([3.0, 3.0, 3.0], [3.1, 3.1, 3.1]).status == "too_few"
+    assert compare_runs([3.0, 3.0], [3.0, 3.0]).status == "too_few"
+    assert compare_runs([3.0, 3.0], [3.1, 3.1], seed_sd=0.01).better == "a"
+
+
+def test_a_stricter_probability_decides_less():
+    a, b = [3.00, 3.01, 3.02], [3.04, 3.05, 3.02]
+    sure = compare_runs(a, b).probability
+    assert compare_runs(a, b, decided=sure - 1e-3).better == "a"
+    assert compare_runs(a, b, decided=sure + 1e-3).better is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [(([], [3.0]), {}, "no runs"), (([3.0], [3.0]), {"seed_sd": -1}, "seed_sd"),
-     (([3.0], [3.0]), {"level": 2}, "level"), (([3.0], [3.0]), {"seed_sd": 1, "seed_sd_dof": 0}, "dof")],
+     (([3.0], [3.0]), {"level": 2}, "level"), (([3.0], [3.0]), {"decided": 0.5}, "decided"),
+     (([3.0], [3.0]), {"seed_sd": 1, "seed_sd_dof": 0}, "dof")],
 )  # fmt: skip
 def test_bad_input_is_refused(arguments, options, words):
     with pytest.raises(InputError, match=words):

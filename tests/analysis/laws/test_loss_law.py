@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylr.analysis import fit_curvature_law, fit_loss_law
-from raylr.analysis.laws.loss_law import A_PRIOR, B_PRIOR, NOISE, NOISE_DOF
+from raylr.analysis.laws.loss_law import A_PRIOR, B_PRIOR, BEST_BATCH, NOISE, NOISE_DOF
 from raylr.errors import InputError
 
 N, D = (v.ravel() for v in np.meshgrid([1e8, 2e8, 4e8, 8e8], [2e9, 4e9, 8e9, 1.6e10], indexing="ij"))
@@ -91,3 +91,43 @@ def test_what_a_wrong_lr_costs():
     assert cost.low < 0.04 * 16**-0.1 * math.log(2) ** 2 < cost.high
     assert cost.value == pytest.approx(0.04 * 16**-0.1 * math.log(2) ** 2, rel=0.2)
     assert law.cost(1.6e9, 3.2e10, 0.5).value == cost.value
+
+
+def with_batch(rng, n, d, b, k=0.2):
+    """Losses of a law from the priors where a batch off the best one costs tokens."""
+    loss, _ = law_of(rng)
+    best = BEST_BATCH[0] * d ** BEST_BATCH[1] * math.exp(0.7 * rng.normal())
+    return loss(n, d * np.exp(-k * np.log(b / best) ** 2))
+
+
+def test_batches_are_told_from_tokens():
+    """Sizes and budgets at three batches: the loss at a larger size, budget and batch is inside the interval."""
+    n, d, b = (v.ravel() for v in np.meshgrid([1e8, 2e8, 4e8], [2e9, 8e9], [1e5, 4e5, 1.6e6], indexing="ij"))
+    hits, errors = [], []
+    for seed in range(10):
+        state = np.random.default_rng(seed)
+        places = (np.append(n, 8e8), np.append(d, 1.6e10), np.append(b, 2e6))
+        y = with_batch(state, *places) + state.normal(0, 0.006, n.size + 1)
+        law = fit_loss_law(n, d, y[:-1], batch=b)
+        found = law.predict(8e8, 1.6e10, batch=2e6)
+        hits.append(found.low <= y[-1] <= found.high)
+        blind = fit_loss_law(n, d, y[:-1]).predict(8e8, 1.6e10)
+        errors.append([abs(found.loss - y[-1]), abs(blind.loss - y[-1])])
+        best = law.predict(8e8, 1.6e10)
+        assert best.loss <= found.loss + 1e-9
+        assert "at the best batch" in best.message
+        assert "1.25 times beyond the fitted batch" in found.message
+    assert np.mean(hits) >= 0.85
+    ours, without = np.median(errors, axis=0)
+    assert ours < 0.7 * without
+
+
+def test_one_batch_is_no_batch():
+    loss, _ = law_of(np.random.default_rng(0))
+    law = fit_loss_law(N, D, loss(N, D), batch=np.full(N.size, 1e6))
+    assert law == fit_loss_law(N, D, loss(N, D))
+    assert law.predict(1e9, 1e10, batch=4e6) == law.predict(1e9, 1e10)
+    with pytest.raises(InputError, match="batch"):
+        fit_loss_law(N, D, loss(N, D), batch=[1e6])
+    with pytest.raises(InputError, match="batch"):
+        fit_loss_law(N, D, loss(N, D), batch=-N)

@@ -53,6 +53,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         (["predict", "zhou2026", "--params", "1", "--tokens", "1", "--level", "2"], "--level"),
         (["predict", "runs/none/law.json", "--params", "1", "--tokens", "1"], "there is no runs/none/law.json"),
         (["search", "no-such-spec.yaml"], "there is no spec at no-such-spec.yaml"),
+        (["search", "--example", "transfr"], "there is no example 'transfr'; did you mean 'transfer'?"),
+        (["search", "a.yaml", "--example", "transfer"], "not both"),
         (["fit", "no-such-study"], "no-such-study holds no study"),
         (["report", "no-such-study"], "no-such-study holds no study"),
         (["data", "no-such-file.txt", "--out", "corpus"], "there is no no-such-file.txt"),

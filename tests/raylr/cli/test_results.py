@@ -282,6 +282,11 @@ def test_laws_lists_every_published_law_and_each_can_be_asked(run: Run) -> None:
         assert (status, err) == (EXIT_NO_MEANING if name == "bjorck2024" else 0, ""), (name, out)
     status, out, _ = run("predict", "nanochat", "--params", "1e8", "--tokens", "1.3e9")
     assert "a batch of 521k tokens, weight decay" in out
+    sizes = {"deepseek2024": "for 6B training FLOPs per token,", "steplaw": "for 1B non-embedding parameters,"}
+    for name, words in sizes.items():  # what the law counts, not what was given for it
+        assert words in run("predict", name, "--params", "1e9", "--tokens", "2e10")[1]
+    _, out, _ = run("predict", "marin-adamh", "--width", "2048", "--tokens", "2e10", "--batch", "1M")
+    assert "for a hidden size of 2048," in out
 
 
 def test_a_target_without_what_the_law_needs_is_refused(run: Run) -> None:

@@ -53,6 +53,20 @@ def test_explained_and_as_json(files, capsys):
     assert all(term["source"] for one in tensors.values() for row in one["factors"].values() for term in row["terms"])
 
 
+def test_rules_for_muon_are_explained(files, capsys):
+    words = ["--choose", "optimizer=muon_match_rms_adamw", files / "base.yaml", files / "target.yaml"]
+    code, out, _ = run(capsys, "--explain", *words)
+    assert code == 0
+    told = " ".join(out.split())
+    assert "Muon trains the matrices of attention_in, attention_out, experts_in, experts_out; AdamW trains" in told
+    assert "m_D^-0.5 · m_in^-0.5 · m_out^0.5 ·" in told
+    assert "arXiv 2310.17813" in told
+    assert "muon_weight_decay=constant" in told
+    tensors = json.loads(run(capsys, "--json", *words)[1])["tensors"]
+    assert {one["role"]: one["optimizer"] for one in tensors}["experts_in"] == "muon"
+    assert {one["role"]: one["optimizer"] for one in tensors}["router"] == "adamw"
+
+
 def test_sizes_of_a_study_and_an_own_table(files, capsys):
     code, out, _ = run(capsys, f"{files / 'study.yaml'}:S", files / "study.yaml", "--json")
     assert code == 0

@@ -4,15 +4,14 @@ import json
 import math
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from raylr.errors import InputError, TrainingError
+from raylr.errors import TrainingError
 from raylr.external.sources import OUTPUT
-from raylr.external.trial import PROBLEM, load_function, newest_checkpoint, run_command
+from raylr.external.trial import PROBLEM, newest_checkpoint, run_command
 from raylr.records.tail import last_lines
 
 SCRIPT = Path(__file__).parents[2] / "support" / "made_trainer.py"
@@ -219,20 +218,6 @@ def test_variables_and_files_are_filled_in(tmp_path):
     run_command(config, rows.append)
     assert [(row["loss"], row["tokens"]) for row in rows] == [(1e-3, 400)]
     assert (tmp_path / "run" / "c" / "d.yaml").read_text() == "optimizer: {name: adamw, lr: 0.001}\n"
-
-
-def test_a_function_is_found_or_its_error_said(tmp_path):
-    (tmp_path / "own_trainer_of_a_test.py").write_text("def train(config):\n    return config\n\nx = 3\n")
-    (tmp_path / "own_broken_trainer.py").write_text("import no_such_module\n")
-    try:
-        assert load_function("own_trainer_of_a_test:train", tmp_path)({"lr": 1}) == {"lr": 1}
-        with pytest.raises(InputError, match="the module own_trainer_of_a_test has no function x"):
-            load_function("own_trainer_of_a_test:x", tmp_path)
-        with pytest.raises(InputError, match=r"cannot be imported from .* \(ModuleNotFoundError: No module named 'no_"):
-            load_function("own_broken_trainer:train", tmp_path)
-    finally:
-        sys.path.remove(str(tmp_path))
-        sys.modules.pop("own_trainer_of_a_test", None)
 
 
 def test_an_attempt_that_was_killed_with_raylr_says_nothing_about_its_checkpoint(tmp_path):

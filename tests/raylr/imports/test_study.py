@@ -24,6 +24,7 @@ def test_the_runs_of_a_study(folder: Path, tmp_path: Path) -> None:
     assert {run.size for run in found.runs} == {"S", "M"}
     assert {run.batch_kind for run in found.runs} == {"tokens"}
     assert {run.conditions["schedule"] for run in found.runs} == {"constant"}
+    assert {(run.conditions["optimizer"], run.conditions["beta2"]) for run in found.runs} == {("adamw", 0.95)}
     assert {run.end for run in found.runs} <= {RunEnd.COMPLETED, RunEnd.TRUNCATED, RunEnd.DIVERGED, RunEnd.PAUSED}
     budgets = {(run.size, run.target_tokens) for run in found.runs}
     assert len(budgets) == 4

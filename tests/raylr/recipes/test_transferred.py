@@ -1,6 +1,5 @@
 import pytest
 import torch
-from made_transfer import spec_of, study_of
 
 from raylr.errors import InputError
 from raylr.recipes.pytorch import write
@@ -10,13 +9,9 @@ from raylr.trainables import parametrize
 from raylr.trainables.models.build import build
 
 
-@pytest.fixture(scope="module")
-def result(texts, tmp_path_factory):
-    return study_of(spec_of(texts), tmp_path_factory.mktemp("recipe") / "study").run()
-
-
 @pytest.mark.parametrize("name", ["wide", "deep"])
-def test_a_recipes_module_gives_the_groups_of_parametrize(result, name):
+def test_a_recipes_module_gives_the_groups_of_parametrize(carried, name):
+    result = carried[1]
     recipe = transferred_recipe(result, name, Wishes())
     module: dict = {}
     exec(compile(write(recipe), "recipe.py", "exec"), module)
@@ -49,7 +44,8 @@ def test_a_recipes_module_gives_the_groups_of_parametrize(result, name):
         module["group_of"]("layers.0.attention.wq.weight")
 
 
-def test_what_cannot_be_written_is_said(result):
+def test_what_cannot_be_written_is_said(carried):
+    result = carried[1]
     for target, wishes, words in (
         (None, Wishes(), "which target"),
         ("wider", Wishes(), "no target 'wider'"),

@@ -10,7 +10,12 @@ from raylr.records import wire
 
 @given(st.lists(st.binary(max_size=70_000).map(lambda b: b or b"x"), max_size=4))
 def test_records_come_back(records: list[bytes]) -> None:
-    assert list(wire.level_records(framed(records))) == records
+    data = framed(records)
+    found = list(wire.level_records(data))
+    assert [record for record, _ in found] == records
+    for i, (_, end) in enumerate(found):  # from the end of each record on, the rest is found
+        assert [record for record, _ in wire.level_records(data[end:], end)] == records[i + 1 :]
+    assert wire.taking(wire.level_records)(data, 0) == (records, found[-1][1] if found else 0)
 
 
 @given(st.binary(max_size=200))
@@ -23,7 +28,7 @@ def test_any_bytes_are_fields_or_torn(data: bytes) -> None:
 def test_any_bytes_are_records_or_torn(data: bytes) -> None:
     for read in (wire.tf_records, wire.level_records):
         with contextlib.suppress(wire.TornError):
-            assert all(isinstance(record, bytes) for record in read(data))
+            assert all(isinstance(record, bytes) for record, _ in read(data, 0))
 
 
 def test_fields_of_a_message() -> None:

@@ -56,16 +56,25 @@ def test_a_loss_without_a_curvature_has_no_cost(result: StudyResult) -> None:
     assert off_lines(replace(result, fit=unknown)) == []
 
 
-def test_the_batch_of_the_loss_is_named_where_there_are_several(result: StudyResult) -> None:
+def test_a_loss_at_another_batch_than_those_measured_is_said(result: StudyResult) -> None:
     assert result.prediction is not None
-    optima = [
-        replace(one, setting=replace(one.setting, batch=batch))
-        for one, batch in zip(result.fit.optima, (1024.0, 8192.0) * 3, strict=True)
-    ]
-    moved = replace(result, fit=replace(result.fit, optima=optima), prediction=replace(result.prediction, batch=5000.0))
-    (line,) = loss_lines(moved)
-    assert "; of a batch of 8.19k tokens, whose optima the loss law is fitted to" in line.text
-    assert line.text.endswith("The target's batch of 5k tokens will end at another loss")
+
+    def lines(batches: tuple[float, float]) -> str:
+        optima = [
+            replace(one, setting=replace(one.setting, batch=batch))
+            for one, batch in zip(result.fit.optima, batches * 3, strict=True)
+        ]
+        cells = [[getattr(one, name) for one in optima] for name in ("params", "tokens", "loss")]
+        law = fit_loss_law(*cells, batch=[one.batch for one in optima])
+        fit = replace(result.fit, optima=optima, loss_law=law)
+        prediction = replace(result.prediction, batch=5000.0)  # type: ignore[type-var]
+        return loss_lines(replace(result, fit=fit, prediction=prediction))[0].text
+
+    assert lines((1024.0, 1024.0)).endswith(
+        "; of a batch of 1.02k tokens. The target's batch of 5k tokens will end at another loss"
+    )
+    assert "outside of those measured, 1.02k to 2.05k" in lines((1024.0, 2048.0))
+    assert "batch" not in lines((1024.0, 8192.0))
     assert "batch" not in loss_lines(result)[0].text
 
 

@@ -83,8 +83,17 @@ def test_a_range_may_be_a_list(write: Write) -> None:
         ({"lr": "1e-3 to 2e-2"}, r"lr: a range is two learning rates"),
         ({"learning_rate": [1e-3, 2e-2], "lr": None}, r"learning_rate is not a known key; did you mean 'lr'\?$"),
         ({"train__batch_size": 2048, "train__batch_tokens": None}, r"did you mean 'batch_tokens'\?$"),
-        ({"train__optimizer": "muon"}, r"train\.optimizer does not go with this trainer"),
-        ({"comand": ["x"], "train__optimizer": "muon"}, r"comand is not a known key; did you mean 'command'\?"),
+        ({"comand": ["x"], "train__optimiser": "muon"}, r"comand is not a known key; did you mean 'command'\?"),
+        ({"train__optimizer": "lion"}, r"train\.optimizer\.name: must be 'adamw' or 'muon', got 'lion'"),
+        (
+            {"train__optimizer": {"name": "muon", "ns_step": 6}},
+            r"ns_step is not a known key; did you mean 'ns_steps'\?",
+        ),
+        ({"train__optimizer": {"momentum": 0.9}}, r"momentum belongs to the optimizer muon"),
+        (
+            {"train__optimizer": "muon", "train__dtype": "bf16"},
+            r"train: optimizer 'muon' needs whole matrices, and ZeRO",
+        ),
         (
             {"corpus": "a.txt"},
             r"corpus: write \{path: a\.txt\} for a folder .*, \{files: a\.txt\} for",

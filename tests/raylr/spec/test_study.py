@@ -56,10 +56,13 @@ def test_a_spec_without_a_target_has_none() -> None:
 
 def test_conditions_are_those_of_the_spec() -> None:
     train = {**yaml.safe_load(QUICKSTART_YAML)["train"], "schedule": "wsd", "weight_decay": 0.03, "betas": [0.9, 0.99]}
-    conditions = quickstart(train=train).conditions()
+    spec = quickstart(train=train)
+    conditions = spec.conditions()
     assert conditions.schedule == "wsd"
     assert (conditions.batch_tokens, conditions.seq_len, conditions.warmup_tokens) == (2048, 128, 40960)
     assert (conditions.optimizer, conditions.beta1, conditions.beta2) == ("adamw", 0.9, 0.99)
+    muon = quickstart(train=train | {"optimizer": "muon"}).conditions()
+    assert conditions.differences(muon) == ["optimizer muon (match_rms_adamw) (runs of the law: adamw)"]
     assert (conditions.weight_decay, conditions.objective) == (0.03, "decayed")
     assert quickstart().conditions().objective == "stable"
     steps = {key: value for key, value in train.items() if key != "warmup_tokens"} | {"warmup_steps": 3}

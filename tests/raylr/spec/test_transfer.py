@@ -5,7 +5,8 @@ from made_transfer import SPEC, spec_of
 
 from raylr.errors import SpecError
 from raylr.spec import StudySpec, dump_spec, load_spec, summary
-from raylr.spec.transfer import axes_of, parametrization_of, placed, transfer_warnings
+from raylr.spec.transfer import parametrization_of, transfer_warnings
+from raylr.spec.transfer_runs import axes_of, placed
 
 TARGET = {"name": "wide", "model": {"hidden_size": 64, "heads": 8, "kv_heads": 4, "expert_size": 64}, "tokens": "80k"}
 RUN = ["{python}", "train.py", "--lr", "{lr}", "--std", "{init_std}", "--width-mult", "{width_ratio}", "--steps",
@@ -72,6 +73,7 @@ def test_axes_are_placed_in_a_run_and_read_from_it(texts):
         ({"model": {"head_dim": 8, "experts": 4, "top_k": 2, "layers": 1, "init_std": 0.02}}, "transfer.init_std"),
         ({"train": {"seq_len": 32, "batch_tokens": 512, "parametrization": {"base": {}}}}, "parametrization"),
         ({"transfer": {"targets": [TARGET | {"ratios": {"width": -1}}]}}, "above 0"),
+        ({"train": {"seq_len": 32, "batch_tokens": 512, "optimizer": "muon"}}, "transfer: .*take choose"),
         ({"transfer": {"targets": [TARGET | {"tokens": 5}]}}, "less than one batch"),
     ],
 )  # fmt: skip

@@ -1,6 +1,9 @@
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from raylr.errors import InputError
 from raylr.searchers import QuadraticPolicy, RunEnd, Setting, Status, StoppingRule
@@ -84,3 +87,39 @@ def test_closed_it_waits_for_nothing_new():
     assert policy.ask() is None
     policy.tell(run, RunEnd.COMPLETED, 2.5)
     assert policy.finished
+
+
+@given(
+    seeds=st.sampled_from([None, 1, 2, 3]), noise=st.floats(0.0, 0.3), number=st.integers(0, 10**6),
+    most=st.sampled_from([6, 12, 24]),
+)  # fmt: skip
+@settings(max_examples=25)
+def test_an_lr_has_at_most_so_many_runs_as_seeds_and_each_another_seed(seeds, noise, number, most):
+    rng = np.random.default_rng(number)
+    policy = QuadraticPolicy(lr_range=(1e-4, 1e-1), max_trials=most, seeds=seeds)
+    runs = []
+    while (suggestion := policy.ask()) is not None:
+        runs.append((suggestion.lr, suggestion.repeat))
+        loss = 2.5 + 0.03 * math.log(suggestion.lr / 2e-3) ** 2 + noise * rng.standard_normal()
+        policy.tell(suggestion.run, RunEnd.COMPLETED, loss)
+    assert len(set(runs)) == len(runs)
+    assert len(runs) <= most
+    if seeds is not None:
+        assert max(repeat for _, repeat in runs) < seeds
+
+
+def test_noise_makes_replicates_up_to_seeds():
+    def replicates(seeds):
+        rng = np.random.default_rng(1)
+        policy = QuadraticPolicy(lr_range=(1e-4, 1e-1), max_trials=10, seeds=seeds)
+        most = 0
+        while (suggestion := policy.ask()) is not None:
+            loss = 2.5 + 0.03 * math.log(suggestion.lr / 2e-3) ** 2 + 0.05 * rng.standard_normal()
+            most = max(most, suggestion.repeat)
+            policy.tell(suggestion.run, RunEnd.COMPLETED, loss)
+        return 1 + most
+
+    assert [replicates(seeds) for seeds in (1, 2)] == [1, 2]
+    assert replicates(None) >= 2
+    with pytest.raises(InputError, match="seeds must be a whole number of at least 1, not 0"):
+        QuadraticPolicy(lr_range=(1e-4, 1e-1), seeds=0)

@@ -14,7 +14,14 @@ from raylr.trainables.export.config import both_spellings, check_expressible
 def test_models_that_qwen3_moe_cannot_express_are_named(feature: dict[str, Any]) -> None:
     with pytest.raises(InputError) as error:
         check_expressible(MODEL.model_copy(update=feature))
+    assert "Qwen3-MoE has no" in str(error.value)
     assert all(f"no {name}={value!r}" in str(error.value) for name, value in feature.items())
+
+
+def test_what_a_dense_qwen3_cannot_express_is_named() -> None:
+    dense = {"experts": 0, "top_k": 0, "expert_size": 0, "dense_layers": 2, "dense_size": 48, "qk_norm": False}
+    with pytest.raises(InputError, match="Qwen3 has no qk_norm=False"):
+        check_expressible(MODEL.model_copy(update=dense))
 
 
 def test_both_spellings_leave_other_keys() -> None:

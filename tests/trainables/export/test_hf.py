@@ -35,6 +35,9 @@ IDS = torch.randint(0, 400, (2, 96), generator=torch.Generator().manual_seed(0))
 DENSE_TIED = MODEL.model_copy(
     update={"dense_layers": 1, "dense_size": 48, "tied_embeddings": True, "residual_multiplier": 0.7, "vocab_size": 411}
 )
+DENSE = ModelSpec(
+    hidden_size=32, layers=2, heads=4, kv_heads=2, head_dim=8, dense_size=48, vocab_size=400, tied_embeddings=True
+)
 WORKERS = """
 import json, sys
 from pathlib import Path
@@ -132,6 +135,7 @@ def test_logits_and_loss_stay_and_all_readers_find_what_they_need(
     [
         (DENSE_TIED, {}),
         (DENSE_TIED, {"zero_stage": 3}),
+        (DENSE, {}),
         (MODEL, {"zero_stage": 1, "dtype": "bf16"}),
         (MODEL, {"zero_stage": 2, "dtype": "bf16"}),
     ],
@@ -143,6 +147,7 @@ def test_other_models_stages_and_types(
     out = export_checkpoint(tmp_path / "run", tmp_path / "hf")
     want = "bfloat16" if fields.get("dtype") == "bf16" else "float32"
     assert json.loads((out / "config.json").read_text())["dtype"] == want
+    assert json.loads((out / "config.json").read_text())["model_type"] == ("qwen3_moe" if model.experts else "qwen3")
     torch.testing.assert_close(logits(hugging_face(out)), own_logits(tmp_path / "run", model), atol=1e-5, rtol=0)
     wide = export_checkpoint(tmp_path / "run", tmp_path / "wide", dtype="fp32", context=77)
     assert json.loads((wide / "config.json").read_text())["max_position_embeddings"] == 77

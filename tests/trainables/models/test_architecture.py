@@ -27,10 +27,11 @@ COARSE = {
         {"shared_expert_size": 40},
         {"dense_layers": 1, "dense_size": 48},
         {"dense_layers": 3, "dense_size": 48, "shared_expert_size": 40},
+        {"experts": 0, "top_k": 0, "expert_size": 0, "dense_size": 48},
     ],
 )
 def test_the_tensors_of_a_spec_are_those_of_the_network(options):
-    spec = ModelSpec(**SIZE, **options)
+    spec = ModelSpec(**(SIZE | options))
     with torch.device("meta"):
         network = Qwen3MoE(spec)
     shapes = {name: tuple(param.shape) for name, param in network.named_parameters()}
@@ -115,3 +116,32 @@ def test_a_pattern_before_the_built_in_ones():
     own = Architecture(name="gpt-oss", patterns=(sinks, *HUGGING_FACE.patterns), layer=HUGGING_FACE.layer)
     found = {tensor.role: tensor.fan_in for tensor in own.tensors(shapes, transposed=transposed)}
     assert (found["experts_in"], found["experts_out"], found["attention_out"]) == (32, 48, 48)
+
+
+def test_roles_from_a_mapping():
+    found = Architecture.from_dict({
+        "name": "net", "layer": r"^h\.(\d+)\.",
+        "patterns": [{"regex": "^in", "role": "embedding", "optional": True}, {"regex": "^out", "role": "lm_head",
+                                                                            "fan_in": -2}],
+    })  # fmt: skip
+    first, last = found.patterns
+    assert (found.name, found.layer) == ("net", r"^h\.(\d+)\.")
+    assert first == Pattern(regex="^in", role="embedding", optional=True)
+    assert last == Pattern(regex="^out", role="lm_head", fan_in=-2)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"patterns": []}, "must be a list of mappings"),
+        ({"patterns": [{"regex": "x"}]}, "needs regex and role"),
+        ({"patterns": [{"regex": "x", "role": "lm_head", "fan_in": "last"}]}, "needs regex and role"),
+        ({"patterns": [{"regex": "x", "rol": "lm_head"}]}, "did you mean 'role'"),
+        ({"patterns": [{"regex": "x", "role": "head"}]}, "there is no role 'head'"),
+        ({"pattern": []}, "no key 'pattern'"),
+        ({"patterns": [{"regex": "x", "role": "lm_head"}], "layer": 3}, "must be a regular expression"),
+    ],
+)
+def test_bad_mappings_of_roles(data, words):
+    with pytest.raises(SpecError, match=words):
+        Architecture.from_dict(data)

@@ -60,8 +60,25 @@ def test_flops_are_near_six_per_active_weight() -> None:
         ({"dense_layers": 3, "dense_size": 8}, "dense_layers=3 is above layers=2"),
         ({"hiden_size": 3}, "hiden_size"),
         ({"layers": 0}, "layers"),
+        ({"top_k": 0}, r"top_k is missing or 0: 2 of 2 layers have experts, which need experts, top_k, expert_size"),
+        ({"experts": 0, "top_k": 0, "expert_size": 0}, "a dense model has dense_size in place of all three"),
+        ({"experts": 0, "top_k": 0, "expert_size": 0, "dense_size": 48, "balance": "bias"}, "this one is dense"),
+        ({"experts": 0, "top_k": 0, "expert_size": 0, "dense_size": 48, "dense_layers": 1}, "1 of 2 layers have exp"),
     ],
 )
 def test_impossible_models_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ModelSpec(**(MODEL.model_dump() | change))
+
+
+def test_a_model_without_experts_is_dense_in_all_layers() -> None:
+    shape = {key: value for key, value in MODEL.model_dump().items() if key not in ("experts", "top_k", "expert_size")}
+    dense = ModelSpec(**(shape | {"dense_size": 48}))
+    assert (dense.dense_layers, dense.moe_layers) == (2, 0)
+    assert dense == ModelSpec(**(shape | {"dense_size": 48, "dense_layers": 2, "experts": 0}))
+    h, heads = dense.hidden_size, dense.head_dim * (dense.heads + dense.kv_heads)
+    layer = 2 * h * heads + 2 * dense.head_dim + 3 * h * 48 + 2 * h
+    assert dense.params() == dense.params("active") == 2 * layer + h + 2 * 400 * h
+    assert dense.params("non_embedding") == 2 * layer + h
+    scores = 2 * 2 * (64 + 1) * dense.heads * dense.head_dim
+    assert dense.flops_per_token(64) == 3 * (2 * (2 * (2 * h * heads + 3 * h * 48) + 400 * h) + scores)

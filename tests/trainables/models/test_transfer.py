@@ -126,3 +126,28 @@ def test_one_residual_multiplier_or_an_error():
     found = transfer(network_of(spec()), network_of(spec(layers=4)), Parametrization.from_dict(table))
     with pytest.raises(SpecError, match="different residual multipliers"):
         _ = found.residual
+
+
+def test_every_matrix_of_muon_has_the_ratios_of_its_own_shape():
+    """Of a small mixture with fixed heads, by hand: the fused gate and up projections are two matrices."""
+    fixed = {"heads": 4, "kv_heads": 2, "head_dim": 16}
+    base, target = (
+        network_of(spec(width, expert_size=size, dense_size=3 * width, **fixed), tokens=1e6, batch_tokens=1e3)
+        for width, size in ((32, 16), (128, 192))
+    )
+    rule = parametrization("mup", optimizer="muon_match_rms_adamw", attention_fan_in="hidden_size")
+    found = {one.role: one for one in transfer(base, target, rule).tensors if "k_proj" not in one.name}
+    shapes = {  # (out, in) of base and target
+        "attention_out": ((32, 64), (128, 64)),
+        "dense_in": ((96, 32), (384, 128)),
+        "experts_in": ((16, 32), (192, 128)),
+        "experts_out": ((32, 16), (128, 192)),
+    }
+    for role, ((out, inp), (large_out, large_in)) in shapes.items():
+        grown = (max(large_out, large_in) / max(out, inp)) ** 0.5
+        want = (large_out / large_in / (out / inp)) ** 0.5 / grown
+        assert found[role].factors["lr"] == pytest.approx(want), role
+        assert found[role].by_muon
+    assert found["router"].factors["lr"] == 0.25
+    assert not found["router"].by_muon
+    assert found["experts_in"].formula("lr") == "m_in^-0.5 · m_out^0.5 · m_max^-0.5"

@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "batch_tokens": 512,
     "warmup_steps": 5,
     "schedule": "cosine",
+    "optimizer": "muon",
     "weight_decay": 0.2,
     "betas": (0.9, 0.99),
     "eps": 1e-9,
@@ -71,6 +72,16 @@ def test_every_setting_is_part_of_the_identity_or_named_here() -> None:
 def test_tokens_count_where_the_schedule_depends_on_them(tokens: int, other: int, schedule: str) -> None:
     same = identity({"schedule": schedule}, tokens=tokens) == identity({"schedule": schedule}, tokens=other)
     assert same == (schedule == "constant" or tokens == other)
+
+
+def test_the_settings_of_muon_count_and_adamw_is_as_it_was_before_there_was_a_choice() -> None:
+    fields = identity_fields(model=MODEL, train=train_spec(), lr=1e-3, tokens=2560, corpus="text")
+    assert "optimizer" not in fields["train"]
+    of_muon = [
+        identity({"optimizer": {"name": "muon", **one}}) for one in ({}, {"momentum": 0.9}, {"adjust_lr": "original"})
+    ]
+    assert len({*of_muon, identity({"optimizer": "adamw"})}) == 4
+    assert identity({"optimizer": "adamw"}) == identity()
 
 
 def test_settings_of_one_meaning_have_one_identity() -> None:

@@ -26,17 +26,26 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
     load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers' shares).
     """
     balanced = EACH_OF_50_STEPS | {"model": {"aux_loss": 0.02}, "micro_batch": 4}
-    plain, with_aux = curves(corpus.path, 1, EACH_OF_50_STEPS, balanced)
+    plain, with_aux, by_muon = curves(
+        corpus.path, 1, EACH_OF_50_STEPS, balanced, EACH_OF_50_STEPS | {"optimizer": "muon"}
+    )
     cases = (
         ({"zero_stage": 1}, plain),
         ({"zero_stage": 3}, plain),
         ({"expert_parallel": 2}, plain),
         ({"expert_parallel": 2, "model": {"aux_loss": 0.02}}, with_aux),
         ({"expert_parallel": 2, "zero_stage": 3}, plain),
+        ({"optimizer": "muon"}, by_muon),
     )
     found = curves(corpus.path, 2, *(EACH_OF_50_STEPS | fields for fields, _ in cases))
     for (fields, want), got in zip(cases, found, strict=True):
-        for name, tolerance in ((metrics.LOSS, 1e-5), (metrics.TRAIN_LOSS, 1e-5), (metrics.GRAD_NORM, 1e-3)):
+        # Muon iterates in bf16, which makes more of the rounding of a mean over two workers.
+        near = 1e-2 if "optimizer" in fields else 1e-5
+        for name, tolerance in (
+            (metrics.LOSS, near),
+            (metrics.TRAIN_LOSS, near),
+            (metrics.GRAD_NORM, max(1e-3, 10 * near)),
+        ):
             one, other = ([row[name] for row in rows] for rows in (got, want))
             assert one == pytest.approx(other, abs=tolerance), (fields, name)
     assert [row[metrics.AUX_LOSS] for row in found[3]] == pytest.approx(

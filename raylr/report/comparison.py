@@ -1,0 +1,319 @@
+"""A comparison in plain lines and as a page: the verdict with its probability, the arms, what each cost."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raylr.analysis.comparison import Arm, ArmKind, Comparison
+from raylr.analysis.figures import comparison as figures
+from raylr.analysis.figures.labels import replaced
+from raylr.analysis.figures.scores import scores_over_tokens
+from raylr.analysis.laws.compare import RunComparison
+from raylr.analysis.scores.suites import SUITES
+from raylr.analysis.status import Status
+from raylr.analysis.units import format_count
+from raylr.report.lines import Line, show_lines, shown_path
+from raylr.report.page import page, paragraph, picture, save, table
+from raylr.report.text import number
+from raylr.store.files import storage_errors, write_atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raylr.comparison import ComparisonResult
+
+REPORT_FILE, JSON_FILE = "comparison.html", "comparison.json"
+SUREST = 0.999
+"""A probability above this is shown as such: the noise is not known well enough for more digits."""
+FOOTER = (
+    "Made by raylr compare. Losses are validation losses in nats per token. Probabilities are those of Student's t for "
+    "the noise between seeds. An arm counts as better from a probability on at which any of equal arms is called "
+    "better in one comparison of ten at most."
+)
+
+
+def comparison_lines(result: ComparisonResult) -> list[Line]:
+    """Return the verdict, what LR and parametrization each do, the costs, and the notes."""
+    found = result.comparison
+    lines = [
+        Line(verdict_text(result), "Verdict"),
+        *(Line(text, "" if i else "Why") for i, text in enumerate(_why(found))),
+    ]
+    lines += [Line(text, "" if i else "Cost") for i, text in enumerate(cost_texts(found))]
+    lines += [Line(text, "" if i else "Scores") for i, text in enumerate(_score_texts(found.arms))]
+    return lines + [Line(note, "" if i else "Notes") for i, note in enumerate(result.notes)]
+
+
+def verdict_text(result: ComparisonResult) -> str:
+    """Return which arm is better, by how much, and how sure that is, in a sentence."""
+    found, where = result.comparison, _where(result)
+    fitted, transferred = found.arm(ArmKind.FITTED), found.arm(ArmKind.TRANSFERRED)
+    pair = found.pair(fitted.name, transferred.name) if fitted and transferred else None
+    if fitted is None or transferred is None or pair is None:
+        return _verdict_of_any(found, where)
+    return _pair_text(pair, fitted, transferred, where)
+
+
+def _verdict_of_any(found: Comparison, where: str) -> str:
+    if found.best is None:
+        text = f"Cannot tell which is best at {where}: {found.message}"
+        if math.isfinite(found.probability):
+            text += f"; the lowest mean is the lower one with probability {_probability(found.probability)}"
+        return f"{text}."
+    others = [arm for arm in found.arms if arm.name != found.best]
+    best = next(arm for arm in found.arms if arm.name == found.best)
+    nearest = min(others, key=lambda arm: arm.mean if math.isfinite(arm.mean) else math.inf)
+    pair = found.pair(best.name, nearest.name)
+    assert pair is not None
+    return _pair_text(pair, best, nearest, where)
+
+
+def _pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
+    sure = max(pair.probability, 1 - pair.probability)
+    if pair.better is None:
+        if pair.status is Status.TOO_FEW:
+            return f"Cannot tell {a.name} from {b.name} at {where}: {pair.message}."
+        if pair.status is Status.DIVERGED:
+            return f"Cannot tell {a.name} from {b.name} at {where}: all their runs diverged."
+        if not math.isfinite(pair.difference):
+            return f"Cannot tell {a.name} from {b.name} at {where}: {_lost(a, b)}."
+        lower = a if pair.difference < 0 else b
+        return (
+            f"Cannot tell {a.name} from {b.name} at {where}: {_means(a, b)}, a difference of "
+            f"{number(pair.difference)} (90 % interval {number(pair.low)} to {number(pair.high)}); {lower.name} "
+            f"is better with probability {_probability(sure)}."
+        )
+    best, other = (a, b) if pair.better == "a" else (b, a)
+    name = f"{best.name[0].upper()}{best.name[1:]}"
+    text = f"{name} is better than {other.name} at {where}, with probability {_probability(sure)}"
+    if not math.isfinite(pair.difference):
+        return f"{text}: {_lost(best, other)}."
+    low, high = sorted((abs(pair.low), abs(pair.high)))
+    return (
+        f"{text}: {_means(best, other)}, {number(abs(pair.difference))} lower (90 % interval {number(low)} to "
+        f"{number(high)})."
+    )
+
+
+def _why(found: Comparison) -> list[str]:
+    """Return what the parametrization does at the same LR, and what the LR does under the same parametrization."""
+    kinds = (ArmKind.FITTED, ArmKind.PARAMETRIZED, ArmKind.TRANSFERRED)
+    fitted, third, transferred = (found.arm(kind) for kind in kinds)
+    out = []
+    if fitted and third:
+        out.append(_effect(found, fitted, third, "the parametrization at the fitted LR"))
+    if third and transferred:
+        out.append(
+            _effect(
+                found,
+                third,
+                transferred,
+                "the transferred LR in place of the fitted one, under the same parametrization,",
+            )
+        )
+    swept = found.arm(ArmKind.SWEPT)
+    if swept and fitted:
+        out.append(_effect(found, fitted, swept, "the LR of the target's own sweep in place of the fitted one"))
+    return out
+
+
+def _effect(found: Comparison, before: Arm, after: Arm, what: str) -> str:
+    pair = found.pair(after.name, before.name)
+    assert pair is not None
+    if not math.isfinite(pair.difference) or not math.isfinite(pair.low):
+        shown = _lost(before, after) if before.diverged or after.diverged else "the noise between seeds is not known"
+        return f"what {what} changes is not decided: {shown}"
+    sure = _probability(max(pair.probability, 1 - pair.probability))
+    text = f"{what} changes the loss by {number(pair.difference)} ({number(pair.low)} to {number(pair.high)})"
+    if pair.better is None:
+        return f"{text}: cannot tell, probability {sure}"
+    return f"{text}: {'better' if pair.better == 'a' else 'worse'} with probability {sure}"
+
+
+def cost_texts(found: Comparison) -> list[str]:
+    """Return what finding the hyperparameters of each arm took."""
+    known = [arm for arm in found.arms if arm.search is not None]
+    out = [f"{arm.name}: {_spent(arm)} for the search" for arm in known]
+    first, second = found.arm(ArmKind.FITTED), found.arm(ArmKind.TRANSFERRED)
+    if first and second and first.search and second.search and first.search.flops > 0 and second.search.flops > 0:
+        ratio = first.search.flops / second.search.flops
+        more, less = (first, second) if ratio >= 1 else (second, first)
+        out.append(f"finding {more.name} took {max(ratio, 1 / ratio):.3g} times the FLOPs of finding {less.name}")
+    runs = [arm for arm in found.arms if arm.training is not None]
+    if runs and runs[0].training is not None:
+        flops = runs[0].training.flops
+        amount = f" and {flops:.2g} FLOPs" if math.isfinite(flops) else ""
+        out.append(f"one run at the target: {format_count(runs[0].training.tokens)} tokens{amount}")
+    return out
+
+
+def _spent(arm: Arm) -> str:
+    assert arm.search is not None
+    flops = f" and {arm.search.flops:.2g} FLOPs" if math.isfinite(arm.search.flops) else ""
+    return f"{format_count(arm.search.tokens)} tokens{flops}"
+
+
+def _score_texts(arms: Sequence[Arm]) -> list[str]:
+    out = []
+    for suite in SUITES:
+        texts = []
+        scored = [(arm, [run.scores[suite] for run in arm.runs if suite in run.scores]) for arm in arms]
+        for arm, scores in scored:
+            if scores:
+                mean = sum(one.accuracy for one in scores) / len(scores)
+                stderr = math.sqrt(sum(one.stderr**2 for one in scores)) / len(scores)
+                texts.append(f"{arm.name} {100 * mean:.1f} ± {100 * stderr:.1f} %")
+        if texts:
+            guess = all(one.at_chance for _, scores in scored for one in scores)
+            chance = "; all at chance, so that they rank nothing" if guess else ""
+            out.append(f"{SUITES[suite].title}: {', '.join(texts)}{chance}")
+    return out
+
+
+def show_comparison(result: ComparisonResult, report: Path | None, console: Console) -> None:
+    """Print a comparison.
+
+    Args:
+        result: The comparison.
+        report: File of the report, named at the end; None if none was written.
+        console: Where to print.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print()
+    show_lines(comparison_lines(result), console)
+    console.print()
+    shown = Table(box=None, padding=(0, 2, 0, 0))
+    head, rows = arm_table(result.comparison)
+    for name in head:
+        shown.add_column(
+            name, justify="left" if name in ("arm", "what") else "right", no_wrap=name not in ("arm", "what")
+        )
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    console.print(shown)
+    if report:
+        show_lines([Line(shown_path(report), "Report")], console)
+
+
+def arm_table(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the arms as a table: head and rows."""
+    head = ["arm", "what", "seeds", "loss", "sd of seeds", "search tokens", "search FLOPs"]
+    rows = [
+        [
+            arm.name, arm.about, str(len(arm.runs)) + (f" ({arm.diverged} diverged)" if arm.diverged else ""),
+            number(arm.mean), number(arm.sd),
+            "" if arm.search is None else format_count(arm.search.tokens),
+            "" if arm.search is None or not math.isfinite(arm.search.flops) else f"{arm.search.flops:.2g}",
+        ]
+        for arm in found.arms
+    ]  # fmt: skip
+    return head, rows
+
+
+def write_comparison(result: ComparisonResult, out: Path) -> Path:
+    """Write comparison.html, comparison.json and the figures.
+
+    Args:
+        result: The comparison.
+        out: Folder to write to; made if it is not there.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        StorageError: If the folder cannot be written; the message names the file.
+    """
+    from raylr.comparison import as_json
+
+    with storage_errors(out / "figures", "make"):
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    found = result.comparison
+    drawn = {
+        "compare-losses": figures.arm_losses(found, result.target, result.tokens),
+        "compare-costs": figures.arm_costs(found),
+    }
+    if result.scores:
+        drawn["compare-scores"] = scores_over_tokens(result.scores, labels=result.labels)
+    images = {name: save(figure, out / "figures" / name) for name, figure in drawn.items()}
+    lines = comparison_lines(result)
+    answer = f'<div class="answer"><b>{html.escape(lines[0].text)}</b></div>'
+    text = page(
+        name=f"Comparison at {result.target}",
+        answer=answer,
+        sections=_sections(result, lines[1:], images),
+        footer=FOOTER,
+    )
+    write_atomic(out / JSON_FILE, as_json(result) + "\n")
+    write_atomic(out / REPORT_FILE, text)
+    return out / REPORT_FILE
+
+
+def _sections(result: ComparisonResult, lines: Sequence[Line], images: dict[str, str]) -> Iterable[str]:
+    found = result.comparison
+    numbered = replaced([arm.name for arm in found.arms] + [result.target])
+    names = "".join(f" {label} is {name}." for label, name in numbered.items())
+    yield "<h2>The arms</h2>"
+    yield table(*arm_table(found))
+    yield picture(
+        images["compare-losses"],
+        "After Figure 6 of the paper. Left: mean and range of the loss over seeds. Right: the final losses." + names,
+    )
+    yield from (paragraph(line) for line in lines)
+    yield "<h2>The pairs</h2>"
+    yield table(
+        ["", "and", "difference", "90 % interval", "the first is better with probability", "better"],
+        [
+            [one.a, one.b, number(one.result.difference), f"{number(one.result.low)} to {number(one.result.high)}",
+             _probability(one.result.probability), one.better or "cannot tell"]
+            for one in found.pairs
+        ],
+    )  # fmt: skip
+    yield f'<p class="dim">Better from a probability of {found.decided:.3f} on, for {len(found.arms)} arms.</p>'
+    yield "<h2>The cost</h2>"
+    yield picture(images["compare-costs"], "What finding each arm's hyperparameters took." + names)
+    if "compare-scores" in images:
+        yield "<h2>The scores</h2>"
+        yield picture(
+            images["compare-scores"],
+            "After Figures 3 and 4 of the paper. Bars are ±1 standard error over the questions, the dashed line is the "
+            "score of a guess.",
+        )
+    yield "<h2>The runs</h2>"
+    yield table(
+        ["arm", "seed", "loss", "run"],
+        [
+            [arm.name, "" if run.seed is None else str(run.seed),
+             number(run.loss) if math.isfinite(run.loss) else "diverged", run.name]
+            for arm in found.arms
+            for run in arm.runs
+        ],
+    )  # fmt: skip
+
+
+def _where(result: ComparisonResult) -> str:
+    counts = [f"{format_count(result.params)} parameters" if math.isfinite(result.params) else "",
+              f"{format_count(result.tokens)} tokens" if math.isfinite(result.tokens) else ""]  # fmt: skip
+    shown = ", ".join(count for count in counts if count)
+    return f"{result.target} ({shown})" if shown else result.target
+
+
+def _means(a: Arm, b: Arm) -> str:
+    return f"{number(a.mean)} ({len(a.runs)} seeds) against {number(b.mean)} ({len(b.runs)})"
+
+
+def _lost(a: Arm, b: Arm) -> str:
+    return f"{a.diverged} of {len(a.runs)} runs of {a.name} diverged, {b.diverged} of {len(b.runs)} of {b.name}"
+
+
+def _probability(value: float) -> str:
+    if not math.isfinite(value):
+        return "unknown"
+    if value > SUREST:
+        return f"above {SUREST:.1%}"
+    return f"below {1 - SUREST:.1%}" if value < 1 - SUREST else f"{value:.1%}"

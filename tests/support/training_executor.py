@@ -1,0 +1,34 @@
+"""An executor that trains raylr's own models in this process, one run after the other, without Ray."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from raylr.execution.executor import Trainable
+from raylr.execution.work import Work
+from raylr.trainables import arguments, train
+from raylr.trainables.training.arguments import KEYS
+
+
+class StopRunError(Exception):
+    """The search stops the run."""
+
+
+class TrainingExecutor:
+    """Implements `Executor`."""
+
+    def execute(self, trainable: Trainable, work: Work) -> None:
+        while not work.finished:
+            job = work.next()
+            if job is None:
+                break
+            work.started(job)
+
+            def report(row: dict[str, Any], checkpoint: Path | None, job: Any = job) -> None:
+                if work.report(job, row) is not None:
+                    raise StopRunError
+
+            given = arguments({key: value for key, value in job.config.items() if key in KEYS})
+            with suppress(StopRunError):
+                train(**given | {"checkpoint_reports": False}, report=report, threads=1)
+            work.end(job, seconds=1.0)

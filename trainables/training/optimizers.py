@@ -1,0 +1,151 @@
+"""The optimizer of a run: AdamW for all tensors, or Muon for the hidden matrices and AdamW for the rest.
+
+Muon replaces the gradient's running mean by the nearest matrix with orthonormal rows or columns, so it is for tensors
+that map one space to another. Embeddings, unembeddings, routers, norms and biases are left to AdamW, as Muon's author
+has it (kellerjordan.github.io/posts/muon). Each expert of a fused tensor is a matrix of its own, and so are its gate
+and its up projection: orthonormalised together they would be another optimizer than for the same weights stored apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from raylr.errors import SpecError
+from raylr.trainables.models.roles import HALVES
+from raylr.trainables.training.groups import MUON
+
+if TYPE_CHECKING:
+    from raylr.trainables.training.spec import OptimizerSpec, TrainSpec
+
+
+def make_optimizer(model: nn.Module, train: TrainSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Make the optimizer of a run, whose LR is 0 until the loop sets it.
+
+    Args:
+        model: The network, after DeepSpeed has replaced its expert layers, if it does.
+        train: The run.
+        groups: Its parameters as `groups.parameter_groups` or `groups.parametrized_groups` gives them.
+
+    Returns:
+        The optimizer, with these groups.
+
+    Raises:
+        SpecError: If this torch has no Muon, or the model no matrix for it.
+    """
+    if train.optimizer.name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
+    if not hasattr(torch.optim, "Muon"):
+        raise SpecError(
+            f"optimizer: muon needs torch 2.9 or newer, which has torch.optim.Muon; this is {torch.__version__}"
+        )
+    names: dict[Tensor, str] = {param: name for name, param in model.named_parameters()}
+    return MuonWithAdamW(groups, names, train)
+
+
+def matrices(name: str, param: Tensor) -> Iterator[Tensor]:
+    """Yield the matrices that a tensor holds, as views of it.
+
+    Args:
+        name: Its name, which says whether a tensor holds gate and up projections.
+        param: A matrix, or a stack of matrices [E, out, in].
+    """
+    halves = name.endswith(HALVES) and param.shape[-2] % 2 == 0
+    for matrix in param.unbind(0) if param.dim() == 3 else (param,):
+        yield from matrix.chunk(2) if halves else (matrix,)
+
+
+def spectral_multiplier(rows: int, columns: int) -> float:
+    """Return the factor that turns torch's LR adjustment "original", √max(1, rows/columns), into √(rows/columns)."""
+    return float(min(1.0, rows / columns) ** 0.5)
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` for groups that are marked for it, `torch.optim.AdamW` for the others, as one optimizer.
+
+    Args:
+        groups: Groups of `groups.parameter_groups`; those of Muon have "muon" as `optimizer`.
+        names: Parameter → its name.
+        train: The run.
+
+    Raises:
+        SpecError: If no group is marked for Muon.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], names: Mapping[Tensor, str], train: TrainSpec) -> None:
+        super().__init__(groups, {"lr": 0.0})
+        if not any(group.get("optimizer") == MUON for group in self.param_groups):
+            raise SpecError("optimizer: muon is for hidden matrices, and this model has none")
+        self._names = names
+        self._parts: list[tuple[dict[str, Any], float, dict[str, Any]]] = []
+        """Group here, factor on its LR, group of Muon; the latter's parameters are views of the former's."""
+        self._views: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
+        """Parameter → its matrices."""
+        settings = train.optimizer
+        for group in self.param_groups:
+            if group.get("optimizer") == MUON:
+                self._split(group, settings)
+        adjust = "match_rms_adamw" if settings.adjust_lr == "match_rms_adamw" else "original"
+        self._muon = torch.optim.Muon(
+            [inner for _, _, inner in self._parts],
+            lr=0.0,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            ns_steps=settings.ns_steps,
+            adjust_lr_fn=adjust,
+        )
+        # AdamW takes these groups as they are: what the loop and DeepSpeed set in them holds for it.
+        others = [group for group in self.param_groups if group.get("optimizer") != MUON]
+        self._adamw = torch.optim.AdamW(others, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
+
+    def _split(self, group: dict[str, Any], settings: OptimizerSpec) -> None:
+        """Make Muon's groups of a group here: matrices with one factor on the LR share one."""
+        parts: dict[float, dict[str, Any]] = {}
+        for param in group["params"]:
+            views = [nn.Parameter(view) for view in matrices(self._names[param], param.data)]
+            self._views.append((param, views))
+            for view in views:
+                factor = spectral_multiplier(*view.shape) if settings.adjust_lr == "spectral" else 1.0
+                # torch multiplies the weight decay by the LR of the group before its own adjustment.
+                part = parts.setdefault(factor, {"params": [], "weight_decay": group["weight_decay"] / factor})
+                part["params"].append(view)
+        self._parts += [(group, factor, part) for factor, part in parts.items()]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Make a step with the gradients that the parameters have; `closure` is not used."""
+        for group, factor, part in self._parts:
+            part["lr"] = group["lr"] * factor
+        for param, views in self._views:
+            if param.grad is None:
+                continue
+            for view, grad in zip(views, matrices(self._names[param], param.grad), strict=True):
+                view.grad = grad
+        self._muon.step()
+        self._adamw.step()
+        for _, views in self._views:
+            for view in views:
+                view.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of both optimizers."""
+        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned, for the same model."""
+        self._muon.load_state_dict(state_dict["muon"])
+        self._adamw.load_state_dict(state_dict["adamw"])
+        self._shared_again()
+
+    def _shared_again(self) -> None:
+        """torch gives an optimizer new groups when a state is loaded; they are put back among those here."""
+        loaded = iter(self._adamw.param_groups)
+        self.param_groups[:] = [
+            group if group.get("optimizer") == MUON else next(loaded) for group in self.param_groups
+        ]
+        self._parts = [
+            (group, factor, part) for (group, factor, _), part in zip(self._parts, self._muon.param_groups, strict=True)
+        ]

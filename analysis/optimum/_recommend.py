@@ -176,12 +176,9 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
     choices = np.array(found)
     values = np.interp(choices, x, cost) - _dip(x, cost, choices)
     # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
-    # stands. Where no replicate has shown noise although there are enough LRs, none explains an amount that matters.
+    # stands.
     noise = sure_noise(losses, curves)
-    slack = TIED * noise * math.sqrt(2.0 / losses.count[0])
-    lucky = losses.tried.size >= CONFIRM and not known and curves.mean[curves.best] > REPEAT
-    if noise == 0 and not lucky:
-        slack = math.inf
+    slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
     stands = (choices != losses.x[0]) & (np.interp(choices, x, curves.mean) > slack)
     return float(choices[int(np.argmin(np.where(stands, math.inf, values)))])
 

@@ -173,14 +173,21 @@ def _family(name: str, optima: list[CellOptimum], source: str) -> Family:
     law = _lr_law(known, n, d, source)
     losses = np.array([one.fit.loss for one in known], float)
     errors = np.array([max(one.fit.loss_stderr, 1e-9) for one in known], float)
-    best = _best_batches(known)
+    in_tokens = law.batch_unit is not None and law.batch_kind == "tokens"  # otherwise no rule of the batch is known
+    best = [] if in_tokens else _best_batches(known)
     chosen = [i for i, one in enumerate(known) if one in best] if best else list(range(len(known)))
     curvature = [one.fit.curvature if one.fit.curvature > 0 else math.nan for one in known]
     return Family(
         name=name,
         optima=optima,
         law=law,
-        loss_law=fit_loss_law(n[chosen], d[chosen], losses[chosen], loss_stderr=errors[chosen] if known else None)
+        loss_law=fit_loss_law(
+            n[chosen],
+            d[chosen],
+            losses[chosen],
+            loss_stderr=errors[chosen] if known else None,
+            batch=np.array([known[i].setting.batch for i in chosen], float) if in_tokens else None,
+        )
         if (losses > 0).all()  # another metric, such as a negative accuracy, follows no such law
         else None,
         curvature_law=fit_curvature_law(n, d, curvature, source=source),

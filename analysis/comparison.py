@@ -27,6 +27,10 @@ FALSE_BETTER = 0.1
 """Most probability that any of several equal arms is called better than another."""
 LEVEL = 0.9
 """Coverage of the intervals."""
+_LARGE = 50
+"""From so many seeds on Student's distribution is the normal one."""
+POWER = 0.8
+"""Probability with which a difference is to be decided, where seeds are advised."""
 
 
 class ArmKind(StrEnum):
@@ -246,6 +250,37 @@ def decision(arms: int) -> float:
     """
     pairs = max(1, arms * (arms - 1) // 2)
     return max(DECIDED, 1 - FALSE_BETTER / (2 * pairs))
+
+
+def seeds_needed(pair: RunComparison, decided: float, power: float = POWER) -> int | None:
+    """Return how many seeds of each arm would decide, if the difference is the one that was measured.
+
+    Args:
+        pair: A comparison.
+        decided: Probability from which an arm counts as better.
+        power: Probability with which that many seeds decide.
+
+    Returns:
+        The number; None where difference or noise are not known, or the difference is 0.
+
+    Example:
+        >>> pair = compare_runs([3.80, 3.82], [3.81, 3.83])
+        >>> seeds_needed(pair, 0.975)
+        33
+    """
+    if not (math.isfinite(pair.difference) and pair.difference and math.isfinite(pair.seed_sd)):
+        return None
+    from scipy import stats
+
+    ratio = abs(pair.difference) / pair.seed_sd
+    wanted = float(stats.norm.ppf(decided) + stats.norm.ppf(power))
+    seeds = max(2, math.ceil(2 * (wanted / ratio) ** 2))  # by the normal distribution; Student's needs a few more
+    while seeds < _LARGE:
+        limit = stats.t(2 * seeds - 2).ppf(decided)
+        if stats.nct.sf(limit, 2 * seeds - 2, ratio * math.sqrt(seeds / 2)) >= power:
+            break
+        seeds += 1
+    return seeds
 
 
 def mean_curve(arm: Arm) -> tuple[Array, Array, Array, Array]:

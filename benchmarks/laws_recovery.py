@@ -10,7 +10,15 @@ from laws_tables import Out, row
 
 from raylr.analysis import fit_loss_law, fit_lr_law
 from raylr.analysis.laws._fitting import SCATTER, SCATTER_DOF
-from raylr.analysis.laws.loss_law import A_PRIOR, B_PRIOR, NOISE, NOISE_DOF
+from raylr.analysis.laws.loss_law import (
+    A_PRIOR,
+    B_PRIOR,
+    BATCH_COST_PRIOR,
+    BEST_BATCH,
+    BEST_BATCH_SD,
+    NOISE,
+    NOISE_DOF,
+)
 from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS as PRIORS
 
 DRAWS = 200
@@ -41,6 +49,7 @@ def recovery() -> Out:
     n, d = _grid([1e8, 2e8, 4e8], [1e9, 4e9, 1.6e10])
     long_n, long_d = _grid([1e8, 2e8, 4e8], [1e9, 2.8e9, 8e9, 2.3e10, 6.4e10])
     loss_n, loss_d = _grid([1e8, 2e8, 4e8, 8e8], [2e9, 4e9, 8e9, 1.6e10])
+    few_n, few_d, few_b = (v.ravel() for v in np.meshgrid([1e8, 2e8, 4e8], [4e9, 1.6e10], [2.5e5, 1e6], indexing="ij"))
     for _ in range(DRAWS):
         z, scatter = _optima(rng, n, d)
         batch = 1e5 * np.sqrt(d / 1e9) * np.exp2(rng.uniform(-1, 1, n.size))
@@ -66,6 +75,16 @@ def recovery() -> Out:
         ahead = found.predict(4e9, 1e11)
         target = e + size * (4e9 / 3e8) ** -a + length * (1e11 / 6e9) ** -b
         note("loss law, loss at 5 N, 6 D", ahead.low, target + rng.normal(0, noise), ahead.high)
+
+        cost = BATCH_COST_PRIOR[0] * math.exp(BATCH_COST_PRIOR[1] * rng.normal())
+        best = math.log(BEST_BATCH[0]) + BEST_BATCH_SD * rng.normal()
+        where = [np.append(v, last) for v, last in zip((few_n, few_d, few_b), (1.2e9, 6e10, 2e6), strict=True)]
+        off = np.log(where[2]) - best - BEST_BATCH[1] * np.log(where[1])
+        loss = e + size * (where[0] / 3e8) ** -a + length * (where[1] * np.exp(-cost * off**2) / 6e9) ** -b
+        loss += rng.normal(0, noise, loss.size)
+        found = fit_loss_law(few_n, few_d, loss[:-1], batch=few_b)
+        ahead = found.predict(1.2e9, 6e10, batch=2e6)
+        note("loss law with the batch, at 3 N, 4 D, 2 B", ahead.low, loss[-1], ahead.high)
     print(f"\nmade-up cells: truths inside 90 % intervals, {DRAWS} draws (85 to 97 % wanted)")
     out: Out = {}
     for name, inside in hits.items():

@@ -23,7 +23,7 @@ import pyarrow as pa
 from raylr.analysis.comparison import Arm, ArmKind, ArmRun, ArmScore, Comparison, Spent, compare_arms
 from raylr.analysis.scores.scores import Scores, summarise_all
 from raylr.analysis.scores.table import calibrated
-from raylr.analysis.units import format_lr
+from raylr.analysis.units import format_count, format_lr
 from raylr.arms import SAME_LR, ArmPlace, ArmStages, swept_lr
 from raylr.errors import InputError
 from raylr.evaluation.tables import EVALS, QuestionTable
@@ -109,6 +109,10 @@ def compare(
     carried = other.run() if train else other.result()
     places, notes = _places(one, other, own, theirs, fitted, carried)
     if train:
+        one.progress.message(
+            f"The comparison has {len(places)} arms of {seeds} runs at {theirs.name}, each of "
+            f"{format_count(one.spec.tokens_of(own))} tokens; runs of the checks at the same LR count."
+        )
         for place in places.values():
             place.train(seeds)
         if sweep and ArmKind.FITTED in places:

@@ -308,6 +308,14 @@ class Stages:
 
         The purpose is among what is measured: the runs of the check are a sample of their own, which no run of the
         search is part of. Everything else is defined by the trainable (`raylr.trainables.training.identity`).
+
+        Args:
+            role: "search" or "check".
+            name: The setting, for people.
+            model: Its model.
+            tokens: Length of the run.
+            lr: Peak LR.
+            train: Training settings; None: those of the spec.
         """
         train = train or self.spec.train
         if self._external is not None:

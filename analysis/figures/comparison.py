@@ -73,14 +73,13 @@ def arm_costs(found: Comparison) -> Figure:
         runs = [getattr(arm.training, quantity) for arm in found.arms if arm.training is not None]
         one = [cost for cost in runs if math.isfinite(cost)]
         if one:
-            text = f"one run at the target, {_amount(max(one), quantity)}"
-            ax.axvline(max(one), color=GREY, ls="--", lw=1, label=text)
-            ax.legend(loc="lower right")
+            ax.axvline(max(one), color=GREY, ls="--", lw=1)
         ax.set_yticks(range(len(found.arms)), [labels[arm.name] for arm in found.arms])
         ax.invert_yaxis()
         ax.margins(x=0.3)
         ax.xaxis.set_major_formatter(_ticks(quantity))
-        ax.set_xlabel(name)
+        dashed = f" (dashed: one run at the target, {_amount(max(one), quantity)})" if one else ""
+        ax.set_xlabel(f"{name}{dashed}")
         ax.set_title(f"{name} of the search")
         ax.grid(axis="y", visible=False)
     return figure

@@ -185,9 +185,9 @@ class ConsoleListener(Listener):
 
     def counted(self, event: Counted) -> None:
         """Move the bar; in a log, print a line every `LOG_SECONDS` and at the end."""
+        ended = event.total is not None and event.done >= event.total and event != self._count
         self._count = event
         now = time.monotonic()
-        ended = event.total is not None and event.done >= event.total
         if self._live is None and (ended or now - self._last_line >= LOG_SECONDS):
             self._last_line = now
             self._line((f"  {count_text(event)}", ""))

@@ -24,6 +24,9 @@ RULES = ("standard", "mup", "completed_p")
 _AXES = ("width", "depth", "tokens")
 _SIGNS = {"as expected": " ", "grows": "↑", "vanishes": "↓", "cannot tell": "?"}
 
+_LEFT, _COLUMN = 53, 13
+"""Characters of the table's first columns, and of each variant's: `completed_p,`, or a slope with its interval."""
+
 
 def coord_check(
     spec: str | None = None,
@@ -231,8 +234,11 @@ def show(checks: list[CoordinateCheck], console: Console, out: Path) -> None:
     for check in checks:
         say(console, sentence(check), heading="Verdict")
     for axis in dict.fromkeys(check.axis for check in checks):
-        console.print()
-        _table([check for check in checks if check.axis == axis], console)
+        mine = [check for check in checks if check.axis == axis]
+        beside = max((console.width - _LEFT) // _COLUMN, 1)  # a table wider than the console would cut its numbers
+        for i in range(0, len(mine), beside):
+            console.print()
+            _table(mine[i : i + beside], console)
     console.print()
     say(console, "slope of ln std over ln of the scale ± half of its 90 % interval; of steps after 0, the one furthest "
         "from what is expected. ↑ grows, ↓ vanishes, ? cannot tell.")  # fmt: skip
@@ -276,7 +282,7 @@ def _table(checks: list[CoordinateCheck], console: Console) -> None:
     for name in (f"over {checks[0].axis}", "layer", "of", "expected"):
         table.add_column(name, no_wrap=True)
     for check in checks:
-        table.add_column(Text(check.variant), justify="right", min_width=max(map(len, check.variant.split())))
+        table.add_column(Text(check.variant.replace(", ", ",\n")), justify="right", min_width=_COLUMN - 1)
     for key in dict.fromkeys((row.observable, row.layer, bool(row.step)) for check in checks for row in check.rows):
         cells, first = [], None
         for check in checks:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from raylr.cli.console import make_console, say
 from raylr.errors import InputError
 
-Kind = Literal["quickstart", "moe", "dense", "own-trainer", "import"]
+Kind = Literal["quickstart", "transfer", "moe", "dense", "own-trainer", "import"]
 
 
 def init(path: Path | None = None, *, kind: Annotated[Kind, Parameter(name="--for")] = "quickstart") -> None:
@@ -21,8 +21,8 @@ def init(path: Path | None = None, *, kind: Annotated[Kind, Parameter(name="--fo
     path
         The file to write; it must not exist yet. By default study.yaml, for import runs.csv.
     kind
-        quickstart (short, commented), moe (a mixture of experts), dense (a dense model), own-trainer (a command line):
-        with every key in a comment. import: a table of finished runs.
+        quickstart and transfer (short, commented), moe (a mixture of experts), dense (a dense model), own-trainer (a
+        command line): with every key in a comment. import: a table of finished runs.
     """
     from raylr.store.files import storage_errors
 
@@ -39,8 +39,8 @@ def init(path: Path | None = None, *, kind: Annotated[Kind, Parameter(name="--fo
 
 def _text(kind: Kind) -> str:
     from raylr.cli.spec_template import RUNS, spec_template
-    from raylr.quickstart import QUICKSTART_YAML
+    from raylr.quickstart import EXAMPLES
 
     if kind == "import":
         return RUNS
-    return QUICKSTART_YAML if kind == "quickstart" else spec_template(kind)
+    return EXAMPLES[kind] if kind in EXAMPLES else spec_template(kind)

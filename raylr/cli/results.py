@@ -17,7 +17,10 @@ from raylr.errors import InputError, LawError, nearest
 
 if TYPE_CHECKING:
     from raylr.analysis.cells import Family
+    from raylr.analysis.laws.loss_law import LossLaw, LossPrediction
     from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
+    from raylr.analysis.laws.quantities import CurvatureLaw
+    from raylr.analysis.laws.scaling import Estimate
 
 EXIT_NO_MEANING = 3
 """Exit status of a prediction that is refused: too far outside the fitted range, or from a law that does not hold what
@@ -112,7 +115,7 @@ def predict(
     """
     from raylr.report.text import show_prediction
 
-    fitted = read_law(law, family)
+    fitted, losses, curvatures = read_laws(law, family)
     if not 0 < level < 1:
         raise InputError(f"--level is a coverage between 0 and 1, got {level:g}")
     counts = {
@@ -127,10 +130,13 @@ def predict(
     if reason := refusal(prediction):
         # In front of the answer, and with --json beside it: the number below it must not be used unread.
         say(make_console(file=sys.stderr) if as_json else make_console(), reason)
+    place = (prediction.params, prediction.tokens)
+    loss = losses.predict(*place, level, batch=prediction.batch) if losses is not None and losses.ok else None
+    cost = curvatures.cost(*place, 2.0, level=level) if curvatures is not None and curvatures.usable else None
     if as_json:
-        print(json.dumps(_record(prediction, refused=refused), indent=2))
+        print(json.dumps(_record(prediction, loss, cost, refused=refused), indent=2))
     elif not refused:
-        show_prediction(fitted, prediction, make_console())
+        show_prediction(fitted, prediction, make_console(), loss=loss, cost=cost)
     if refused:
         raise SystemExit(EXIT_NO_MEANING)
 
@@ -197,9 +203,15 @@ def law_of(family: Family, where: str) -> LRLaw:
 
 
 def read_law(name: str, family: str | None = None) -> LRLaw:
-    """Return the law of a study's folder, of finished runs, of a law.json, or of that name.
+    """Return the law of a study's folder, of finished runs, of a law.json, or of that name; see `read_laws`."""
+    return read_laws(name, family)[0]
 
-    The law of a study or of runs is fitted to what is there now, in memory.
+
+def read_laws(name: str, family: str | None = None) -> tuple[LRLaw, LossLaw | None, CurvatureLaw | None]:
+    """Return the law of a study's folder, of finished runs, of a law.json, or of that name, and where there are runs
+    those of the loss and of its curvature over the LR.
+
+    The laws of a study or of runs are fitted to what is there now, in memory.
 
     Args:
         name: Folder, file, or name of a published law.
@@ -217,17 +229,19 @@ def read_law(name: str, family: str | None = None) -> LRLaw:
 
     path = Path(name)
     if "\0" not in name and path.exists() and is_runs(name):
-        return law_of(family_of(fit_runs(read_for(name)).families, family), name)
+        found = family_of(fit_runs(read_for(name)).families, family)
+        return law_of(found, name), found.loss_law, found.curvature_law
     if path.is_dir():
         study = open_study(path)
         if not isinstance(study, FittingStudy):
             raise LawError(NO_LAW.format(name))
-        return study.fit().law
+        fit = study.fit()
+        return fit.law, fit.loss_law, fit.curvature_law
     if path.is_file():
         try:
             if path.stat().st_size > LARGEST_LAW_FILE:
                 raise LawError(f"it has more than {LARGEST_LAW_FILE:,} bytes")
-            return LRLaw.from_json(path.read_text(encoding="utf-8"))
+            return LRLaw.from_json(path.read_text(encoding="utf-8")), None, None
         except OSError as error:
             raise LawError(f"cannot read {path}: {error.strerror or error}") from None
         except (LawError, UnicodeDecodeError) as error:
@@ -237,7 +251,7 @@ def read_law(name: str, family: str | None = None) -> LRLaw:
         raise LawError(f"there is no {name}; give a study's folder, a {LAW_FILE} or one of {', '.join(known)}")
     if name not in known:
         raise LawError(f"{name!r} is neither a study's folder nor a published law{nearest(name, known)}")
-    return presets.get(name)
+    return presets.get(name), None, None
 
 
 def refusal(prediction: LRPrediction) -> str:
@@ -261,8 +275,13 @@ def refusal(prediction: LRPrediction) -> str:
     return f"The law does not support this prediction ({prediction.status}): {reasons}. {advice}"
 
 
-def _record(prediction: LRPrediction, *, refused: bool) -> dict[str, object]:
-    """Return a prediction as plain JSON values; what is not finite, or refused, is null."""
+def _record(
+    prediction: LRPrediction, loss: LossPrediction | None, cost: Estimate | None, *, refused: bool
+) -> dict[str, object]:
+    """Return a prediction as plain JSON values; what is not finite, not known, or refused, is null."""
     fields = dataclasses.asdict(prediction)
+    for name in ("loss", "low", "high"):
+        fields["loss" if name == "loss" else f"loss_{name}"] = None if loss is None else getattr(loss, name)
+    fields["cost_of_factor_2"] = None if cost is None else cost.value
     plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
     return plain | (dict.fromkeys(("lr", "lr_low", "lr_high")) if refused else {})

@@ -73,7 +73,21 @@ class ExternalRuns:
         handle: Any = None,
         columns: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Return the job of a run, or of a segment of it."""
+        """Return the job of a run, or of a segment of it.
+
+        Args:
+            role: "search" or "check".
+            setting: What is searched, or the target.
+            model: Its model, with the args of the size.
+            tokens: Length of the run.
+            lr: Peak LR.
+            run: The run.
+            train: Its training settings, with batch and seed.
+            eval_at: Token counts at which the loss is wanted.
+            stop_at: End of the segment; None: that of the run.
+            handle: What the policy calls the run.
+            columns: Further columns of its rows.
+        """
         assert isinstance(model, ExternalModel)
         assert isinstance(train, ExternalTrain)
         size = setting.size
@@ -121,7 +135,7 @@ class ExternalRuns:
             columns={
                 "params": model.total,
                 "params_active": model.active,
-                "optimizer": train.optimizer,
+                **({"optimizer": train.optimizer} if train.optimizer else {}),
                 **(columns or {}),
             },
             flops_per_token=model.flops_per_token(),
@@ -134,6 +148,14 @@ class ExternalRuns:
         """Return the run of these settings: the filled-in command, or the function and its config.
 
         Where raylr is told that the loss is and how long a run may hang changes nothing about the run.
+
+        Args:
+            role: "search" or "check".
+            size: Name of the size.
+            model: Its model, with its args.
+            tokens: Length of the run.
+            lr: Peak LR.
+            train: Training settings, with batch and seed.
         """
         assert isinstance(model, ExternalModel)
         assert isinstance(train, ExternalTrain)

@@ -27,6 +27,7 @@ def read_study(path: Path) -> ImportedRuns:
     """Return the runs of a study's search. A run at a constant LR counts at every budget that it reached.
 
     Raises:
+        DataError: If no run has ended, or the study transfers.
         StudyError, DamagedError: As for opening the study.
     """
     from raylr.store.folder import open_folder
@@ -34,6 +35,12 @@ def read_study(path: Path) -> ImportedRuns:
 
     folder = open_folder(path)
     spec = folder.spec
+    if spec.transfer is not None:
+        axes = " and ".join(name.replace("_", " ") for name in spec.transfer.axes)
+        raise DataError(
+            f"{path} is a transfer study: its runs differ in {axes} too, and a law of the LR cannot be fitted to them; "
+            f"`raylr fit {path}` shows what it found"
+        )
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in folder.evaluations.read().to_pylist():
         curves.setdefault(row["trial"], []).append(row)

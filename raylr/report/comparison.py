@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylr.analysis.comparison import Arm, ArmKind, Comparison
+from raylr.analysis.comparison import Arm, ArmKind, Comparison, seeds_needed
 from raylr.analysis.figures import comparison as figures
 from raylr.analysis.figures.labels import replaced
 from raylr.analysis.figures.scores import scores_over_tokens
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from raylr.comparison import ComparisonResult
 
 REPORT_FILE, JSON_FILE = "comparison.html", "comparison.json"
+MOST_SEEDS = 100
+"""More seeds than this are not advised."""
 SUREST = 0.999
 """A probability above this is shown as such: the noise is not known well enough for more digits."""
 FOOTER = (
@@ -37,15 +39,17 @@ FOOTER = (
 
 
 def comparison_lines(result: ComparisonResult) -> list[Line]:
-    """Return the verdict, what LR and parametrization each do, the costs, and the notes."""
+    """Return the verdict, what LR and parametrization each do, costs, scores, what to do next, and the notes."""
     found = result.comparison
-    lines = [
-        Line(verdict_text(result), "Verdict"),
-        *(Line(text, "" if i else "Why") for i, text in enumerate(_why(found))),
-    ]
-    lines += [Line(text, "" if i else "Cost") for i, text in enumerate(cost_texts(found))]
-    lines += [Line(text, "" if i else "Scores") for i, text in enumerate(_score_texts(found.arms))]
-    return lines + [Line(note, "" if i else "Notes") for i, note in enumerate(result.notes)]
+    parts = {
+        "Verdict": [verdict_text(result)],
+        "Why": _why(found),
+        "Cost": cost_texts(found),
+        "Scores": _score_texts(found.arms),
+        "Next": _next(found),
+        "Notes": list(result.notes),
+    }
+    return [Line(text, "" if i else heading) for heading, texts in parts.items() for i, text in enumerate(texts)]
 
 
 def verdict_text(result: ComparisonResult) -> str:
@@ -119,6 +123,20 @@ def _why(found: Comparison) -> list[str]:
     if swept and fitted:
         out.append(_effect(found, fitted, swept, "the LR of the target's own sweep in place of the fitted one"))
     return out
+
+
+def _next(found: Comparison) -> list[str]:
+    """Return how many seeds would tell the two paradigms apart, where those that were run do not."""
+    fitted, transferred = found.arm(ArmKind.FITTED), found.arm(ArmKind.TRANSFERRED)
+    pair = found.pair(fitted.name, transferred.name) if fitted and transferred else None
+    if pair is None or pair.better is not None:
+        return []
+    seeds = seeds_needed(pair, found.decided)
+    if seeds is None:
+        return ["two runs of an arm or more: `--train --seeds 3` trains them"] if pair.status is Status.TOO_FEW else []
+    if seeds > MOST_SEEDS:
+        return [f"more than {MOST_SEEDS} seeds would be needed to decide a difference so small: it does not matter"]
+    return [f"if the difference is what it seems, about {seeds} seeds of each decide it: `--train --seeds {seeds}`"]
 
 
 def _effect(found: Comparison, before: Arm, after: Arm, what: str) -> str:

@@ -24,14 +24,27 @@ FLOPS_NOTE = "FLOPs are taken as 6·N·D where the trainer reports none"
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from raylr.analysis.laws.loss_law import LossPrediction
+    from raylr.analysis.laws.scaling import Estimate
     from raylr.analysis.studyfit import Check
     from raylr.study import StudyResult
     from raylr.transfer_study import TransferResult
 
 
-def show_prediction(law: LRLaw, prediction: LRPrediction, console: Console) -> None:
-    """Print a prediction with its interval and how far it is from what was fitted."""
-    show_lines(prediction_lines(law, prediction), console)
+def show_prediction(
+    law: LRLaw, prediction: LRPrediction, console: Console, *, loss: LossPrediction | None = None,
+    cost: Estimate | None = None,
+) -> None:  # fmt: skip
+    """Print a prediction with its interval and how far it is from what was fitted, and where these are known the loss
+    to expect and what an LR off by a factor of 2 costs."""
+    lines = prediction_lines(law, prediction)
+    if loss is not None:
+        lines.append(Line(f"{number(loss.loss)} at the best LR, {100 * loss.level:.3g} % prediction interval "
+                          f"{number(loss.low)} to {number(loss.high)}", "Loss"))  # fmt: skip
+    if cost is not None:
+        lines.append(Line(f"an LR off by a factor of 2 costs {number(cost.value)} ({number(cost.low)} to "
+                          f"{number(cost.high)})", "2× off"))  # fmt: skip
+    show_lines(lines, console)
 
 
 def remarks(result: StudyResult) -> list[Line]:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MORE_TRIALS = 3
 """Runs to add to a search that ended without a known optimum: as many as it has beyond a quadratic's parameters."""
 
+COVERED = ("width", "depth", "tokens", "batch", "heads / hidden_size")
+"""Differences that the interval holds, or that a choice of the rule decides (attention_fan_in)."""
+
 
 def evidence_at(result: TransferResult, one: Transferred) -> Evidence:
     """Return what the verdict at a target follows from."""
@@ -59,6 +62,14 @@ def verdict_at(result: TransferResult, one: Transferred) -> Verdict:
     if search.fit.status not in SETTLED:
         advice = Advice.MORE if search.fit.status in (Status.UNCERTAIN, Status.TOO_FEW) else Advice.UNKNOWN
         return Verdict(advice, f"{'More runs' if advice is Advice.MORE else 'Cannot tell'}: {message}.")
+    changes = [change.what for change in one.differences if change.what not in COVERED]
+    if changes:
+        return Verdict(
+            Advice.UNKNOWN,
+            f"Cannot tell at {name}: {', '.join(changes)} {'change' if len(changes) > 1 else 'changes'} from the "
+            "proxy, no rule covers that, and no interval holds it; train there around the transferred LR, or take a "
+            "proxy with the same.",
+        )
     width = reach(one.prediction)
     if not width <= WIDEST:
         far = "is open" if not math.isfinite(width) else f"reaches a factor {width:.3g} to one side"
@@ -130,6 +141,8 @@ def next_lines(result: TransferResult, one: Transferred, found: Verdict) -> list
     if contradicted(evidence_at(result, one)) and one.check is not None:
         text = f"train {one.target.name} at LRs around {format_lr(one.check.fit.lr)}, or take a proxy nearer to it"
         return [Line(text, "Next")]
+    if found.advice is Advice.UNKNOWN and result.search.fit.ok and result.search.basin.one:
+        return [Line(f"`check: [0.333, 1, 3]` at {one.target.name} in the spec, {again.removeprefix('and ')}", "Next")]
     if found.advice is Advice.WIDEN:
         wider = [axis for axis, status in result.search.fit.edges.items() if status in EDGES]
         keys = " and ".join("lr" if axis == "lr" else f"transfer.{axis}" for axis in wider) or "lr"

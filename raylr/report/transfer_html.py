@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,11 @@ from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
 from raylr.report.page import page, paragraph, picture, save, table
+from raylr.report.scores import ScoreSection, score_sections
 from raylr.report.text import known, lines_of_check, number
 from raylr.report.transfer import SETTINGS, proxy_lines, settings_rows, target_lines, transfer_ending
 from raylr.store.files import storage_errors, write_atomic
+from raylr.store.runtable import evaluations_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,11 +42,13 @@ def write_transfer_report(result: TransferResult, folder: Path) -> Path:
     """
     with storage_errors(folder / "figures", "make"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-    images = {name: save(figure, folder / "figures" / name) for name, figure in _figures(result).items()}
+    scores = score_sections(result.directory, evaluations_table(result.directory).read())
+    pictures = _figures(result) | {name: figure for section in scores for name, figure in section.pictures.items()}
+    images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
     text = page(
         name=result.spec.name,
         answer=_answer(result),
-        sections=_sections(result, images),
+        sections=_sections(result, images, scores),
         footer=FOOTER.format(folder=result.directory.name),
     )
     path = folder / "report.html"
@@ -78,7 +82,7 @@ def _answer(result: TransferResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def _sections(result: TransferResult, images: Mapping[str, str]) -> Iterable[str]:
+def _sections(result: TransferResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
     search = result.search
     yield "<h2>The proxy</h2>"
     yield from (paragraph(line) for line in proxy_lines(result))
@@ -102,6 +106,11 @@ def _sections(result: TransferResult, images: Mapping[str, str]) -> Iterable[str
     for i, one in enumerate(result.targets):
         yield f"<h2>The transfer to {html.escape(one.target.name)}</h2>"
         yield from _target(one, images, i)
+    for section in scores:
+        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
+        yield from (paragraph(Line(remark)) for remark in section.remarks)
+        yield table(section.head, section.rows)
+        yield from (_image(images, name, caption) for name, caption in section.captions.items())
     yield from _cost(result)
     failures = failures_of(result.directory)
     if failures:

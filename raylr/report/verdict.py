@@ -146,15 +146,17 @@ def of_check(evidence: Evidence) -> Verdict | None:
         return Verdict(Advice.UNKNOWN, f"Do not trust it: at {name} the run at LR {shown} diverged.")
     fit = check.fit
     if contradicted(evidence):
+        found = fit.lr
         if fit.status in EDGES:
-            end = "lowest" if fit.status is Status.EDGE_LOW else "highest"
-            where = f"the loss is lowest at the {end} LR tried, {format_lr(fit.lr)}"
+            end, last = ("lowest", min) if fit.status is Status.EDGE_LOW else ("highest", max)
+            found = last([run.lr for run in check.runs if not run.diverged], default=fit.lr)
+            where = f"the loss is lowest at the {end} LR tried, {format_lr(found)}"
         else:
-            where = f"training found the optimum at {format_lr(fit.lr)}"
+            where = f"training found the optimum at {format_lr(found)}"
         interval = ", outside the prediction's interval" if math.isfinite(reach(prediction)) else ""
         return Verdict(
             Advice.UNKNOWN,
-            f"Do not trust the {evidence.by} at {name}: {where}, {_apart(fit.lr, prediction.lr)} the predicted LR"
+            f"Do not trust the {evidence.by} at {name}: {where}, {_apart(found, prediction.lr)} the predicted LR"
             f"{interval}.",
         )
     if fit.status not in BRACKETED:

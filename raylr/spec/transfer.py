@@ -188,6 +188,8 @@ def check_transfer(spec: StudySpec) -> None:
     for name, keys in (("model", spec.model), *(spec.sizes.items()), *((t.name, t.model) for t in given.targets)):
         if "init_std" in keys:
             raise ValueError(f"{name}.init_std: transfer searches the init std; give its range, transfer.init_std")
+        if isinstance(keys.get("hf"), Mapping) and "initializer_range" in keys["hf"]:
+            raise ValueError(f"{name}.hf.initializer_range: transfer searches the init std; give transfer.init_std")
     for target in given.targets:  # what a rule and the other settings of training say of each other
         ruled = {"parametrization": parametrization_of(spec, target)}
         try:
@@ -279,6 +281,12 @@ def check_networks(spec: StudySpec) -> Iterator[tuple[TransferTarget, Transfer]]
             if pair is None:
                 continue
             found = transfer(*pair, given.table())
+            factors = [net.facts.get("residual_multiplier", 1.0) for net in pair]
+            if factors[0] != factors[1]:
+                raise SpecError(
+                    f"residual_multiplier is {factors[1]:g} here and {factors[0]:g} in the proxy: give both the same; "
+                    "the rule's factor multiplies it"
+                )
             _check_places(spec.target_model(target), found, given.multipliers)
         except SpecError as error:
             raise SpecError(f"transfer.targets: {target.name}: {error}") from None

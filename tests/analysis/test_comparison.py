@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +17,9 @@ from raylr.analysis.comparison import (
     compare_arms,
     decision,
     mean_curve,
+    seeds_needed,
 )
+from raylr.analysis.laws.compare import compare_runs
 from raylr.errors import InputError
 
 
@@ -120,6 +123,20 @@ def test_curves_are_averaged_where_all_runs_were_measured():
     np.testing.assert_allclose(grid, [1.5, 2.0, 2.5])
     np.testing.assert_allclose(low, high)
     assert mean_curve(Arm(name="a"))[0].size == 0
+
+
+@pytest.mark.parametrize("difference", [1.0, 2.0])
+def test_the_seeds_that_are_advised_decide_in_the_share_that_is_said(difference):
+    rng = np.random.default_rng(0)
+    pair = replace(compare_runs([0.0, 1.0], [0.0, 1.0]), difference=difference, seed_sd=1.0)
+    seeds = seeds_needed(pair, 0.975)
+    runs = [
+        compare_runs(rng.standard_normal(seeds), difference + rng.standard_normal(seeds)).better is not None
+        for _ in range(300)
+    ]
+    assert 0.7 < np.mean(runs) < 0.88
+    assert seeds_needed(replace(pair, difference=0.0), 0.975) is None
+    assert seeds_needed(replace(pair, seed_sd=math.nan), 0.975) is None
 
 
 def test_costs_add_up():

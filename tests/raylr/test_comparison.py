@@ -16,6 +16,7 @@ from raylr.errors import InputError
 from raylr.evaluation.tables import QuestionTable
 from raylr.quickstart import example_spec
 from raylr.report.comparison import write_comparison
+from raylr.spec import StudySpec
 from raylr.study import FittingStudy
 from raylr.transfer_study import TransferStudy
 
@@ -252,3 +253,36 @@ def test_an_unknown_target_and_bad_numbers_are_refused(texts, tmp_path):
         compare(one, other, target="deep")
     with pytest.raises(InputError, match="seeds"):
         compare(one, other, seeds=0)
+
+
+OWN = {"trainable": {"function": "own_trainer:train"}, "train": {"batch_tokens": 500, "schedule": "constant"}}
+
+
+def test_another_trainers_studies_have_two_arms(tmp_path):
+    (tmp_path / "own_trainer.py").write_text("def train(config, report):\n    pass\n")
+    shared = OWN | {"trainable": OWN["trainable"] | {"folder": str(tmp_path)}}
+    sizes = {"S": {"params": "100k"}, "M": {"params": "250k"}}
+    target = {"name": "XL", "model": {"params": "1.5M"}, "tokens": "80k", "check": [1]}
+    fits = StudySpec.model_validate(
+        shared | {"sizes": sizes, "budgets": ["24k", "40k"], "lr": [3e-4, 1e-1], "target": target}
+    )
+    carries = StudySpec.model_validate(
+        shared
+        | {"sizes": {"proxy": {"params": "100k"}}, "budgets": ["40k"], "lr": [1e-3, 1e-1]}
+        | {"transfer": {"init_std": [0.005, 0.08], "targets": [target | {"ratios": {"width": 4, "depth": 1}}]}}
+    )
+
+    def report_of(job, tokens):
+        params, std = job.columns["params"], job.columns.get("init_std", 0.02)
+        height = 0.06 * math.log(job.lr / (8e-3 * (params / 1e5) ** -0.3)) ** 2 + 0.01 * math.log(std / 0.02) ** 2
+        return {"loss": 2.2 + 40 * tokens**-0.35 + height + 1e-3 * math.sin(job.lr * 1e6 + tokens + 9 * job.seed),
+                "tokens": tokens, "run_end": None}  # fmt: skip
+
+    made = SerialExecutor(report=report_of)
+    one = FittingStudy(fits, tmp_path / "one", executor=lambda callbacks: made)
+    other = TransferStudy(carries, tmp_path / "other", executor=lambda callbacks: made)
+    found = compare(one, other, train=True)
+    assert [(arm.name, len(arm.runs)) for arm in found.comparison.arms] == [("fitted", 3), ("transferred", 3)]
+    assert len({run.loss for arm in found.comparison.arms for run in arm.runs}) == 6
+    assert any("parametrized is missing" in note for note in found.notes)
+    assert "transferred" in write_comparison(found, tmp_path / "out").read_text()

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from made_study import no_executor
@@ -17,6 +18,7 @@ from raylr.studies import open_study
 from raylr.study import FittingStudy
 from raylr.trainables import train
 from raylr.transfer_study import TransferStudy
+from raylr.transfer_study import carried as moved
 
 
 def test_the_proxys_optimum_is_found_and_carried_with_a_wider_interval(carried):
@@ -66,6 +68,16 @@ def test_a_target_that_contradicts_the_transfer_is_not_trusted(texts, tmp_path):
     found = verdict_at(result, result.targets[0])
     assert found.advice is Advice.UNKNOWN
     assert "Do not trust the transfer at wide" in found.text
+
+
+def test_what_no_rule_covers_is_not_trusted_without_runs_at_the_target(texts, carried):
+    target = {"name": "more", "model": {"hidden_size": 64, "heads": 8, "kv_heads": 4, "expert_size": 64, "experts": 8},
+              "tokens": "80k", "check": []}  # fmt: skip
+    spec = spec_of(texts, transfer={"targets": [target]})
+    one = moved(spec, carried[1].search, spec.targets[0])
+    found = verdict_at(replace(carried[1], spec=spec, targets=(one,)), one)
+    assert found.advice is Advice.UNKNOWN
+    assert "experts changes from the proxy" in found.text
 
 
 def test_killed_at_the_target_it_ends_with_the_same_tables_and_answer(texts, tmp_path, carried):

@@ -223,7 +223,9 @@ class _Subjects:
             fields["corpus"] = Corpus.open(self._corpus).fingerprint
         if scale != 1:  # at the base nothing is multiplied: all rules share its runs
             base = self._model.identity() if isinstance(self._model, ModelSpec | HFSpec) else None
-            terms = sorted([term.quantity, list(term.roles), term.axis, term.exponent] for term in self._rule.terms)
+            terms = sorted(
+                [term.quantity, role, term.axis, term.exponent] for term in self._rule.terms for role in term.roles
+            )
             fields |= {"base": base, "terms": terms, "hidden_size_roles": sorted(self._rule.hidden_size_roles),
                        "beta_exponents": dict(self._rule.beta_exponents), "tokens": self._tokens(scale)}  # fmt: skip
         return identity_of(fields)

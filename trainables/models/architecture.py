@@ -169,7 +169,8 @@ def _tensor(name: str, shape: tuple[int, ...], role: str, dim: int | None) -> Te
     if dim is None:
         return Tensor(name=name, shape=shape, role=role, fan_in=None)
     other = -1 if dim in (-2, len(shape) - 2) else -2
-    fan_out = shape[other] // (2 if name.endswith(HALVES) else 1)
+    two = name.endswith(HALVES) and other == -2  # as `training.optimizers.matrices` takes them apart
+    fan_out = shape[other] // (2 if two else 1)
     return Tensor(name=name, shape=shape, role=role, fan_in=shape[dim], fan_out=fan_out)
 
 

@@ -103,15 +103,19 @@ def shapes_and_orientation(network: nn.Module) -> tuple[dict[str, tuple[int, ...
     for name, param in network.named_parameters(remove_duplicate=False):
         if (other := first.setdefault(id(param), name)) != name:
             raise SpecError(f"{other} and {name} are one tensor, and {TIED}")
-    transposed = {
+    shapes = {name: tuple(getattr(param, "ds_shape", param.shape)) for name, param in network.named_parameters()}
+    return shapes, transposed_names(network)
+
+
+def transposed_names(network: nn.Module) -> frozenset[str]:
+    """Return the names of the matrices that have their fan-in before their fan-out, as GPT-2's have."""
+    return frozenset(
         f"{prefix}.{name}" if prefix else name
         for prefix, module in network.named_modules()
         if type(module).__name__ == "Conv1D" or getattr(module, "is_transposed", False)
         for name, param in module.named_parameters(recurse=False)
         if param.dim() > 1
-    }
-    shapes = {name: tuple(getattr(param, "ds_shape", param.shape)) for name, param in network.named_parameters()}
-    return shapes, frozenset(transposed)
+    )
 
 
 def flops_per_token(source: str | dict[str, Any], seq_len: int) -> float:

@@ -8,13 +8,14 @@ and its up projection: orthonormalised together they would be another optimizer 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from raylr.errors import SpecError
+from raylr.trainables.models.hf import transposed_names
 from raylr.trainables.models.roles import HALVES
 from raylr.trainables.training.groups import MUON
 
@@ -43,19 +44,21 @@ def make_optimizer(model: nn.Module, train: TrainSpec, groups: list[dict[str, An
             f"optimizer: muon needs torch 2.9 or newer, which has torch.optim.Muon; this is {torch.__version__}"
         )
     names: dict[Tensor, str] = {param: name for name, param in model.named_parameters()}
-    return MuonWithAdamW(groups, names, train)
+    return MuonWithAdamW(groups, names, train, transposed_names(model))
 
 
-def matrices(name: str, param: Tensor) -> Iterator[Tensor]:
-    """Yield the matrices that a tensor holds, as views of it.
+def matrices(name: str, param: Tensor, *, transposed: bool = False) -> Iterator[Tensor]:
+    """Yield the matrices [out, in] that a tensor holds, as views of it.
 
     Args:
         name: Its name, which says whether a tensor holds gate and up projections.
-        param: A matrix, or a stack of matrices [E, out, in].
+        param: A matrix, or a stack of matrices.
+        transposed: Whether they are stored as [in, out]. Gate and up projections are then interleaved, as gpt-oss has
+            them, and stay one matrix.
     """
-    halves = name.endswith(HALVES) and param.shape[-2] % 2 == 0
+    halves = name.endswith(HALVES) and param.shape[-2] % 2 == 0 and not transposed
     for matrix in param.unbind(0) if param.dim() == 3 else (param,):
-        yield from matrix.chunk(2) if halves else (matrix,)
+        yield from matrix.chunk(2) if halves else (matrix.T if transposed else matrix,)
 
 
 def spectral_multiplier(rows: int, columns: int) -> float:
@@ -70,16 +73,23 @@ class MuonWithAdamW(torch.optim.Optimizer):
         groups: Groups of `groups.parameter_groups`; those of Muon have "muon" as `optimizer`.
         names: Parameter → its name.
         train: The run.
+        transposed: Names of matrices that are stored as [in, out].
 
     Raises:
         SpecError: If no group is marked for Muon.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], names: Mapping[Tensor, str], train: TrainSpec) -> None:
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        names: Mapping[Tensor, str],
+        train: TrainSpec,
+        transposed: Collection[str] = (),
+    ) -> None:
         super().__init__(groups, {"lr": 0.0})
         if not any(group.get("optimizer") == MUON for group in self.param_groups):
             raise SpecError("optimizer: muon is for hidden matrices, and this model has none")
-        self._names = names
+        self._names, self._transposed = names, transposed
         self._parts: list[tuple[dict[str, Any], float, dict[str, Any]]] = []
         """Group here, factor on its LR, group of Muon; the latter's parameters are views of the former's."""
         self._views: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
@@ -105,7 +115,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Make Muon's groups of a group here: matrices with one factor on the LR share one."""
         parts: dict[float, dict[str, Any]] = {}
         for param in group["params"]:
-            views = [nn.Parameter(view) for view in matrices(self._names[param], param.data)]
+            views = [nn.Parameter(view) for view in self._matrices(param, param.data)]
             self._views.append((param, views))
             for view in views:
                 factor = spectral_multiplier(*view.shape) if settings.adjust_lr == "spectral" else 1.0
@@ -113,6 +123,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 part = parts.setdefault(factor, {"params": [], "weight_decay": group["weight_decay"] / factor})
                 part["params"].append(view)
         self._parts += [(group, factor, part) for factor, part in parts.items()]
+
+    def _matrices(self, param: Tensor, data: Tensor) -> Iterator[Tensor]:
+        """Yield the matrices in the weights or in the gradient of a parameter."""
+        name = self._names[param]
+        return matrices(name, data, transposed=name in self._transposed)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -122,7 +137,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for param, views in self._views:
             if param.grad is None:
                 continue
-            for view, grad in zip(views, matrices(self._names[param], param.grad), strict=True):
+            for view, grad in zip(views, self._matrices(param, param.grad), strict=True):
                 view.grad = grad
         self._muon.step()
         self._adamw.step()

@@ -1,8 +1,10 @@
 import copy
 import hashlib
+import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -294,3 +296,27 @@ def test_a_target_without_what_the_law_needs_is_refused(run: Run) -> None:
         status, _, err = run("predict", "marin-muonh", "--tokens", "1e10", *more)
         assert status == EXIT_BAD_INPUT
         assert words in err
+
+
+def test_finished_runs_tell_the_loss_and_what_a_wrong_lr_costs_at_a_target(run: Run, tmp_path: Path) -> None:
+    rows = ["params,tokens,batch_tokens,lr,loss"]
+    for n, d, b in itertools.product((1e8, 2e8, 4e8), (2e9, 8e9), (1e5, 4e5)):
+        best = 1e-3 * (n / 2e8) ** -0.3 * (d / 4e9) ** -0.2 * (b / 2e5) ** 0.4
+        least = 1.8 + 0.5 * (n / 2e8) ** -0.34 + 0.6 * (d / 4e9) ** -0.3
+        rows += [
+            f"{n},{d},{b},{lr},{least + 0.04 * math.log(lr / best) ** 2}" for lr in (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+        ]
+    (tmp_path / "runs.csv").write_text("\n".join(rows))
+    place = ("--params", "8e8", "--tokens", "1.6e10", "--batch", "4e5")
+    status, out, _ = run("predict", tmp_path / "runs.csv", *place)
+    assert status == 0
+    assert re.search(r"^Loss .* at the best LR, 90 % prediction interval", out, re.MULTILINE)
+    assert re.search(r"^2× off .* costs 0\.0\d+", out, re.MULTILINE)
+    record = json.loads(run("predict", tmp_path / "runs.csv", *place, "--json")[1])
+    truth = 1.8 + 0.5 * 4**-0.34 + 0.6 * 4**-0.3
+    assert record["loss_low"] < truth < record["loss_high"]
+    assert record["loss"] == pytest.approx(truth, rel=0.02)
+    assert record["cost_of_factor_2"] == pytest.approx(0.04 * math.log(2) ** 2, rel=0.2)
+    record = json.loads(run("predict", "zhou2026", "--params", "4e9", "--tokens", "120e9", "--json")[1])
+    assert record["loss"] is None
+    assert record["cost_of_factor_2"] is None

@@ -40,3 +40,8 @@ def test_a_study_without_runs_is_refused(texts: Path, tmp_path: Path) -> None:
         pass
     with pytest.raises(DataError, match="no run that has ended"):
         read_runs([tmp_path / "study"])
+
+
+def test_a_transfer_study_is_no_source_of_runs_for_a_law(carried) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DataError, match="its runs differ in init std too"):
+        read_runs([carried[0].directory])

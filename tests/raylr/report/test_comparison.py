@@ -65,6 +65,15 @@ def test_what_is_not_decided_is_said_to_be_undecided(a, b, words):
     assert words in verdict_text(result(arm(ArmKind.FITTED, a), arm(ArmKind.TRANSFERRED, b)))
 
 
+def test_seeds_that_would_decide_are_named():
+    near = text_of(result(arm(ArmKind.FITTED, [3.90, 3.95, 3.92]), arm(ArmKind.TRANSFERRED, [3.87, 3.93, 3.90])))
+    assert "seeds of each decide it: `--train --seeds" in near
+    same = text_of(result(arm(ArmKind.FITTED, [3.90, 3.95]), arm(ArmKind.TRANSFERRED, [3.901, 3.95])))
+    assert "it does not matter" in same
+    assert "--train --seeds 3" in text_of(result(arm(ArmKind.FITTED, [3.90]), arm(ArmKind.TRANSFERRED, [3.95])))
+    assert "Next" not in text_of(result(FITTED, CARRIED))
+
+
 def test_arms_from_elsewhere_are_judged_by_their_names():
     two = [arm(ArmKind.OTHER, [3.1, 3.11], name="LR 1e-3"), arm(ArmKind.OTHER, [3.5, 3.51], name="LR 2e-3")]
     assert verdict_text(result(*two)).startswith("LR 1e-3 is better than LR 2e-3 at XL")

@@ -88,6 +88,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(texts, changes, words):
         ({"ratios": {"width": 8}}, r"ratios.width is given as 8, and 4 follows"),
         ({"model": TARGET["model"] | {"tied_embeddings": True}}, "untie"),
         ({"model": TARGET["model"] | {"dense_layers": 1, "dense_size": 64}}, "no tensor like it"),
+        ({"model": TARGET["model"] | {"residual_multiplier": 0.5}}, "0.5 here and 1 in the proxy"),
     ],
 )
 def test_models_that_cannot_be_compared_are_named_before_anything_is_trained(texts, changes, words):
@@ -145,3 +146,34 @@ def test_another_trainer_gets_the_ratios(tmp_path):
     ):  # fmt: skip
         with pytest.raises(pydantic.ValidationError, match=words):
             StudySpec.model_validate(EXTERNAL | changes)
+
+
+def test_a_dense_model_of_transformers_transfers_too(texts):
+    pytest.importorskip("transformers")
+    shared = {"model_type": "qwen3", "num_hidden_layers": 2, "head_dim": 8, "tie_word_embeddings": False}
+    proxy, wide = (
+        {
+            "hf": {
+                "hidden_size": h,
+                "intermediate_size": 2 * h,
+                "num_attention_heads": h // 8,
+                "num_key_value_heads": h // 16,
+            }
+        }
+        for h in (16, 64)
+    )
+    parts = {"model": {"hf": shared}, "sizes": {"proxy": proxy}}
+    spec = spec_of(texts, **parts, transfer={"targets": [{"name": "wide", "model": wide, "tokens": "40k"}]})
+    spec.check_models()
+    (target,) = spec.targets
+    model, train = placed(spec, spec.target_model(target), spec.train, {"init_std": 0.03}, target)
+    assert model.hf["initializer_range"] == 0.03
+    factors = {one.role: one.factors["lr"] for one in train.parametrization.transfer(model).tensors}
+    assert (factors["dense_in"], factors["lm_head"], factors["embedding"]) == (0.25, 0.25, 1.0)
+    deep = {"hf": proxy["hf"] | {"num_hidden_layers": 4}}
+    deeper = spec_of(texts, **parts, transfer={"targets": [{"name": "deep", "model": deep, "tokens": "40k"}]})
+    with pytest.raises(SpecError, match="qwen3 has no place for it; multipliers: fold"):
+        deeper.check_models()
+    targets = {"targets": [{"name": "wide", "model": wide, "tokens": "40k"}]}
+    with pytest.raises(pydantic.ValidationError, match=r"initializer_range: transfer searches"):
+        spec_of(texts, model={"hf": shared | {"initializer_range": 0.02}}, sizes={"proxy": proxy}, transfer=targets)

@@ -39,6 +39,13 @@ def test_no_rule_and_an_unknown_rule_cost_as_much_over_width():
     assert "own table" in spreads(own, {"width": 4.0})[1].what
 
 
+def test_a_rule_without_depth_has_the_wider_interval_over_depth():
+    deep, none, mup = (
+        total(spreads(rule, {"depth": 4.0})) for rule in (RULE, *map(parametrization, ("standard", "mup")))
+    )
+    assert none == mup > 2 * deep
+
+
 @given(low=st.floats(0.1, 0.99), high=st.floats(1.01, 10), sd=st.floats(0, 2))
 def test_a_widened_interval_holds_its_own(low, high, sd):
     below, above = widened(1.0, low, high, sd)

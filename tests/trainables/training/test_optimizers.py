@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from raylr.errors import SpecError
 from raylr.trainables.data.corpus import Corpus
+from raylr.trainables.models.build import build
 from raylr.trainables.models.qwen3_moe import Qwen3MoE
+from raylr.trainables.models.spec import HFSpec
 from raylr.trainables.training.engine import bring_up, running_engine
 from raylr.trainables.training.groups import MUON, parameter_groups, parametrized_groups
 from raylr.trainables.training.optimizers import MuonWithAdamW, make_optimizer, matrices, spectral_multiplier
@@ -117,6 +119,22 @@ def test_two_steps_are_those_written_out_by_hand(adjust: str, factor: Any) -> No
     for name, param in model.named_parameters():  # torch iterates in bf16: 1 % of an update
         scale = (want[name] - network().get_parameter(name).detach()).abs().max()
         torch.testing.assert_close(param.detach(), want[name], atol=float(0.03 * scale), rtol=0, msg=name)
+
+
+def test_matrices_that_are_stored_transposed_are_turned() -> None:
+    """GPT-2 stores [in, out]: the factor √(out/in) of its first MLP matrix, 32 → 128, is 2 and not 1/2."""
+    shape = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_inner": 128, "vocab_size": 64, "tie_word_embeddings": False}
+    model = build(HFSpec(hf={"model_type": "gpt2", **shape}), seed=0)
+    before = {name: param.detach().clone() for name, param in model.named_parameters()}
+    optimizer = optimizer_of(model, muon(adjust_lr="spectral").model_copy(update={"weight_decay": 0.0}))
+    with_gradients(model, 1)
+    set_lr(optimizer, 1e-2)
+    optimizer.step()
+    for end, factor in (("c_fc.weight", 2.0), ("mlp.c_proj.weight", 0.5)):
+        name = next(name for name in before if name.endswith(end))
+        moved = (model.get_parameter(name).detach() - before[name]).float()
+        norm = float(torch.linalg.matrix_norm(moved, 2))
+        assert norm == pytest.approx(1e-2 * factor, rel=0.3), name  # singular values of its iteration: 0.7 to 1.2
 
 
 def test_spectral_is_the_original_times_a_multiplier() -> None:

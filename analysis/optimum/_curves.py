@@ -14,6 +14,7 @@ from raylr.analysis.optimum._hypotheses import (
     CLOSE,
     LONG,
     LONG_SHARE,
+    ROUGH,
     SHORT,
     WIDE,
     Hypotheses,
@@ -52,6 +53,8 @@ class Curves:
     """(S,), in units."""
     skew: Array
     """(S,)."""
+    rough: float
+    """Probability that the shape misses much of the curve, on the scale of gaps between LRs."""
     best: int
     """Where on the grid the best LR tried is."""
 
@@ -96,6 +99,7 @@ def draw(hypotheses: Hypotheses) -> Curves:
     return Curves(
         x=grid, curves=drawn, mean=expected.mean(axis=0), jumped=jumped.mean(axis=0), noise=models[:, 0],
         optimum=grid[lowest] + wiggle, curvature=c, skew=skew_of(k), best=int(np.searchsorted(grid, losses.x[0])),
+        rough=float(np.mean(models[:, 2] >= ROUGH)),
     )  # fmt: skip
 
 

@@ -34,7 +34,9 @@ NOISE_WEIGHTS = (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25)
 """Standard deviation of one run, in units of the curvature, and prior weights: from runs that repeat exactly to a noise
 that is as large as what a factor e of the LR changes. Language models have about 0.03 to 0.3 (0.1 % noise, curvature
 0.4 to 3 %)."""
-MISFITS = ((0.01, 0.005), (0.07, 0.05), (0.2, 0.4))
+ROUGH = 0.4
+"""Standard deviation, in units of the curvature, of what the shape misses on a rough curve."""
+MISFITS = ((0.01, 0.005), (0.07, 0.05), (0.2, ROUGH))
 MISFIT_WEIGHTS = (1.0, 1.0, 0.5)
 """What the shape misses, equally likely: as a share of the height, and everywhere, in units of the curvature. From an
 exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`))."""

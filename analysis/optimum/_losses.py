@@ -152,7 +152,10 @@ def usual_curvature(x: Array, h: Array, best: int) -> float:
         top = float(h.max())
         return top if top > 0 else 1.0
     order = np.argsort(h[usable], kind="stable")[:LOWEST]
-    return float(np.quantile((h[usable] / u[usable] ** 2)[order], 0.25))
+    ratio = np.sort((h[usable] / u[usable] ** 2)[order])
+    at, share = divmod(0.25 * (ratio.size - 1), 1.0)  # as `np.quantile`, which takes 20 times as long
+    first, second = ratio[int(at)], ratio[min(int(at) + 1, ratio.size - 1)]
+    return float(first + share * (second - first))
 
 
 def _seen(x: Array, h: NDArray[np.intp], best: int) -> NDArray[np.bool_]:

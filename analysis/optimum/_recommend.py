@@ -16,7 +16,9 @@ CAUTION = 0.3
 untried LR has to be better by more than what is not known of it. It trades the gain of a smooth curve's minimum against
 the loss on one that is not."""
 CAUTION_SMOOTH = 0.1
-"""The same where all LRs tried show one smooth minimum (`smooth`), or a prior says that there is one."""
+"""The same where all LRs tried show one smooth minimum (`smooth`, `ROUGH`), or a prior says that there is one."""
+ROUGH = 0.5
+"""Probability of a rough curve from which the minimum does not count as smooth."""
 COMPARABLE = 8.0
 """Ratio of heights and of curvatures beside the best LR from which there may be a cliff. With the strongest skew of the
 model the curvature grows by a factor 6 over an e-fold."""
@@ -156,7 +158,7 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
 
     `known`: other cells have shown where the optimum lies and how the loss rises around it.
     """
-    caution = CAUTION_SMOOTH if known or smooth(losses) else CAUTION
+    caution = CAUTION_SMOOTH if known or (smooth(losses) and curves.rough <= ROUGH) else CAUTION
     cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
     x = curves.x
     if low <= losses.x[0] <= high and contradicted(losses, curves):

@@ -39,7 +39,11 @@ FLAT_DOF = 4
 """Fewest degrees of freedom of the replicates from which all losses may be called noise: with fewer their variance
 itself is not known within a factor of two or three (chi-square with 4: 90 % lie between 0.18 and 2.4 times it)."""
 RELATIVE_REGRET = 0.1
-"""Expected regret of an `ok` answer without a given tolerance, as a share of what a factor e of the LR costs."""
+"""Expected regret of an `ok` answer without a given tolerance, as a share of what a factor e of the LR costs at least,
+with probability 1 - `COST`."""
+COST = 0.25
+"""Quantile of the cost of a factor e: its mean is that of the draws whose curve is taken to be as steep as the cliff
+beside it."""
 NEGLIGIBLE = 0.02
 """Heights within this share of the lowest one outside form a plateau, if they span too wide an interval for `ok`."""
 
@@ -95,7 +99,10 @@ def judge(
     lost = (curves.curves - curves.curves.min(axis=1, keepdims=True)).mean(axis=0)
     regret = float(np.interp(at, curves.x, lost))
     curvature = float(np.mean(curves.curvature))
-    status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, tolerance, lr_factor)
+    limit = RELATIVE_REGRET * float(np.quantile(curves.curvature, COST))
+    if tolerance is not None:
+        limit = tolerance / losses.unit
+    status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, limit, lr_factor)
     other = _second_minimum(losses, curves) if status is Status.TWO_MINIMA else None
     if other is not None:  # the best LR lies around either of the two
         ends = min(ends[0], math.exp(other[1] - CLUSTER)), max(ends[1], math.exp(other[1] + CLUSTER))
@@ -121,7 +128,7 @@ def _without_losses(losses: Losses, prior: OptimumPrior) -> Verdict:
 
 def _status(
     losses: Losses, curves: Curves, at: float, ends: tuple[float, float], edge: Status | None, regret: float,
-    curvature: float, prior: OptimumPrior, tolerance: float | None, lr_factor: float,
+    curvature: float, prior: OptimumPrior, limit: float, lr_factor: float,
 ) -> tuple[Status, str]:  # fmt: skip
     x, h = losses.tried, losses.tried_h
     lr, best = f"{math.exp(at):.3g}", f"{math.exp(losses.x[0]):.3g}"
@@ -164,7 +171,6 @@ def _status(
             "try it first"
         )
     factor = math.sqrt(ends[1] / ends[0]) if ends[0] > 0 else math.inf
-    limit = tolerance / losses.unit if tolerance is not None else RELATIVE_REGRET * curvature
     if factor <= lr_factor and regret <= limit:
         if not prior.informative and noise_unconfirmed(losses, curves):
             return Status.UNCERTAIN, "the losses scatter around the curve: repeat a run to tell noise from its shape"

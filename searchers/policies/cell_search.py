@@ -33,6 +33,8 @@ MANY = 16
 """Trials from which a round grows with their number, so that the time per trial does not."""
 NEAR = 2 * APART
 """An lr this close to the end of the range, in ln lr, counts as its end: no other fits between them."""
+CONFIRMED = 0.02
+"""A run within this of an lr, in ln lr, shows the loss there: the model itself takes such lrs as one."""
 FLAT_AFTER = 4
 """LRs with a finite loss from which a search ends if none differs from the others."""
 
@@ -155,8 +157,10 @@ class CellSearch:
             if self.queue:
                 return
         taken: list[float] = []
-        for _ in range(min(self.batch, left)):
-            taken.append(self._most_informative(imagined(self.fit(), taken), taken))
+        for i in range(min(self.batch, left)):
+            fit = imagined(self.fit(), taken)
+            confirming = self._untried_answer(fit) if i + 1 == left else None
+            taken.append(self._most_informative(fit, taken) if confirming is None else confirming)
         self.queue = [readable(x) for x in taken]
 
     def _first(self) -> list[float]:
@@ -177,6 +181,14 @@ class CellSearch:
         if not self.extend:
             points = [min(max(p, self.low), self.high) for p in points]
         return [readable(p) for p in (points if points[1] - points[0] >= APART else points[:1])]
+
+    def _untried_answer(self, fit: OptimumFit) -> float | None:
+        """ln of the lr that `fit` recommends if nothing was run there: the last run tries it, so that what is
+        recommended at the end was measured or lies beside it."""
+        low, high = self.window()
+        at = math.log(fit.lr) if fit.lr > 0 else math.nan
+        tried = all(abs(at - run.log_lr) > CONFIRMED for run in self.runs)
+        return at if low <= at <= high and tried else None
 
     def _most_informative(self, fit: OptimumFit, taken: list[float], *, repeats: bool = True) -> float:
         low, high = self.window()

@@ -1,12 +1,13 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.optimum.acquisition import APART
 from raylr.analysis.runs import RunEnd
-from raylr.searchers.policies.cell_search import CellSearch, readable
+from raylr.searchers.policies.cell_search import CONFIRMED, CellSearch, readable
 
 
 def cell(**kwargs):
@@ -94,3 +95,20 @@ def test_asking_never_waits():
 
 def test_lrs_can_be_written_down():
     assert math.exp(readable(math.log(0.00123456))) == pytest.approx(0.001235, rel=1e-12)
+
+
+@pytest.mark.parametrize("most", [3, 5, 6, 8])
+def test_the_last_run_tries_an_answer_that_was_not_tried(most):
+    rng = np.random.default_rng(most)
+    for _ in range(4):
+        at, skew = rng.uniform(-8, -4), rng.uniform(0, 1)
+        search = cell(max_trials=most, tolerance=1e-12)
+        answer = math.nan
+        while search.next() is not None:
+            if search.runs:
+                answer = math.log(search.recommend().lr)
+            run = search.start()
+            u = run.log_lr - at
+            end(run, 2.0 + 0.3 * u**2 + 0.1 * skew * u**3 / (1 + abs(u)))
+        assert len(search.runs) == most
+        assert min(abs(run.log_lr - answer) for run in search.runs) <= CONFIRMED

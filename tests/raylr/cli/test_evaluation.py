@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -113,7 +112,7 @@ def check_against_the_independent_scorer(model: Path, kept: list[dict[str, Any]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_kills_end_with_the_reason_and_lose_one_subject(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+def test_a_kill_ends_with_the_reason_and_loses_one_subject(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     set_up()
     model, out = export_checkpoint(checkpoint, tmp_path / "hf"), tmp_path / "out"
     arguments = (model, "--suite", "mmlu", "--data", data, "--out", out)
@@ -126,14 +125,6 @@ def test_kills_end_with_the_reason_and_lose_one_subject(checkpoint: Path, data: 
     assert "raylr: OpenCompass was ended by SIGKILL scoring mmlu/" in printed
     assert "of 8 subjects are kept, run it again for the others" in printed
     assert 1 <= fragments(out) < 8
-
-    before = fragments(out)
-    killed = start(*arguments)
-    until(lambda: fragments(out) > before or killed.poll() is not None, killed)
-    driver = driver_of(killed)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait(60) == -signal.SIGKILL
-    until(lambda: not driver.is_running() or driver.status() == psutil.STATUS_ZOMBIE)
 
     known = fragments(out) * 3
     resumed = call(*arguments, "--json", tmp_path / "scores.json")

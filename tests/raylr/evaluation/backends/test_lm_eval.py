@@ -13,13 +13,11 @@ from raylr.evaluation.backends import lm_eval
 from raylr.evaluation.backends.base import Answer, Portion
 from raylr.evaluation.backends.lm_eval import LmEval, answers_of
 from raylr.evaluation.backends.lm_eval_driver import as_documents, definition
-from raylr.evaluation.backends.opencompass import OpenCompass
-from raylr.evaluation.environment import Environment
 from raylr.evaluation.questions import Question, SubjectData, read_subject
 from raylr.evaluation.spec import ScoresSpec
 
 SUBJECTS = [Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")]
-LM_EVAL, OPENCOMPASS = "lm-eval", "opencompass"
+LM_EVAL = "lm-eval"
 Found = dict[Subject, Sequence[Answer]]
 
 
@@ -82,33 +80,6 @@ def test_a_portion_of_real_questions(model: Path, tmp_path: Path) -> None:
             assert row.gold == gold
             assert row.scores == pytest.approx(scores, abs=1e-4)
     assert info.questions == 6
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_both_backends_agree_up_to_their_prompts(
-    model: Path, made: Path, environment: Environment, tmp_path: Path
-) -> None:
-    """A question on which they differ is one on which the independent scorer differs between their two prompts."""
-    network, tokenizer = loaded(model)
-    (tmp_path / "lm").mkdir()
-    (tmp_path / "oc").mkdir()
-    requested = portions(made, 0, 8)
-    ours, _ = by_lm_eval(model, made, tmp_path / "lm", requested)
-    theirs: Found = {}
-    backend = OpenCompass(spec=ScoresSpec(data=made, backend=OPENCOMPASS, batch_size=4), environment=environment)
-    backend.score(model, requested, work=tmp_path / "oc", on_subject=theirs.__setitem__)
-    for subject in SUBJECTS:
-        for style, rows in ((LM_EVAL, ours[subject]), (OPENCOMPASS, theirs[subject])):
-            want = letter_scorer.score(network, tokenizer, style, made, subject.suite, subject.name, 8)
-            for row, (gold, answer, scores) in zip(rows, want, strict=True):
-                assert row.gold == gold
-                assert row.scores is not None
-                assert [value - row.scores[0] for value in row.scores] == pytest.approx(
-                    [value - scores[0] for value in scores], abs=1e-4 if style == LM_EVAL else 5e-3
-                )
-                tie = sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
-                assert row.prediction == answer or tie, (style, subject, row)
 
 
 @pytest.mark.slow

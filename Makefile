@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 PYTEST_ARGS ?=
 
-.PHONY: help quickstart transfer test lint format types docs check setup clean
+.PHONY: help quickstart transfer test faults lint format types docs check setup clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,8 +17,11 @@ transfer: $(VENV)/.installed  ## transfer from a proxy and fit a law, and compar
 	$(BIN)/raylr search --example transfer
 	$(BIN)/raylr compare
 
-test: $(VENV)/.installed  ## set up everything and run all tests
+test: $(VENV)/.installed  ## set up everything and run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+faults: $(VENV)/.installed  ## tests that kill whole programs and start them again, one to two minutes each
+	$(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
 
 check: lint types  ## lint and types
 

@@ -68,10 +68,15 @@ def test_a_study_that_grows_uses_its_runs_again(finished, texts, changes, new_si
     assert again.fit.law == result.fit.law
 
 
+SETTLED = {"max_trials": 8}
+"""Enough runs for every search to end by itself: one that ended for want of runs goes on under another spec."""
+
+
 def test_a_batch_that_is_added_renames_the_old_searches_and_trains_nothing_again(finished, texts):
+    grown(spec_of(texts, target=None, search=SETTLED), finished.directory)
     before = names(finished)
     train = {key: value for key, value in TRAIN.items() if key != "batch_tokens"}
-    spec = spec_of(texts, target=None, train=train, batches=[512, 1024])
+    spec = spec_of(texts, target=None, train=train, batches=[512, 1024], search=SETTLED)
     study, result, trained, _ = grown(spec, finished.directory)
     assert not trained & before
     searched = [row for row in study.trials.read().to_pylist() if row["role"] == "search"]
@@ -156,8 +161,9 @@ def test_points_survive_their_plain_form():
 
 
 def test_a_second_batch_is_added_to_a_finished_study(finished, texts):
+    grown(spec_of(texts, target=None, search=SETTLED), finished.directory)
     before = names(finished)
-    spec = spec_of(texts, target=None, batches={"S": [512, 1024], "M": 512})
+    spec = spec_of(texts, target=None, batches={"S": [512, 1024], "M": 512}, search=SETTLED)
     study, result, trained, said = grown(spec, finished.directory)
     assert not trained & before
     assert any("used again" in text and "batches" in text for text in said)

@@ -138,6 +138,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_law(finished, text, tmp_path
     assert again.splitlines()[-1] == end.stdout.splitlines()[-1]
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_runs_in_segments_and_stopped_in_the_middle_end_with_the_same_law(text, tmp_path):

@@ -60,6 +60,7 @@ def undisturbed(tmp_path_factory):
     return run(tmp_path_factory.mktemp("tune_runs") / "undisturbed", "quadratic")
 
 
+@pytest.mark.faults
 def test_killed_twice_it_ends_like_an_undisturbed_run(undisturbed, tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()

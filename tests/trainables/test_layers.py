@@ -10,6 +10,7 @@ MAY_IMPORT = {
     "data": {"data"},
     "models": {"models"},
     "training": {"data", "models", "training"},
+    "coordinates": {"data", "models", "training", "coordinates"},
     "export": {"data", "models", "training", "export"},
 }
 

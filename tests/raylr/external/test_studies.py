@@ -181,6 +181,7 @@ def made_trainers(folder):
     return found
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_with_its_driver_and_in_its_script_it_ends_with_the_same_law(whole, tmp_path, monkeypatch):

@@ -154,6 +154,7 @@ def test_a_paused_and_a_killed_trial_have_the_undisturbed_curve(corpus: Corpus, 
     assert found["killed, with its own folder"] == [want[0], *want]
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_trial_of_two_workers_paused_and_killed_has_the_undisturbed_curve(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """`one_basin`: whether the losses of a search over several axes have one basin, from the losses alone.
 
-A response surface of one minimum has convex level sets: a run that lies between others (inside their convex hull, in
+The level sets of a quadratic with a minimum are convex: a run that lies between others (inside their convex hull, in
 the logarithms of the axes) has no higher loss than the highest of them. A run that lies between runs which are all
-lower, by more than noise, is a hill between two valleys (or a valley so bent that a quadratic does not describe it).
+lower, by more than noise, is a hill between two valleys, or the inner side of one valley that bends: a handful of runs
+cannot tell these apart, and a quadratic describes neither.
 The fit of a surface cannot show this: it has one minimum by construction, and takes what speaks against it for noise.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,8 +34,8 @@ class Basins(StrEnum):
 
     ONE = "one"
     """Runs that lie between others are no higher than these."""
-    SEVERAL = "several"
-    """A run lies between others that are all lower."""
+    NOT_CONVEX = "not convex"
+    """A run lies between others that are all lower: several basins, or one valley that bends."""
     UNKNOWN = "unknown"
     """No run lies between others: the losses cannot show a second basin."""
 
@@ -75,7 +77,7 @@ def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float)
     Example:
         >>> points = {"lr": [1e-3, 2e-3, 4e-3], "init_std": [0.01, 0.02, 0.04]}
         >>> one_basin(points, [3.0, 3.2, 3.1], noise=0.01).basins
-        <Basins.SEVERAL: 'several'>
+        <Basins.NOT_CONVEX: 'not convex'>
         >>> one_basin(points, [3.2, 3.0, 3.1], noise=0.01).basins
         <Basins.ONE: 'one'>
     """
@@ -106,9 +108,9 @@ def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float)
         place = {name: float(math.exp(value)) for name, value in zip(columns, x[hill], strict=True)}
         shown = ", ".join(f"{name} {value:.3g}" for name, value in place.items())
         return Basin(
-            basins=Basins.SEVERAL, tested=tested, hill=place,
-            message=f"not one basin: the run at {shown} lies between runs that are all lower, by {worst:.1f} standard "
-            "deviations",
+            basins=Basins.NOT_CONVEX, tested=tested, hill=place,
+            message=f"the run at {shown} lies between runs that are all lower, by {worst:.1f} standard deviations: there "
+            "are several basins, or one valley that bends",
         )  # fmt: skip
     return Basin(
         basins=Basins.ONE, tested=tested,
@@ -136,13 +138,13 @@ def _means(x: Array, y: Array) -> tuple[Array, Array, Array]:
 def _height(x: Array, y: Array, count: Array, i: int, noise: float) -> float:
     """How many standard deviations place `i` lies above the highest of the lower places around it, at most."""
     lower = [int(k) for k in np.argsort(y, kind="stable") if y[k] < y[i]]
-    # The fewest of the lowest places whose hull holds it: their highest decides.
-    for size in range(2, len(lower) + 1):
-        if _inside(x[i], x[lower[:size]]):
-            top = lower[size - 1]
-            error = noise * math.sqrt(1 / count[i] + 1 / count[top])
-            return float((y[i] - y[top]) / error) if error > 0 else math.inf
-    return 0.0
+    if not _inside(x[i], x[lower]):
+        return 0.0
+    # The fewest of the lowest places whose hull holds it: their highest decides. A hull grows with its places.
+    size = bisect_left(range(len(lower)), True, key=lambda last: _inside(x[i], x[lower[: last + 1]])) + 1
+    top = lower[min(size, len(lower)) - 1]
+    error = noise * math.sqrt(1 / count[i] + 1 / count[top])
+    return float((y[i] - y[top]) / error) if error > 0 else math.inf
 
 
 def _inside(place: Array, others: Array) -> bool:

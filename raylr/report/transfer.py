@@ -55,7 +55,7 @@ def verdict_at(result: TransferResult, one: Transferred) -> Verdict:
     message = search.fit.message.rstrip(".")
     if not search.known:
         return Verdict(Advice.UNKNOWN, f"Cannot tell: {message}.")
-    if search.basin.basins is Basins.SEVERAL:
+    if search.basin.basins is Basins.NOT_CONVEX:
         return Verdict(Advice.UNKNOWN, f"Cannot tell: {search.basin.message}.")
     if search.fit.status in EDGES:
         return Verdict(Advice.WIDEN, f"Widen the range: {message}.")

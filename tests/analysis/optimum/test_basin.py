@@ -37,8 +37,18 @@ def test_two_valleys_are_found(seed, gap):
     valleys = [np.sqrt((x - side * gap) ** 2 + (y - side * 0.5) ** 2) for side in (-1, 1)]
     loss = 3 + 0.06 * np.minimum(*valleys) + 0.002 * np.random.default_rng(seed).standard_normal(len(x))
     found = one_basin(points, loss, noise=0.002)
-    assert found.basins is Basins.SEVERAL
+    assert found.basins is Basins.NOT_CONVEX
     assert found.hill is not None
+
+
+@given(seed=st.integers(0, 999), bend=st.floats(0.1, 0.5), runs=st.integers(6, 20))
+@settings(max_examples=15)
+def test_one_valley_that_bends_is_not_called_several_basins(seed, bend, runs):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-3, 3, runs), rng.uniform(-3, 3, runs)
+    loss = 3 + 0.05 * (x - bend * y**2) ** 2 + 0.01 * y**2 + 0.002 * rng.standard_normal(runs)
+    found = one_basin({"lr": 3e-3 * np.exp(x), "init_std": 0.02 * np.exp(y)}, loss, noise=0.002)
+    assert found.basins is not Basins.NOT_CONVEX or "or one valley that bends" in found.message
 
 
 def test_what_cannot_be_told_and_what_is_no_input():
@@ -59,7 +69,7 @@ def test_neither_order_nor_units_nor_replicates_matter():
     loss = np.array([3.0, 3.05, 3.02, 3.1])
     found = one_basin(points, loss, noise=0.005)
     turned = one_basin({k: 7 * v[::-1] for k, v in points.items()}, loss[::-1] - 9, noise=0.005)
-    assert found.basins is turned.basins is Basins.SEVERAL
+    assert found.basins is turned.basins is Basins.NOT_CONVEX
     twice = one_basin({k: np.tile(v, 2) for k, v in points.items()}, np.tile(loss, 2), noise=0.005)
-    assert twice.basins is Basins.SEVERAL
+    assert twice.basins is Basins.NOT_CONVEX
     assert one_basin(points, loss, noise=0.02).basins is Basins.ONE  # within noise

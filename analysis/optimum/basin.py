@@ -109,8 +109,8 @@ def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float)
         shown = ", ".join(f"{name} {value:.3g}" for name, value in place.items())
         return Basin(
             basins=Basins.NOT_CONVEX, tested=tested, hill=place,
-            message=f"the run at {shown} lies between runs that are all lower, by {worst:.1f} standard deviations: there "
-            "are several basins, or one valley that bends",
+            message=f"the run at {shown} lies between runs that are all lower, by {worst:.1f} standard deviations: "
+            "there are several basins, or one valley that bends",
         )  # fmt: skip
     return Basin(
         basins=Basins.ONE, tested=tested,

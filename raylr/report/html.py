@@ -33,7 +33,7 @@ from raylr.report.text import (
     remarks,
     spread_text,
 )
-from raylr.report.transfer_html import write_transfer_report
+from raylr.report.transfer_html import TRANSFER_FOOTER, transfer_answer, transfer_figures, transfer_sections
 from raylr.store.files import storage_errors, write_atomic
 from raylr.store.runtable import evaluations_table
 from raylr.transfer_study import TransferResult
@@ -64,18 +64,18 @@ def write_report(result: StudyResult | TransferResult, out: Path | None = None) 
         StorageError: If the folder cannot be written; the message names the file.
     """
     folder = Path(out or result.directory)
-    if isinstance(result, TransferResult):
-        return write_transfer_report(result, folder)
     with storage_errors(folder / "figures", "make"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    pictures = _figures(result) | {name: figure for section in scores for name, figure in section.pictures.items()}
+    drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
+    pictures = drawn | {name: figure for section in scores for name, figure in section.pictures.items()}
     images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
+    if isinstance(result, TransferResult):
+        answer, sections, footer = transfer_answer(result), transfer_sections(result, images, scores), TRANSFER_FOOTER
+    else:
+        answer, sections, footer = _answer(result), _sections(result, images, scores), FOOTER
     text = page(
-        name=result.spec.name,
-        answer=_answer(result),
-        sections=_sections(result, images, scores),
-        footer=FOOTER.format(folder=result.directory.name),
+        name=result.spec.name, answer=answer, sections=sections, footer=footer.format(folder=result.directory.name)
     )
     path = folder / "report.html"
     write_atomic(path, text)

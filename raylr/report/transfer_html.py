@@ -1,11 +1,10 @@
-"""The report of a transfer study: one HTML file that needs nothing else, and its figures as PNG and SVG."""
+"""What the report of a transfer study holds; `raylr.report.html` writes it."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raylr.analysis.figures import labels
@@ -14,19 +13,17 @@ from raylr.analysis.figures.transfer import proxy_search
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
-from raylr.report.page import page, paragraph, picture, save, table
-from raylr.report.scores import ScoreSection, score_sections
+from raylr.report.page import paragraph, picture, table
+from raylr.report.scores import ScoreSection
 from raylr.report.text import known, lines_of_check, number
 from raylr.report.transfer import SETTINGS, proxy_lines, settings_rows, target_lines, transfer_ending
-from raylr.store.files import storage_errors, write_atomic
-from raylr.store.runtable import evaluations_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from raylr.transfer_study import Transferred, TransferResult
 
-FOOTER = (
+TRANSFER_FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
     "the Learning Rate for Large-Scale Pre-training?”, Section 3.2; docs/transfer.md has the rules with their sources. "
     "LRs are the proxy's peak rates, which the rule's factors multiply at a target; losses are validation losses in "
@@ -34,29 +31,8 @@ FOOTER = (
 )
 
 
-def write_transfer_report(result: TransferResult, folder: Path) -> Path:
-    """Write report.html and figures/ of a transfer study into a folder; return the report's path.
-
-    Raises:
-        StorageError: If the folder cannot be written; the message names the file.
-    """
-    with storage_errors(folder / "figures", "make"):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-    scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    pictures = _figures(result) | {name: figure for section in scores for name, figure in section.pictures.items()}
-    images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
-    text = page(
-        name=result.spec.name,
-        answer=_answer(result),
-        sections=_sections(result, images, scores),
-        footer=FOOTER.format(folder=result.directory.name),
-    )
-    path = folder / "report.html"
-    write_atomic(path, text)
-    return path
-
-
-def _figures(result: TransferResult) -> dict[str, Figure]:
+def transfer_figures(result: TransferResult) -> dict[str, Figure]:
+    """Return the figures of a transfer study, by name of the file."""
     search = result.search
     drawn = {}
     for name in search.axes:
@@ -71,7 +47,8 @@ def _check_name(number_of_target: int) -> str:
     return f"check-{number_of_target + 1}"
 
 
-def _answer(result: TransferResult) -> str:
+def transfer_answer(result: TransferResult) -> str:
+    """Return the verdict and the LR in bold, and what to do next."""
     out = []
     for line in transfer_ending(result):
         text = html.escape(line.text)
@@ -82,7 +59,10 @@ def _answer(result: TransferResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def _sections(result: TransferResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
+def transfer_sections(
+    result: TransferResult, images: Mapping[str, str], scores: Sequence[ScoreSection]
+) -> Iterable[str]:
+    """Yield the sections: the proxy, each target, failures, scores."""
     search = result.search
     yield "<h2>The proxy</h2>"
     yield from (paragraph(line) for line in proxy_lines(result))

@@ -140,7 +140,7 @@ def read_rule(rule: str, choices: Mapping[str, str], alpha: float = 1.0) -> Para
     if rule in RULES:
         return parametrization(rule, alpha=alpha, **choices)
     if not Path(rule).is_file():
-        raise SpecError(f"there is no parametrization and no file {rule!r}; there are {', '.join(RULES)}")
+        raise SpecError(f"there is no parametrization and no file {rule!r}{nearest(rule, RULES)}")
     if choices or alpha != 1.0:
         raise SpecError(f"{rule}: choices and alpha belong to {', '.join(RULES)}; write them into the table's terms")
     try:

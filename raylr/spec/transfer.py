@@ -10,7 +10,7 @@ import pydantic
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from raylr.analysis.units import format_count
-from raylr.errors import SpecError
+from raylr.errors import SpecError, nearest
 from raylr.spec.external import ExternalModel
 from raylr.spec.fields import Section, absolute, kind_of, shorten
 from raylr.spec.sections import TargetSpec
@@ -110,7 +110,7 @@ class TransferSpec(Section):
             return value
         path = absolute(Path(value), info)
         if kind_of(path) != "file":
-            raise ValueError(f"there is no parametrization and no file {value!r}; there are {', '.join(RULES)}")
+            raise ValueError(f"there is no parametrization and no file {value!r}{nearest(value, RULES)}")
         return {"name": path.stem, **read_yaml(path)}
 
     @model_validator(mode="after")

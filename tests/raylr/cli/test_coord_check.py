@@ -76,11 +76,11 @@ def test_a_function_with_roles(folder, capsys):
     ("words", "message"),
     [
         (["missing.yaml"], "there is no spec at"),
-        (["model.yaml", "--widths", "1,2"], "at least 3 different numbers"),
+        (["model.yaml", "--widths", "1,2"], "--widths: at least 3 different multiples"),
         (["model.yaml", "--widths", "1,two"], "--widths 1,two: write numbers"),
         (["model.yaml", "--steps", "1,1.5"], "write whole numbers"),
         (["model.yaml", "--batch", "4"], "write sequences x tokens"),
-        (["model.yaml", "--rule", "mupp"], "no parametrization and no file 'mupp'"),
+        (["model.yaml", "--rule", "mupp"], "no parametrization and no file 'mupp'; did you mean 'mup'"),
         (["model.yaml", "--choose", "router"], "write CHOICE=OPTION"),
         (["model.yaml", "--roles", "roles.yaml"], "belongs to --model"),
         (["model.yaml", "--model", "nets_of_coord_check:make"], "give one"),

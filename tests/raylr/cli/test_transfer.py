@@ -86,7 +86,7 @@ def test_sizes_of_a_study_and_an_own_table(files, capsys):
         (["study.yaml:XS", "study.yaml"], "there is no size 'XS'"),
         (["base.yaml:S", "target.yaml"], "describes one model"),
         (["missing.yaml", "target.yaml"], "there is no spec at"),
-        (["base.yaml", "target.yaml", "--rule", "mupp"], "no parametrization and no file 'mupp'"),
+        (["base.yaml", "target.yaml", "--rule", "mupp"], "no parametrization and no file 'mupp'; did you mean 'mup'"),
         (["base.yaml", "target.yaml", "--choose", "router"], "write CHOICE=OPTION"),
         (["base.yaml", "target.yaml", "--rule", "own.yaml", "--choose", "router=output"], "write them into"),
         (["base.yaml", "bad.yaml"], "hidden_sizes"),

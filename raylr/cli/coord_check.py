@@ -107,17 +107,18 @@ def coord_check(
     as_json
         Print JSON, with every slope and measurement.
     """
+    from raylr.analysis.coordinates import LEAST_SCALES
     from raylr.coordinates import StoredResults, as_json_of, write_results
-    from raylr.trainables.coordinates.check import LEAST_SCALES, CheckSettings, coordinate_check
+    from raylr.trainables.coordinates.check import CheckSettings, coordinate_check
     from raylr.trainables.coordinates.processes import worker_processes
 
     console = make_console(stderr=as_json)
     axes: list[Any] = list(dict.fromkeys(axis or _AXES))
     scales = {"width": _numbers("--widths", widths), "depth": _numbers("--depths", depths),
               "tokens": _numbers("--tokens", tokens)}  # fmt: skip
-    for name in axes:
-        if len(set(scales[name])) < LEAST_SCALES or min(scales[name]) <= 0:
-            option = "--tokens" if name == "tokens" else f"--{name}s"
+    for scale in axes:
+        if len(set(scales[scale])) < LEAST_SCALES or min(scales[scale]) <= 0:
+            option = "--tokens" if scale == "tokens" else f"--{scale}s"
             raise InputError(f"{option}: at least {LEAST_SCALES} different multiples above 0, such as 1,2,4")
     bases, base_lr = _bases(spec, model, qk_norm)
     sequences, seq_len = _batch(batch)

@@ -66,7 +66,9 @@ ROUND = (
     Cell("completed_p", width=128, init_std=0.005),
 )
 """Cells of one seed, in the order in which they are trained."""
-BETWEEN = tuple(Cell(rule, width=64, start=1) for rule in RULES) + tuple(Cell(rule, layers=4, start=2) for rule in RULES)
+BETWEEN = tuple(Cell(rule, width=64, start=1) for rule in RULES) + tuple(
+    Cell(rule, layers=4, start=2) for rule in RULES
+)
 """Cells between the ends of an axis, trained last."""
 
 

@@ -1,11 +1,11 @@
 """What a parametrization costs in a training step: `python benchmarks/parametrize.py [--pairs 60]`.
 
 Two equal models take steps in turns, one with the two usual parameter groups (matrices, norms), one with those of
-`parametrize`; which goes first changes from pair to pair. The LR is so small that both keep routing their tokens alike.
-A step can differ in two places: in the optimizer, and, where the depth changes, in the additions to the residual stream,
-which then have a factor. Both are timed on their own, `REPEATS` times a pair, and the sum of their differences is given
-as a share of the whole step. Whole steps are compared too, as a check with a wider interval. Times are processor times
-of the one thread.
+`parametrize`; which goes first changes from pair to pair. The LR is so small that both keep routing their tokens
+alike. A step can differ in two places: in the optimizer, and, where the depth changes, in the additions to the residual
+stream, which then have a factor. Both are timed on their own, `REPEATS` times a pair, and the sum of their differences
+is given as a share of the whole step. Whole steps are compared too, as a check with a wider interval. Times are
+processor times of the one thread.
 """
 
 from __future__ import annotations
@@ -126,9 +126,7 @@ def main() -> None:
     assert isinstance(largest, ModelSpec)
     targets = {**sizes, "XL": largest, "XL, 4 layers": largest.model_copy(update={"layers": 4})}
     print(f"one thread of {processor()}, torch {torch.__version__}; {batch} tokens a step, {pairs} pairs of steps")
-    print(
-        "model          groups  optimizer  of a step of  overhead (90 % interval)      of whole steps          ungrouped"
-    )
+    print("90 % intervals; overhead: of the parts that differ, whole: of whole steps, single: a group for each tensor")
     for name, target in targets.items():
         times = measure(target, base, ids, pairs)
         usually, rule, single = times["usual"], times["rule"], times["a group a tensor"]
@@ -137,12 +135,11 @@ def main() -> None:
         alone = share(single[:, 0] - usually[:, 0], usually[:, 1])
         groups = len(by_rule(base)(build(target, seed=0)))
         held = "within" if more[2] <= REACH else "above" if more[1] > REACH else "cannot tell:"
-        print(
-            f"{name:14s} {groups:6d}  {np.median(usually[:, 0]) * 1e3:6.2f} ms  {np.median(usually[:, 1]) * 1e3:9.1f} ms"
-            f"  {more[0]:+.2%} ({more[1]:+.2%} to {more[2]:+.2%})  {whole[0]:+.2%} ({whole[1]:+.2%} to {whole[2]:+.2%})"
-            f"  {alone[0]:+.2%}  {held} {REACH:.1%}",
-            flush=True,
-        )
+        shown = {"overhead": more, "whole": whole, "single": alone}
+        numbers = ", ".join(f"{what} {x:+.2%} ({low:+.2%} to {high:+.2%})" for what, (x, low, high) in shown.items())
+        step, optimizer = np.median(usually[:, 1]) * 1e3, np.median(usually[:, 0]) * 1e3
+        head = f"{name:12s} {groups} groups, step {step:5.1f} ms, optimizer {optimizer:.2f} ms"
+        print(f"{head}: {numbers}; {held} {REACH:.1%}", flush=True)
 
 
 if __name__ == "__main__":

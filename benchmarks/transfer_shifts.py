@@ -1,7 +1,7 @@
-"""How far the optimal LR moves over width, depth, tokens and init std, with and without a rule, with intervals from seeds.
+"""How far the optimal LR moves over width, depth, tokens and init std, with and without a rule; intervals from seeds.
 
-    python benchmarks/transfer_shifts.py                  # the table: transfer_shifts.csv, and widths_mup.csv (RAYLR_DATA)
-    python benchmarks/transfer_shifts.py --make CORPUS    # trains what is missing in transfer_shifts.csv, a line a run
+    python benchmarks/transfer_shifts.py                  # the table: transfer_shifts.csv; widths_mup.csv (RAYLR_DATA)
+    python benchmarks/transfer_shifts.py --make CORPUS    # trains what is missing in transfer_shifts.csv
 
 Models: raylr's Qwen3-MoE with QK norm, base of width 32 and 2 layers, 8 experts of which 2 are active, heads of 16 that
 grow with the width; 512 tokens a batch, 20 steps of warmup, then a constant LR. LRs are multiples of 1e-3 by powers of
@@ -19,13 +19,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from replay_data import DATA
 from scipy import stats
+from scipy.stats import linregress
 
 from raylr.analysis import fit_optimum
+from raylr.analysis.status import Status
 
 FILE = Path(__file__).with_name("transfer_shifts.csv")
 BASE = (32, 2)
@@ -52,6 +55,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, int, int, float]:
+        """What tells it from other cells."""
         return self.rule, self.width, self.layers, self.init_std
 
 
@@ -151,7 +155,7 @@ def trainer(corpus: str) -> Callable[[Cell, int, int], dict[int, float]]:
             optimizer.zero_grad()
             warmup.step()
             if not math.isfinite(float(loss.cross_entropy.detach())):
-                return found | {steps: math.nan for steps in (STEPS, cell.steps)}
+                return found | dict.fromkeys((STEPS, cell.steps), math.nan)
             if step + 1 >= STEPS // 2 and math.log2((step + 1) / STEPS).is_integer():
                 found[step + 1] = validate(model)
         return found
@@ -170,6 +174,134 @@ def read() -> dict[tuple[tuple[str, int, int, float], int], dict[int, dict[int, 
     return found
 
 
+# -- reading --
+
+
+def optimum(lr: np.ndarray, loss: np.ndarray) -> float:
+    """Return ln LR* by raylr's fit; NaN where the best LR lies at an end of those that were run."""
+    fit = fit_optimum(lr, loss)
+    return math.nan if fit.status in (Status.EDGE_LOW, Status.EDGE_HIGH, Status.DIVERGED) else math.log(fit.lr)
+
+
+def parabola(lr: np.ndarray, loss: np.ndarray, window: float = 1.6) -> float:
+    """Return ln LR* of the parabola through the LRs within a factor e^window of the best."""
+    x, y = np.log(lr[np.isfinite(loss)]), loss[np.isfinite(loss)]
+    middle = x[y.argmin()]
+    near = np.abs(x - middle) <= window
+    c = np.polyfit(x[near] - middle, y[near], 2)
+    return float(middle - c[1] / 2 / c[0])
+
+
+WAYS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"fit_optimum": optimum, "parabola": parabola}
+
+
+@dataclass(frozen=True)
+class Row:
+    """How an optimum moves along an axis, in one row of the table."""
+
+    name: str
+    places: np.ndarray
+    """[points], doublings along the axis."""
+    optima: np.ndarray
+    """[seeds, points], ln LR*; NaN where a seed has none."""
+    reach: tuple[float, float] | None = None
+    """Where the shift is to lie."""
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """[seeds], shift of ln LR* for each doubling; seeds without two ends are left out."""
+        return np.array([linregress(self.places, one).slope for one in self.optima if np.isfinite(one).all()])
+
+    @property
+    def span(self) -> float:
+        """Root of the sum of squares of the places around their mean: sd of an optimum / sd of the slope."""
+        return float(np.sqrt(((self.places - self.places.mean()) ** 2).sum()))
+
+
+def rows_of(frame: pd.DataFrame, way: Callable[[np.ndarray, np.ndarray], float]) -> Iterator[Row]:
+    """Yield the rows of the table."""
+
+    def at(seed: int, width: int, layers: int, rule: str, std: float, steps: int) -> float:
+        rule = "base" if (width, layers) == BASE else rule
+        part = frame[(frame.seed == seed) & (frame.width == width) & (frame.layers == layers) & (frame.rule == rule)]
+        part = part[(part.init_std == std) & (part.steps == steps)]
+        return way(part.lr.to_numpy(float), part.loss.to_numpy(float)) if len(part) >= LEAST_LRS - 1 else math.nan
+
+    seeds = sorted(frame.seed.unique())
+
+    def row(name: str, ratios: list[int], cells: list[dict[str, Any]], reach: tuple[float, float] | None = None) -> Row:
+        usual = {"width": BASE[0], "layers": BASE[1], "std": STD, "steps": STEPS, "rule": "base"}
+        optima = [[at(seed, **usual | cell) for cell in cells] for seed in seeds]
+        return Row(name, np.log2(ratios), np.array(optima), reach)
+
+    within = (-0.15, 0.15)
+    for rule, reach in (("standard", (-0.9, -0.5)), ("completed_p", within)):
+        for ratios in ([1, 4], [1, 2, 4]):
+            cells = [{"rule": rule, "width": BASE[0] * ratio} for ratio in ratios]
+            yield row(f"width ×{ratios}, {rule}", ratios, cells, reach)
+    cells = [{"rule": "completed_p", "width": BASE[0] * ratio, "std": 0.005} for ratio in (1, 4)]
+    yield row("width ×[1, 4], completed_p, init std 0.005", [1, 4], cells, within)
+    for rule, goal in (("standard", None), ("completed_p", within)):
+        for ratios in ([1, 4], [1, 2, 4]):
+            cells = [{"rule": rule, "layers": BASE[1] * ratio} for ratio in ratios]
+            yield row(f"depth ×{ratios}, {rule}", ratios, cells, goal)
+    yield row("tokens ×[1, 2, 4], base", [1, 2, 4], [{"steps": STEPS * ratio} for ratio in (1, 2, 4)])
+    yield row("tokens ×[1, 2], base, init std 0.005", [1, 2], [{"steps": STEPS * k, "std": 0.005} for k in (1, 2)])
+    yield row("init std 0.005 → 0.02, base", [1, 4], [{"std": 0.005}, {"std": STD}])
+    cells = [{"rule": "completed_p", "width": 4 * BASE[0], "std": std} for std in (0.005, STD)]
+    yield row("init std 0.005 → 0.02, width ×4, completed_p", [1, 4], cells)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the rows: shift per doubling with its interval, the noise being pooled over rows of one kind."""
+    kept = [row for row in rows if row.slopes.size]
+    noise: dict[bool, tuple[float, int]] = {}
+    for nested in (False, True):  # budgets are read off one run, so that the noise of a seed is common to them
+        own = [row for row in kept if row.name.startswith("tokens") is nested and row.slopes.size > 1]
+        dof = sum(row.slopes.size - 1 for row in own)
+        squares = sum(float(((row.slopes - row.slopes.mean()) ** 2).sum()) * row.span**2 for row in own)
+        noise[nested] = (math.sqrt(squares / dof) if dof else math.nan, dof)
+    print(
+        f"sd of ln LR* between seeds: {noise[False][0]:.2f} ({noise[False][1]} dof), {noise[True][0]:.2f} along a run"
+    )
+    for row in kept:
+        sd, dof = noise[row.name.startswith("tokens")]
+        slopes = row.slopes
+        half = stats.t(dof).ppf(0.5 + LEVEL / 2) * sd / row.span / math.sqrt(slopes.size) if dof else math.inf
+        mean = float(slopes.mean())
+        low, high = mean - half, mean + half
+        text = f"{row.name:46s} {mean:+.2f} ({low:+.2f} to {high:+.2f})  {slopes.size} seeds: "
+        text += " ".join(f"{slope:+.2f}" for slope in slopes)
+        if row.name.startswith("tokens"):
+            text += f"; exponent {mean / math.log(2):+.2f} ({low / math.log(2):+.2f} to {high / math.log(2):+.2f})"
+        if row.reach:
+            inside = row.reach[0] <= low and high <= row.reach[1]
+            outside = high < row.reach[0] or low > row.reach[1]
+            text += f"; to lie in {row.reach[0]:+.2f} to {row.reach[1]:+.2f}: "
+            text += "yes" if inside else "no" if outside else "cannot tell"
+        print(f"  {text}")
+
+
+def published() -> None:
+    """Print the shifts of widths_mup.csv."""
+    path = DATA / "widths_mup.csv"
+    if not path.exists():
+        print(f"{path} is not there: skipped")
+        return
+    print("widths_mup.csv: shift of ln LR* for each doubling of the width (one seed; the standard error of the line)")
+    for name, part in pd.read_csv(path).groupby("parametrization", sort=False):
+        found = []
+        for way in (optimum, parabola):
+            cells = [
+                (width, way(cell.lr.to_numpy(float), cell.loss.to_numpy(float)))
+                for width, cell in part.groupby("width")
+            ]
+            known = np.array([(math.log2(float(width)), best) for width, best in cells if math.isfinite(best)])
+            line = linregress(known[:, 0], known[:, 1])
+            found.append(f"{line.slope:+.2f} ± {line.stderr:.2f} ({len(known)} widths)")
+        print(f"  {name:42s} {found[0]}, parabola {found[1]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--make", metavar="CORPUS")
@@ -178,6 +310,11 @@ def main() -> None:
     if args.make:
         make(args.make, args.seeds)
         return
+    frame = pd.read_csv(FILE)
+    for name, way in WAYS.items():
+        print(f"shift of ln LR* for each doubling, {LEVEL:.0%} interval from the seeds, optima by {name}")
+        show(list(rows_of(frame, way)))
+    published()
 
 
 if __name__ == "__main__":

@@ -104,9 +104,9 @@ def compare_runs(
         a: Losses of the runs of one setting, one a seed (n,), nats. A NaN or infinite loss is a diverged run. Runs of
             exactly equal losses say nothing about the noise: they are copies, or their losses are rounded.
         b: Losses of the other setting (m,).
-        seeds: Seeds of the runs of a and of b, where they are known: runs of a and b with equal seeds began with the same
-            weights and read the same text in the same order, and may be alike. None, and a seed that a setting has
-            twice: a run that is like no other.
+        seeds: Seeds of the runs of a and of b, where they are known: runs of a and b with equal seeds began with the
+            same weights and read the same text in the same order, and may be alike. None, and a seed that a setting
+            has twice: a run that is like no other.
         seed_sd: Standard deviation between seeds, nats, known from elsewhere; needed if no setting has two runs.
         seed_sd_dof: Degrees of freedom of `seed_sd`: the number of replicates behind it, less one for each setting
             that they belong to.

@@ -37,7 +37,7 @@ STD = 0.02
 STEPS = 256
 """Steps of a run; those of the base go on to 4 times that, which at a constant LR are longer runs of the same kind."""
 SEQUENCES, SEQ_LEN, WARMUP = 8, 64, 20
-LEAST_LRS = 4
+LEAST_LRS = 3
 LEVEL = 0.9
 
 
@@ -59,34 +59,29 @@ class Cell:
         return self.rule, self.width, self.layers, self.init_std
 
 
-RULES = ("standard", "completed_p")
-ROUND = (
-    Cell("base", steps=4 * STEPS),
-    Cell("standard", width=128, start=0),
-    Cell("completed_p", width=128),
-    Cell("standard", layers=8, start=1),
-    Cell("completed_p", layers=8),
-    Cell("base", init_std=0.005, steps=2 * STEPS),
-    Cell("completed_p", width=128, init_std=0.005),
+_WIDE = [Cell("standard", width=128, start=0), Cell("completed_p", width=128)]
+_DEEP = [Cell("completed_p", layers=8), Cell("standard", layers=8, start=1)]
+_SMALL = [Cell("base", init_std=0.005, steps=2 * STEPS), Cell("completed_p", width=128, init_std=0.005)]
+ORDER: tuple[tuple[range, Sequence[Cell]], ...] = (
+    (range(1), [Cell("base", steps=4 * STEPS)]),
+    (range(3), [Cell("base", steps=2 * STEPS), *_WIDE]),
+    (range(4), [Cell("base", steps=2 * STEPS), _DEEP[0]]),
+    (range(2), _SMALL),
+    (range(4), _DEEP[1:]),
+    (range(2, 4), [*_SMALL, *_WIDE]),
 )
-"""Cells of one seed, in the order in which they are trained."""
-BETWEEN = tuple(Cell(rule, width=64, start=1) for rule in RULES) + tuple(
-    Cell(rule, layers=4, start=2) for rule in RULES
-)
-"""Cells between the ends of an axis, trained last."""
+"""Seeds and cells in the order in which they are trained: what is cut short is the least needed."""
 
 
 # -- training --
 
 
-def make(corpus: str, seeds: int) -> None:
-    """Train what is missing, seed by seed."""
-    train = trainer(corpus)
-    known = read()
-    plan = [(seed, cell) for seed in range(seeds) for cell in ROUND] + [(s, c) for s in range(seeds) for c in BETWEEN]
-    for seed, cell in plan:
+def make(corpus: str, least: int) -> None:
+    """Train what is missing for so many LRs in each cell and seed."""
+    train, known = trainer(corpus), read()
+    for seed, cell in [(seed, cell) for seeds, cells in ORDER for seed in seeds for cell in cells]:
         losses = known.setdefault((cell.key, seed), {})
-        while (power := next_power(losses, cell)) is not None:
+        while (power := next_power(losses, cell, least)) is not None:
             found = train(cell, power, seed)
             losses[power] = found
             with FILE.open("a", newline="") as file:
@@ -98,20 +93,21 @@ def make(corpus: str, seeds: int) -> None:
             print(cell.key, seed, power, {steps: round(loss, 4) for steps, loss in found.items()}, flush=True)
 
 
-def next_power(losses: Mapping[int, Mapping[int, float]], cell: Cell) -> int | None:
+def next_power(losses: Mapping[int, Mapping[int, float]], cell: Cell, least: int) -> int | None:
     """Return the next LR as a power of 2; None once the best lies inside for all numbers of steps."""
     for power in (cell.start, cell.start + 1, cell.start - 1):
         if power not in losses:
             return power
     powers = sorted(losses)
-    for steps in sorted({steps for found in losses.values() for steps in found}):
+    last = [STEPS * 2**k for k in range(int(math.log2(cell.steps / STEPS)) + 1)]
+    for steps in last:
         values = [losses[power].get(steps, math.inf) for power in powers]
         best = int(np.argmin([value if math.isfinite(value) else math.inf for value in values]))
         if best == 0:
             return powers[0] - 1
         if best == len(powers) - 1:
             return powers[-1] + 1
-        if len(powers) < LEAST_LRS and steps == min(cell.steps, STEPS):
+        if len(powers) < least:
             return powers[0] - 1 if values[best - 1] < values[best + 1] else powers[-1] + 1
     return None
 
@@ -225,7 +221,7 @@ def rows_of(frame: pd.DataFrame, way: Callable[[np.ndarray, np.ndarray], float])
         rule = "base" if (width, layers) == BASE else rule
         part = frame[(frame.seed == seed) & (frame.width == width) & (frame.layers == layers) & (frame.rule == rule)]
         part = part[(part.init_std == std) & (part.steps == steps)]
-        return way(part.lr.to_numpy(float), part.loss.to_numpy(float)) if len(part) >= LEAST_LRS - 1 else math.nan
+        return way(part.lr.to_numpy(float), part.loss.to_numpy(float)) if len(part) >= LEAST_LRS else math.nan
 
     seeds = sorted(frame.seed.unique())
 
@@ -305,10 +301,10 @@ def published() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--make", metavar="CORPUS")
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--lrs", type=int, default=LEAST_LRS, help="LRs of a cell and seed at least")
     args = parser.parse_args()
     if args.make:
-        make(args.make, args.seeds)
+        make(args.make, args.lrs)
         return
     frame = pd.read_csv(FILE)
     for name, way in WAYS.items():

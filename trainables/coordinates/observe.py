@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raylr.trainables.models.architecture import Architecture
 from raylr.trainables.models.architecture import Tensor as Parameter
+from raylr.trainables.models.interface import added_to_residual, first_tensor
 from raylr.trainables.models.parametrization import ROUTERS
 
 Place = tuple[str, str]
@@ -89,7 +90,7 @@ class Observer:
 
     def _output(self, name: str, layer: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            self._seen[name, layer] = _first(out).clone()
+            self._seen[name, layer] = first_tensor(out).clone()
 
         return hook
 
@@ -106,17 +107,15 @@ class Observer:
         """What a block adds to the residual stream: its output times the multiplier that the layer has, if any."""
 
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            holder = self._modules[owner]
-            factor = getattr(holder, "multiplier", getattr(holder, "residual_multiplier", 1.0))
-            self._seen[name, layer] = _first(out) * (factor if isinstance(factor, int | float) else 1.0)
+            self._seen[name, layer] = added_to_residual(self._modules[owner], first_tensor(out))
 
         return hook
 
     def _difference(self, layer: str, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            self._seen["layer_outputs", layer] = _first(out) - _input(args, kwargs)
+            self._seen["layer_outputs", layer] = first_tensor(out) - _input(args, kwargs)
             if path == self._last:
-                self._seen["residual_stream", "last"] = _first(out).clone()
+                self._seen["residual_stream", "last"] = first_tensor(out).clone()
 
         return hook
 
@@ -174,11 +173,6 @@ def _logits(q: Tensor, k: Tensor) -> Tensor:
     logits_BHST = torch.einsum("bshd,bthd->bhst", q, k) / q.shape[-1] ** 0.5
     past: Tensor = logits_BHST[:, :, torch.ones(T, T, dtype=torch.bool, device=q.device).tril()]
     return past
-
-
-def _first(out: Any) -> Tensor:
-    found: Tensor = out[0] if isinstance(out, tuple | list) else out
-    return found
 
 
 def _input(args: Any, kwargs: Any) -> Tensor:

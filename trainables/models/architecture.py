@@ -174,7 +174,8 @@ def _tensor(name: str, shape: tuple[int, ...], role: str, dim: int | None) -> Te
     return Tensor(name=name, shape=shape, role=role, fan_in=shape[dim], fan_out=fan_out)
 
 
-_LAYER = r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\."
+LAYER = r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\."
+"""Regular expression that finds the index of a layer in the name of a parameter, as it is usual."""
 
 
 def qwen3_moe(spec: ModelSpec) -> Architecture:
@@ -250,7 +251,7 @@ _MLP = r"\.(mlp|feed_forward|ffn|block_sparse_moe|moe)\."
 
 HUGGING_FACE = Architecture(
     name="a causal LM of transformers",
-    layer=_LAYER,
+    layer=LAYER,
     patterns=tuple(
         Pattern(role=role, regex=regex, optional=True)
         for role, regex in (

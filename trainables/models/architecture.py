@@ -262,7 +262,7 @@ HUGGING_FACE = Architecture(
             ("hidden_norms", r"\.\d+\.(.*\.)?(ln_\w+|\w*norm\w*)\.(weight|bias)$"),
             ("final_norm", r"\.(ln_f|\w*norm\w*)\.(weight|bias)$"),
             ("shared_gate", rf"{_MLP}shared_expert_gate\.weight$"),
-            ("router", rf"{_MLP}(gate|router)(\.layer|\.classifier)?\.weight$"),
+            ("router", rf"{_MLP}(gate|router)(\.layer|\.classifier|\.gate)?\.weight$"),
             ("experts_in", r"\.experts\.(\d+\.)?(gate_up_proj|gate_proj|up_proj|w1|w3)(\.weight)?$"),
             ("experts_out", r"\.experts\.(\d+\.)?(down_proj|w2)(\.weight)?$"),
             ("attention_out", rf"{_ATTENTION}(o_proj|out_proj|dense|wo|c_proj)\.weight$"),

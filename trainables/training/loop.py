@@ -22,6 +22,7 @@ from raylr.trainables.training.probes import (
     Probe,
     StepEvent,
     ValidationEvent,
+    probe_start,
     probe_step,
     probe_validation,
     watching,
@@ -184,6 +185,8 @@ def train(
     ):
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank, engine.device)
+        looks, memory = [*shipped_probes(train.probes), *probes], state.setdefault("probes", {})
+        probe_start(looks, engine, validation[0])
         if start is not None:
             load_engine(engine, start, trust=trust_checkpoint)
 
@@ -198,8 +201,6 @@ def train(
                 write_checkpoint(engine, Path(temporary), state)
                 report(row, Path(temporary))
 
-        looks = [*shipped_probes(train.probes), *probes]
-        memory = state.setdefault("probes", {})
         uniform = math.log(model.vocab_size)
         flops = model.flops_per_token(train.seq_len)
         micro = train.micro_batch or train.sequences_per_worker

@@ -4,8 +4,8 @@ A probe is a function that `raylr.trainables.train` calls with a `StepEvent` aft
 `ValidationEvent` after every validation, on every worker. It may read the engine and must not change it: a run with
 probes has the weights of a run without. What it returns after a validation is added to the row that is reported.
 
-A probe that is a `Watching` also sees the forward pass over the first validation batch. Those that come with raylr are
-in `raylr.trainables.training.probing`; `train.probes` of a spec switches them on.
+A probe that is a `Watching` also sees the forward pass over the first validation batch, one that is a `Starting` the
+initial weights. Those that come with raylr are in `raylr.trainables.training.probing`; `train.probes` of a spec switches them on.
 """
 
 from __future__ import annotations
@@ -69,6 +69,23 @@ class Watching(Protocol):
         """Return a context that is entered around the forward pass over this worker's first validation batch, where
         that is due."""
         ...
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A probe that looks at the initial weights."""
+
+    def start(self, engine: Any, batch: tuple[Any, Any, Any]) -> None:
+        """Take the engine with its initial weights, before a checkpoint is loaded, and the first validation batch (what
+        the network takes)."""
+        ...
+
+
+def probe_start(probes: Sequence[Probe], engine: Any, batch: tuple[Any, Any, Any]) -> None:
+    """Call all probes that are `Starting`."""
+    for probe in probes:
+        if isinstance(probe, Starting):
+            probe.start(engine, batch)
 
 
 @contextmanager

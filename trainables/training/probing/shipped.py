@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from raylr.trainables.training.probes import Probe
 
-ProbeName = Literal["update_rms", "attention", "router", "activations", "spikes"]
+ProbeName = Literal["update_rms", "attention", "router", "activations", "changes", "spikes"]
 NAMES: tuple[ProbeName, ...] = get_args(ProbeName)
 
 
@@ -35,6 +35,10 @@ def shipped_probes(names: Sequence[ProbeName]) -> list[Probe]:
             from raylr.trainables.training.probing.activations import ActivationProbe
 
             found.append(ActivationProbe())
+        elif name == "changes":
+            from raylr.trainables.training.probing.changes import ChangeProbe
+
+            found.append(ChangeProbe())
         else:
             from raylr.trainables.training.probing.spikes import SpikeProbe
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from raylr.trainables.coordinates.observe import Observer
+from raylr.trainables.training.observe import Observer
 from raylr.trainables.coordinates.subject import language_model, made_ids
 from raylr.trainables.models.architecture import HUGGING_FACE, qwen3_moe
 from raylr.trainables.models.build import build

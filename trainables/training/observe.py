@@ -1,4 +1,5 @@
-"""What a coordinate check observes of a network: activations by the roles of its tensors, captured in a forward pass.
+"""Activations of a network by the roles of its tensors, captured in a forward pass: what a coordinate check observes, and
+the probe `changes`.
 
 Nothing here depends on a model's class: layers, their blocks and their matrices are found by the names and roles of the
 parameters (`raylr.trainables.models.architecture`), so that raylr's Qwen3-MoE, models of transformers and a user's own
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -99,7 +101,8 @@ class Observer:
 
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             weight = self._model.get_parameter(parameter)
-            self._seen[name, layer] = _input(args, kwargs) @ weight.T
+            with gathered(weight):
+                self._seen[name, layer] = _input(args, kwargs) @ weight.T
 
         return hook
 
@@ -173,6 +176,17 @@ def _logits(q: Tensor, k: Tensor) -> Tensor:
     logits_BHST = torch.einsum("bshd,bthd->bhst", q, k) / q.shape[-1] ** 0.5
     past: Tensor = logits_BHST[:, :, torch.ones(T, T, dtype=torch.bool, device=q.device).tril()]
     return past
+
+
+def gathered(weight: nn.Parameter) -> AbstractContextManager[Any]:
+    """Return a context in which a parameter that ZeRO 3 has spread over processes is whole."""
+    status = getattr(weight, "ds_status", None)
+    if status is None or status.name == "AVAILABLE":
+        return nullcontext()
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+    found: AbstractContextManager[Any] = GatheredParameters([weight])
+    return found
 
 
 def _input(args: Any, kwargs: Any) -> Tensor:

@@ -1,5 +1,5 @@
-"""Activations of a network by the roles of its tensors, captured in a forward pass: what a coordinate check observes, and
-the probe `changes`.
+"""Activations of a network by the roles of its tensors, captured in a forward pass: what a coordinate check and the
+probe `changes` observe.
 
 Nothing here depends on a model's class: layers, their blocks and their matrices are found by the names and roles of the
 parameters (`raylr.trainables.models.architecture`), so that raylr's Qwen3-MoE, models of transformers and a user's own

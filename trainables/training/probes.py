@@ -5,7 +5,8 @@ A probe is a function that `raylr.trainables.train` calls with a `StepEvent` aft
 probes has the weights of a run without. What it returns after a validation is added to the row that is reported.
 
 A probe that is a `Watching` also sees the forward pass over the first validation batch, one that is a `Starting` the
-initial weights. Those that come with raylr are in `raylr.trainables.training.probing`; `train.probes` of a spec switches them on.
+initial weights. Those that come with raylr are in `raylr.trainables.training.probing`; `train.probes` of a spec
+switches them on.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class AttentionProbe:
     def __init__(self) -> None:
         self._seen: dict[int, list[Tensor]] = {}
         self._layer: int | None = None
+        self._shown = False
 
     @contextmanager
     def watch(self, engine: Any) -> Iterator[None]:
@@ -64,15 +65,16 @@ class AttentionProbe:
                 handle.remove()
 
     def _enter(self, layer: int | None) -> None:
-        self._layer = layer
+        self._layer, self._shown = layer, False
 
     @property
-    def inside(self) -> bool:
-        """Whether a layer is being computed."""
-        return self._layer is not None
+    def looking(self) -> bool:
+        """Whether a layer is being computed that has not shown its attention by itself."""
+        return self._layer is not None and not self._shown
 
     def _logits(self, q: Tensor, k: Tensor, allowed_pairs: Tensor | None) -> None:
         """Take the queries (scaled) and keys of one sequence; None: all of the past is allowed."""
+        self._shown = True
         rows = positions(q.shape[1]).to(q.device)
         logits = q[:, rows].float() @ k.float().transpose(-2, -1)
         allowed = past(rows, k.shape[1], q.shape[1]) if allowed_pairs is None else allowed_pairs[..., rows, :]
@@ -123,7 +125,7 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if self._probe.inside:
+        if self._probe.looking:
             with torch.no_grad():
                 if func is F.scaled_dot_product_attention:
                     self._attention(*args, **kwargs)

@@ -13,8 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LAYERS = "layers"
-NOTE = "probe_note"
+from raylr.analysis.probes import LAYERS, NOTE
+
+__all__ = ["NOTE", "cell", "with_layers"]
 DIGITS = 4
 """Significant digits in lists."""
 

@@ -99,6 +99,7 @@ def _of_stages_1_and_2(module: nn.Module, zero: Any) -> Iterator[Part]:
 
 
 def _of_stage_3(module: nn.Module, zero: Any) -> Iterator[Part]:
+    param: Any
     for name, param in module.named_parameters():
         sub_group = zero.grad_position[zero.get_param_id(param)][0]
         state = zero.optimizer.state.get(zero.fp32_partitioned_groups_flat[sub_group], {})
@@ -109,7 +110,5 @@ def _of_stage_3(module: nn.Module, zero: Any) -> Iterator[Part]:
         rank = torch.distributed.get_rank(getattr(param, "ds_process_group", None))
         real = max(0, min(shard, param.ds_numel - rank * shard))
         if real:
-            views = tuple(
-                zero.get_local_fp32_param(param, key)[:real] for key in (None, "exp_avg", "exp_avg_sq")
-            )
+            views = tuple(zero.get_local_fp32_param(param, key)[:real] for key in (None, "exp_avg", "exp_avg_sq"))
             yield _part(name, group, state, views)

@@ -1,7 +1,7 @@
 """The probe `router`: how a mixture's routers spread the tokens of the first validation sequences, layer by layer.
 
-Notation: E experts, k experts of a token, N tokens, p the router's probabilities [N, E], f_e the share of the N·k choices
-that expert e got.
+Notation: E experts, k experts of a token, N tokens, p the router's probabilities [N, E], f_e the share of the N·k
+choices that expert e got.
 
 | column | what |
 |---|---|
@@ -83,7 +83,9 @@ class RouterProbe:
             relative[layer] = (load * (len(load) / load.sum())).tolist()
             if load.sum() / len(load) >= EVIDENCE:
                 dead[layer] = int((load == 0).sum())
-        columns = with_layers("router_load_max", max(map(max, relative.values())), {a: max(b) for a, b in relative.items()})
+        columns = with_layers(
+            "router_load_max", max(map(max, relative.values())), {a: max(b) for a, b in relative.items()}
+        )
         columns["router_load/layers"] = with_layers("", 0.0, relative)["/layers"]
         columns |= with_layers("router_entropy", sum(entropy.values()) / len(entropy), entropy)
         columns |= with_layers("router_margin", sum(margin.values()) / len(margin), margin)

@@ -7,7 +7,7 @@ multipliers. All three numbers are root mean squares over elements, so that they
 |---|---|
 | update_rms/ROLE | RMS of u. 1 at the first step; √((1 − β₁)/(1 + β₁)), 0.23 for β₁ = 0.9, where gradients are noise |
 | update_ratio/ROLE | η · RMS(u) / RMS(w): the step relative to the weights, without weight decay |
-| grad_rms/ROLE | √(mean of v̂): RMS of the gradients as AdamW has them, after clipping, over 1/(1 − β₂) steps; compare ε |
+| grad_rms/ROLE | √(mean of v̂): RMS of the gradients of about 1/(1 − β₂) steps, after clipping; compare it with ε |
 
 References:
     Zhou et al. 2026 (arXiv 2601.05049), Section 6.2, Figure 7: update RMS near 0.2.

@@ -1,7 +1,7 @@
 """How often the coordinate check raises a false alarm, and which broken rules it catches.
 
-python benchmarks/coord_check.py alarms [--checks 20] [--seeds 1] [--first 100] [--case depth]   right rules, fresh seeds
-python benchmarks/coord_check.py broken [--seeds 4]                               each rule of Table 10 broken in turn
+python benchmarks/coord_check.py alarms [--checks 20] [--seeds 1] [--first 100] [--case depth]    right rules, new seeds
+python benchmarks/coord_check.py broken [--seeds 4]                                each rule of Table 10 broken in turn
 
 What was measured is kept in the output folder; a run that was stopped goes on.
 """

@@ -40,7 +40,8 @@ def worker_processes(count: int | None = None) -> Iterator[Executor | None]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_start) as executor:
         with _blocked():
-            executor.submit(os.getpid)  # starts all workers
+            for _ in range(count):  # a pool starts a worker for each task, while none is idle
+                executor.submit(os.getpid)
         yield executor
 
 

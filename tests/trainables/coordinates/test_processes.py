@@ -54,8 +54,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
     with worker_processes(2) as executor:
         waiting = [executor.submit(time.sleep, 0.2) for _ in range(10)]
-        print("started", flush=True)
         try:
+            print("started", flush=True)
             waiting[-1].result()
         except KeyboardInterrupt:
             print("stopped", flush=True)

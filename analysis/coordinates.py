@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -29,9 +29,6 @@ from raylr.errors import InputError
 
 LEVEL = 0.9
 """Level of the intervals of slopes."""
-PRIOR_FREEDOM = 4.0
-"""Degrees of freedom that the scatter of all slopes of a step counts for in each of them: about what one seed and four
-widths give (2), twice. The usual check has 7 to 11 of its own."""
 INITIAL_TOLERANCE = 0.125
 """Largest distance of a slope of x_0 from the expected one: half of what the smallest mistake in a rule for init
 variances, an exponent wrong by 1/2, does to the standard deviation."""
@@ -92,12 +89,6 @@ class Slope:
     """Slope between the two largest scales: it differs from `slope` where there is no power law."""
     seeds: int
     scales: int
-    scatter: float = math.nan
-    """Standard deviation of ln std around the line."""
-    freedom: float = 0.0
-    """Degrees of freedom of `scatter`."""
-    unit: float = math.nan
-    """Standard error of the slope for a scatter of 1."""
     problem: str = ""
     """Why there is no slope; "" if there is one."""
     grew: bool = False
@@ -153,39 +144,9 @@ def fit_slope(scale: npt.ArrayLike, std: npt.ArrayLike, seed: npt.ArrayLike) -> 
     # seeds and between networks of one seed, and the bend of what is no power law.
     rest = v - v.mean(1, keepdims=True) - slope * u
     freedom = v.size - len(v) - 1
-    scatter, unit = math.sqrt((rest * rest).sum() / freedom), 1 / math.sqrt(len(v) * (u @ u))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * scatter * unit)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt((rest * rest).sum() / freedom / len(v) / (u @ u)))
     last = float((v[:, -1] - v[:, -2]).mean() / math.log(scales[-1] / scales[-2]))
-    return Slope(slope=slope, low=slope - half, high=slope + half, last=last, seeds=len(table), scales=len(scales),
-                 scatter=scatter, freedom=freedom, unit=unit)  # fmt: skip
-
-
-def moderated(slopes: Sequence[Slope]) -> list[Slope]:
-    """Widen or narrow intervals of slopes by what their scatters say together.
-
-    One seed and three networks leave a slope one degree of freedom, and of dozens of slopes some have next to no scatter
-    by accident. The mean of the squared scatters counts as `PRIOR_FREEDOM` further degrees of freedom of each.
-
-    Args:
-        slopes: Slopes of one step.
-
-    Returns:
-        The same slopes with the new intervals.
-
-    References:
-        Smyth 2004, Linear models and empirical Bayes methods (moderated t-statistics).
-    """
-    known = [one.scatter**2 for one in slopes if not one.problem]
-    if not known:
-        return list(slopes)
-    shared = sum(known) / len(known)
-    out = []
-    for one in slopes:
-        freedom = one.freedom + PRIOR_FREEDOM
-        scatter = math.sqrt((one.freedom * one.scatter**2 + PRIOR_FREEDOM * shared) / freedom)
-        half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * scatter * one.unit)
-        out.append(one if one.problem else replace(one, low=one.slope - half, high=one.slope + half))
-    return out
+    return Slope(slope=slope, low=slope - half, high=slope + half, last=last, seeds=len(table), scales=len(scales))
 
 
 def judge(found: Slope, expected: Expected, tolerance: float) -> Verdict:
@@ -316,16 +277,11 @@ def check_coordinates(
     for row in rows:
         groups.setdefault((str(row["observable"]), str(row["layer"]), int(row["step"])), []).append(row)
     order = list(OBSERVABLES)
-    slopes: dict[tuple[str, str, int], Slope] = {}
-    for one in steps:
-        keys = [key for key in groups if key[2] == one]
-        fitted = [fit_slope(*([row[name] for row in groups[key]] for name in ("scale", "std", "seed"))) for key in keys]
-        slopes |= zip(keys, moderated(fitted), strict=True)
     judged = []
-    for observable, layer, step in sorted(groups, key=lambda key: (order.index(key[0]), key[1:])):
+    for (observable, layer, step), mine in sorted(groups.items(), key=lambda one: (order.index(one[0][0]), one[0][1:])):
         if step not in steps:
             continue
-        found = slopes[observable, layer, step]
+        found = fit_slope(*([row[key] for row in mine] for key in ("scale", "std", "seed")))
         target = expected(observable, step)
         tolerance = CHANGE_TOLERANCE if step else INITIAL_TOLERANCE
         over, under = found.slope - target.high, found.slope - target.low

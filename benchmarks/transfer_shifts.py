@@ -241,7 +241,8 @@ def rows_of(frame: pd.DataFrame, way: Callable[[np.ndarray, np.ndarray], float])
         for ratios in ([1, 4], [1, 2, 4]):
             cells = [{"rule": rule, "layers": BASE[1] * ratio} for ratio in ratios]
             yield row(f"depth ×{ratios}, {rule}", ratios, cells, goal)
-    yield row("tokens ×[1, 2, 4], base", [1, 2, 4], [{"steps": STEPS * ratio} for ratio in (1, 2, 4)])
+    for ratios in ([1, 2], [1, 2, 4]):
+        yield row(f"tokens ×{ratios}, base", ratios, [{"steps": STEPS * ratio} for ratio in ratios])
     yield row("tokens ×[1, 2], base, init std 0.005", [1, 2], [{"steps": STEPS * k, "std": 0.005} for k in (1, 2)])
     yield row("init std 0.005 → 0.02, base", [1, 4], [{"std": 0.005}, {"std": STD}])
     cells = [{"rule": "completed_p", "width": 4 * BASE[0], "std": std} for std in (0.005, STD)]
@@ -266,9 +267,10 @@ def show(rows: Sequence[Row]) -> None:
         half = stats.t(dof).ppf(0.5 + LEVEL / 2) * sd / row.span / math.sqrt(slopes.size) if dof else math.inf
         mean = float(slopes.mean())
         low, high = mean - half, mean + half
-        text = f"{row.name:46s} {mean:+.2f} ({low:+.2f} to {high:+.2f})  {slopes.size} seeds: "
+        between = f"({low:+.2f} to {high:+.2f})" if dof else "(no interval)"
+        text = f"{row.name:46s} {mean:+.2f} {between}  {slopes.size} seeds: "
         text += " ".join(f"{slope:+.2f}" for slope in slopes)
-        if row.name.startswith("tokens"):
+        if dof and row.name.startswith("tokens"):
             text += f"; exponent {mean / math.log(2):+.2f} ({low / math.log(2):+.2f} to {high / math.log(2):+.2f})"
         if row.reach:
             inside = row.reach[0] <= low and high <= row.reach[1]

@@ -10,6 +10,7 @@ from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
+from raylr.errors import InputError
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import CellSearch
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
@@ -89,6 +90,21 @@ class QuadraticPolicy(SettingsPolicy):
         super().__init__(
             settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
         )
+
+    def fit(self, setting: Setting | str | None = None) -> Any:
+        """Return the model of the loss of a setting, fitted to the runs that have ended: an `OptimumFit` (a
+        `ResponseFit` of an `AxesPolicy`).
+
+        Args:
+            setting: The setting or its name; None for the only one.
+
+        Raises:
+            InputError: For a setting whose search has not begun.
+        """
+        name = self._name(setting)
+        if name not in self._searches:
+            raise InputError(f"the search of {name!r} has not begun")
+        return cast(Any, self._searches[name]).fit()
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None

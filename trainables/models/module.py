@@ -79,6 +79,8 @@ class Shape(NamedTuple):
     head: int
     tensors: Mapping[str, tuple[int, ...]]
     """Name → shape of all of them."""
+    roles: frozenset[str]
+    """Roles that they have."""
 
 
 def shape_of(spec: ModuleSpec) -> Shape:
@@ -113,7 +115,9 @@ def _shape_of(spec: ModuleSpec) -> Shape:
         sum(size for name, size in sizes.items() if roles[name] == role) for role in ("embedding", "lm_head")
     )
     tensors = {name: tuple(param.shape) for name, param in network.named_parameters()}
-    return Shape(total=sum(sizes.values()), embedding=embedding, head=head, tensors=tensors)
+    return Shape(
+        total=sum(sizes.values()), embedding=embedding, head=head, tensors=tensors, roles=frozenset(roles.values())
+    )
 
 
 def _called(network: nn.Module, ids_BT: Tensor, spec: ModuleSpec) -> Any:

@@ -122,7 +122,7 @@ def _add(problem: Problem, log_lr: float, stage: ModuleStage, tally: Tally) -> N
     place = log_lr + np.log([stage.held[name] for name in MODULES])
     for name, answer in stage.answers.items():
         k = MODULES.index(name)
-        low, high = (math.log(v) if 0 < v < math.inf else w for v, w in ((answer.low, -OPEN), (answer.high, OPEN)))
+        low, high = _ends(answer.low, answer.high)
         tally.width.append(high - low)
         tally.joint.append(low <= problem.best[k] - log_lr <= high)
         if len(stage.names) == 1:
@@ -130,6 +130,10 @@ def _add(problem: Problem, log_lr: float, stage: ModuleStage, tally: Tally) -> N
             held = place - unit * place[k]
             along = minimize_scalar(lambda v, a=held, e=unit: problem.loss(a + e * v), bounds=(-6, 6), method="bounded")
             tally.held.append(low <= float(along.x) - log_lr <= high)
+
+
+def _ends(low: float, high: float) -> tuple[float, float]:
+    return (math.log(low) if low > 0 else -OPEN), (math.log(high) if high < math.inf else OPEN)
 
 
 def main() -> None:

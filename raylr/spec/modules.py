@@ -288,7 +288,7 @@ def module_names(spec: StudySpec) -> dict[str, float]:
     return {} if spec.modules is None else {axis.column: axis.start for axis in searched_axes(spec)}
 
 
-def whole(spec: StudySpec) -> bool:
+def reaches_all(spec: StudySpec) -> bool:
     """Whether the groups reach every tensor of every size by one factor, so that a factor of all is another global LR.
 
     Another trainer's groups are taken to do so.
@@ -298,3 +298,21 @@ def whole(spec: StudySpec) -> bool:
         return False
     reached = _roles(key for axis in axes for key in axis.keys) if not spec.external else frozenset(MODULE_OF)
     return all(present_roles(model) <= reached for model in spec.models().values())
+
+
+def module_grid(spec: StudySpec) -> int:
+    """Return the runs of the grid that a search of all axes stands in for; 0 for a spec without `modules`."""
+    return 0 if spec.modules is None else GRID * len(searched_axes(spec))
+
+
+def most_runs(spec: StudySpec) -> int:
+    """Return the most runs of the search of a size."""
+    from raylr.searchers.policies.modules_stages import GREEDY_TRIALS, joint_trials
+
+    given = spec.modules
+    if given is None:
+        return spec.search.max_trials
+    axes = len(searched_axes(spec))
+    joint = given.method == "joint"
+    found = given.max_trials or (joint_trials(axes) if joint else GREEDY_TRIALS)
+    return spec.search.max_trials + 2 * given.seeds + (found if joint else axes * found)

@@ -37,7 +37,7 @@ from raylr.spec.fields import (
     shorten,
 )
 from raylr.spec.models import own_model, with_absolute_paths
-from raylr.spec.modules import GRID, ModulesKeys, check_module_templates, check_modules, module_names, searched_axes
+from raylr.spec.modules import ModulesKeys, check_module_templates, check_modules, module_grid, module_names
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
 from raylr.spec.trainer import external_model, is_external
 from raylr.spec.transfer import check_networks, check_transfer, transfer_names, with_trials
@@ -348,8 +348,7 @@ class StudySpec(ModulesKeys):
         the cost with."""
         if self.transfer is not None:
             return self.transfer.grid * max(self.token_budgets)
-        modules = GRID * len(searched_axes(self)) if self.modules is not None else 0
-        return len(self.settings()) * (self.lr.grid + modules) * max(self.token_budgets)
+        return len(self.settings()) * (self.lr.grid + module_grid(self)) * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:

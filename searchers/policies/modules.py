@@ -36,7 +36,7 @@ from raylr.searchers.policies.modules_stages import (
 from raylr.searchers.policies.policy import Point, require_count
 from raylr.searchers.policies.quadratic import QuadraticPolicy
 from raylr.searchers.policies.stopping import StoppingRule
-from raylr.searchers.policies.types import AxisAnswer, Decision, Recommendation, RunId, RunState, Suggestion
+from raylr.searchers.policies.types import AxisAnswer, Decision, Recommendation, RunId, Suggestion
 
 
 class ModulesPolicy:
@@ -189,9 +189,13 @@ class ModulesPolicy:
         """Return the standard deviation of one run's loss that the stages over the axes were told."""
         return self._chain(setting).noise
 
-    def replicates(self, setting: Setting | str | None = None) -> list[list[RunState]]:
+    def replicate_runs(self, setting: Setting | str | None = None) -> list[list[RunId]]:
         """Return the runs with fresh seeds: of the start and, at the end, of what was found."""
-        return [list(one.runs) for one in self._chain(setting).replicates]
+        chain = self._chain(setting)
+        return [
+            [RunId(chain.setting.name, i) for i, (policy, _) in enumerate(chain.runs) if policy is one]
+            for one in chain.replicates
+        ]
 
     # --- inside ---
 

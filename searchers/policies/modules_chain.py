@@ -30,6 +30,9 @@ from raylr.searchers.policies.policy import Point
 from raylr.searchers.policies.quadratic import QuadraticPolicy
 from raylr.searchers.policies.types import AxisAnswer, RunId, RunState, Suggestion
 
+MIDDLE = (0.16, 0.5, 0.84)
+"""Quantiles from which the loss at a stage's start and its standard error are taken: those of a normal distribution
+within one standard deviation."""
 StagePolicy = QuadraticPolicy | Replicates
 
 
@@ -219,7 +222,8 @@ class ModuleChain:
         before = next((one for one in reversed(self.done) if self._options.held == "found" or not one.names), None)
         if before is not None and isinstance(before.fit, OptimumFit) and before.answers:
             ((_, answer),) = before.answers.items()
-            guesses.append(tuple(map(float, before.fit.predict(answer.value))))
+            low, middle, high = before.fit.loss_quantiles(answer.value, MIDDLE)
+            guesses.append((float(middle), 0.5 * float(high - low)))
         if self._start_losses and values == self._options.start:
             losses = self._start_losses
             guesses.append((float(np.mean(losses)), self.noise / math.sqrt(len(losses))))

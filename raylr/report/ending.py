@@ -75,7 +75,7 @@ def show_result(result: StudyResult | TransferResult | ModulesResult, report: Pa
     else:
         show_lines(ending(result), console)
         console.print()
-        _show_optima(result.fit.optima, console)
+        show_optima(result.fit.optima, console)
         show_lines(remarks(result), console)
         console.print()
         show_lines(law_lines(result.fit.law), console)
@@ -202,7 +202,8 @@ def _further(result: StudyResult, again: str) -> str:
     return ""
 
 
-def _show_optima(optima: list[SettingOptimum], console: Console) -> None:
+def show_optima(optima: list[SettingOptimum], console: Console) -> None:
+    """Print the optimal LR and the loss of each size, batch and budget as a table."""
     from rich.table import Table
     from rich.text import Text
 

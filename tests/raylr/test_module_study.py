@@ -1,5 +1,4 @@
 import json
-import math
 import re
 
 import pytest
@@ -17,14 +16,14 @@ from raylr.study import FittingStudy
 
 
 @pytest.fixture(scope="module")
-def searched(texts, tmp_path_factory):
+def searched(corpus, tmp_path_factory):
     """A finished greedy study; not to be changed."""
-    study = study_of(spec_of(texts), tmp_path_factory.mktemp("modules") / "study")
+    study = study_of(spec_of(corpus), tmp_path_factory.mktemp("modules") / "study")
     return study, study.run()
 
 
 def trained(study):
-    """Runs that were trained: identity and seed are in the name."""
+    """Names of the runs of a study."""
     return {row["trial"] for row in study.trials.read().to_pylist()}
 
 
@@ -63,42 +62,15 @@ def test_nothing_is_measured_twice_and_the_tables_say_what_each_run_was_given(se
     assert multipliers["hidden_norms"] == multipliers["attention"] == one.values["hidden"]
 
 
-def test_killed_anywhere_it_ends_with_the_same_answer_and_trains_nothing_twice(texts, tmp_path, searched):
-    whole = (searched[0].directory / "modules.json").read_text()
+def test_killed_in_the_middle_it_is_read_and_ends_with_the_same_answer(corpus, tmp_path, searched):
     total = searched[0].evaluations.read().num_rows
-    for share in (0.3, 0.95):
-        left = int(share * total)
-
-        def die(job, tokens):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-
-        folder = tmp_path / f"killed-{share}"
-        with pytest.raises(KeyboardInterrupt):
-            study_of(spec_of(texts), folder, SerialExecutor(die, report())).run()
-        executor = SerialExecutor(report=report())
-        study_of(spec_of(texts), folder, executor).run()
-        assert (folder / "modules.json").read_text() == whole
-        assert len(executor.trained) <= total - int(share * total) + 16
-
-
-def test_a_finished_study_is_read_without_training_and_half_a_one_too(texts, tmp_path, searched):
-    study, result = searched
-    opened = open_study(study.directory)
-    assert isinstance(opened, ModuleStudy)
-    again = ModuleStudy(study.spec, study.directory, executor=no_executor).run()
-    assert again.sizes[0].values == opened.result().sizes[0].values == result.sizes[0].values
-    with pytest.raises(StudyError, match="ModuleStudy"):
-        FittingStudy.open(study.directory)
-    assert "lr_multiplier_hidden" in opened.finished_runs()[0].attributes
 
     def die(job, tokens):
-        if job.columns["lr_multiplier_router"] != 1:
+        if job.columns["lr_multiplier_router"] != 1 and tokens > 20_000:
             raise KeyboardInterrupt
 
-    half = study_of(spec_of(texts), tmp_path / "half", SerialExecutor(die, report()))
+    folder = tmp_path / "killed"
+    half = study_of(spec_of(corpus), folder, SerialExecutor(die, report()))
     with pytest.raises(KeyboardInterrupt):
         half.run()
     (one,) = half.result().sizes
@@ -106,10 +78,26 @@ def test_a_finished_study_is_read_without_training_and_half_a_one_too(texts, tmp
     assert one.answer("router") is None
     assert "not searched" in modules_ending(half.result())[0].text
     assert write_report(half.result()).exists()
+    before = half.evaluations.read().num_rows
+    executor = SerialExecutor(report=report())
+    study_of(spec_of(corpus), folder, executor).run()
+    assert (folder / "modules.json").read_text() == (searched[0].directory / "modules.json").read_text()
+    assert len(executor.trained) <= total - before + 16  # the run that was on its way began anew
 
 
-def test_all_at_once_takes_fewer_runs(texts, tmp_path, searched):
-    study = study_of(spec_of(texts, modules={"method": "joint"}), tmp_path / "study")
+def test_a_finished_study_is_read_without_training(searched):
+    study, result = searched
+    opened = open_study(study.directory)
+    assert isinstance(opened, ModuleStudy)
+    again = ModuleStudy(study.spec, study.directory, executor=no_executor).run()
+    assert again.sizes[0].values == result.sizes[0].values
+    with pytest.raises(StudyError, match="ModuleStudy"):
+        FittingStudy.open(study.directory)
+    assert "lr_multiplier_hidden" in opened.finished_runs()[0].attributes
+
+
+def test_all_at_once_takes_fewer_runs(corpus, tmp_path, searched):
+    study = study_of(spec_of(corpus, modules={"method": "joint"}), tmp_path / "study")
     (one,) = study.run().sizes
     for name, best in BEST.items():
         _, low, high = one.answer(name)
@@ -119,17 +107,17 @@ def test_all_at_once_takes_fewer_runs(texts, tmp_path, searched):
     assert write_report(study.result()).exists()
 
 
-def test_equal_modules_are_not_called_better(texts, tmp_path):
+def test_equal_modules_are_not_called_better(corpus, tmp_path):
     best = dict.fromkeys(BEST, 1.0)
-    result = study_of(spec_of(texts), tmp_path / "study", best=best, noise=0.01).run()
+    result = study_of(spec_of(corpus), tmp_path / "study", best=best, noise=0.01).run()
     (one,) = result.sizes
     text = modules_ending(result)[0].text
     assert one.comparison is None or one.comparison.best is None, text
     assert re.match("Cannot tell|One LR", text)
 
 
-def test_a_given_lr_is_not_searched(texts, tmp_path):
-    study = study_of(spec_of(texts, modules={"lr": LR, "seeds": 0}), tmp_path / "study")
+def test_a_given_lr_is_not_searched(corpus, tmp_path):
+    study = study_of(spec_of(corpus, modules={"lr": LR, "seeds": 0}), tmp_path / "study")
     result = study.run()
     (one,) = result.sizes
     assert one.lr == LR
@@ -139,39 +127,27 @@ def test_a_given_lr_is_not_searched(texts, tmp_path):
     assert "Not tested" in modules_ending(result)[0].text
 
 
-def test_a_finished_study_of_one_lr_grows_into_one_of_modules_and_gives_others_its_optimum(texts, tmp_path):
-    plain = spec_of(texts).model_dump() | {"modules": None}
+def test_a_finished_study_of_one_lr_grows_into_one_of_modules_and_gives_others_its_optimum(corpus, tmp_path):
+    plain = spec_of(corpus).model_dump() | {"modules": None}
     executor = SerialExecutor(report=lambda job, tokens: report()(_at_one(job), tokens))
     first = FittingStudy(StudySpec.model_validate(plain), tmp_path / "study", executor=lambda callbacks: executor)
     first.run()
     optimum = first.fit().optima[0]
-    before = trained_names(first)
-    grown = study_of(spec_of(texts), tmp_path / "study")
+    before = trained(first)
+    grown = study_of(spec_of(corpus), tmp_path / "study")
     (one,) = grown.run().sizes
-    assert one.lr == pytest.approx(optimum.lr_opt, rel=0.05)
-    assert before < trained_names(grown)
+    assert optimum.lr_low <= one.lr <= optimum.lr_high
+    assert before < trained(grown)
     assert len(one.global_stage.runs) == len(before)
-    other = study_of(spec_of(texts, modules={"study": str(tmp_path / "study")}), tmp_path / "other")
+    other = study_of(spec_of(corpus, modules={"study": str(tmp_path / "study")}), tmp_path / "other")
     with pytest.raises(StudyError, match=r"modules\.study"):
         other.run()  # that is a study of modules by now
-
-
-def trained_names(study):
-    return {row["trial"] for row in study.trials.read().to_pylist()}
 
 
 def _at_one(job):
     for name in BEST:
         job.columns.setdefault(f"lr_multiplier_{name}", 1.0)
     return job
-
-
-def test_every_run_diverged_and_a_module_that_diverges(texts, tmp_path):
-    result = study_of(spec_of(texts), tmp_path / "study", diverges=2.2).run()
-    (one,) = result.sizes
-    assert math.isfinite(one.lr)
-    assert all(math.isfinite(value) for value in one.values.values())
-    assert len(module_rows(result)) == 5
 
 
 def test_the_tables_and_the_report(searched):

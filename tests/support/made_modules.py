@@ -11,7 +11,6 @@ from raylr.spec import StudySpec
 
 SPEC = """
 name: modules
-corpus: {vocab_size: 300}
 model: {head_dim: 8, experts: 4, top_k: 2, layers: 1}
 sizes:
   S: {hidden_size: 16, heads: 2, kv_heads: 1, expert_size: 16}
@@ -48,9 +47,9 @@ def report(best=None, noise=NOISE, diverges=30.0):
     return of
 
 
-def spec_of(texts, **changes):
+def spec_of(corpus, **changes):
     data = yaml.safe_load(SPEC)
-    data["corpus"]["files"] = [str(texts)]
+    data["corpus"] = {"path": str(corpus.path)}
     data["modules"] |= changes.pop("modules", {})
     return StudySpec.model_validate(data | changes)
 

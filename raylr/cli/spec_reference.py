@@ -37,9 +37,9 @@ def reference() -> str:
     from raylr.external.read import ReadSpec
     from raylr.spec.batches import LawSpec
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
+    from raylr.spec.modules import ModulesSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
-    from raylr.spec.modules import ModulesSpec
     from raylr.spec.transfer import AxisRange, TransferSpec, TransferTarget
     from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec
     from raylr.trainables.training.parametrized import ParametrizationSpec

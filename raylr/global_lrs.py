@@ -35,11 +35,13 @@ def global_lrs(spec: StudySpec) -> dict[str, float]:
 
 
 def _measured(spec: StudySpec, folder: Path) -> dict[str, float]:
-    from raylr.study import FittingStudy
+    from raylr.analysis.studyfit import fit_study
 
-    if open_folder(folder).spec.transfer is not None:
-        raise StudyError(f"modules.study: {folder} transfers; give a study that searches the LR of these sizes")
-    optima = FittingStudy.open(folder).fit().optima
+    there = open_folder(folder)
+    if there.spec.transfer is not None or there.spec.modules is not None:
+        raise StudyError(f"modules.study: {folder} is no study that searches one LR of these sizes")
+    ends = (there.spec.lr.low, there.spec.lr.high)
+    optima = fit_study(there.rows(), there.spec.token_budgets, lr_range=ends).optima
     budget, out = max(spec.token_budgets), {}
     for name, model in spec.models().items():
         found = [one for one in optima if _same(one.params, model.params("total")) and _same(one.tokens, budget)]

@@ -77,12 +77,15 @@ class ModulesResult:
     """What a study of module-wise LRs has found."""
 
     spec: StudySpec
+    """The study's spec."""
     directory: Path
+    """The study's folder."""
     axes: Sequence[SearchedAxis]
     """What was searched, in its order."""
     sizes: Sequence[SizeModules]
     """In the order of the spec."""
     cost: Cost
+    """Tokens and FLOPs that were spent, and those of the grid over the global LR and every axis."""
 
 
 class ModuleStudy(Study):

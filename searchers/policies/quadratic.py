@@ -16,7 +16,7 @@ from raylr.searchers.policies.cell_search import CellSearch
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import StoppingRule
-from raylr.searchers.policies.types import Decision, RunId
+from raylr.searchers.policies.types import Decision, RunId, RunState
 
 MAX_TRIALS = 8
 """Most runs of a setting by default."""
@@ -105,6 +105,11 @@ class QuadraticPolicy(SettingsPolicy):
         if name not in self._searches:
             raise InputError(f"the search of {name!r} has not begun")
         return cast(Any, self._searches[name]).fit()
+
+    def runs_of(self, setting: Setting | str | None = None) -> Sequence[RunState]:
+        """Return what is known of all runs of a setting, those that were given from elsewhere first."""
+        found = self._searches.get(self._name(setting))
+        return [] if found is None else found.runs
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None

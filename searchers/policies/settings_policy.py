@@ -228,11 +228,6 @@ class SettingsPolicy(ABC):
         low, high = min(found.lr_low or lr, lr), max(found.lr_high or lr, lr)
         return replace(found, lr=lr, lr_low=low, lr_high=high)
 
-    def runs_of(self, setting: Setting | str | None = None) -> Sequence[RunState]:
-        """Return what is known of all runs of a setting, those that were given from elsewhere first."""
-        found = self._searches.get(self._name(setting))
-        return [] if found is None else found.runs
-
     def run(self, run: RunId) -> RunState:
         """Return what is known of a run."""
         return self._searches[run.setting].runs[run.number]

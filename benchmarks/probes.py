@@ -1,14 +1,16 @@
 """What probes cost, and what they show on runs of more than 2,000 steps.
 
-python benchmarks/probes.py overhead [--pairs 8] [--json FILE]     CPU time of a quickstart run with all probes and without
+python benchmarks/probes.py overhead [--pairs 8] [--json FILE]     CPU time of a run with all probes and without
 python benchmarks/probes.py runs --out FOLDER [--only NAME]        runs with and without QK norm, for `raylr analyse`
 
 | key | what |
 |---|---|
-| probe_overhead | CPU time of a run with all probes over that of the same run without, less 1: median of pairs of runs, one after the other, of the quickstart's size M with its 16 validations in 244 steps |
+| probe_overhead | CPU time of a run with all probes over that of the same run without, less 1: median of pairs |
 | probe_overhead_low, probe_overhead_high | interval of that median at 90 % (order statistics) |
-| inside_share | CPU time inside of the probes' own functions (hooks in the forward pass excluded) over that of the run |
+| inside_share | CPU time of the probes after steps and validations (not: hooks) over that of the run |
 | processor | the machine's |
+
+A run is one of the quickstart's size M, with its 16 validations in 244 steps; those of a pair follow each other.
 
 `runs` trains widths S, M and L with QK norm and without, at two LRs, 2,048 steps of 1,024 tokens, and measures at even
 distances in ln steps. FOLDER/evaluations.jsonl has one row for each measurement; runs that are there are not trained
@@ -49,7 +51,9 @@ def processor() -> str:
 def corpus_in(folder: Path) -> Path:
     """Return a corpus of the standard library's sources, made with the first call."""
     path = folder / "corpus"
-    return path if (path / "manifest.json").exists() else build_corpus(python_stdlib_sources(), path, vocab_size=1024).path
+    if not (path / "manifest.json").exists():
+        build_corpus(python_stdlib_sources(), path, vocab_size=1024)
+    return path
 
 
 class Timed:
@@ -86,7 +90,9 @@ def overhead(folder: Path, pairs: int) -> dict[str, Any]:
     def seconds(probes: Sequence[str]) -> float:
         settings = usual.model_copy(update={"probes": tuple(probes)})
         began = time.process_time()
-        train(lr=4e-3, model=model, train=settings, corpus=corpus, tokens=tokens, eval_at=SPEC.eval_at(tokens), threads=1)  # type: ignore[arg-type]
+        train(
+            lr=4e-3, model=model, train=settings, corpus=corpus, tokens=tokens, eval_at=SPEC.eval_at(tokens), threads=1
+        )  # type: ignore[arg-type]
         return time.process_time() - began
 
     import raylr.trainables.training.loop as loop
@@ -133,7 +139,12 @@ def runs(folder: Path, only: Sequence[str]) -> None:
     known = {json.loads(line)["trial"] for line in file.read_text().splitlines()} if file.exists() else set()
     corpus = corpus_in(folder)
     settings = TrainSpec(
-        seq_len=128, batch_tokens=BATCH, warmup_steps=100, validation_tokens=8192, repeat_data=True, probes=shipped.NAMES
+        seq_len=128,
+        batch_tokens=BATCH,
+        warmup_steps=100,
+        validation_tokens=8192,
+        repeat_data=True,
+        probes=shipped.NAMES,
     )
     steps = sorted({round(step) for step in np.geomspace(8, STEPS, POINTS)})
     for name, case in cases().items():

@@ -142,8 +142,8 @@ def movement(measured: Mapping[str, Sequence[Moved]], *, data: str = "tokens", s
     names = [name for name in SHOWN if any(one.name == name for many in measured.values() for one in many)]
     names = names or list(dict.fromkeys(one.name for many in measured.values() for one in many))[:4]
     labels = labels_of(measured)
-    sizes = sorted({one.size for many in measured.values() for one in many})
-    colours = dict(zip(sizes, size_colours(len(sizes)), strict=True))
+    sizes = list(dict.fromkeys(map(format_count, sorted({one.size for many in measured.values() for one in many}))))
+    colours = dict(zip(sizes, size_colours(len(sizes)), strict=True))  # QK norm's few weights make no other size
     figure, axes = new_figure(len(measured), len(names), width=2.9, height=2.4)
     for line, (kind, many) in enumerate(measured.items()):
         for place, name in enumerate(names):
@@ -154,7 +154,7 @@ def movement(measured: Mapping[str, Sequence[Moved]], *, data: str = "tokens", s
                     runs.setdefault(one.run, []).append(one)
             for run in runs.values():
                 x, y = np.array(sorted((one.progress, one.value) for one in run)).T
-                ax.plot(x, y, "-", color=colours[run[0].size], lw=1.1)
+                ax.plot(x, y, "-", color=colours[format_count(run[0].size)], lw=1.1)
             if not runs:
                 ax.text(0.5, 0.5, "not observed", transform=ax.transAxes, ha="center", color=GREY)
             ax.set_yscale("log")
@@ -164,7 +164,7 @@ def movement(measured: Mapping[str, Sequence[Moved]], *, data: str = "tokens", s
                 ax.set_title(name.replace("_", " "), fontsize=9)
         axes[line * len(names)].set_ylabel(f"{labels[kind]}\nstd of x_t − x_0")
     for value in sizes:
-        axes[0].plot([], [], "-", color=colours[value], label=format_count(value))
+        axes[0].plot([], [], "-", color=colours[value], label=value)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, title=size)
     return figure
 

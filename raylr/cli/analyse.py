@@ -106,7 +106,7 @@ def stability(
         return
     console = make_console()
     for kind, many in found.items():
-        say(console, _sentence(many, data, size), heading=kind)
+        say(console, f"{kind[0].upper()}{kind[1:]}: {_sentence(many, data, size)}")
         _movement_table(many, console, data, size)
     _write({"stability": figures.movement(measured, data=data, size=size)}, _place(path, out), console)
 

@@ -45,6 +45,7 @@ def identity_fields(
     tokens: int,
     corpus: str,
     multipliers: Tables | None = None,
+    decay_corpus: str | None = None,
 ) -> dict[str, Any]:
     """Return what identifies a run, as values that JSON can hold.
 
@@ -58,6 +59,7 @@ def identity_fields(
         tokens: Training tokens; part of the identity only if the schedule depends on them.
         corpus: Identity of the tokenised text (`Corpus.fingerprint`).
         multipliers: `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`; an empty table is as none.
+        decay_corpus: Identity of the text of the decay, if that is another one.
 
     Raises:
         SpecError: For a multiplier that cannot be (`multipliers_by_role`).
@@ -77,7 +79,7 @@ def identity_fields(
         "tokens": None if train.schedule == "constant" else int(tokens),
         "corpus": corpus,
         "multipliers": {what: table for what, table in factors.items() if table},
-    }
+    } | ({} if decay_corpus is None else {"decay_corpus": decay_corpus})
 
 
 def run_identity(

@@ -43,7 +43,9 @@ def decayed_optima(data: Path) -> Out:
         for fraction in FRACTIONS
     }
     curves = {lr: (one["step"].to_numpy(float), one["val_loss"].to_numpy()) for lr, one in stable.groupby("lr")}
-    print(f"\n124M: the best LR after a linear decay at {STEPS} steps, from stable curves of 4 LRs and two decayed runs")
+    print(
+        f"\n124M: the best LR after a linear decay at {STEPS} steps, from stable curves of 4 LRs and two decayed runs"
+    )
     print(f"  (every pair of {', '.join(f'{lr:g}' for lr in COMPARED)} at {' or '.join(map(str, CHEAPER))} steps)")
     row("decay, method", "pairs", "error of ln lr, rms", "mean", "regret, mean", "worst", "inside 90 %", "half width")
     out: Out = {}

@@ -333,9 +333,14 @@ def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array,
 
 
 def _gain(points: Points, ends: Array) -> float:
-    """What the loss falls in an e-fold of progress at the end, by least squares with the prior's exponent."""
+    """What the loss falls in an e-fold of progress at the end, by least squares with the prior's exponent.
+
+    Runs of one peak LR have a level of their own: a higher LR makes more progress, and may end higher all the same."""
     share, floor, gamma = points.progress[MIDDLE] / ends[MIDDLE], points.floor[LINEAR], GAMMA_PRIOR[0]
     weight = 1 / amplitude(share)
-    columns = np.stack([np.ones_like(share), share**-gamma, floor][: 3 if np.ptp(floor) > 0.1 * floor.max() else 2], 1)
-    best, *_ = np.linalg.lstsq(columns * weight[:, None], points.y * weight, rcond=None)
-    return float(gamma * best[1])
+    levels = (points.trunk[:, None] == np.unique(points.trunk)).astype(float)
+    columns = [share**-gamma, *levels.T]
+    if any(np.ptp(floor[at > 0]) > 0.1 * floor[at > 0].max() for at in levels.T):
+        columns.append(floor)
+    best, *_ = np.linalg.lstsq(np.stack(columns, 1) * weight[:, None], points.y * weight, rcond=None)
+    return float(gamma * best[0])

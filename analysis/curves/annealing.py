@@ -89,7 +89,6 @@ class AnnealingFit:
         progress, floor = _annealing.integrate(path, self.responses)
         return self.posterior.predict(progress, floor, number, path.peak)
 
-
     def ends(self, paths: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[Array, Array]:
         """Return the losses at the ends of several schedules and their posterior covariance.
 

@@ -26,6 +26,7 @@ from raylr.spec.batches import (
     train_at,
     with_batches,
 )
+from raylr.spec.decay import DecaySpec, check_decay, judged
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.spec.fields import (
     SizeName,
@@ -107,8 +108,11 @@ class StudySpec(TransferKeys):
     """How the LR law is fitted."""
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
-    objective: Literal["stable"] = "stable"
-    """The loss that the optimum refers to: that of the stable phase, before any decay."""
+    objective: Literal["stable", "decayed"] = "stable"
+    """The loss that the optimum refers to: "stable", that at a constant LR, before any decay; or "decayed", that after
+    the decay of `decay`."""
+    decay: DecaySpec | None = None
+    """With `objective: decayed`: how the LR falls at the end of every run. Default: linear to 0 over the last fifth."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
     seeds: int | None = Field(default=None, ge=1, le=1000)
@@ -199,6 +203,7 @@ class StudySpec(TransferKeys):
             raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
         self._check_batches()
         check_transfer(self)
+        check_decay(self)
         return self
 
     def _check_batches(self) -> None:
@@ -257,6 +262,11 @@ class StudySpec(TransferKeys):
         """Return the searches of the study: each size at each of its batches."""
         return settings_of(self.train, list(self.sizes), self.batches)
 
+    @property
+    def decay_spec(self) -> DecaySpec:
+        """The decay of the runs, with `objective: decayed`."""
+        return self.decay or DecaySpec()
+
     def target_train(self, target: TargetSpec | None = None) -> TrainSettings:
         """Return a target's training settings, with its batch. Raises SpecError if the spec has none."""
         batch = self._of_target(target).batch_tokens or self.train.batch_tokens
@@ -301,11 +311,12 @@ class StudySpec(TransferKeys):
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        return Conditions.common([conditions_of(setting.train, self.objective) for setting in self.settings()])
+        trains = [judged(self, setting.train) for setting in self.settings()]
+        return Conditions.common([conditions_of(train, self.objective) for train in trains])
 
     def target_conditions(self) -> Conditions:
         """Return how the target is trained. Raises SpecError if the spec has no target."""
-        return conditions_of(self.target_train(), self.objective)
+        return conditions_of(judged(self, self.target_train()), self.objective)
 
     def schedule_warnings(self) -> list[str]:
         """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""

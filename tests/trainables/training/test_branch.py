@@ -70,7 +70,7 @@ def test_a_branch_without_its_checkpoint_trains_what_is_missing(folder: Path, tr
 
 @pytest.mark.slow
 def test_the_trunk_of_another_run_is_refused(folder: Path, trunk: Path) -> None:
-    with pytest.raises(CheckpointError, match="of another run .*lr: 0.003, not 0.006"):
+    with pytest.raises(CheckpointError, match=r"of another run .*lr: 0\.003, not 0\.006"):
         run(folder, lr=6e-3, trunk_dir=trunk, **POINTS, **DECAY)
 
 

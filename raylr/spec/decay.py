@@ -55,6 +55,17 @@ class DecaySpec(Section):
         )
 
 
+class WithDecay:
+    """A spec that has `decay`."""
+
+    decay: DecaySpec | None
+
+    @property
+    def decay_spec(self) -> DecaySpec:
+        """The decay of the runs, with `objective: decayed`."""
+        return self.decay or DecaySpec()
+
+
 def judged(spec: StudySpec, train: TrainSettings) -> TrainSettings:
     """Return the settings of the runs whose losses count: with a decay where the objective is decayed."""
     return spec.decay_spec.of(train) if spec.objective == "decayed" and isinstance(train, TrainSpec) else train

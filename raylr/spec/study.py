@@ -26,7 +26,7 @@ from raylr.spec.batches import (
     train_at,
     with_batches,
 )
-from raylr.spec.decay import DecaySpec, check_decay, judged
+from raylr.spec.decay import DecaySpec, WithDecay, check_decay, judged
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.spec.fields import (
     SizeName,
@@ -42,6 +42,7 @@ from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, T
 from raylr.spec.trainer import external_model, is_external
 from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
 from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
+from raylr.trainables.training.identity import PROBES
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ UNMEASURED = {
     "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
     "trainable": ("folder",),
     "model": ("folder",),
+    "train": PROBES,
 }
 """Keys inside of sections of which the same holds."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 
 
-class StudySpec(TransferKeys):
+class StudySpec(TransferKeys, WithDecay):
     """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
@@ -261,11 +263,6 @@ class StudySpec(TransferKeys):
     def settings(self) -> list[StudySetting]:
         """Return the searches of the study: each size at each of its batches."""
         return settings_of(self.train, list(self.sizes), self.batches)
-
-    @property
-    def decay_spec(self) -> DecaySpec:
-        """The decay of the runs, with `objective: decayed`."""
-        return self.decay or DecaySpec()
 
     def target_train(self, target: TargetSpec | None = None) -> TrainSettings:
         """Return a target's training settings, with its batch. Raises SpecError if the spec has none."""

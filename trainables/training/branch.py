@@ -57,7 +57,7 @@ def state_at_branch(
         state = read_state(folder, trunk, layout)
         begun = state["step"] * train.batch_tokens
         if begun <= leaves:
-            kept = {name: state[name] for name in ("step", "running", "layout")}
+            kept = {name: state[name] for name in ("step", "running", "layout", "probes") if name in state}
             return folder, fresh_state() | kept | own | {"begun": begun}
     return None, fresh_state() | own | {"begun": 0}
 

@@ -30,7 +30,6 @@ from raylr.analysis.status import Status
 from raylr.analysis.studybatches import batches_of
 from raylr.analysis.studydecay import decayed_optima
 from raylr.analysis.surface._section import DRAWS
-from raylr.analysis.surface.decayed import DecayedOptimum
 from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
@@ -234,7 +233,12 @@ def fit_study(
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
         if decay is not None:
             for budget, one in decayed_optima(table, own, budgets, decay, lr_range).items():
-                optima.append(_decayed_optimum(size, params[size], budget, one, own))
+                optima.append(
+                    _setting_optimum(
+                        size, params[size], budget, own, lr_opt=one.lr, interval=one.interval(LEVEL), loss=one.loss,
+                        curvature=one.curvature, status=one.status, message=one.message,
+                    )
+                )  # fmt: skip
                 stable.append(_optimum(size, params[size], budget, surface, own))
                 draws.append(one.draws[order])
             continue
@@ -311,15 +315,6 @@ def _final_optimum(
         loss=(fit.loss, fit.loss_stderr), curvature=fit.curvature, status=status, message=message,
     )  # fmt: skip
     return optimum, fit.draws(DRAWS, seed=params) if known else np.full(DRAWS, math.nan)
-
-
-def _decayed_optimum(
-    size: str, params: int, budget: int, found: DecayedOptimum, runs: list[FittedRun]
-) -> SettingOptimum:
-    return _setting_optimum(
-        size, params, budget, runs, lr_opt=found.lr, interval=found.interval(LEVEL), loss=found.loss,
-        curvature=found.curvature, status=found.status, message=found.message,
-    )  # fmt: skip
 
 
 def _optimum(size: str, params: int, budget: int, surface: LossSurface, runs: list[FittedRun]) -> SettingOptimum:

@@ -49,7 +49,8 @@ progress at its end: public runs have 0.7 to 3, and one family 9."""
 SHARED, BRANCHES = 0.7, 0.95
 """Share of the discrepancy's variance that all runs have in common, and that runs with one peak LR have."""
 LEVELS = 1.0
-"""Standard deviation of the level of runs of one LR around the law, in gains: stable runs at other LRs do not tell
+"""Standard deviation of the level of runs of one LR around the law, in gains; more where LRs are so far apart that
+their levels spread more: stable runs at other LRs do not tell
 what a decay gives, and the best LR need not be the law's."""
 RESPONSE = 0.1
 """By what share the effect of a decay differs from the law's, between shapes and between LRs: 0.05 to 0.12 in public
@@ -129,6 +130,8 @@ class Posterior:
     points: Points
     gain: float
     """What the runs gain in an e-fold of progress at their end, nats: the unit of kappa."""
+    level: float
+    """Standard deviation of the level of runs of one LR, nats."""
     measured: bool
     """Whether the LR of a fitted run fell far enough to measure what a decay gives."""
     ends: Array
@@ -141,7 +144,7 @@ class Posterior:
     def predict(self, progress: Array, floor: Array, run: int, trunk: float) -> tuple[Array, Array]:
         """Mean and standard deviation of the loss where S is `progress` (P, m) and R `floor` (Q, m)."""
         new = _path_points(progress, floor, run, trunk)
-        own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain))
+        own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain, self.level))
         lost, means, variances, weights = self._lost(new), [], [], []
         for kappa, weight, phi, mean, left, cov, white in self._conditioned(new):
             own = np.maximum(kappa**2 * own_smooth + own_level - (white**2).sum(0), 0.0) + (lost * phi[:, 2:]) ** 2
@@ -155,7 +158,7 @@ class Posterior:
     def joint(self, ends: Sequence[Points]) -> tuple[Array, Array]:
         """Means (m,) and covariance (m, m) of the losses at single points of m different runs, one each in `ends`."""
         new = _joined(ends)
-        smooth, level = _covariance(new, new, self.ends, self.gain)
+        smooth, level = _covariance(new, new, self.ends, self.gain, self.level)
         lost = np.concatenate([self._lost(one) for one in ends])
         alike = lost[:, None] * lost * (RESPONSE_SHARED + (1 - RESPONSE_SHARED) * np.eye(lost.size))
         means, weights, total = [], [], np.zeros((lost.size, lost.size))
@@ -173,7 +176,7 @@ class Posterior:
         """For each kappa: it, weights and phi of its nodes (k, 3), means of new points (k, m), what their design has
         beyond that of the fitted points (k, m, 3), covariances of phi, and the fitted points' whitened part (n, m)."""
         p = self.points
-        smooth, level = _covariance(p, new, self.ends, self.gain)
+        smooth, level = _covariance(p, new, self.ends, self.gain, self.level)
         for kappa, at, weight, phi, cov, factor in self.blocks:
             white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
             mine = design(self.nodes[at], p.progress, p.floor, self.ends)
@@ -262,13 +265,13 @@ def correlation(a: Array, b: Array) -> Array:
     return np.asarray((1 + d) * np.exp(-d))
 
 
-def _covariance(a: Points, b: Points, ends: Array, gain: float) -> tuple[Array, Array]:
+def _covariance(a: Points, b: Points, ends: Array, gain: float, level: float) -> tuple[Array, Array]:
     """Covariances of two sets of points, each (m_a, m_b): of the smooth discrepancy at kappa 1, and of the levels."""
     ours, theirs = (one.progress[MIDDLE] / ends[MIDDLE] for one in (a, b))
     amp = gain**2 * np.outer(amplitude(ours), amplitude(theirs))
     branches = np.abs(a.trunk[:, None] - b.trunk) <= 1e-3 * b.trunk
     alike = np.where(a.run[:, None] == b.run, 1.0, np.where(branches, BRANCHES, SHARED))
-    return alike * correlation(np.log(ours), np.log(theirs)) * amp, np.where(branches, (LEVELS * gain) ** 2, 0.0)
+    return alike * correlation(np.log(ours), np.log(theirs)) * amp, np.where(branches, level**2, 0.0)
 
 
 def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | None:
@@ -279,10 +282,11 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
     nodes: Array = np.stack([axis.ravel() for axis in grid], 1).astype(np.float64)
     prior = -0.5 * (np.log(nodes[:, 0] / GAMMA_PRIOR[0]) / GAMMA_PRIOR[1]) ** 2
     prior += np.log(np.array(PROGRESS)[nodes[:, 1].astype(int), 1])
-    gain = _gain(points, ends)
+    gain, spread = _gain(points, ends)
     if not gain > 0:
         return None
-    smooth, level = _covariance(points, points, ends, gain)
+    level_sd = max(LEVELS * gain, spread)
+    smooth, level = _covariance(points, points, ends, gain, level_sd)
     columns = design(nodes, points.progress, points.floor, ends)
     n = points.y.size
     parts, scores = [], []
@@ -308,7 +312,7 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
         at = np.flatnonzero(w)
         if at.size:
             blocks.append((float(kappa), at, w[at], phi[at], inverse[at], np.asarray(factor)))
-    return Posterior(points=points, gain=gain, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
+    return Posterior(points=points, gain=gain, level=level_sd, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
 
 
 def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array, Array]:
@@ -332,10 +336,11 @@ def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array,
     return phi, inverse, log_det, misfit
 
 
-def _gain(points: Points, ends: Array) -> float:
-    """What the loss falls in an e-fold of progress at the end, by least squares with the prior's exponent.
+def _gain(points: Points, ends: Array) -> tuple[float, float]:
+    """What the loss falls in an e-fold of progress at the end, and how far the levels of the LRs spread.
 
-    Runs of one peak LR have a level of their own: a higher LR makes more progress, and may end higher all the same."""
+    By least squares with the prior's exponent. Runs of one peak LR have a level of their own: a higher LR makes more
+    progress, and may end higher all the same."""
     share, floor, gamma = points.progress[MIDDLE] / ends[MIDDLE], points.floor[LINEAR], GAMMA_PRIOR[0]
     weight = 1 / amplitude(share)
     levels = (points.trunk[:, None] == np.unique(points.trunk)).astype(float)
@@ -343,4 +348,4 @@ def _gain(points: Points, ends: Array) -> float:
     if any(np.ptp(floor[at > 0]) > 0.1 * floor[at > 0].max() for at in levels.T):
         columns.append(floor)
     best, *_ = np.linalg.lstsq(np.stack(columns, 1) * weight[:, None], points.y * weight, rcond=None)
-    return float(gamma * best[0])
+    return float(gamma * best[0]), float(np.std(best[1 : 1 + levels.shape[1]]))

@@ -184,6 +184,8 @@ def decayed_optimum(
     loss = np.concatenate([[float(one) for _, one in measured], np.full(unknown.size, math.nan)])
     order = np.argsort(every, kind="stable")
     every, loss, there = every[order], loss[order], (np.arange(every.size) < known.size)[order]
+    if annealing.posterior is None and there.any():  # nothing is known of the others
+        every, loss, there = every[there], loss[there], there[there]
     stderr = np.zeros(every.size)
     open_ones = every[~there]
     if not every.size or (open_ones.size and annealing.posterior is None):

@@ -36,6 +36,7 @@ def reference() -> str:
     from raylr.evaluation.spec import ScoresSpec
     from raylr.external.read import ReadSpec
     from raylr.spec.batches import LawSpec
+    from raylr.spec.decay import DecaySpec
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
@@ -61,6 +62,7 @@ def reference() -> str:
         "`lr`": LRRange,
         "`search`": SearchSpec,
         "`law`": LawSpec,
+        "`decay`": DecaySpec,
         "`target`": TargetSpec,
         "`transfer`": TransferSpec,
         "`transfer.init_std` and `transfer.weight_decay`": AxisRange,

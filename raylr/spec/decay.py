@@ -58,7 +58,8 @@ class DecaySpec(Section):
 class WithDecay:
     """A spec that has `decay`."""
 
-    decay: DecaySpec | None
+    if TYPE_CHECKING:
+        decay: DecaySpec | None
 
     @property
     def decay_spec(self) -> DecaySpec:

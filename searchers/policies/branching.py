@@ -23,7 +23,7 @@ from raylr.analysis.curves.annealing import AnnealingFit
 from raylr.analysis.curves.curve import Curve
 from raylr.analysis.curves.schedule import Decay
 from raylr.analysis.runs import RunEnd, Setting
-from raylr.analysis.surface.decayed import Branch, DecayedOptimum, annealing_of, decayed_optimum
+from raylr.analysis.surface.decayed import Branch, annealing_of, decayed_optimum
 from raylr.errors import InputError
 from raylr.searchers.policies.quadratic import QuadraticPolicy
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, Suggestion
@@ -206,8 +206,11 @@ class BranchPolicy:
         waiting = [key for key, one in runs.items() if budget not in one.decays and budget not in one.losses]
         if not self._predict or not waiting:
             return waiting
+        fit = _annealing(list(runs.values()), self._decay)
+        if fit.posterior is None:
+            return waiting
         known = [(one.of.lr, one.losses[budget]) for one in runs.values() if budget in one.losses]
-        found = _optimum(list(runs.values()), self._decay, budget, known)
+        found = decayed_optimum(fit, self._decay, budget, [run.of.lr for run in runs.values()], measured=known)
         if len(known) < min(FIRST, len(runs)):
             if not math.isfinite(found.lr):
                 return waiting
@@ -222,10 +225,6 @@ class BranchPolicy:
 
     def _of(self, setting: str) -> Iterator[tuple[RunId, _Run]]:
         return ((key, one) for key, one in sorted(self._runs.items()) if key.setting == setting)
-
-
-def _optimum(runs: Sequence[_Run], decay: Decay, budget: float, known: Sequence[tuple[float, float]]) -> DecayedOptimum:
-    return decayed_optimum(_annealing(runs, decay), decay, budget, [run.of.lr for run in runs], measured=known)
 
 
 def _annealing(runs: Sequence[_Run], decay: Decay) -> AnnealingFit:

@@ -38,9 +38,10 @@ from raylr.spec.fields import (
     shorten,
 )
 from raylr.spec.models import own_model, with_absolute_paths
+from raylr.spec.modules import ModulesKeys, check_module_templates, check_modules, module_grid, module_names
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
 from raylr.spec.trainer import external_model, is_external
-from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
+from raylr.spec.transfer import check_networks, check_transfer, transfer_names, with_trials
 from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
 from raylr.trainables.training.identity import PROBES
 from raylr.trainables.training.spec import TrainSpec
@@ -61,10 +62,11 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 
 
-class StudySpec(TransferKeys, WithDecay):
+class StudySpec(ModulesKeys, WithDecay):
     """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
+    With `modules`: sizes × the LR of each group of tensors → whether one LR for all of them is as good.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 
@@ -111,10 +113,9 @@ class StudySpec(TransferKeys, WithDecay):
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
     objective: Literal["stable", "decayed"] = "stable"
-    """The loss that the optimum refers to: "stable", that at a constant LR, before any decay; or "decayed", that after
-    the decay of `decay`."""
+    """The loss that the optimum refers to: "stable", at a constant LR, or "decayed", after the decay of `decay`."""
     decay: DecaySpec | None = None
-    """With `objective: decayed`: how the LR falls at the end of every run. Default: linear to 0 over the last fifth."""
+    """How the LR falls at the end of decayed runs. Default: linear to 0 over the last fifth."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
     seeds: int | None = Field(default=None, ge=1, le=1000)
@@ -159,7 +160,7 @@ class StudySpec(TransferKeys, WithDecay):
         for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
-        extra = transfer_names(self.transfer)
+        extra = transfer_names(self.transfer) | module_names(self)
         models = {name: model.with_args(extra) for name, model in self.external_models().items()}
         self.check_command(models, self.train, pauses=self.search.method == "surface")
 
@@ -205,6 +206,7 @@ class StudySpec(TransferKeys, WithDecay):
             raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
         self._check_batches()
         check_transfer(self)
+        check_modules(self)
         check_decay(self)
         return self
 
@@ -303,13 +305,13 @@ class StudySpec(TransferKeys, WithDecay):
                 raise SpecError(f"size {name!r}: {error}") from None
         for _ in check_networks(self):
             pass
+        check_module_templates(self)
 
     def conditions(self) -> Conditions:
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        trains = [judged(self, setting.train) for setting in self.settings()]
-        return Conditions.common([conditions_of(train, self.objective) for train in trains])
+        return Conditions.common([conditions_of(judged(self, one.train), self.objective) for one in self.settings()])
 
     def target_conditions(self) -> Conditions:
         """Return how the target is trained. Raises SpecError if the spec has no target."""
@@ -352,7 +354,7 @@ class StudySpec(TransferKeys, WithDecay):
         the cost with."""
         if self.transfer is not None:
             return self.transfer.grid * max(self.token_budgets)
-        return len(self.settings()) * self.lr.grid * max(self.token_budgets)
+        return len(self.settings()) * (self.lr.grid + module_grid(self)) * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:

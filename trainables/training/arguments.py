@@ -15,12 +15,11 @@ from raylr.trainables.training.spec import TrainSpec
 if TYPE_CHECKING:
     from raylr.trainables.data.corpus import Corpus
 
-MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
 KEYS = frozenset(
     (
         *("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "queue_dir", "queue_at"),
         *("keep_dir", "keep_at", "trunk_dir", "decay_corpus"),
-        *("checkpoint_reports", "trust_checkpoint", *MULTIPLIERS),
+        *("checkpoint_reports", "trust_checkpoint"),
     )
 )
 """Keys that the config of `pretrain` may hold."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,6 @@ def train(
     checkpoint_reports: bool = False,
     trust_checkpoint: bool = False,
     threads: int | None = None,
-    lr_multipliers: Mapping[str, float] | None = None,
-    weight_decay_multipliers: Mapping[str, float] | None = None,
-    eps_multipliers: Mapping[str, float] | None = None,
     probes: Sequence[Probe] = (),
 ) -> list[Row]:
     """Train one model at one peak LR over exactly `tokens` tokens.
@@ -93,9 +90,6 @@ def train(
         trust_checkpoint: Whether the checkpoint that is loaded may hold pickled objects other than tensors. They are
             executed: only for checkpoints of people that you trust.
         threads: CPU threads of torch in this process; None leaves them as they are.
-        lr_multipliers: Factors on the LR, by module or role (`raylr.trainables.models.roles`).
-        weight_decay_multipliers: Factors on the weight decay.
-        eps_multipliers: Factors on AdamW's ε.
         probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`),
             in addition to those of `train.probes`.
 
@@ -134,14 +128,7 @@ def train(
         raise InputError(f"{name}_at needs {name}_dir, the folder for these checkpoints")
     decay_texts = Corpus.open(decay_corpus) if decay_corpus is not None else None
     stream = TrainingTexts(texts, decay_texts, train, tokens)
-    multipliers = {
-        "lr_multipliers": dict(lr_multipliers or {}),
-        "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
-        "eps_multipliers": dict(eps_multipliers or {}),
-    }
-    described: dict[str, Any] = {
-        "model": model, "lr": lr, "tokens": tokens, "corpus": texts.fingerprint, "multipliers": multipliers
-    }  # fmt: skip
+    described: dict[str, Any] = {"model": model, "lr": lr, "tokens": tokens, "corpus": texts.fingerprint}
     fields = identity_fields(
         train=train, **described, decay_corpus=None if decay_texts is None else decay_texts.fingerprint
     )
@@ -172,7 +159,7 @@ def train(
         "tokenizer": str(texts.tokenizer_path.absolute()),
         "eos_id": texts.eos_id,
         "prefix": list(texts.prefix),
-    } | multipliers
+    }
     history: list[Row] = state["history"]
     if resume_from is None and report is not None:
         for row in history:
@@ -201,7 +188,6 @@ def train(
                 within_documents=not train.cross_document_attention,
             ),
             train,
-            multipliers,
             universal=universal,
         ) as engine,
     ):

@@ -1,7 +1,6 @@
-"""What a study is to do, as one frozen object, checked before anything is trained.
+"""What a study is to do, as one frozen object of plain data, checked before anything is trained.
 
-A spec is plain data. Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M.
-"""
+Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M."""
 
 from __future__ import annotations
 

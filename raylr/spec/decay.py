@@ -101,6 +101,8 @@ def check_decay(spec: StudySpec) -> None:
         )
     if spec.transfer is not None:
         raise ValueError("objective decayed is for a law over sizes; a study with transfer searches the stable loss")
+    if spec.modules is not None:
+        raise ValueError("objective decayed is for a law over sizes; a study with modules searches the stable loss")
     assert isinstance(spec.train, TrainSpec)
     if spec.train.schedule != "constant":
         raise ValueError(

@@ -1,7 +1,6 @@
-"""What a study is to do, as one frozen object, checked before anything is trained.
+"""What a study is to do, as one frozen object of plain data, checked before anything is trained.
 
-A spec is plain data. Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M.
-"""
+Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M."""
 
 from __future__ import annotations
 
@@ -114,10 +113,9 @@ class StudySpec(ModulesKeys, WithDecay):
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
     objective: Literal["stable", "decayed"] = "stable"
-    """The loss that the optimum refers to: "stable", that at a constant LR, before any decay; or "decayed", that after
-    the decay of `decay`."""
+    """The loss that the optimum refers to: "stable", at a constant LR, or "decayed", after the decay of `decay`."""
     decay: DecaySpec | None = None
-    """With `objective: decayed`: how the LR falls at the end of every run. Default: linear to 0 over the last fifth."""
+    """How the LR falls at the end of decayed runs. Default: linear to 0 over the last fifth."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
     seeds: int | None = Field(default=None, ge=1, le=1000)
@@ -313,8 +311,7 @@ class StudySpec(ModulesKeys, WithDecay):
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        trains = [judged(self, setting.train) for setting in self.settings()]
-        return Conditions.common([conditions_of(train, self.objective) for train in trains])
+        return Conditions.common([conditions_of(judged(self, one.train), self.objective) for one in self.settings()])
 
     def target_conditions(self) -> Conditions:
         """Return how the target is trained. Raises SpecError if the spec has no target."""

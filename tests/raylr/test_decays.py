@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,10 @@ from serial_executor import SerialExecutor, report_of
 
 from raylr.analysis import Decay
 from raylr.analysis.laws.lr_law import LRLaw
+from raylr.report.decay import decay_lines
+from raylr.report.ending import ending
 from raylr.report.html import write_report
+from raylr.report.text import cost_line
 from raylr.spec import StudySpec
 from raylr.spec.decay import decayed_tokens, leaves_at
 from raylr.study import FittingStudy
@@ -102,7 +106,13 @@ def test_a_finished_study_trains_nothing_and_its_report_names_the_objective(deca
     again = FittingStudy(study.spec, study.directory, executor=no_executor).run()
     assert again.fit.law == result.fit.law
     page = write_report(again, tmp_path / "report").read_text()
-    assert "decayed" in page
+    assert "of the stable loss, from the trunks" in page
+    lines = [line.text for line in (*ending(again), *decay_lines(again), cost_line(again))]
+    said = " ".join(lines)
+    assert "peak LR of a wsd schedule, optimum of the decayed loss" in said
+    assert "after a linear decay to 0 over the last 25 % of the tokens" in said
+    assert re.search(r"they are [\d.]+ times \(90 % interval .*\) the optima of the stable loss", said)
+    assert re.search(r"its \d+ trunks and their decays took 1\.\d\d times the tokens of as many whole runs", said)
 
 
 class Stop:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from raylr.analysis.scores.suites import Subject
-from raylr.evaluation.backends.base import Answer, OnSubject, Portion, RunInfo
+from raylr.evaluation.backends.base import Answer, OnPortion, Portion, RunInfo
 from raylr.evaluation.spec import ScoresSpec
 
 NAME = "made_backend:MadeBackend"
@@ -35,7 +35,7 @@ class MadeBackend:
     def engines(self) -> tuple[str, ...]:
         return self.possible
 
-    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_subject: OnSubject) -> RunInfo:
+    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_portion: OnPortion) -> RunInfo:
         assert list(work.iterdir()) == []
         self.calls.append([(item.subject, item.start, item.stop) for item in portions])
         (work / "made.log").write_text("printed\n")
@@ -53,7 +53,7 @@ class MadeBackend:
                 )
                 for place, question in enumerate(portion.questions)
             ]
-            on_subject(portion.subject, answers)
+            on_portion(portion, answers)
         return RunInfo(
             backend=NAME,
             engine=self.engine,

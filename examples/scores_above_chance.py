@@ -3,8 +3,8 @@
 python examples/scores_above_chance.py OUT [LR …]
 
 Makes up questions on things that do not exist, writes a text that contains the questions of three subjects with their
-answers, and trains one small model at each LR on it. The checkpoints are scored on those subjects, and on a fourth whose
-questions are nowhere in the text: there nothing can be known.
+answers, and trains one small model at each LR on it. The checkpoints are scored on those subjects, and on a fourth
+whose questions are nowhere in the text: there nothing can be known.
 """
 
 import csv
@@ -48,7 +48,7 @@ def made_up(subject: str) -> list[Question]:
     return list(found.values())
 
 
-def shown(question: Question) -> str:
+def answered(question: Question) -> str:
     """A question with its answer, as prompts have it."""
     text, choices, gold = question
     lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", choices, strict=True)]
@@ -71,7 +71,7 @@ def write_text(folder: Path, questions: dict[str, list[Question]]) -> None:
     for number in range(DOCUMENTS):
         subject = IN_TEXT[number % len(IN_TEXT)]
         head = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-        body = "\n\n".join(shown(question) for question in rng.sample(questions[subject], LENGTH))
+        body = "\n\n".join(answered(question) for question in rng.sample(questions[subject], LENGTH))
         (folder / f"{number:05}.txt").write_text(head + body + "\n")
 
 
@@ -114,9 +114,8 @@ def main(out: Path, lrs: list[float]) -> None:
             rows.append(
                 {"lr": lr, "tokens": tokens, "loss": losses[tokens]} | columns(known) | columns(unknown, "other_")
             )
-            print(
-                f"{name:9}{tokens:8} tokens  loss {losses[tokens]:.4f}  in the text {words(known)}  elsewhere {words(unknown)}"
-            )
+            shown = f"in the text {words(known)}, elsewhere {words(unknown)}"
+            print(f"{name:9}{tokens:8} tokens  loss {losses[tokens]:.4f}  {shown}", flush=True)
     table = pd.DataFrame(rows)
     table.to_csv(out / "scores.csv", index=False)
     rank(table[table["tokens"] == points[-1]])

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,15 +46,20 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
+    """Its workers find `made_backend`."""
+    import made_backend
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        resources={"scorer": 1},
-        include_dashboard=False,
-        logging_level="error",
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    support = str(Path(made_backend.__file__).parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])]))
+        ray.init(
+            address="local",
+            num_cpus=2,
+            resources={"scorer": 1},
+            include_dashboard=False,
+            logging_level="error",
+            log_to_driver=False,
+        )
+        yield
+        ray.shutdown()

@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed is as wide as in a file: a worker of pytest-xdist has the COLUMNS of a terminal."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flush() -> Iterator[None]:
+    """Nothing waits for the disk: the tests kill processes, not the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers
+    find whatever the tests import."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True}
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(ray_address: str) -> Iterator[None]:
+    """What is started here, and by the command line, runs on that cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray_address)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_cluster: None) -> Iterator[None]:
+    """This process is connected to that cluster."""
+    import ray
+
+    ray.init(logging_level="error", log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
     return found
 
 
-def at_pass(number: int, where: Literal["forward", "backward"], act: Callable[[], None]) -> None:
+def at_pass(number: int, where: Literal["forward", "backward"], act: Callable[[], object]) -> None:
     """Call `act` once in this process: amid the forward or the backward of the `number`-th training pass (a
     micro-batch) from now on."""
     from raylr.trainables.models.qwen3_moe import Qwen3MoE
@@ -108,9 +108,9 @@ def at_pass(number: int, where: Literal["forward", "backward"], act: Callable[[]
         if self.training and next(passes) == number:
             layer = self.model.layers[0].self_attn
             if where == "forward":
-                layer.register_forward_hook(lambda *_: act())
+                layer.register_forward_hook(lambda *_: act() and None)
             else:
-                layer.register_forward_hook(lambda _, __, out: out.register_hook(lambda _: act()) and None)
+                layer.register_forward_hook(lambda _, __, out: out.register_hook(lambda _: act() and None) and None)
         return forward(self, *args)
 
     Qwen3MoE.forward = watched

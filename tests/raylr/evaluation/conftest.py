@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,24 +41,3 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     if deepspeed.comm.is_initialized():
         deepspeed.comm.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """Its workers find `made_backend`."""
-    import made_backend
-    import ray
-
-    support = str(Path(made_backend.__file__).parent)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])]))
-        ray.init(
-            address="local",
-            num_cpus=2,
-            resources={"scorer": 1},
-            include_dashboard=False,
-            logging_level="error",
-            log_to_driver=False,
-        )
-        yield
-        ray.shutdown()

@@ -1,5 +1,3 @@
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,18 +54,14 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A Ray cluster of its own, whose workers find this folder's modules."""
+def cluster(ray_address: str) -> Iterator[None]:
+    """The shared cluster, whose workers see soon that one of them has died."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": True})
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
-    environment["RAY_ADDRESS"] = own.address
-    ray.init(own.address, logging_level="error", runtime_env={"env_vars": environment})
+    environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_ADDRESS": ray_address}
+    ray.init(ray_address, logging_level="error", log_to_driver=False, runtime_env={"env_vars": environment})
     yield
     ray.shutdown()
-    own.shutdown()
 
 
 def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Curve]:

@@ -23,7 +23,7 @@ import yaml
 
 from raylr.analysis.scores.suites import LETTERS, Subject
 from raylr.evaluation.backends.opencompass_driver import Emit, serve
-from raylr.evaluation.backends.opencompass_model import load_strictly
+from raylr.evaluation.backends.opencompass_model import load_strictly, load_tokenizer
 from raylr.evaluation.questions import SHOTS, Question, read_subject
 
 TASKS = {"mmlu": "mmlu/default/mmlu_{}.yaml", "cmmlu": "cmmlu/cmmlu_{}.yaml"}
@@ -93,11 +93,10 @@ def score(request: dict[str, Any], emit: Emit) -> None:
     """Load the model and score all subjects of the request."""
     emit(event="at", where="loading lm-eval")
     from lm_eval.models.huggingface import HFLM
-    from transformers import AutoTokenizer
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     emit(event="at", where="loading the model")
-    tokenizer = AutoTokenizer.from_pretrained(request["model"])
+    tokenizer = load_tokenizer(request["model"])
     network = load_strictly(request["model"], tokenizer, device=request["device"], dtype=request["dtype"])
     model = HFLM(
         pretrained=network,

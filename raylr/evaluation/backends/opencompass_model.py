@@ -13,9 +13,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 LETTERS = "ABCD"
+PROBE = "Which bone, of 12,\n\tis  the hip's?\nA. 题目：解剖学\nAnswer: B"
+"""A text by which a tokenizer is compared with its file."""
 
 
 def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
@@ -49,6 +52,24 @@ def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
     model.eval()
     model.generation_config.do_sample = False
     return model
+
+
+def load_tokenizer(path: str) -> Any:
+    """Load a folder's tokenizer for prompts that are padded and cut on the left.
+
+    tokenizer.json decides where there is one. For some architectures (qwen2) transformers 5 takes the class of their
+    own tokenizers, whatever the folder has, which reads another tokenizer's vocabulary in its own way.
+    """
+    transformers = importlib.import_module("transformers")
+    sides = {"padding_side": "left", "truncation_side": "left"}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False, **sides)
+    file = Path(path) / "tokenizer.json"
+    if file.is_file():
+        plain = importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
+        wanted = plain.encode(PROBE, add_special_tokens=False).ids
+        if tokenizer(PROBE, add_special_tokens=False)["input_ids"] != wanted:
+            return transformers.PreTrainedTokenizerFast.from_pretrained(path, **sides)
+    return tokenizer
 
 
 def check_architecture(path: str) -> None:
@@ -99,10 +120,7 @@ def _model_class(base: Any, one_pass: bool) -> Any:
             self.forget()
 
         def _load_tokenizer(self, path: str, kwargs: dict[str, Any], pad_token_id: int | None = None) -> None:
-            transformers = importlib.import_module("transformers")
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(
-                path, padding_side="left", truncation_side="left", trust_remote_code=False
-            )
+            self.tokenizer = load_tokenizer(path)
             self.tokenizer.model_input_names = ["input_ids", "attention_mask"]  # generation refuses token types
             if self.tokenizer.pad_token_id is None:  # any token does: what is padded is masked
                 self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0

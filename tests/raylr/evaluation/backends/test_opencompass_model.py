@@ -1,3 +1,4 @@
+import json
 import math
 import pickle
 import shutil
@@ -10,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, processors, trainers
 
 from raylr.evaluation.backends import opencompass_model
-from raylr.evaluation.backends.opencompass_model import context_of, next_token_log_probs
+from raylr.evaluation.backends.opencompass_model import context_of, load_tokenizer, next_token_log_probs
 
 LETTERS = "ABCD"
 PAD = 0
@@ -159,6 +161,25 @@ class Writes:
 
     def __reduce__(self) -> tuple[Any, tuple[str, str]]:
         return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
+def test_a_tokenizer_is_what_its_file_says(tmp_path: Path, architecture: str) -> None:
+    """transformers 5 reads a folder of qwen2 with its own tokenizer's rules otherwise."""
+    pieces = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    pieces.normalizer = normalizers.Replace(" ", "▁")
+    special = ["<s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    pieces.train_from_iterator([Path(__file__).read_text()], trainer)
+    pieces.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    pieces.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": architecture}))
+    fields = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(fields))
+    found = load_tokenizer(str(tmp_path))
+    for text in ("a  bone of 12 hips: B", "题目"):
+        assert found(text)["input_ids"] == pieces.encode(text).ids
+    assert (found.padding_side, found.truncation_side) == ("left", "left")
 
 
 @pytest.mark.slow

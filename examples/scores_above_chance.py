@@ -4,7 +4,7 @@ python examples/scores_above_chance.py OUT [LR …]
 
 Makes up questions on things that do not exist, writes a text that contains the questions of three subjects with their
 answers, and trains one small model at each LR on it. The checkpoints are scored on those subjects, and on a fourth
-whose questions are nowhere in the text: there nothing can be known.
+whose questions are nowhere in the text: there nothing can be known. A run that was stopped goes on.
 """
 
 import csv
@@ -16,20 +16,21 @@ from typing import Any
 import pandas as pd
 import pyarrow.compute as pc
 
+from raylr.analysis.figures.scores import scores_over_tokens
 from raylr.analysis.optimum import fit_optimum
-from raylr.analysis.scores.scores import Score, summarise
+from raylr.analysis.scores.scores import Score, summarise, summarise_all
 from raylr.evaluation.run import evaluate
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import QuestionTable
 from raylr.trainables import ModelSpec, TrainSpec, build_corpus, train
 
 IN_TEXT, ELSEWHERE = ("anatomy", "astronomy", "marketing"), "virology"
-DEV, TEST = 5, 60
+DEV, TEST = 5, 40
 """Questions of each subject that are examples of the prompt, and that are asked."""
 DOCUMENTS, LENGTH = 2400, 8
 """Documents of the text, and questions in each."""
 BATCH, STEPS, POINTS = 2048, 480, 4
-LRS = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+LRS = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 
 Question = tuple[str, list[str], str]
 
@@ -116,9 +117,12 @@ def main(out: Path, lrs: list[float]) -> None:
             )
             shown = f"in the text {words(known)}, elsewhere {words(unknown)}"
             print(f"{name:9}{tokens:8} tokens  loss {losses[tokens]:.4f}  {shown}", flush=True)
+            pd.DataFrame(rows).to_csv(out / "scores.csv", index=False)
     table = pd.DataFrame(rows)
-    table.to_csv(out / "scores.csv", index=False)
     rank(table[table["tokens"] == points[-1]])
+    asked = QuestionTable(out / "scores").read()
+    asked = asked.filter(pc.not_equal(asked["subject"], ELSEWHERE))
+    scores_over_tokens(summarise_all(asked)).savefig(out / "scores.png", dpi=110)
 
 
 def columns(score: Score, prefix: str = "") -> dict[str, Any]:

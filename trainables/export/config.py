@@ -22,13 +22,17 @@ _EXPRESSIBLE = frozenset(
 their defaults: a feature that is new in ModelSpec is refused until it is added here."""
 
 
+_TRAINED = {"balance": "layer_loss"}
+"""Values of fields on which training alone depends."""
+
+
 def check_expressible(spec: ModelSpec) -> None:
     """Raises InputError, naming every feature of `spec` that Qwen3-MoE (for a dense model: Qwen3) does not have."""
     defaults = {name: field.default for name, field in ModelSpec.model_fields.items()}
     odd = [
         f"{name}={getattr(spec, name)!r}"
         for name in ModelSpec.model_fields
-        if name not in _EXPRESSIBLE and getattr(spec, name) != defaults[name]
+        if name not in _EXPRESSIBLE and getattr(spec, name) not in (defaults[name], _TRAINED.get(name))
     ]
     if odd:
         name = "Qwen3-MoE" if spec.moe_layers else "Qwen3"

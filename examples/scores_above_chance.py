@@ -10,8 +10,10 @@ whose questions are nowhere in the text: there nothing can be known. A run that 
 import csv
 import random
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import pyarrow.compute as pc
@@ -19,6 +21,10 @@ import pyarrow.compute as pc
 from raylr.analysis.figures.scores import scores_over_tokens
 from raylr.analysis.optimum import fit_optimum
 from raylr.analysis.scores.scores import Score, summarise, summarise_all
+from raylr.analysis.scores.suites import LETTERS
+from raylr.evaluation.backends.base import Answer, OnPortion, Portion, RunInfo
+from raylr.evaluation.backends.opencompass_model import load_strictly, load_tokenizer, next_token_log_probs
+from raylr.evaluation.questions import Question, SubjectData
 from raylr.evaluation.run import evaluate
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import QuestionTable
@@ -32,10 +38,11 @@ DOCUMENTS, LENGTH = 2400, 8
 BATCH, STEPS, POINTS = 2048, 480, 4
 LRS = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 
-Question = tuple[str, list[str], str]
+Made = tuple[str, list[str], str]
+BACKEND = "scores_above_chance:InProcess"
 
 
-def made_up(subject: str) -> list[Question]:
+def made_up(subject: str) -> list[Made]:
     """Questions on things that do not exist: text, four choices, right letter."""
     rng = random.Random(subject)
     parts = ("ba", "co", "du", "fe", "gi", "ka", "lo", "mu", "ne", "pi", "ra", "so", "tu", "ve", "wi", "zo")
@@ -49,14 +56,14 @@ def made_up(subject: str) -> list[Question]:
     return list(found.values())
 
 
-def answered(question: Question) -> str:
+def answered(question: Made) -> str:
     """A question with its answer, as prompts have it."""
     text, choices, gold = question
     lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", choices, strict=True)]
     return "\n".join([text, *lines, f"Answer: {gold}"])
 
 
-def write_questions(folder: Path, subject: str, questions: list[Question]) -> None:
+def write_questions(folder: Path, subject: str, questions: list[Made]) -> None:
     """Write them as MMLU's files."""
     for split, rows in (("dev", questions[:DEV]), ("test", questions[DEV:])):
         path = folder / "mmlu" / split / f"{subject}_{split}.csv"
@@ -65,7 +72,7 @@ def write_questions(folder: Path, subject: str, questions: list[Question]) -> No
             csv.writer(stream).writerows([text, *choices, gold] for text, choices, gold in rows)
 
 
-def write_text(folder: Path, questions: dict[str, list[Question]]) -> None:
+def write_text(folder: Path, questions: dict[str, list[Made]]) -> None:
     """Write documents like the prompts: questions of one subject in random order, each with its answer."""
     rng = random.Random(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +81,57 @@ def write_text(folder: Path, questions: dict[str, list[Question]]) -> None:
         head = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
         body = "\n\n".join(answered(question) for question in rng.sample(questions[subject], LENGTH))
         (folder / f"{number:05}.txt").write_text(head + body + "\n")
+
+
+class InProcess:
+    """A backend of one's own: one forward pass a question in this process, which takes no ten seconds to start.
+
+    Its prompts are lm-eval's of MMLU.
+    """
+
+    engines = ("in-process",)
+
+    @classmethod
+    def open(cls, spec: ScoresSpec) -> Self:
+        """Return the backend."""
+        return cls()
+
+    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_portion: OnPortion) -> RunInfo:
+        """As in `raylr.evaluation.backends.base.Backend`."""
+        began = time.monotonic()
+        tokenizer = load_tokenizer(str(model))
+        network = load_strictly(str(model), tokenizer, device="cpu", dtype="float32")
+        ready = time.monotonic()
+        for portion in portions:
+            answers = []
+            for start in range(0, len(portion), 10):
+                asked = portion.questions[start : start + 10]
+                options = [
+                    [tokenizer(f"{prompt(portion.data, one)} {letter}")["input_ids"] for letter in LETTERS]
+                    for one in asked
+                ]
+                rows = next_token_log_probs(network, [texts[0][:-1] for texts in options], pad=0)
+                for place, (one, texts, row) in enumerate(zip(asked, options, rows, strict=True), start):
+                    scores = tuple(float(row[ids[-1]]) for ids in texts)
+                    best = LETTERS[scores.index(max(scores))]
+                    given = {"index": portion.start + place, "gold": one.gold, "prediction": best, "scores": scores}
+                    answers.append(Answer(**given, prompt="mmlu as lm-eval", engine="in-process"))
+            on_portion(portion, answers)
+        return RunInfo(
+            backend="in-process",
+            engine="in-process",
+            versions={},
+            startup_seconds=ready - began,
+            scoring_seconds=time.monotonic() - ready,
+            questions=sum(map(len, portions)),
+        )
+
+
+def prompt(data: SubjectData, question: Question) -> str:
+    """The prompt of a question: the examples before it, up to the letter."""
+    shown = [answered((one.text, list(one.choices), one.gold)) for one in (*data.dev[:DEV], question)]
+    head = f"The following are multiple choice questions (with answers) about {data.subject.name}.\n\n"
+    return head + "\n\n".join(shown).removesuffix(f" {question.gold}")
 
 
 def main(out: Path, lrs: list[float]) -> None:
@@ -87,7 +145,7 @@ def main(out: Path, lrs: list[float]) -> None:
     )
     run = TrainSpec(seq_len=256, batch_tokens=BATCH, warmup_steps=20, repeat_data=True)
     points = [BATCH * STEPS * (number + 1) // POINTS for number in range(POINTS)]
-    spec = ScoresSpec(data=out / "questions", suites=("mmlu",), batch_size=32)
+    spec = ScoresSpec(data=out / "questions", suites=("mmlu",), backend=BACKEND)
     rows = []
     for lr in lrs:
         name = f"lr{lr:.2g}"
@@ -108,7 +166,8 @@ def main(out: Path, lrs: list[float]) -> None:
         for checkpoint in sorted(queue.glob("step-*")):
             found = evaluate(checkpoint, spec, out / "scores", run=name, label=f"{name}/{checkpoint.name}")
             asked = QuestionTable(out / "scores").read()
-            asked = asked.filter(pc.equal(asked["checkpoint"], f"{name}/{checkpoint.name}"))
+            label, by = pc.equal(asked["checkpoint"], f"{name}/{checkpoint.name}"), pc.equal(asked["backend"], BACKEND)
+            asked = asked.filter(pc.and_(label, by))
             there = pc.equal(asked["subject"], ELSEWHERE)
             known, unknown = (summarise(asked.filter(part)).row("mmlu") for part in (pc.invert(there), there))
             tokens = found.scores.tokens
@@ -121,7 +180,7 @@ def main(out: Path, lrs: list[float]) -> None:
     table = pd.DataFrame(rows)
     rank(table[table["tokens"] == points[-1]])
     asked = QuestionTable(out / "scores").read()
-    asked = asked.filter(pc.not_equal(asked["subject"], ELSEWHERE))
+    asked = asked.filter(pc.and_(pc.not_equal(asked["subject"], ELSEWHERE), pc.equal(asked["backend"], BACKEND)))
     scores_over_tokens(summarise_all(asked)).savefig(out / "scores.png", dpi=110)
 
 

@@ -1,6 +1,6 @@
 """The load-balancing loss of a mixture of experts.
 
-Notation: L layers, E experts, f_e the tokens that expert e got over all tokens (their sum is k, the experts of a token),
+Notation: L layers, E experts, f_e the share of all tokens that expert e got (their sum is k, the experts of a token),
 p_e the mean of the router's probabilities. The loss is E · Σ_e f_e·p_e.
 """
 

@@ -57,9 +57,15 @@ def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
     )
     if len(drawn) < len(optima):
         caption += f". {len(drawn)} of {len(optima)} settings are drawn, spread evenly over the table below"
-    return Figure(title="Loss over the learning rate", statement=statement, caption=f"{caption}.",
-                  panels=[_cell(one) for one in drawn], width=4.2 if len(drawn) > 1 else 5.6, height=3.3,
-                  names=[one.setting.name for one in drawn])  # fmt: skip
+    return Figure(
+        title="Loss over the learning rate",
+        statement=statement,
+        caption=f"{caption}.",
+        panels=[_cell(one) for one in drawn],
+        width=4.2 if len(drawn) > 1 else 5.6,
+        height=3.3,
+        names=[one.setting.name for one in drawn],
+    )
 
 
 def _cell(optimum: CellOptimum) -> Panel:
@@ -72,8 +78,11 @@ def _cell(optimum: CellOptimum) -> Panel:
         marks.append(Band(x=grid, low=mean - _SIGMAS * sd, high=mean + _SIGMAS * sd, colour=ACCENT))
         marks.append(Line(x=grid, y=mean, colour=ACCENT, hover="fitted loss"))
     if math.isfinite(fit.lr):
-        marks.append(Boxes(x_low=[fit.lr_low], x_high=[fit.lr_high], y_low=[-math.inf], y_high=[math.inf], colour=GREY,
-                           alpha=0.16))  # fmt: skip
+        marks.append(
+            Boxes(
+                x_low=[fit.lr_low], x_high=[fit.lr_high], y_low=[-math.inf], y_high=[math.inf], colour=GREY, alpha=0.16
+            )
+        )
         marks.append(Rule(at=fit.lr))
     marks.append(Points(x=cell.lr, y=cell.loss, hover=[f"LR {format_lr(float(lr))}" for lr in cell.lr]))
     lrs = finite([*cell.lr, *fit.lr_range])
@@ -131,27 +140,34 @@ def law(family: Family) -> Figure:
 
 
 def _over(
-    name: str, fitted: LRLaw, known: Sequence[CellOptimum], values: dict[str, np.ndarray], middle: dict[str, float],
+    name: str,
+    fitted: LRLaw,
+    known: Sequence[CellOptimum],
+    values: dict[str, np.ndarray],
+    middle: dict[str, float],
     ratio: np.ndarray,
-) -> Panel:  # fmt: skip
+) -> Panel:
     x = values[name]
     here = {other: np.full(x.size, middle[other]) for other in values} | {name: x}
     y = _lr(fitted, here) * ratio
     sizes = sorted(set(values["parameters"].tolist()))
     marks: list[Mark] = []
     for params, colour in zip(sizes, ordered(len(sizes)), strict=True):
-        own = np.flatnonzero(values["parameters"] == params)
+        own = np.flatnonzero(values["parameters"] == params).tolist()
         moved = [y[i] / known[i].fit.lr for i in own]
         bounded = [known[i].fit.lr_low <= known[i].fit.lr <= known[i].fit.lr_high for i in own]
         marks.append(
             Points(
-                x=x[own], y=y[own], colour=colour, size=4.5,
+                x=x[own],
+                y=y[own],
+                colour=colour,
+                size=4.5,
                 label=f"{format_count(params)} parameters" if len(sizes) <= MOST and params != 1.0 else "",
                 low=[known[i].fit.lr_low * k if ok else y[i] for i, k, ok in zip(own, moved, bounded, strict=True)],
                 high=[known[i].fit.lr_high * k if ok else y[i] for i, k, ok in zip(own, moved, bounded, strict=True)],
                 hover=[f"{known[i].setting.name}: {format_lr(known[i].fit.lr)}" for i in own],
             )
-        )  # fmt: skip
+        )
     grid = np.geomspace(x.min() / 1.3, x.max() * 1.3, 60)
     line = _lr(fitted, {other: np.full(60, middle[other]) for other in values} | {name: grid})
     marks.append(Line(x=grid, y=line, colour=ACCENT, label="law"))

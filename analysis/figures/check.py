@@ -32,41 +32,68 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
     ]
     late = [finite(run.loss)[finite(run.loss).size // 4 :] for run in check.runs]
     low, high = loss_limits([loss for losses in late for loss in losses], share=0.9, room=0.3)
-    training = Panel(title=f"training at {size}", x=Axis("tokens", unit="count", low=0.0),
-                     y=Axis("validation loss (nats)", low=low, high=high), marks=curves)  # fmt: skip
+    training = Panel(
+        title=f"training at {size}",
+        x=Axis("tokens", unit="count", low=0.0),
+        y=Axis("validation loss (nats)", low=low, high=high),
+        marks=curves,
+    )
     ended = [run for run in check.runs if run.diverged or math.isfinite(check.loss_at(run))]
     lrs, losses = [run.lr for run in ended], [check.loss_at(run) for run in ended]
     marks: list[Mark] = []
     spread = math.isfinite(prediction.lr_low) and not math.isnan(prediction.lr_high)
     if spread:
         label = f"{prediction.level:.0%} interval of the prediction"
-        marks.append(Boxes(x_low=[prediction.lr_low], x_high=[prediction.lr_high], y_low=[-math.inf], y_high=[math.inf],
-                           colour=ACCENT, alpha=0.14, label=label))  # fmt: skip
+        marks.append(
+            Boxes(
+                x_low=[prediction.lr_low],
+                x_high=[prediction.lr_high],
+                y_low=[-math.inf],
+                y_high=[math.inf],
+                colour=ACCENT,
+                alpha=0.14,
+                label=label,
+            )
+        )
     known = finite(losses)
     if known.size >= 3:
         grid = np.geomspace(min(lrs), max(lrs), _GRID)
         marks.append(Line(x=grid, y=np.asarray(check.fit.predict(grid)[0]), colour=GREY, label="fitted loss"))
     marks.append(Rule(at=prediction.lr, colour=ACCENT, label=f"predicted {format_lr(prediction.lr)}"))
     marks.append(
-        Points(x=lrs, y=losses, size=6, texts=[f"{loss:.4f}" if math.isfinite(loss) else "diverged" for loss in losses],
-               hover=[f"LR {format_lr(lr)}, {lr / prediction.lr:.3g}× the predicted" for lr in lrs])
-    )  # fmt: skip
+        Points(
+            x=lrs,
+            y=losses,
+            size=6,
+            texts=[f"{loss:.4f}" if math.isfinite(loss) else "diverged" for loss in losses],
+            hover=[f"LR {format_lr(lr)}, {lr / prediction.lr:.3g}× the predicted" for lr in lrs],
+        )
+    )
     ends = [*lrs, prediction.lr]
     room = float(np.ptp(known)) if known.size > 1 else 0.0
     finals = Panel(
         title="final losses",
         x=Axis("learning rate", scale="log", unit="lr", low=min(ends) / 1.6, high=max(ends) * 1.6),
-        y=Axis(f"loss at {format_count(check.tokens)} tokens (nats)",
-               low=float(known.min()) - 0.25 * room if room else None,
-               high=float(known.max()) + 0.35 * room if room else None),
+        y=Axis(
+            f"loss at {format_count(check.tokens)} tokens (nats)",
+            low=float(known.min()) - 0.25 * room if room else None,
+            high=float(known.max()) + 0.35 * room if room else None,
+        ),
         marks=marks,
         note="" if lrs else "no run has ended yet",
-    )  # fmt: skip
+    )
     caption = f"Left: training at {size}. Right: its final losses; the dashed line is the predicted LR"
     caption += ", shaded its interval" if spread else ""
     caption += ", the grey line the loss over the LR fitted to these runs" if known.size >= 3 else ""
-    return Figure(title=f"Training at {size}", statement=_statement(check, prediction, size),
-                  caption=f"{caption}.", panels=[training, finals], width=5.2, height=3.9, names=[size])  # fmt: skip
+    return Figure(
+        title=f"Training at {size}",
+        statement=_statement(check, prediction, size),
+        caption=f"{caption}.",
+        panels=[training, finals],
+        width=5.2,
+        height=3.9,
+        names=[size],
+    )
 
 
 def _statement(check: Check, prediction: LRPrediction, size: str) -> str:

@@ -1,7 +1,7 @@
 """Colours of figures: one pair a colour, for light and for dark pages; all scales survive deuteranopia.
 
-What has an order (LRs, sizes, budgets, steps) is drawn in viridis, whose lightness rises with the value; what has none (arms,
-suites, module groups) in the palette of Okabe and Ito.
+What has an order (LRs, sizes, budgets, steps) is drawn in viridis, whose lightness rises with the value; what has none
+(arms, suites, module groups) in the palette of Okabe and Ito.
 
 References:
     Okabe and Ito 2008, "Color Universal Design".

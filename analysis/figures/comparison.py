@@ -57,9 +57,15 @@ def arm_losses(found: Comparison, target: str, tokens: float) -> Figure:
     caption = "After Figure 6 of the paper. "
     caption += "Left: mean and range of the loss over seeds. " if marks else ""
     caption += "Right: the final losses, a point a seed, the bar their mean."
-    return Figure(title=f"Losses at {target}", statement=statement, caption=caption,
-                  panels=[curves, _finals(found, tokens)], width=5.2, height=3.9,
-                  names=[*(arm.name for arm in found.arms), target])  # fmt: skip
+    return Figure(
+        title=f"Losses at {target}",
+        statement=statement,
+        caption=caption,
+        panels=[curves, _finals(found, tokens)],
+        width=5.2,
+        height=3.9,
+        names=[*(arm.name for arm in found.arms), target],
+    )
 
 
 def arm_costs(found: Comparison) -> Figure:
@@ -78,8 +84,15 @@ def arm_costs(found: Comparison) -> Figure:
     caption = "What finding each arm's hyperparameters took; an arm without a bar has no known cost."
     if any(arm.training is not None for arm in found.arms):
         caption += " Dashed: one run at the target."
-    return Figure(title="What the searches cost", statement=statement, caption=caption, panels=panels, width=5.2,
-                  height=0.9 + 0.5 * max(3, len(found.arms)), names=[arm.name for arm in found.arms])  # fmt: skip
+    return Figure(
+        title="What the searches cost",
+        statement=statement,
+        caption=caption,
+        panels=panels,
+        width=5.2,
+        height=0.9 + 0.5 * max(3, len(found.arms)),
+        names=[arm.name for arm in found.arms],
+    )
 
 
 def _colours(found: Comparison) -> dict[str, Colour]:
@@ -94,25 +107,53 @@ def _finals(found: Comparison, tokens: float) -> Panel:
     marks: list[Mark] = []
     colours = _colours(found)
     for place, arm in enumerate(found.arms):
-        losses: np.ndarray = np.asarray(arm.losses, dtype=np.float64)
+        losses = np.asarray(arm.losses, dtype=np.float64)
         aside = 0.06 * (np.arange(losses.size) - (losses.size - 1) / 2)
         hover = [f"{arm.name}, {_seed(arm, i)}" for i in range(losses.size)]
-        marks.append(Points(x=place + aside, y=losses, colour=colours[arm.name], label=arm.name, hover=hover))
+        marks.append(
+            Points(
+                x=np.asarray(place + aside, dtype=np.float64),
+                y=losses,
+                colour=colours[arm.name],
+                label=arm.name,
+                hover=hover,
+            )
+        )
         if math.isfinite(arm.mean):
-            marks.append(Line(x=[place - 0.25, place + 0.25], y=[arm.mean] * 2, colour=colours[arm.name], width=2.4,
-                              group=arm.name, hover=f"mean of {arm.name}"))  # fmt: skip
-            marks.append(Points(x=[place + 0.3], y=[arm.mean], symbol="dot", size=1, colour=colours[arm.name],
-                                group=arm.name, texts=[f"{arm.mean:.4f}"], hover=f"mean of {arm.name}"))  # fmt: skip
+            marks.append(
+                Line(
+                    x=[place - 0.25, place + 0.25],
+                    y=[arm.mean] * 2,
+                    colour=colours[arm.name],
+                    width=2.4,
+                    group=arm.name,
+                    hover=f"mean of {arm.name}",
+                )
+            )
+            marks.append(
+                Points(
+                    x=[place + 0.3],
+                    y=[arm.mean],
+                    symbol="dot",
+                    size=1,
+                    colour=colours[arm.name],
+                    group=arm.name,
+                    texts=[f"{arm.mean:.4f}"],
+                    hover=f"mean of {arm.name}",
+                )
+            )
     known = finite([loss for arm in found.arms for loss in arm.losses])
     room = float(np.ptp(known)) if known.size > 1 else 0.0
     return Panel(
         title="final losses",
         x=Axis("", low=-0.5, high=max(len(found.arms), 1) - 0.4, ticks=_places(found)),
-        y=Axis(f"loss at {format_count(tokens)} tokens (nats)",
-               low=float(known.min()) - 0.15 * room if room else None,
-               high=float(known.max()) + 0.25 * room if room else None),
+        y=Axis(
+            f"loss at {format_count(tokens)} tokens (nats)",
+            low=float(known.min()) - 0.15 * room if room else None,
+            high=float(known.max()) + 0.25 * room if room else None,
+        ),
         marks=marks,
-    )  # fmt: skip
+    )
 
 
 def _seed(arm: Arm, i: int) -> str:
@@ -122,20 +163,41 @@ def _seed(arm: Arm, i: int) -> str:
 
 def _costs(found: Comparison, quantity: str, name: str, colours: dict[str, Colour]) -> Panel:
     marks: list[Mark] = []
-    costs = {arm.name: getattr(arm.search or NOTHING, quantity) if arm.search is not None else math.nan
-             for arm in found.arms}  # fmt: skip
+    costs = {
+        arm.name: getattr(arm.search or NOTHING, quantity) if arm.search is not None else math.nan for arm in found.arms
+    }
     runs = finite([getattr(arm.training, quantity) for arm in found.arms if arm.training is not None])
     top = max([*finite(list(costs.values())).tolist(), *runs.tolist(), 1e-9])
     for place, (arm, cost) in enumerate(costs.items()):
         known = math.isfinite(cost)
         text = (format_count(cost) if quantity == "tokens" else f"{cost:.2g}") if known else "not known"
         length = cost if known else 0.0
-        marks.append(Boxes(x_low=[0.0], x_high=[length], y_low=[place - 0.3], y_high=[place + 0.3],
-                           colour=colours[arm], label=arm, hover=f"{arm}: {text} {name}"))  # fmt: skip
-        marks.append(Points(x=[length + 0.09 * top], y=[place - 0.12], symbol="dot", size=0.1, colour=colours[arm],
-                            texts=[text], group=arm, hover=f"{arm}: {text} {name}"))  # fmt: skip
+        marks.append(
+            Boxes(
+                x_low=[0.0],
+                x_high=[length],
+                y_low=[place - 0.3],
+                y_high=[place + 0.3],
+                colour=colours[arm],
+                label=arm,
+                hover=f"{arm}: {text} {name}",
+            )
+        )
+        marks.append(
+            Points(
+                x=[length + 0.09 * top],
+                y=[place - 0.12],
+                symbol="dot",
+                size=0.1,
+                colour=colours[arm],
+                texts=[text],
+                group=arm,
+                hover=f"{arm}: {text} {name}",
+            )
+        )
     if runs.size:
         marks.append(Rule(at=float(runs.max())))
     ends = Axis(f"{name} of the search", unit="count" if quantity == "tokens" else "number", low=0.0, high=1.25 * top)
-    return Panel(title=name, x=ends, marks=marks,
-                 y=Axis("", low=-0.6, high=len(costs) - 0.4, ticks=_places(found), reverse=True))  # fmt: skip
+    return Panel(
+        title=name, x=ends, marks=marks, y=Axis("", low=-0.6, high=len(costs) - 0.4, ticks=_places(found), reverse=True)
+    )

@@ -60,8 +60,14 @@ def changes(checks: Sequence[CoordinateCheck], observables: Sequence[tuple[str, 
         for column, (observable, layer) in enumerate(row)
     ]
     axis = checks[0].axis
-    rows = [(check, row) for check in checks for row in check.rows if row.step and not row.found.problem
-            and (row.observable, row.layer) in {key for keys in wanted for key in keys}]  # fmt: skip
+    rows = [
+        (check, row)
+        for check in checks
+        for row in check.rows
+        if row.step
+        and not row.found.problem
+        and (row.observable, row.layer) in {key for keys in wanted for key in keys}
+    ]
     statement = f"No slope over {axis} is known."
     if rows:
         check, steepest = max(rows, key=lambda one: one[1].found.slope)
@@ -73,8 +79,16 @@ def changes(checks: Sequence[CoordinateCheck], observables: Sequence[tuple[str, 
         "After Figures 8 and 9 of the paper: the standard deviation of the coordinates of x_t − x_0. Dots are seeds, "
         "lines their geometric mean; the dotted line has the slope that a rule which transfers has."
     )
-    return Figure(title=f"Changes over {axis}", statement=statement, caption=caption, panels=panels,
-                  columns=len(observables), width=3.2, height=2.5, names=[check.variant for check in checks])  # fmt: skip
+    return Figure(
+        title=f"Changes over {axis}",
+        statement=statement,
+        caption=caption,
+        panels=panels,
+        columns=len(observables),
+        width=3.2,
+        height=2.5,
+        names=[check.variant for check in checks],
+    )
 
 
 def slopes(checks: Sequence[CoordinateCheck]) -> Figure:
@@ -86,8 +100,15 @@ def slopes(checks: Sequence[CoordinateCheck]) -> Figure:
     axis = checks[0].axis
     names = list(dict.fromkeys(row.name for check in checks for row in check.rows))
     steps = sorted({row.step for check in checks for row in check.rows})
-    ends = finite([end for check in checks for row in check.rows if not row.found.problem
-                   for end in (row.found.low, row.found.high, row.expected.low, row.expected.high)])  # fmt: skip
+    ends = finite(
+        [
+            end
+            for check in checks
+            for row in check.rows
+            if not row.found.problem
+            for end in (row.found.low, row.found.high, row.expected.low, row.expected.high)
+        ]
+    )
     low, high = (float(ends.min()) - 0.4, float(ends.max()) + 0.4) if ends.size else (-1.0, 1.0)
     panels = [_slopes(check, names, steps, (low, high), index == 0) for index, check in enumerate(checks)]
     judged = [row for check in checks for row in check.rows if not row.found.problem]
@@ -119,8 +140,12 @@ def _heights(
     """Give the panels of one activation one scale, at least a decade high, so that their slopes can be compared."""
     out: dict[tuple[str, str], tuple[float | None, float | None]] = {}
     for key in keys:
-        values = [float(one["std"]) for check in checks for one in check.measured
-                  if (one["observable"], one["layer"]) == key and one["step"] and one["std"] > 0]  # fmt: skip
+        values = [
+            float(one["std"])
+            for check in checks
+            for one in check.measured
+            if (one["observable"], one["layer"]) == key and one["step"] and one["std"] > 0
+        ]
         if not values:
             out[key] = (None, None)
             continue
@@ -145,8 +170,17 @@ def _changes(
         means = [float(np.exp(np.mean(np.log(points[scale])))) for scale in scales]
         label = f"t={row.step}"
         every = [(scale, std) for scale in scales for std in points[scale]]
-        marks.append(Points(x=[a for a, _ in every], y=[b for _, b in every], symbol="dot", size=4, colour=colour,
-                            group=label, hover=f"{check.variant}, {label}, a seed"))  # fmt: skip
+        marks.append(
+            Points(
+                x=[a for a, _ in every],
+                y=[b for _, b in every],
+                symbol="dot",
+                size=4,
+                colour=colour,
+                group=label,
+                hover=f"{check.variant}, {label}, a seed",
+            )
+        )
         marks.append(Line(x=scales, y=means, colour=colour, label=label, hover=f"{check.variant}, {label}, mean"))
         if row is rows[-1]:
             middle = (row.expected.low + row.expected.high) / 2
@@ -178,28 +212,45 @@ def _slopes(
     for step, colour in zip(steps, ordered(len(steps)), strict=True):
         mine = [row for row in check.rows if row.step == step]
         tolerance = CHANGE_TOLERANCE if step else INITIAL_TOLERANCE
-        boxes += [(row.expected.low - tolerance, row.expected.high + tolerance, place(row.name, step) - half,
-                   place(row.name, step) + half) for row in mine]  # fmt: skip
+        boxes += [
+            (
+                row.expected.low - tolerance,
+                row.expected.high + tolerance,
+                place(row.name, step) - half,
+                place(row.name, step) + half,
+            )
+            for row in mine
+        ]
         label = "x_0" if step == 0 else f"x_{step} − x_0"
         for wrong in (False, True):
             own = [row for row in mine if not row.found.problem and (row.verdict in _WRONG) is wrong]
             if own:
                 marks.append(
                     Points(
-                        x=[row.found.slope for row in own], y=[place(row.name, step) for row in own], along="x",
-                        low=[row.found.low for row in own], high=[row.found.high for row in own],
-                        symbol="cross" if wrong else "circle", colour=ACCENT if wrong else colour, size=5 if wrong else 3.5,
+                        x=[row.found.slope for row in own],
+                        y=[place(row.name, step) for row in own],
+                        along="x",
+                        low=[row.found.low for row in own],
+                        high=[row.found.high for row in own],
+                        symbol="cross" if wrong else "circle",
+                        colour=ACCENT if wrong else colour,
+                        size=5 if wrong else 3.5,
                         label="not as expected" if wrong else label,
                         hover=[f"{row.name}, {label}: {row.verdict}" for row in own],
                     )
-                )  # fmt: skip
+                )
     if boxes:
         a, b, c, d = (list(part) for part in zip(*boxes, strict=True))
         marks.append(Boxes(x_low=a, x_high=b, y_low=c, y_high=d, colour=SOFT, label="as expected"))
     return Panel(
         title=check.variant,
         x=Axis(f"slope over {check.axis}", low=ends[0], high=ends[1]),
-        y=Axis("", low=-0.5, high=len(names) - 0.5, reverse=True,
-               ticks={float(i): name if first else "" for i, name in enumerate(names)}),
+        y=Axis(
+            "",
+            low=-0.5,
+            high=len(names) - 0.5,
+            reverse=True,
+            ticks={float(i): name if first else "" for i, name in enumerate(names)},
+        ),
         marks=marks,
-    )  # fmt: skip
+    )

@@ -1,5 +1,7 @@
-"""What a figure shows, as data: panels, axes, marks, captions. `static` draws it with matplotlib (SVG, PNG), `interactive`
-describes it for plotly; both draw the same marks within the same limits.
+"""What a figure shows, as data: panels, axes, marks, captions.
+
+`static` draws it with matplotlib (SVG, PNG), `interactive` describes it for plotly; both draw the same marks within the
+same limits.
 
 A module of a figure kind has one function, from fits to a `Figure`:
 
@@ -10,13 +12,13 @@ A module of a figure kind has one function, from fits to a `Figure`:
     ...     marks=[
     ...         Line(x=lr[:3], y=loss[:3], label="size S"),
     ...         Points(x=lr, y=loss, label="size S", hover=[f"run {i}" for i in range(4)]),  # NaN: a cross, on top
-    ...         Points(x=[3e-3], y=[3.11], symbol="triangle", along="x", low=[2e-3], high=[math.inf]),  # open to the right
+    ...         Points(x=[3e-3], y=[3.11], symbol="triangle", along="x", low=[2e-3], high=[math.inf]),  # open above
     ...     ],
     ... )
     >>> figure = Figure(
     ...     title="Loss over LR",
     ...     statement="The lowest loss of size S, 3.12, is at an LR of 4e-3.",
-    ...     caption="Points are runs, a cross is one that diverged; the triangle is the optimum with its 90 % interval.",
+    ...     caption="Points are runs; the triangle is the optimum with its 90 % interval.",
     ...     panels=[panel],
     ... )
 

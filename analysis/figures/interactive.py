@@ -1,7 +1,7 @@
 """Figures described for plotly.js, as plain data: what a page draws with hover, zoom and a legend that hides runs.
 
-Colours are written `$0`, `$1`, …: places in the list `colours` of (light, dark) pairs, so that a page can change between
-them; `$text`, `$grid` and `$page` are the page's own.
+Colours are written `$0`, `$1`, …: places in the list `colours` of (light, dark) pairs, so that a page can change
+between them; `$text`, `$grid` and `$page` are the page's own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from raylr.analysis.figures.description import (
 
 _SYMBOLS = {
     "circle": "circle", "hollow": "circle-open", "cross": "x-thin-open", "triangle": "triangle-up", "star": "star",
-    "square": "square", "diamond": "diamond", "dot": "circle", "above": "triangle-up-open", "below": "triangle-down-open",
+    "square": "square", "diamond": "diamond", "dot": "circle",
+    "above": "triangle-up-open", "below": "triangle-down-open",
 }  # fmt: skip
 _SYMBOLS_3D = {"circle": "circle", "hollow": "circle-open", "cross": "x", "square": "square", "diamond": "diamond"}
 _DASHES = {"solid": "solid", "dashed": "dash", "dotted": "dot"}
@@ -240,9 +241,10 @@ def _in_space(mark: Mark, panel: Panel, palette: _Palette) -> list[Json]:
     common: Json = {"meta": mark.group or mark.label, "hovertemplate": f"{template}<extra></extra>"}
     colour = palette.of(mark.colour)
     if isinstance(mark, Map):
+        shades = np.log10(mark.z) if panel.z.scale == "log" else mark.z
         return [common | {"type": "surface", "x": _numbers(mark.x), "y": _numbers(mark.y), "showscale": False,
                           "z": [_numbers(row) for row in mark.z], "colorscale": "Viridis", "opacity": 0.85,
-                          "surfacecolor": [_numbers(row) for row in (np.log10(mark.z) if panel.z.scale == "log" else mark.z)]}]  # fmt: skip
+                          "surfacecolor": [_numbers(row) for row in shades]}]  # fmt: skip
     if not isinstance(mark, Line | Points) or mark.z is None:
         return []
     places = {"type": "scatter3d", "x": _numbers(mark.x), "y": _numbers(mark.y), "z": _numbers(mark.z)}

@@ -40,8 +40,13 @@ def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     if prediction is not None:
         caption += "; the star is its prediction at the target"
         caption += ", the band its 90 % interval there" if _has_interval(prediction) else ""
-    return Figure(title="The law", statement=law_statement(fit.law), caption=f"{caption}.", panels=panels,
-                  names=list(fit.surfaces))  # fmt: skip
+    return Figure(
+        title="The law",
+        statement=law_statement(fit.law),
+        caption=f"{caption}.",
+        panels=panels,
+        names=list(fit.surfaces),
+    )
 
 
 def law_in_space(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
@@ -58,10 +63,21 @@ def law_in_space(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     marks: list[Mark] = [Map(x=n, y=d, z=np.asarray(fit.law.lr(n[None, :], d[:, None], batch)))]
     marks.append(_in_space(known, [_at_batch(fit.law, one, batch) for one in known]))
     if prediction is not None:
-        marks.append(Points(x=[prediction.params], y=[prediction.tokens], z=[prediction.lr], colour=ACCENT, size=6,
-                            symbol="diamond", label="prediction", hover="prediction at the target"))  # fmt: skip
-    panel = Panel(x=Axis("parameters", scale="log", unit="count"), y=Axis("tokens", scale="log", unit="count"), z=_LR,
-                  marks=marks)  # fmt: skip
+        marks.append(
+            Points(
+                x=[prediction.params],
+                y=[prediction.tokens],
+                z=[prediction.lr],
+                colour=ACCENT,
+                size=6,
+                symbol="diamond",
+                label="prediction",
+                hover="prediction at the target",
+            )
+        )
+    panel = Panel(
+        x=Axis("parameters", scale="log", unit="count"), y=Axis("tokens", scale="log", unit="count"), z=_LR, marks=marks
+    )
     corners = np.asarray(fit.law.lr(np.array([n_low, n_high]), np.array([d_low, d_high]), batch))
     statement = (
         f"From {format_count(n_low)} parameters and {format_count(d_low)} tokens to {format_count(n_high)} and "
@@ -69,8 +85,9 @@ def law_in_space(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
     )
     at = "" if batch is None else f", brought by it to a batch of {format_count(batch)} tokens"
     caption = f"After Figure 18(c) of the paper. The surface is the law, points are the optima{at}."
-    return Figure(title="The law in three dimensions", statement=statement, caption=caption, panels=[panel],
-                  width=6.4, height=5.0)  # fmt: skip
+    return Figure(
+        title="The law in three dimensions", statement=statement, caption=caption, panels=[panel], width=6.4, height=5.0
+    )
 
 
 def law_statement(law: LRLaw) -> str:
@@ -117,11 +134,22 @@ def predicted(grid: np.ndarray, at: Callable[[float], LRPrediction], prediction:
     low, high = (np.array([getattr(one, name) for one in band]) for name in ("lr_low", "lr_high"))
     marks: list[Mark] = [
         Line(x=grid, y=[one.lr for one in band], style="dashed", width=1.0, colour=ACCENT, group=PREDICTED),
-        Points(x=[x], y=[prediction.lr], symbol="star", size=7, colour=ACCENT, label=PREDICTED, hover="prediction at the "
-               f"target: {format_lr(prediction.lr)}", low=[prediction.lr_low], high=[prediction.lr_high])
+        Points(
+            x=[x],
+            y=[prediction.lr],
+            symbol="star",
+            size=7,
+            colour=ACCENT,
+            label=PREDICTED,
+            hover=f"prediction at the target: {format_lr(prediction.lr)}",
+            low=[prediction.lr_low],
+            high=[prediction.lr_high],
+        )
         if _has_interval(prediction)
-        else Points(x=[x], y=[prediction.lr], symbol="star", size=7, colour=ACCENT, label=PREDICTED, hover="prediction"),
-    ]  # fmt: skip
+        else Points(
+            x=[x], y=[prediction.lr], symbol="star", size=7, colour=ACCENT, label=PREDICTED, hover="prediction"
+        ),
+    ]
     if _has_interval(prediction):
         marks.append(Band(x=grid, low=low, high=high, colour=ACCENT, group=PREDICTED))
     return marks
@@ -160,8 +188,12 @@ def _over_tokens(
     if prediction:
         n, batch = prediction.params, prediction.batch
         marks += predicted(grid, lambda d: law.predict(n, d, level=LEVEL, batch=batch), prediction, prediction.tokens)
-    return Panel(title="over tokens, each size", x=Axis("tokens", scale="log", unit="count"),
-                 y=lr_axis(cells, _ends_of(prediction)), marks=marks)  # fmt: skip
+    return Panel(
+        title="over tokens, each size",
+        x=Axis("tokens", scale="log", unit="count"),
+        y=lr_axis(cells, _ends_of(prediction)),
+        marks=marks,
+    )
 
 
 def _over_params(
@@ -180,27 +212,47 @@ def _over_params(
     if prediction:
         d, at = prediction.tokens, prediction.batch
         marks += predicted(grid, lambda n: law.predict(n, d, level=LEVEL, batch=at), prediction, prediction.params)
-    return Panel(title="over parameters, each budget", x=Axis("parameters", scale="log", unit="count"),
-                 y=lr_axis(cells, _ends_of(prediction)), marks=marks)  # fmt: skip
+    return Panel(
+        title="over parameters, each budget",
+        x=Axis("parameters", scale="log", unit="count"),
+        y=lr_axis(cells, _ends_of(prediction)),
+        marks=marks,
+    )
 
 
 def _plane(
-    law: LRLaw, cells: Sequence[SettingOptimum], prediction: LRPrediction | None,
+    law: LRLaw,
+    cells: Sequence[SettingOptimum],
+    prediction: LRPrediction | None,
     ends: tuple[tuple[float, float], tuple[float, float]],
-) -> Panel:  # fmt: skip
+) -> Panel:
     n, d = (np.geomspace(*one, _PLANE) for one in ends)
     batch = _one_batch(law, prediction)
     z = np.log10(np.asarray(law.lr(n[None, :], d[:, None], batch)))
     marks: list[Mark] = [Map(x=n, y=d, z=z, bar="log₁₀ optimal LR")]
     moved = [_at_batch(law, cell, batch) for cell in cells]
     marks.append(
-        Points(x=[cell.params for cell in cells], y=[cell.tokens for cell in cells], symbol="triangle", size=7,
-               colour=Colour("#ffffff", "#ffffff"),
-               hover=[f"{cell.setting.name}: {format_lr(lr)}" for cell, lr in zip(cells, moved, strict=True)])
-    )  # fmt: skip
+        Points(
+            x=[cell.params for cell in cells],
+            y=[cell.tokens for cell in cells],
+            symbol="triangle",
+            size=7,
+            colour=Colour("#ffffff", "#ffffff"),
+            hover=[f"{cell.setting.name}: {format_lr(lr)}" for cell, lr in zip(cells, moved, strict=True)],
+        )
+    )
     if prediction:
-        marks.append(Points(x=[prediction.params], y=[prediction.tokens], symbol="star", size=7, colour=ACCENT,
-                            group=PREDICTED, hover=f"prediction {format_lr(prediction.lr)}"))  # fmt: skip
+        marks.append(
+            Points(
+                x=[prediction.params],
+                y=[prediction.tokens],
+                symbol="star",
+                size=7,
+                colour=ACCENT,
+                group=PREDICTED,
+                hover=f"prediction {format_lr(prediction.lr)}",
+            )
+        )
     at = "" if batch is None else f", at a batch of {format_count(batch)}"
     return Panel(
         title=f"the law over both{at}",
@@ -223,6 +275,10 @@ def _at_batch(law: LRLaw, cell: SettingOptimum, batch: float | None) -> float:
 
 def _in_space(cells: Sequence[SettingOptimum], lrs: Sequence[float]) -> Points:
     return Points(
-        x=[cell.params for cell in cells], y=[cell.tokens for cell in cells], z=lrs, size=4, label="optimum",
+        x=[cell.params for cell in cells],
+        y=[cell.tokens for cell in cells],
+        z=lrs,
+        size=4,
+        label="optimum",
         hover=[cell.setting.name or cell.size for cell in cells],
-    )  # fmt: skip
+    )

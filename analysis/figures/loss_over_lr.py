@@ -70,8 +70,15 @@ def loss_over_lr(fit: StudyFit, budget: int) -> Figure:
         note="" if marks else "no loss is known at the budget",
     )
     title = "Loss over the learning rate"
-    return Figure(title=title, statement=statement, caption=f"{caption}.", panels=[panel], width=6.4, height=4.0,
-                  names=list(fit.surfaces))  # fmt: skip
+    return Figure(
+        title=title,
+        statement=statement,
+        caption=f"{caption}.",
+        panels=[panel],
+        width=6.4,
+        height=4.0,
+        names=list(fit.surfaces),
+    )
 
 
 def over_tokens(fit: StudyFit, budget: int) -> Figure:
@@ -102,15 +109,23 @@ def over_tokens(fit: StudyFit, budget: int) -> Figure:
                     line = _curve(surface, runs, tokens, colour, label)
                     at = float(np.interp(math.log(best), np.log(line.x), line.y))
                     marks.append(line)
-                    marks.append(Points(x=[best], y=[at], symbol="triangle", colour=colour, group=label,
-                                        hover=f"optimum at {label}"))  # fmt: skip
+                    marks.append(
+                        Points(
+                            x=[best], y=[at], symbol="triangle", colour=colour, group=label, hover=f"optimum at {label}"
+                        )
+                    )
         if len(optima) > 1:
             moves.append((size, optima[0], optima[-1]))
         low, high = loss_limits(shown, share=0.8, room=0.25)
         panels.append(
-            Panel(title=f"size {size}", x=Axis("learning rate", scale="log", unit="lr"), marks=marks,
-                  y=Axis("validation loss (nats)", low=low, high=high), note="" if marks else "no run went so far")
-        )  # fmt: skip
+            Panel(
+                title=f"size {size}",
+                x=Axis("learning rate", scale="log", unit="lr"),
+                marks=marks,
+                y=Axis("validation loss (nats)", low=low, high=high),
+                note="" if marks else "no run went so far",
+            )
+        )
     statement = "No optimum is known at these token counts."
     if moves:
         size, first, last = max(moves, key=lambda move: abs(math.log(move[2] / move[1])))
@@ -119,15 +134,20 @@ def over_tokens(fit: StudyFit, budget: int) -> Figure:
             f"{format_lr(first)} to {format_lr(last)}, a factor {last / first:.2f}."
         )
     caption = (
-        "After Figures 15 and 17 of the paper. Filled points were measured; lines are raylr's model of the loss over the "
-        "LR at each token count, triangles its optima."
+        "After Figures 15 and 17 of the paper. Filled points were measured; lines are raylr's model of the loss over "
+        "the LR at each token count, triangles its optima."
     )
     if any(isinstance(mark, Points) and mark.symbol == "hollow" for panel in panels for mark in panel.marks):
         caption += " Hollow points are predicted from all runs of the size."
     if len(sizes) < len(fit.surfaces):
         caption += f" {len(sizes)} of {len(fit.surfaces)} sizes are drawn, spread evenly."
-    return Figure(title="Loss over the learning rate as tokens grow", statement=statement, caption=caption,
-                  panels=panels, names=list(fit.surfaces))  # fmt: skip
+    return Figure(
+        title="Loss over the learning rate as tokens grow",
+        statement=statement,
+        caption=caption,
+        panels=panels,
+        names=list(fit.surfaces),
+    )
 
 
 def final_losses(runs: Sequence[FittedRun], surface: LossSurface, budget: float) -> list[tuple[float, float, bool]]:
@@ -161,14 +181,32 @@ def _losses(losses: Sequence[tuple[float, float, bool]], colour: Colour, label: 
             lrs, values = (list(part) for part in zip(*rows, strict=True))
             words = "measured" if measured else "predicted from all runs of the size"
             hover = [f"{prefix}LR {format_lr(lr)}, {words}" for lr in lrs]
-            out.append(Points(x=lrs, y=values, symbol="circle" if symbol == "circle" else "hollow", colour=colour,
-                              group=label, hover=hover))  # fmt: skip
+            out.append(
+                Points(
+                    x=lrs,
+                    y=values,
+                    symbol="circle" if symbol == "circle" else "hollow",
+                    colour=colour,
+                    group=label,
+                    hover=hover,
+                )
+            )
     return out
 
 
 def _optimum(cell: SettingOptimum, colour: Colour, label: str) -> Points:
-    return Points(x=[cell.lr_opt], y=[cell.loss], symbol="triangle", size=7, colour=colour, group=label, along="x",
-                  low=[cell.lr_low], high=[cell.lr_high], hover=f"optimum of {cell.size} ({cell.status})")  # fmt: skip
+    return Points(
+        x=[cell.lr_opt],
+        y=[cell.loss],
+        symbol="triangle",
+        size=7,
+        colour=colour,
+        group=label,
+        along="x",
+        low=[cell.lr_low],
+        high=[cell.lr_high],
+        hover=f"optimum of {cell.size} ({cell.status})",
+    )
 
 
 def _range(values: Sequence[float]) -> str:

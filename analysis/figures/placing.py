@@ -1,4 +1,4 @@
-"""Where marks are within their panel: limits, ticks, points at the edges, ends of intervals. Both forms of a figure use it."""
+"""Where marks are within their panel: limits, ticks, points at the edges, ends of intervals, for both forms."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def cut(values: Sequence[float] | NDArray[np.float64], ends: Limits) -> NDArray[
 
 
 def ticks(axis: Axis, ends: Limits, *, beyond: float = 0.0) -> dict[float, str] | None:
-    """Return the ticks of an axis: those given, or 1, 2, 5 … of each decade of a logarithmic one; None for a linear axis.
+    """Return the ticks of an axis: those given, or 1, 2, 5 … of each decade of a logarithmic one; None if linear.
 
     Args:
         axis: The axis.

@@ -9,7 +9,7 @@ import numpy as np
 from raylr.analysis.curves.power_law import fit_power_law
 from raylr.analysis.figures.colours import ordered
 from raylr.analysis.figures.curves import thinned
-from raylr.analysis.figures.description import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, loss_limits
+from raylr.analysis.figures.description import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, Symbol, loss_limits
 from raylr.analysis.status import Status
 from raylr.analysis.studyfit import StudyFit
 from raylr.analysis.units import format_lr
@@ -34,8 +34,14 @@ def precision(fit: StudyFit) -> Figure | None:
         The figure, of runs of the largest size with long enough curves; None where there are none.
     """
     size = list(fit.surfaces)[-1]
-    own = [run for run in fit.runs if run.size == size and not run.diverged and run.tokens.size >= _LEAST
-           and run.power_law.status is not Status.NOT_CONSTANT]  # fmt: skip
+    own = [
+        run
+        for run in fit.runs
+        if run.size == size
+        and not run.diverged
+        and run.tokens.size >= _LEAST
+        and run.power_law.status is not Status.NOT_CONSTANT
+    ]
     marks: list[Mark] = []
     shown: list[float] = []
     missed, foreseen = [], 0
@@ -52,11 +58,28 @@ def precision(fit: StudyFit) -> Figure | None:
         loss, stderr = (np.asarray(part, dtype=np.float64) for part in law.predict(grid))
         ahead = grid >= cuts[-1]
         marks.append(Line(x=grid, y=loss, colour=colour, label=label, hover=f"{name}, fitted to its first {SHARE:.0%}"))
-        marks.append(Band(x=grid[ahead], low=(loss - _SIGMAS * stderr)[ahead], high=(loss + _SIGMAS * stderr)[ahead],
-                          colour=colour, group=label))  # fmt: skip
-        for part, symbol in ((first, "circle"), (~first, "hollow")):
-            marks.append(Points(x=run.tokens[part], y=run.loss[part], symbol="circle" if symbol == "circle" else "hollow",
-                                size=3.5, colour=colour, group=label, hover=name))  # fmt: skip
+        marks.append(
+            Band(
+                x=grid[ahead],
+                low=(loss - _SIGMAS * stderr)[ahead],
+                high=(loss + _SIGMAS * stderr)[ahead],
+                colour=colour,
+                group=label,
+            )
+        )
+        symbols: tuple[Symbol, Symbol] = ("circle", "hollow")
+        for part, symbol in zip((first, ~first), symbols, strict=True):
+            marks.append(
+                Points(
+                    x=run.tokens[part],
+                    y=run.loss[part],
+                    symbol=symbol,
+                    size=3.5,
+                    colour=colour,
+                    group=label,
+                    hover=name,
+                )
+            )
         at, error = law.predict(run.tokens[-3:])
         miss = float(np.mean(run.loss[-3:] - np.asarray(at)))
         missed.append(miss / float(np.mean(run.loss[-3:])))
@@ -83,5 +106,12 @@ def precision(fit: StudyFit) -> Figure | None:
     )
     if len(drawn) < len(own):
         caption += f" {len(drawn)} of {len(own)} runs are drawn, spread evenly over the LRs."
-    return Figure(title="How well Eq. 4 predicted", statement=statement, caption=caption, panels=[panel], width=6.4,
-                  height=4.0, names=[size])  # fmt: skip
+    return Figure(
+        title="How well Eq. 4 predicted",
+        statement=statement,
+        caption=caption,
+        panels=[panel],
+        width=6.4,
+        height=4.0,
+        names=[size],
+    )

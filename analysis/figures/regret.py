@@ -1,4 +1,4 @@
-"""What an LR beside the best costs: the loss above the lowest over the LR, in multiples of the LR that is recommended."""
+"""What an LR beside the best costs: the loss above the lowest over the LR, in multiples of the recommended one."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def regret(
             marks.append(Band(x=factors, low=low, high=high, colour=colour, group=name))
     statement = _statement_of(shown[-1], known[shown[-1]])
     caption = (
-        "Lines are the expected loss above the lowest, from the loss over the LR at the largest budget of each; the band is "
-        f"the 90 % interval of {shown[-1]}. At 1× is the recommended LR: its own cost is what the runs leave unknown"
+        "Lines are the expected loss above the lowest, from the loss over the LR at the largest budget of each; the "
+        f"band is the 90 % interval of {shown[-1]}. At 1× is the recommended LR: its own cost is what the runs leave unknown"
     )
     if law is not None and prediction is not None and law.usable:
         factors = np.geomspace(1 / _BY_LAW, _BY_LAW, _GRID)
@@ -69,8 +69,15 @@ def regret(
         label = "target, by the law of the curvature"
         marks.append(Line(x=factors, y=[one.value for one in found], colour=ACCENT, style="dashed", label=label))
         if all(math.isfinite(one.high) for one in found):
-            marks.append(Band(x=factors, low=[one.low for one in found], high=[one.high for one in found], colour=ACCENT,
-                              group=label))  # fmt: skip
+            marks.append(
+                Band(
+                    x=factors,
+                    low=[one.low for one in found],
+                    high=[one.high for one in found],
+                    colour=ACCENT,
+                    group=label,
+                )
+            )
         statement = (
             f"At the target an LR off by a factor of 2 costs {two.value:.3g} nats "
             f"(90 % interval {two.low:.3g} to {two.high:.3g})."
@@ -85,8 +92,15 @@ def regret(
         y=Axis("loss above the lowest (nats)", low=-0.03 * top, high=top),
         marks=marks,
     )
-    return Figure(title="What an LR beside the best costs", statement=statement, caption=f"{caption}.", panels=[panel],
-                  width=6.4, height=4.0, names=shown)  # fmt: skip
+    return Figure(
+        title="What an LR beside the best costs",
+        statement=statement,
+        caption=f"{caption}.",
+        panels=[panel],
+        width=6.4,
+        height=4.0,
+        names=shown,
+    )
 
 
 def _regrets(fit: OptimumFit) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

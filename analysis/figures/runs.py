@@ -49,11 +49,24 @@ def run_ends(fit: StudyFit, ends: Mapping[str, RunEnd], budget: int) -> Figure:
                     Line(x=[0.0, float(run.tokens[-1])], y=[run.lr, run.lr], colour=colour, group=label, width=1.6)
                 )
             marks.append(
-                Points(x=[float(run.tokens[-1]) for run in own], y=[run.lr for run in own], symbol=symbol, size=6,
-                       colour=colour, label=label, hover=[f"{run.trial}, LR {format_lr(run.lr)}: {label}" for run in own])
-            )  # fmt: skip
-        panels.append(Panel(title=f"size {size}", x=Axis("tokens", unit="count", low=0.0),
-                            y=Axis("learning rate", scale="log", unit="lr"), marks=marks))  # fmt: skip
+                Points(
+                    x=[float(run.tokens[-1]) for run in own],
+                    y=[run.lr for run in own],
+                    symbol=symbol,
+                    size=6,
+                    colour=colour,
+                    label=label,
+                    hover=[f"{run.trial}, LR {format_lr(run.lr)}: {label}" for run in own],
+                )
+            )
+        panels.append(
+            Panel(
+                title=f"size {size}",
+                x=Axis("tokens", unit="count", low=0.0),
+                y=Axis("learning rate", scale="log", unit="lr"),
+                marks=marks,
+            )
+        )
     trained = sum(float(run.tokens[-1]) for run in fit.runs)
     counts = Counter(found.values())
     words = ", ".join(f"{counts[end]} {label.partition(':')[0]}" for end, (label, *_) in _MARKS.items() if counts[end])
@@ -65,9 +78,10 @@ def run_ends(fit: StudyFit, ends: Mapping[str, RunEnd], budget: int) -> Figure:
     caption = "Each line is a run at its LR, up to the tokens it trained; its end shows why it ended there."
     left_out = len(fit.runs) - sum(len(thinned(runs, MOST_RUNS)) for runs in shown.values())
     if left_out:
-        caption += f" {left_out} runs are left out, so that {MOST_RUNS} runs of a size and {MOST_PANELS} sizes are drawn at most."
-    return Figure(title="How far runs came", statement=statement, caption=caption, panels=panels, height=3.0,
-                  names=list(shown))  # fmt: skip
+        caption += f" {left_out} runs are left out: {MOST_RUNS} of a size and {MOST_PANELS} sizes are drawn at most."
+    return Figure(
+        title="How far runs came", statement=statement, caption=caption, panels=panels, height=3.0, names=list(shown)
+    )
 
 
 def _end(run: FittedRun, ends: Mapping[str, RunEnd], budget: int) -> RunEnd | None:

@@ -70,16 +70,29 @@ def scores_over_tokens(
                     marks += _run(own, suite, quantity, average, colours[run], named[run])
             marks.append(Rule(axis="y", at=_LEVEL[quantity], label=_GUESS))
             low, high = _ends(marks, _ROOM[quantity])
-            panels.append(Panel(title=SUITES[suite].title, x=Axis("tokens", unit="count"),
-                                y=Axis(_AXIS[quantity], low=low, high=high), marks=marks))  # fmt: skip
+            panels.append(
+                Panel(
+                    title=SUITES[suite].title,
+                    x=Axis("tokens", unit="count"),
+                    y=Axis(_AXIS[quantity], low=low, high=high),
+                    marks=marks,
+                )
+            )
     caption = (
         "After Figures 3, 4 and 11 of the paper. Bars are ±1 standard error over the questions, the dashed line is the "
         "score of a guess."
     )
     if any(one.phase == "decay" for one in drawn):
         caption += " The decay phase is shaded and its points are triangles."
-    return Figure(title="Scores along training", statement=_statement(drawn, suites[0], average, named), caption=caption,
-                  panels=panels, columns=len(suites), width=4.8, names=list(named.values()))  # fmt: skip
+    return Figure(
+        title="Scores along training",
+        statement=_statement(drawn, suites[0], average, named),
+        caption=caption,
+        panels=panels,
+        columns=len(suites),
+        width=4.8,
+        names=list(named.values()),
+    )
 
 
 def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapping[str, str] | None = None) -> Figure:
@@ -100,11 +113,21 @@ def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapp
     named = {run: (labels or {}).get(run, run) for run in runs}
     marks: list[Mark] = []
     for run, colour in zip(runs, ordered(len(runs)), strict=True):
-        loss, value, error = (list(part) for part in
-                              zip(*((a, b, c) for name, a, b, c in rows if name == run), strict=True))  # fmt: skip
-        marks.append(Points(x=loss, y=value, low=[v - e for v, e in zip(value, error, strict=True)],
-                            high=[v + e for v, e in zip(value, error, strict=True)], size=4, colour=colour,
-                            label=named[run], hover=named[run]))  # fmt: skip
+        loss, value, error = (
+            list(part) for part in zip(*((a, b, c) for name, a, b, c in rows if name == run), strict=True)
+        )
+        marks.append(
+            Points(
+                x=loss,
+                y=value,
+                low=[v - e for v, e in zip(value, error, strict=True)],
+                high=[v + e for v, e in zip(value, error, strict=True)],
+                size=4,
+                colour=colour,
+                label=named[run],
+                hover=named[run],
+            )
+        )
     statement = f"{SUITES[suite].title} over the loss: {fit.message}."
     caption = "Every scored checkpoint with ±1 standard error over the questions, a colour a run"
     if fit.has_line:
@@ -122,8 +145,15 @@ def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapp
         y=Axis(_AXIS["log_prob"], low=low, high=high),
         marks=marks,
     )
-    return Figure(title=f"{SUITES[suite].title} over the loss", statement=statement, caption=f"{caption}.", panels=[panel],
-                  width=6.0, height=4.0, names=list(named.values()))  # fmt: skip
+    return Figure(
+        title=f"{SUITES[suite].title} over the loss",
+        statement=statement,
+        caption=f"{caption}.",
+        panels=[panel],
+        width=6.0,
+        height=4.0,
+        names=list(named.values()),
+    )
 
 
 # -- parts --
@@ -134,8 +164,8 @@ def _statement(drawn: Sequence[Scores], suite: str, average: str, named: Mapping
     best = max(scored, key=lambda one: one.row(suite, average=average).accuracy)
     row = best.row(suite, average=average)
     return (
-        f"The best accuracy on {SUITES[suite].title} is {100 * row.accuracy:.1f} ± {100 * row.accuracy_stderr:.1f} %, of "
-        f"{named[best.run]} at {format_count(best.tokens or 0)} tokens: {row.verdict} ({100 * CHANCE:.0f} %)."
+        f"The best accuracy on {SUITES[suite].title} is {100 * row.accuracy:.1f} ± {100 * row.accuracy_stderr:.1f} %, "
+        f"of {named[best.run]} at {format_count(best.tokens or 0)} tokens: {row.verdict} ({100 * CHANCE:.0f} %)."
     )
 
 
@@ -157,10 +187,18 @@ def _run(scores: Sequence[Scores], suite: str, quantity: str, average: str, colo
         own = [point for point in known if (point[1] == "decay") is decay]
         if own:
             marks.append(
-                Points(x=[p[0] for p in own], y=[p[2] for p in own], low=[p[2] - p[3] for p in own],
-                       high=[p[2] + p[3] for p in own], symbol="triangle" if decay else "circle", size=4, colour=colour,
-                       group=label, hover=[f"{label}, {p[1] or 'evaluation'}" for p in own])
-            )  # fmt: skip
+                Points(
+                    x=[p[0] for p in own],
+                    y=[p[2] for p in own],
+                    low=[p[2] - p[3] for p in own],
+                    high=[p[2] + p[3] for p in own],
+                    symbol="triangle" if decay else "circle",
+                    size=4,
+                    colour=colour,
+                    group=label,
+                    hover=[f"{label}, {p[1] or 'evaluation'}" for p in own],
+                )
+            )
     return marks
 
 
@@ -171,8 +209,17 @@ def _decay(scores: Sequence[Scores]) -> list[Mark]:
         return []
     before = [one.tokens for one in scores if one.phase == "stable" and one.tokens and one.tokens < min(decayed)]
     left, right = max(before, default=min(decayed)), max(decayed)
-    return [Boxes(x_low=[left], x_high=[right], y_low=[-math.inf], y_high=[math.inf], colour=ACCENT, alpha=0.1,
-                  label="decay phase")]  # fmt: skip
+    return [
+        Boxes(
+            x_low=[left],
+            x_high=[right],
+            y_low=[-math.inf],
+            y_high=[math.inf],
+            colour=ACCENT,
+            alpha=0.1,
+            label="decay phase",
+        )
+    ]
 
 
 def _ends(marks: Sequence[Mark], room: float) -> tuple[float, float]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawn
-    from mpl_toolkits.mplot3d import Axes3D
 
 _STYLE: dict[str, Any] = {
     "figure.dpi": 110,
@@ -262,7 +261,7 @@ def _handle(mark: Mark, text: str) -> Artist:
 # -- three dimensions --
 
 
-def _draw_space(ax: Axes3D, panel: Panel, write: Callable[[str], str]) -> None:
+def _draw_space(ax: Any, panel: Panel, write: Callable[[str], str]) -> None:
     assert panel.z is not None
     axes = (panel.x, panel.y, panel.z)
 

@@ -33,8 +33,11 @@ def loss_surface(fit: StudyFit, budget: int) -> Figure | None:
     Returns:
         The figure, of the smallest, a middle and the largest size at most; None where no size has a surface.
     """
-    usable = [size for size, surface in fit.surfaces.items()
-              if surface.posterior is not None and surface.status is not Status.NOT_CONSTANT]  # fmt: skip
+    usable = [
+        size
+        for size, surface in fit.surfaces.items()
+        if surface.posterior is not None and surface.status is not Status.NOT_CONSTANT
+    ]
     if not usable:
         return None
     chosen = [
@@ -51,17 +54,18 @@ def loss_surface(fit: StudyFit, budget: int) -> Figure | None:
         return None
     size, first, last, fall = moves[-1]
     statement = (
-        f"From {format_count(_FIRST * budget)} to {format_count(budget)} tokens the lowest loss of size {size} falls by "
-        f"{fall:.3f} nats, and its LR goes from {format_lr(first)} to {format_lr(last)}."
+        f"From {format_count(_FIRST * budget)} to {format_count(budget)} tokens the lowest loss of size {size} falls "
+        f"by {fall:.3f} nats, and its LR goes from {format_lr(first)} to {format_lr(last)}."
     )
     caption = (
-        "After Figure 16 of the paper. The surface is the fitted loss over LR and tokens, points were measured, the line "
-        "is the path of the optimal LR."
+        "After Figure 16 of the paper. The surface is the fitted loss over LR and tokens, points were measured, the "
+        "line is the path of the optimal LR."
     )
     if len(panels) < len(fit.surfaces):
         caption += f" {len(panels)} of {len(fit.surfaces)} sizes are drawn."
-    return Figure(title="Loss over LR and tokens", statement=statement, caption=caption, panels=panels, height=4.2,
-                  names=chosen)  # fmt: skip
+    return Figure(
+        title="Loss over LR and tokens", statement=statement, caption=caption, panels=panels, height=4.2, names=chosen
+    )
 
 
 def _panel(
@@ -88,6 +92,11 @@ def _panel(
         px, py, pz, names = (list(part) for part in zip(*points, strict=True))
         marks.append(Points(x=px, y=py, z=pz, size=2.5, hover=names, label="measured"))
     marks.append(Line(x=best, y=y, z=lowest, colour=ACCENT, width=2.5, label="optimal LR"))
-    panel = Panel(title=f"size {size}", x=Axis("learning rate", scale="log", unit="lr"),
-                  y=Axis("tokens", scale="log", unit="count"), z=Axis("loss (nats)"), marks=marks)  # fmt: skip
+    panel = Panel(
+        title=f"size {size}",
+        x=Axis("learning rate", scale="log", unit="lr"),
+        y=Axis("tokens", scale="log", unit="count"),
+        z=Axis("loss (nats)"),
+        marks=marks,
+    )
     return panel, (size, float(best[0]), float(best[-1]), float(lowest[0] - lowest[-1]))

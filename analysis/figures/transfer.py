@@ -45,21 +45,54 @@ def proxy_search(fit: ResponseFit, axis: str) -> Figure:
         places |= {"lr": mesh[0].ravel(), axis: mesh[1].ravel()}
         loss = np.asarray(fit.predict(places)[0], dtype=np.float64).reshape(mesh[0].shape)
         marks += contours(columns, rows, loss, fit.loss)
-        marks.append(Boxes(x_low=[fit.low["lr"]], x_high=[fit.high["lr"]], y_low=[fit.low[axis]], y_high=[fit.high[axis]],
-                           colour=ACCENT, alpha=0.14, label="90 % intervals"))  # fmt: skip
-        marks.append(Points(x=[fit.at["lr"]], y=[fit.at[axis]], symbol="star", size=7, colour=ACCENT, label="best place",
-                            hover=f"best place, loss {fit.loss:.4f}"))  # fmt: skip
+        marks.append(
+            Boxes(
+                x_low=[fit.low["lr"]],
+                x_high=[fit.high["lr"]],
+                y_low=[fit.low[axis]],
+                y_high=[fit.high[axis]],
+                colour=ACCENT,
+                alpha=0.14,
+                label="90 % intervals",
+            )
+        )
+        marks.append(
+            Points(
+                x=[fit.at["lr"]],
+                y=[fit.at[axis]],
+                symbol="star",
+                size=7,
+                colour=ACCENT,
+                label="best place",
+                hover=f"best place, loss {fit.loss:.4f}",
+            )
+        )
         statement = (
             f"The lowest loss, {fit.loss:.4f}, is expected at an LR of {format_lr(fit.at['lr'])} and {words} "
             f"{format_lr(fit.at[axis])}."
         )
     marks.append(
-        Points(x=lr[known], y=other[known], colour=INK, label="run", texts=[f"{loss:.4g}" for loss in losses[known]],
-               hover=[f"loss {loss:.5g}" for loss in losses[known]])
-    )  # fmt: skip
+        Points(
+            x=lr[known],
+            y=other[known],
+            colour=INK,
+            label="run",
+            texts=[f"{loss:.4g}" for loss in losses[known]],
+            hover=[f"loss {loss:.5g}" for loss in losses[known]],
+        )
+    )
     if not known.all():
-        marks.append(Points(x=lr[~known], y=other[~known], symbol="cross", size=6, colour=INK, label="run that diverged",
-                            hover="diverged"))  # fmt: skip
+        marks.append(
+            Points(
+                x=lr[~known],
+                y=other[~known],
+                symbol="cross",
+                size=6,
+                colour=INK,
+                label="run that diverged",
+                hover="diverged",
+            )
+        )
     room = {name: math.exp(0.06 * math.log(high / low)) for name, (low, high) in spans.items()}
     panel = Panel(
         x=Axis(
@@ -75,8 +108,14 @@ def proxy_search(fit: ResponseFit, axis: str) -> Figure:
             ", lines of equal loss of the surface through them (+1% is 1 % above the lowest), its best place (star) "
         )
         caption += "and the rectangle of the 90 % intervals"
-    return Figure(title=f"Loss over LR and {words}", statement=statement, caption=f"{caption}.", panels=[panel], width=6.4,
-                  height=4.6)  # fmt: skip
+    return Figure(
+        title=f"Loss over LR and {words}",
+        statement=statement,
+        caption=f"{caption}.",
+        panels=[panel],
+        width=6.4,
+        height=4.6,
+    )
 
 
 def contours(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], lowest: float) -> list[Mark]:

@@ -297,9 +297,8 @@ def _sections(result: ComparisonResult, lines: Sequence[Line], figures: Figures)
         yield figures("compare-scores", said=True)
     yield "<h2>The runs</h2>"
     runs = [run for arm in found.arms for run in arm.runs]
-    yield lead(
-        f"{len(runs)} runs of {len(found.arms)} arms, {sum(not math.isfinite(run.loss) for run in runs)} of them diverged."
-    )
+    lost = sum(not math.isfinite(run.loss) for run in runs)
+    yield lead(f"{len(runs)} runs of {len(found.arms)} arms, {lost} of them diverged.")
     yield table(
         ["arm", "seed", "loss", "run"],
         [

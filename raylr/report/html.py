@@ -198,9 +198,7 @@ def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSecti
     failures = failures_of(result.directory)
     if failures:
         yield "<h2>Runs that failed</h2>"
-        yield lead(
-            f"{len(failures)} run{'s' if len(failures) > 1 else ''} failed and {'have' if len(failures) > 1 else 'has'} not ended since."
-        )
+        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
     for failure in failures:
         yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
         yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""

@@ -123,7 +123,8 @@ def _figure(name: str, figure: Figure, folder: Path) -> str:
     alt = html.escape(f"{figure.title}. {figure.statement}")
     return (
         f'<figure id="{html.escape(re.sub("[^A-Za-z0-9-]+", "-", name))}">'
-        f'{_STATEMENT}<div class="static scroll"><img alt="{alt}" width="{width}" src=\'{image}\'></div><div class="live"></div>'
+        f'{_STATEMENT}<div class="static scroll"><img alt="{alt}" width="{width}" src=\'{image}\'></div>'
+        f'<div class="live"></div>'
         f"<figcaption>{html.escape(figure.caption + edge_note(figure.panels))}{note}</figcaption>"
         f'<script type="text/plain" class="data">{_packed(data)}</script></figure>'
     )

@@ -86,9 +86,7 @@ def _sections(result: RunsResult, figures: Figures) -> Iterable[str]:
             yield from _family(family, figures, _law_name(i))
     yield "<h2>All optima</h2>"
     settled = sum(one.fit.ok for one in optima)
-    yield lead(
-        f"{settled} of {len(optima)} setting{'s' if len(optima) > 1 else ''} have an optimum that is known within the tolerance."
-    )
+    yield lead(f"Settings whose optimum is known within the tolerance: {settled} of {len(optima)}.")
     yield table(
         ["setting", "runs", "optimal LR", "90 % interval", "loss", "status", "an LR off by 2× costs"],
         [[*row_of(one), "may diverge" if one.cost() == math.inf else f"{one.cost():.2g}"] for one in optima],

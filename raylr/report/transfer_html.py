@@ -65,11 +65,10 @@ def transfer_sections(result: TransferResult, figures: Figures, scores: Sequence
     """Yield the sections: the proxy, each target, failures, scores."""
     search = result.search
     yield "<h2>The proxy</h2>"
-    if search.axes:
-        yield figures.lead(_proxy_name(search.axes[0]))
+    yield from (figures.lead(_proxy_name(axis)) for axis in list(search.axes)[:1])
     yield from (paragraph(line) for line in proxy_lines(result))
-    for i, name in enumerate(search.axes):
-        yield figures(_proxy_name(name), said=i == 0)
+    for i, axis in enumerate(search.axes):
+        yield figures(_proxy_name(axis), said=i == 0)
     names = ("lr", *search.axes)
     yield table(
         [*("LR" if name == "lr" else name.replace("_", " ") for name in names), "loss", "tokens", "end"],
@@ -88,16 +87,17 @@ def transfer_sections(result: TransferResult, figures: Figures, scores: Sequence
     failures = failures_of(result.directory)
     if failures:
         yield "<h2>Runs that failed</h2>"
-        yield lead(
-            f"{len(failures)} run{'s' if len(failures) > 1 else ''} failed and {'have' if len(failures) > 1 else 'has'} not ended since."
-        )
+        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
     for failure in failures:
         yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
         yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
 
 
 def _target(one: Transferred, figures: Figures, i: int) -> Iterable[str]:
-    yield from (paragraph(line, "dim" if line.dim else "") for line in target_lines(one))
+    lines = target_lines(one)
+    first = f"The LR is {lines[0].text}." if lines else f"No LR is known: {one.prediction.message}."
+    yield lead(first.replace("..", "."))
+    yield from (paragraph(line, "dim" if line.dim else "") for line in lines[1:])
     if one.settings:
         yield table(SETTINGS, settings_rows(one))
         note = "“output ×” multiplies the output of the matrix or what its block adds to the residual stream"

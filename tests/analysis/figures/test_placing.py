@@ -44,7 +44,8 @@ def test_ticks_of_other_axes() -> None:
 
 @pytest.mark.parametrize(
     ("value", "unit", "short", "text"),
-    [(3e-4, "lr", True, "3e-4"), (3e-4, "lr", False, "3.00e-4"), (1.5e9, "count", True, "1.5B"), (0.0, "count", True, "0"),
+    [(3e-4, "lr", True, "3e-4"), (3e-4, "lr", False, "3.00e-4"), (1.5e9, "count", True, "1.5B"),
+     (0.0, "count", True, "0"),
      (0.25, "number", True, "0.25"), (2e-5, "number", True, "2e-5"), (3.14159, "number", False, "3.1416")],
 )  # fmt: skip
 def test_values_as_an_axis_writes_them(value: float, unit: str, short: bool, text: str) -> None:

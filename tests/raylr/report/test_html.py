@@ -19,9 +19,18 @@ Row = dict[str, Any]
 
 
 FIGURES = {
-    "figure-1a-loss-curves", "figure-1b-loss-over-lr", "figure-2-law", "figure-12-precision", "figure-14-all-loss-curves",
-    "figure-15-over-tokens", "figure-16-surface", "figure-18-law", "regret", "runs", "check",
-}  # fmt: skip
+    "figure-1a-loss-curves",
+    "figure-1b-loss-over-lr",
+    "figure-2-law",
+    "figure-12-precision",
+    "figure-14-all-loss-curves",
+    "figure-15-over-tokens",
+    "figure-16-surface",
+    "figure-18-law",
+    "regret",
+    "runs",
+    "check",
+}
 
 
 @pytest.fixture

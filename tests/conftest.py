@@ -1,6 +1,9 @@
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,6 +29,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed is as wide as in a file: a worker of pytest-xdist has the COLUMNS of a terminal."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flush() -> Iterator[None]:
+    """Nothing waits for the disk: the tests kill processes, not the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        yield
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def ray_node() -> Iterator[Any]:
+    """A Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers find whatever
+    the tests import."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+    yield cluster.head_node
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_node: Any) -> str:
+    return str(ray_node.address)
+
+
+@pytest.fixture(scope="session")
+def job_server(ray_node: Any) -> str:
+    return f"http://{ray_node.address_info['webui_url']}"
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(ray_address: str) -> Iterator[None]:
+    """What is started here, and by the command line, runs on that cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray_address)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(shared_cluster: None) -> Iterator[None]:
+    """This process is connected to that cluster."""
+    import ray
+
+    ray.init(logging_level="error", log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

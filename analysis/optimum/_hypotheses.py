@@ -38,8 +38,10 @@ ROUGH = 0.4
 """Standard deviation, in units of the curvature, of what the shape misses on a rough curve."""
 MISFITS = ((0.01, 0.005), (0.07, 0.05), (0.2, ROUGH))
 MISFIT_WEIGHTS = (1.0, 1.0, 0.5)
+ROUGH_SHARE = MISFIT_WEIGHTS[-1] / sum(MISFIT_WEIGHTS)
 """What the shape misses, equally likely: as a share of the height, and everywhere, in units of the curvature. From an
-exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`))."""
+exact shape to one whose minimum the rest moves by half an e-fold (0.4·√(5/3)/(2·`SHORT`)), which has a prior
+probability of `ROUGH_SHARE`."""
 LONG, SHORT = 1.5, 0.5
 """Correlation lengths of g in ln lr: of most of the part that grows with height, and of the rest."""
 LONG_SHARE = 0.7

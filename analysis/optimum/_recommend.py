@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
+from raylr.analysis.optimum._hypotheses import ROUGH_SHARE
 from raylr.analysis.optimum._losses import Losses
 from raylr.errors import InputError
 
@@ -37,6 +38,8 @@ skew."""
 LEAD = 0.5
 """Share of the lead of the best LR over its neighbours' mean that the model may take back without a
 replicate."""
+NEGLIGIBLE = 0.02
+"""Heights within this share of what a factor e of the LR costs are equal."""
 TIED = 2.0
 """Losses within this many standard errors of their difference may be equal."""
 
@@ -153,10 +156,17 @@ def contradicted(losses: Losses, curves: Curves) -> bool:
     return bool(curves.mean[curves.best] > LEAD * float(np.mean(beside)))
 
 
-def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: bool) -> float:
+def doubtful(losses: Losses, curves: Curves) -> bool:
+    """Whether enough LRs speak for a rough curve, more than was assumed without them, and noise does not explain it."""
+    enough = losses.tried.size >= CONFIRM
+    return enough and curves.rough > ROUGH_SHARE and sure_noise(losses, curves) <= REPEAT
+
+
+def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: bool, least_gain: float = 0.0) -> float:
     """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it.
 
-    `known`: other cells have shown where the optimum lies and how the loss rises around it.
+    `known`: other cells have shown where the optimum lies and how the loss rises around it. On a `doubtful` curve an
+    LR that was not tried has to be better than the best one tried by `least_gain`, in units.
     """
     caution = CAUTION_SMOOTH if known or (smooth(losses) and curves.rough <= ROUGH) else CAUTION
     cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
@@ -180,6 +190,8 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
     noise = sure_noise(losses, curves)
     slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
     stands = (choices != losses.x[0]) & (np.interp(choices, x, curves.mean) > slack)
+    if least_gain > 0 and doubtful(losses, curves):
+        values = values + least_gain * (choices != losses.x[0])
     return float(choices[int(np.argmin(np.where(stands, math.inf, values)))])
 
 

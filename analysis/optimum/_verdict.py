@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._losses import CLUSTER, SAME, Losses
-from raylr.analysis.optimum._recommend import best_lr, contradicted, noise_of, noise_unconfirmed, smooth, tied
+from raylr.analysis.optimum._recommend import (
+    NEGLIGIBLE,
+    best_lr,
+    contradicted,
+    noise_of,
+    noise_unconfirmed,
+    smooth,
+    tied,
+)
 from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.status import Status
 
@@ -44,8 +52,6 @@ with probability 1 - `COST`."""
 COST = 0.25
 """Quantile of the cost of a factor e: its mean is that of the draws whose curve is taken to be as steep as the cliff
 beside it."""
-NEGLIGIBLE = 0.02
-"""Heights within this share of the lowest one outside form a plateau, if they span too wide an interval for `ok`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +86,20 @@ def interval(losses: Losses, curves: Curves | None, lr: float, tail: float) -> t
 
 def judge(
     losses: Losses, curves: Curves | None, low: float, high: float, prior: OptimumPrior, tolerance: float | None,
-    lr_factor: float, level: float,
+    lr_factor: float, level: float, searching: bool,
 ) -> Verdict:  # fmt: skip
     """Status and answer of a fit over [low, high], ln lr."""
     if curves is None:
         return _without_losses(losses, prior)
     tried = losses.tried
     known = prior.informative
+    limit = RELATIVE_REGRET * float(np.quantile(curves.curvature, COST))
+    if tolerance is not None:
+        limit = tolerance / losses.unit
     at = float(tried[0])
     if tried.size > 1:
-        at = best_lr(losses, curves, float(tried[0]), float(tried[-1]), known=known)
+        least = max(limit, NEGLIGIBLE) if searching else 0.0
+        at = best_lr(losses, curves, float(tried[0]), float(tried[-1]), known=known, least_gain=least)
     if tried.size <= 1 and prior.center is not None:
         at = best_lr(losses, curves, low, high, known=known)
     edge = _edge(losses, curves, prior) if tried.size > 1 else None
@@ -99,10 +109,7 @@ def judge(
     lost = (curves.curves - curves.curves.min(axis=1, keepdims=True)).mean(axis=0)
     regret = float(np.interp(at, curves.x, lost))
     curvature = float(np.mean(curves.curvature))
-    limit = RELATIVE_REGRET * float(np.quantile(curves.curvature, COST))
-    if tolerance is not None:
-        limit = tolerance / losses.unit
-    status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, limit, lr_factor)
+    status, message = _status(losses, curves, at, ends, edge, regret, curvature, prior, limit, lr_factor, searching)
     other = _second_minimum(losses, curves) if status is Status.TWO_MINIMA else None
     if other is not None:  # the best LR lies around either of the two
         ends = min(ends[0], math.exp(other[1] - CLUSTER)), max(ends[1], math.exp(other[1] + CLUSTER))
@@ -128,7 +135,7 @@ def _without_losses(losses: Losses, prior: OptimumPrior) -> Verdict:
 
 def _status(
     losses: Losses, curves: Curves, at: float, ends: tuple[float, float], edge: Status | None, regret: float,
-    curvature: float, prior: OptimumPrior, limit: float, lr_factor: float,
+    curvature: float, prior: OptimumPrior, limit: float, lr_factor: float, searching: bool,
 ) -> tuple[Status, str]:  # fmt: skip
     x, h = losses.tried, losses.tried_h
     lr, best = f"{math.exp(at):.3g}", f"{math.exp(losses.x[0]):.3g}"
@@ -174,6 +181,12 @@ def _status(
     if factor <= lr_factor and regret <= limit:
         if not prior.informative and noise_unconfirmed(losses, curves):
             return Status.UNCERTAIN, "the losses scatter around the curve: repeat a run to tell noise from its shape"
+        lead = -float(np.interp(at, curves.x, curves.mean))
+        if searching and not prior.informative and untried and lead > limit:
+            return Status.UNCERTAIN, (
+                f"{lr} was not tried and is expected to be better than the best LR tried, {best}, by more than the "
+                "tolerance: try it first"
+            )
         need = LRS_PRIOR if prior.informative else LRS
         if x.size >= need:
             return Status.OK, f"known within tolerance from {x.size} LRs with a finite loss"

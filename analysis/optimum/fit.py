@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import floats, level_of, losses_of, positive, same_length, vector
+from raylr.analysis._threads import one_thread
 from raylr.analysis.optimum._curves import Curves, draw
 from raylr.analysis.optimum._hypotheses import enumerate_hypotheses
 from raylr.analysis.optimum._losses import Losses, prepare
@@ -65,6 +66,8 @@ class OptimumFit:
     """Expected regret, in the unit of the loss, at which the optimum counts as known."""
     lr_factor: float = LR_FACTOR
     """Factor to either side within which the interval must lie."""
+    searching: bool = False
+    """Whether the runs are those of a search."""
     losses: Losses = field(repr=False, compare=False)
     """The losses as the model took them."""
     curves: Curves | None = field(default=None, repr=False, compare=False)
@@ -148,7 +151,7 @@ class OptimumFit:
         more = None if s is None else np.concatenate([s, np.zeros(log_lr.size)])
         return fit_log(
             np.concatenate([x, log_lr]), np.concatenate([y, loss]), more, lr_range=self.lr_range, prior=self.prior,
-            tolerance=self.tolerance, lr_factor=self.lr_factor, level=self.level,
+            tolerance=self.tolerance, lr_factor=self.lr_factor, level=self.level, searching=self.searching,
         )  # fmt: skip
 
     def _optima(self) -> Array:
@@ -176,6 +179,7 @@ def fit_optimum(
     tolerance: float | None = None,
     lr_factor: float = LR_FACTOR,
     level: float = 0.9,
+    searching: bool = False,
 ) -> OptimumFit:
     """Find the best LR from the losses of runs at a few LRs.
 
@@ -192,6 +196,9 @@ def fit_optimum(
             what a factor e of the LR costs.
         lr_factor: The factor to either side within which the interval must lie for that, too.
         level: Probability of the interval.
+        searching: Whether the runs are those of a search, which can try what it is not sure of. Then an LR that was not
+            tried is the answer on a rough curve only if it is expected to be better than the best one tried by more
+            than the tolerance, and it is `ok` only if it is not: otherwise it has to be tried first.
 
     Returns:
         The fit. Losses that say too little or cannot be explained give a status, never an exception.
@@ -221,7 +228,7 @@ def fit_optimum(
     if not (prior is None or isinstance(prior, OptimumPrior)):
         raise InputError(f"prior must be an OptimumPrior or None, got {type(prior).__name__}")
     return fit_log(x, y, s, lr_range=lr_range, prior=prior or OptimumPrior(), tolerance=tolerance, lr_factor=lr_factor,
-                   level=level_of(level))  # fmt: skip
+                   level=level_of(level), searching=searching)  # fmt: skip
 
 
 def errors_of(stderr: ArrayLike | None, size: int) -> Array | None:
@@ -237,16 +244,17 @@ def errors_of(stderr: ArrayLike | None, size: int) -> Array | None:
     return np.where(np.isfinite(values), values, 0.0)
 
 
+@one_thread
 def fit_log(
     x: Array, y: Array, s: Array | None, *, lr_range: tuple[float, float] | None, prior: OptimumPrior,
-    tolerance: float | None, lr_factor: float, level: float,
+    tolerance: float | None, lr_factor: float, level: float, searching: bool,
 ) -> OptimumFit:  # fmt: skip
     """`fit_optimum` of ln lr `x` and losses `y` that were checked before."""
     losses = prepare(x, y, s, prior)
     ends = [*(np.log(lr_range) if lr_range is not None else ()), *([x.min(), x.max()] if x.size else ())]
     low, high = (min(ends), max(ends)) if ends else (math.nan, math.nan)
     curves = draw(enumerate_hypotheses(losses, low, high, prior)) if losses.x.size else None
-    verdict = judge(losses, curves, low, high, prior, tolerance, lr_factor, level)
+    verdict = judge(losses, curves, low, high, prior, tolerance, lr_factor, level, searching)
     unit = losses.unit
     return OptimumFit(
         status=verdict.status, message=verdict.message, lr=verdict.lr, lr_low=verdict.lr_low, lr_high=verdict.lr_high,
@@ -254,5 +262,5 @@ def fit_log(
         relative_regret=verdict.regret / verdict.curvature if verdict.curvature > 0 else math.nan,
         noise=unit * verdict.noise, curvature=unit * verdict.curvature, trials=int(y.size), level=level,
         lr_range=(math.exp(low), math.exp(high)) if ends else (math.nan, math.nan), tolerance=tolerance,
-        lr_factor=lr_factor, losses=losses, curves=curves, given=(x, y, s), prior=prior,
+        lr_factor=lr_factor, searching=searching, losses=losses, curves=curves, given=(x, y, s), prior=prior,
     )  # fmt: skip

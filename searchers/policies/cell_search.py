@@ -128,7 +128,7 @@ class CellSearch:
             found = fit_optimum(
                 [r.lr for r in ended], [r.loss for r in ended], stderr=[r.stderr for r in ended],
                 lr_range=(math.exp(low), math.exp(high)), prior=self.prior, tolerance=self.tolerance,
-                lr_factor=self.lr_factor, level=LEVEL,
+                lr_factor=self.lr_factor, level=LEVEL, searching=True,
             )  # fmt: skip
             self._cached = (key, found)
         return self._cached[1]

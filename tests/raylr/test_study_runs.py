@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from training_executor import TrainingExecutor
 
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.runs import RunEnd
@@ -40,14 +41,6 @@ PATIENCE = 240
 """Seconds to wait for a process; the machine may be busy."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cluster():
-    """Not one that somebody else runs on this machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", "local")
-        yield
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A folder of text: a few modules of the standard library."""
@@ -64,9 +57,21 @@ def data_of(text, **changes):
 
 
 @pytest.fixture(scope="module")
-def finished(text, tmp_path_factory):
-    study = FittingStudy(StudySpec.model_validate(data_of(text)), tmp_path_factory.mktemp("studies") / "tiny")
+def undisturbed(text, tmp_path_factory):
+    """The study whose runs are trained in this process, one after the other."""
+    spec = StudySpec.model_validate(data_of(text))
+    folder = tmp_path_factory.mktemp("undisturbed") / "tiny"
+    study = FittingStudy(spec, folder, executor=lambda callbacks: TrainingExecutor())
     return study, study.run()
+
+
+@pytest.fixture(scope="module")
+def killed(undisturbed, text, tmp_path_factory):
+    """The same study by the command line, killed in the middle and started again: its folder, command and output."""
+    folder = tmp_path_factory.mktemp("killed")
+    total = len(undisturbed[0].evaluations)
+    command, end = stopped_and_finished(folder / "study", text, {}, total, folder, signal.SIGKILL)
+    return FittingStudy.open(folder / "study"), command, end.stdout
 
 
 def stopped_and_finished(folder, text, changes, total, log, sign):
@@ -75,8 +80,9 @@ def stopped_and_finished(folder, text, changes, total, log, sign):
     file.write_text(yaml.safe_dump(data_of(text, **changes)))
     command = [sys.executable, "-m", "raylr", "search", str(file), "--out", str(folder)]
     printed = log / "stopped.log"
+    own = os.environ | {"RAY_ADDRESS": "local"}  # not a cluster that somebody else runs on this machine
     with printed.open("w") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True, env=own)
     try:
         deadline = time.monotonic() + PATIENCE
         while not (folder / "spec.yaml").exists() or len(FittingStudy.open(folder).evaluations) < 0.5 * total:
@@ -92,7 +98,7 @@ def stopped_and_finished(folder, text, changes, total, log, sign):
         assert "stack" not in printed.read_text().lower()
     else:
         assert status == -sign
-    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    end = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=own)
     assert end.returncode == 0, end.stdout + end.stderr
     return command, end
 
@@ -108,8 +114,25 @@ def assert_the_same_study(folder, study, law):
 
 
 @pytest.mark.slow
-def test_a_study_of_real_runs_ends_with_a_law_and_a_check(finished, monkeypatch):
-    study, result = finished
+@pytest.mark.timeout(900)
+def test_killed_in_the_middle_it_ends_with_the_same_law(undisturbed, killed, capsys):
+    want, result = undisturbed
+    study, command, printed = killed
+    assert_the_same_study(study.directory, want, result.fit.law)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(command[3:])
+    again = capsys.readouterr().out
+    assert not ended.value.code
+    assert "nothing was run" in again
+    assert again.splitlines()[-1] == printed.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_of_real_runs_ends_with_a_law_and_a_check(killed, monkeypatch):
+    study, _, _ = killed
+    result = study.result()
     assert [run.lr / result.prediction.lr for run in result.check.runs] == pytest.approx([0.333, 1, 3], rel=1e-4)
     assert all(math.isfinite(result.check.loss_at(run)) for run in result.check.runs)
     rows = study.evaluations.read().to_pylist()
@@ -122,26 +145,11 @@ def test_a_study_of_real_runs_ends_with_a_law_and_a_check(finished, monkeypatch)
     assert FittingStudy.open(study.directory).run().fit.law == result.fit.law
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_killed_in_the_middle_it_ends_with_the_same_law(finished, text, tmp_path, capsys):
-    study, result = finished
-    folder = tmp_path / "study"
-    command, end = stopped_and_finished(folder, text, {}, len(study.evaluations), tmp_path, signal.SIGKILL)
-    assert_the_same_study(folder, study, result.fit.law)
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(command[3:])
-    again = capsys.readouterr().out
-    assert not ended.value.code
-    assert "nothing was run" in again
-    assert again.splitlines()[-1] == end.stdout.splitlines()[-1]
-
-
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_runs_in_segments_and_stopped_in_the_middle_end_with_the_same_law(text, tmp_path):
+def test_runs_in_segments_and_stopped_in_the_middle_end_with_the_same_law(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     whole = FittingStudy(StudySpec.model_validate(data_of(text, **SEGMENTS)), tmp_path / "whole")
     result = whole.run()
     ends = whole.trials.read().to_pylist()
@@ -158,10 +166,11 @@ def test_runs_in_segments_and_stopped_in_the_middle_end_with_the_same_law(text, 
 
 
 @pytest.mark.slow
-def test_a_study_is_exported_for_optuna_dashboard(finished, tmp_path, capsys):
+@pytest.mark.timeout(900)
+def test_a_study_is_exported_for_optuna_dashboard(killed, tmp_path, capsys):
     import optuna
 
-    study, _ = finished
+    study, _, _ = killed
     storage = f"sqlite:///{tmp_path}/optuna.db"
     with pytest.raises(SystemExit) as end:
         main(["export", str(study.directory), "--optuna", storage])

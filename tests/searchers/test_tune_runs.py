@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("tune_runs.py")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_cluster")]
 
 
 def start(folder, kind, seconds=0.0):
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TUNE_GLOBAL_CHECKPOINT_S": "1"}
+    if seconds:  # it is going to be killed, and its Ray with it
+        del environment["RAY_ADDRESS"]
     command = [sys.executable, str(SCRIPT), str(folder), kind, str(seconds)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True

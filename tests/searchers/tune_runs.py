@@ -2,11 +2,13 @@
 
     python tune_runs.py FOLDER (quadratic|surface|truncate-optuna|asha|limiter) [SECONDS A REPORT]
 
-Starts the experiment in FOLDER, or goes on with it, and writes what it found to FOLDER/found.json.
+Starts the experiment in FOLDER, or goes on with it, and writes what it found to FOLDER/found.json. It runs on the
+cluster that RAY_ADDRESS names, or on one of its own.
 """
 
 import json
 import math
+import os
 import sys
 import tempfile
 import time
@@ -73,7 +75,8 @@ def main(folder, kind, seconds=0.0):
     space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds}
     if kind not in ("quadratic", "limiter"):
         space["size"] = 1
-    ray.init("local", num_cpus=2, include_dashboard=kind == "surface", logging_level="error", log_to_driver=False)
+    own = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "num_cpus": 2, "include_dashboard": False}
+    ray.init(logging_level="error", log_to_driver=False, **own)
     if tune.Tuner.can_restore(str(path)):
         tuner = tune.Tuner.restore(str(path), trainable=train, param_space=space, resume_errored=True)
     else:

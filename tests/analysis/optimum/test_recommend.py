@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from raylr.analysis.optimum import fit_optimum
 from raylr.analysis.optimum._losses import CLUSTER
-from raylr.analysis.optimum._recommend import CAUTION, CONFIRM, ROUGH
+from raylr.analysis.optimum._recommend import CAUTION, CONFIRM, NEGLIGIBLE, ROUGH, contradicted, doubtful
 from raylr.analysis.optimum._verdict import COST, RELATIVE_REGRET
+from raylr.analysis.status import Status
 
 
 def scattered(seed: int, gap: float) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +47,29 @@ def test_ok_means_a_regret_far_below_the_least_likely_cost_of_a_factor_e(seed: i
         assert fit.curves is not None
         least = float(np.quantile(fit.curves.curvature, COST)) * fit.losses.unit
         assert fit.regret <= RELATIVE_REGRET * least * (1 + 1e-9)
+
+
+def test_a_search_leaves_the_best_lr_tried_on_a_doubtful_curve_only_for_more_than_its_tolerance() -> None:
+    kept = 0
+    for seed in range(30):
+        x, loss = scattered(seed, 0.4)
+        fit = fit_optimum(np.exp(x), loss, searching=True)
+        curves, at = fit.curves, math.log(fit.lr)
+        assert curves is not None
+        gain = curves.mean[curves.best] - np.interp(at, curves.x, curves.mean)
+        if not doubtful(fit.losses, curves):
+            continue
+        if at == fit.losses.x[0]:
+            kept += fit_optimum(np.exp(x), loss).lr != fit.lr
+        elif np.abs(fit.losses.tried - at).min() > 1e-6 and not contradicted(fit.losses, curves):
+            assert gain >= 0.9 * max(NEGLIGIBLE, RELATIVE_REGRET * float(np.quantile(curves.curvature, COST)))
+    assert kept >= 2
+
+
+def test_a_search_is_not_ok_where_an_untried_lr_is_expected_to_be_far_better_than_all_that_were_tried() -> None:
+    lr, loss = [0.001, 0.02629, 0.09986, 0.2714], [2.2497, 0.10546, 0.030186, 0.83721]
+    assert fit_optimum(lr, loss).ok
+    fit = fit_optimum(lr, loss, searching=True)
+    assert fit.status is Status.UNCERTAIN
+    assert "try it first" in fit.message
+    assert fit_optimum(lr, loss, searching=True, tolerance=1.0).ok

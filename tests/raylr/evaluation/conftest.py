@@ -41,19 +41,3 @@ def checkpoints(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     if deepspeed.comm.is_initialized():
         deepspeed.comm.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        resources={"scorer": 1},
-        include_dashboard=False,
-        logging_level="error",
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()

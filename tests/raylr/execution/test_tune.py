@@ -17,10 +17,7 @@ from raylr.store.runtable import evaluations_table, trials_table
 POINTS = (10, 20, 30)
 
 
-@pytest.fixture(autouse=True)
-def own_cluster(monkeypatch):
-    """Not one that somebody else runs on this machine."""
-    monkeypatch.setenv("RAY_ADDRESS", "local")
+pytestmark = pytest.mark.usefixtures("shared_cluster")
 
 
 class Stopping(FixedPolicy):
@@ -125,7 +122,10 @@ def test_what_a_cluster_lacks_is_named():
     assert "1 TPUs" in lacking_resources({"TPU": 1}, there)
 
 
-def test_more_than_this_machine_has_is_refused_at_once(tmp_path):
+def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr("ray.init", lambda *args, **kwargs: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"cpu": 10_000})
     with pytest.raises(InputError, match=r"10000 CPUs .* lower `resources`"):
         executor.execute(trainable, work_in(tmp_path, [1e-3]))

@@ -107,8 +107,8 @@ def train(config):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_cluster")
 def test_a_function_is_a_study_and_continues_from_its_checkpoint_when_the_study_starts_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("sys.path", [*sys.path])
     (tmp_path / "my_trainer.py").write_text((FOLDER / "my_trainer.py").read_text())
     (tmp_path / "fails.py").write_text(FAILS)

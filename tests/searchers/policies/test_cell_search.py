@@ -112,3 +112,20 @@ def test_the_last_run_tries_an_answer_that_was_not_tried(most):
             end(run, 2.0 + 0.3 * u**2 + 0.1 * skew * u**3 / (1 + abs(u)))
         assert len(search.runs) == most
         assert min(abs(run.log_lr - answer) for run in search.runs) <= CONFIRMED
+
+
+@pytest.mark.parametrize("seed", [8, 12, 16, 20])
+def test_on_a_curve_with_kinks_the_answer_is_no_worse_than_the_best_lr_tried(seed):
+    """Straight lines between scattered points of a parabola with a kink, beside a cliff: a sweep of a small network."""
+    rng = np.random.default_rng(seed)
+    at, steep = rng.uniform(math.log(1e-3), math.log(3e-2)), rng.uniform(1, 6)
+    knots = np.linspace(math.log(1e-4), math.log(1e-1), 25) + rng.uniform(-0.1, 0.1)
+    u = knots - knots[np.argmin(np.abs(knots - at))]
+    heights = np.where(u < 0, 0.5 * u * u - 0.3 * u, 0.5 * steep * u) * np.exp(0.1 * rng.standard_normal(25))
+    heights += 0.003 + np.where(u > 0.9, 3.0, 0.0)
+    search = cell(tolerance=None, lr_factor=2.0)
+    while search.next() is not None:
+        run = search.start()
+        end(run, float(np.interp(run.log_lr, knots, heights)))
+    lowest = min(run.loss for run in search.runs)
+    assert np.interp(math.log(search.recommend().lr), knots, heights) <= lowest + 0.01

@@ -1,11 +1,9 @@
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,58 +103,71 @@ def test_a_diverged_run_says_so_and_keeps_its_last_good_point(folder: Path, tmp_
     assert str(curve(seen)) == str(curve(rows))
 
 
-CHILD = """
-import json, sys
+KILLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "amid a backward": ((8, "backward"), {}),
+    "in the forward of a second micro-batch": ((16, "forward"), {"dtype": "bf16", "micro_batch": 4}),
+    "amid a backward of stage 3": ((8, "backward"), {"zero_stage": 3}),
+    "while a checkpoint is written": ("checkpoint", {}),
+    "somewhere after step 5 began": ("any", {}),
+}
+CHILDREN = """
+import json, os, random, signal, sys, time
 import tiny_runs
-kill = json.loads(sys.argv[1])
-if kill == "any":
-    tiny_runs.at_pass(5, "forward", lambda: print("GO", flush=True))
-elif kill == "checkpoint":
-    from raylr.trainables.training import checkpoint
-    sync = checkpoint._sync
-    checkpoint._sync = lambda path: tiny_runs.die() if ".writing-6" in path.parts else sync(path)
-else:
-    tiny_runs.at_pass(*kill, tiny_runs.die)
-tiny_runs.run(tiny_runs.Path(sys.argv[2]), run_dir=sys.argv[3], checkpoint_seconds=0, **json.loads(sys.argv[4]))
+from raylr.trainables.training import checkpoint
+
+def train(kill, fields, folder, write):
+    if kill == "any":
+        tiny_runs.at_pass(5, "forward", lambda: os.write(write, b"go"))
+    elif kill == "checkpoint":
+        sync = checkpoint._sync
+        checkpoint._sync = lambda path: tiny_runs.die() if ".writing-6" in path.parts else sync(path)
+    else:
+        tiny_runs.at_pass(*kill, tiny_runs.die)
+    tiny_runs.run(tiny_runs.Path(sys.argv[1]), run_dir=folder, checkpoint_seconds=0, **fields)
+
+for name, (kill, fields) in json.loads(sys.argv[3]).items():
+    read, write = os.pipe()
+    child = os.fork()  # whatever is slow to import is imported once
+    if not child:
+        train(kill, fields, os.path.join(sys.argv[2], name), write)
+        os._exit(0)
+    os.close(write)
+    if kill == "any" and os.read(read, 2):
+        time.sleep(random.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sep="=", flush=True)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kill", "fields"),
-    [
-        ((8, "backward"), {}),
-        ((16, "forward"), {"dtype": "bf16", "micro_batch": 4}),
-        ((8, "backward"), {"zero_stage": 3}),
-        ("checkpoint", {}),
-        ("any", {}),
-    ],
-    ids=str,
-)
-def test_a_run_killed_in_a_step_goes_on_bit_for_bit(
-    folder: Path, tmp_path: Path, kill: Any, fields: dict[str, Any]
-) -> None:
-    """SIGKILL amid a backward, the forward of a second micro-batch, the writing of a checkpoint, and somewhere after
-    step 5 began."""
-    want = curve(run(folder, **fields))
-    command = [sys.executable, "-c", CHILD, json.dumps(kill), str(folder), str(tmp_path), json.dumps(fields)]
+@pytest.fixture(scope="module")
+def killed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """A folder with a run folder for each of `KILLS`, and how each run ended."""
+    made = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-c", CHILDREN, str(folder), str(made), json.dumps(KILLS)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
-        if kill == "any":
-            assert child.stdout is not None
-            assert any(line == "GO\n" for line in child.stdout)
-            time.sleep(random.uniform(0, 0.05))
-            child.kill()
-    assert child.returncode == -signal.SIGKILL
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=True)
+    ends = dict(line.split("=") for line in done.stdout.splitlines() if line.split("=")[0] in KILLS)
+    return made, {name: int(status) for name, status in ends.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLS)
+def test_a_run_killed_in_a_step_goes_on_bit_for_bit(
+    folder: Path, killed: tuple[Path, dict[str, int]], name: str
+) -> None:
+    made, ends = killed
+    assert ends[name] == -signal.SIGKILL
+    _, fields = KILLS[name]
+    want = curve(run(folder, **fields))
     seen: list[dict[str, Any]] = []
-    got = run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
+    got = run(folder, run_dir=made / name, report=lambda row, _: seen.append(row), **fields)
     assert curve(got) == want
     assert curve(seen) == want
     seen.clear()
-    run(folder, run_dir=tmp_path, report=lambda row, _: seen.append(row), **fields)
+    run(folder, run_dir=made / name, report=lambda row, _: seen.append(row), **fields)
     assert curve(seen) == want
     with pytest.raises(CheckpointError, match=r"is of another run .*; there lr: 0\.003, not 0\.001"):
-        run(folder, run_dir=tmp_path, lr=1e-3, **fields)
+        run(folder, run_dir=made / name, lr=1e-3, **fields)
 
 
 @pytest.mark.slow

@@ -59,7 +59,8 @@ def regret(
     statement = _statement_of(shown[-1], known[shown[-1]])
     caption = (
         "Lines are the expected loss above the lowest, from the loss over the LR at the largest budget of each; the "
-        f"band is the 90 % interval of {shown[-1]}. At 1× is the recommended LR: its own cost is what the runs leave unknown"
+        f"band is the 90 % interval of {shown[-1]}. At 1× is the recommended LR: its own cost is what the runs leave "
+        "unknown"
     )
     if law is not None and prediction is not None and law.usable:
         factors = np.geomspace(1 / _BY_LAW, _BY_LAW, _GRID)

@@ -30,7 +30,7 @@ CSS_DPI = 100
 MOST_BYTES = 3_000_000
 """A report is at most this large."""
 _NEWLINE = "\n"
-_PLAIN = ' "/:;=,!()*+$@?[]|{}'
+_PLAIN = ' "/;=,!()*+$@?[]|{}'
 """What an address in single quotes may hold as it is."""
 _STATEMENT = "<!--statement-->"
 _WORDS = 40

@@ -18,8 +18,10 @@ from raylr.analysis.figures import check, curves, law, loss_over_lr, precision, 
 from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
+from raylr.module_study import ModulesResult
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
+from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
 from raylr.report.page import Figures, lead, page, paragraph, table
 from raylr.report.scores import ScoreSection, score_html, score_sections
 from raylr.report.text import (
@@ -52,7 +54,7 @@ FOOTER = (
 )
 
 
-def write_report(result: StudyResult | TransferResult, out: Path | None = None) -> Path:
+def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path | None = None) -> Path:
     """Write report.html and figures/.
 
     Args:
@@ -67,11 +69,17 @@ def write_report(result: StudyResult | TransferResult, out: Path | None = None) 
     """
     folder = Path(out or result.directory)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
+    drawn: dict[str, Figure]
+    if isinstance(result, ModulesResult):
+        drawn = modules_figures(result)
+    else:
+        drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
     drawn |= {name: figure for section in scores for name, figure in section.figures.items()}
     figures = Figures(drawn, folder / "figures")
     if isinstance(result, TransferResult):
         answer, sections, footer = transfer_answer(result), transfer_sections(result, figures, scores), TRANSFER_FOOTER
+    elif isinstance(result, ModulesResult):
+        answer, sections, footer = modules_answer(result), modules_sections(result, figures, scores), MODULES_FOOTER
     else:
         answer, sections, footer = _answer(result), _sections(result, figures, scores), FOOTER
     text = page(

@@ -108,7 +108,8 @@ def _statement(curves: Sequence[ModuleCurve], label: str) -> str:
     inside = far.low <= far.start <= far.high
     return (
         f"Of {len(moved)} optima of modules, that of {far.module} at size {far.size} is farthest from the global "
-        f"{label}: {format_lr(far.best)}, a factor {far.best / far.start:.2f}, {'inside' if inside else 'outside'} its interval."
+        f"{label}: {format_lr(far.best)}, a factor {far.best / far.start:.2f}, "
+        f"{'inside' if inside else 'outside'} its interval."
     )
 
 

@@ -39,12 +39,13 @@ _DECIMALS = re.compile(r"(\.\d{2})\d+")
 _GEOMETRY = re.compile(r'(?<=[ \n])(?:d|x|y|transform|points)="[^"]*"')
 
 
-def page(*, name: str, answer: str, sections: Iterable[str], footer: str) -> str:
+def page(*, name: str, answer: str, sections: Iterable[str], footer: str, heading: str = "Which learning rate?") -> str:
     """Return a page: `answer` and `sections` are HTML, `name` and `footer` plain text."""
     template = Template(_resource("template.html"))
     body = "\n".join(sections)
     return template.substitute(
         name=html.escape(name),
+        heading=html.escape(heading),
         answer=answer,
         sections=body,
         footer=html.escape(footer),

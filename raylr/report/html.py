@@ -167,7 +167,7 @@ def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSecti
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
     yield from (paragraph(line) for line in decay_lines(result))
     if result.fit.stable:
-        yield paragraph(Line("The losses over LR and tokens below are stable ones, from the trunks."), "dim")
+        yield paragraph(Line("The losses over LR and tokens below are those of the stable loss, from the trunks."), "dim")
     yield figures("figure-1b-loss-over-lr", said=True)
     yield figures("figure-15-over-tokens")
     yield figures("figure-16-surface")

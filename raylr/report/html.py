@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
+from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
 from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from raylr.analysis.figures.description import Figure
     from raylr.study import StudyResult
 
+_STABLE = {"figure-1b-loss-over-lr", "figure-15-over-tokens", "figure-16-surface", "regret"}
+"""Figures of the losses along training: in a study with a decay those of its trunks."""
 FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
     "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
@@ -93,17 +97,21 @@ def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path
 def _figures(result: StudyResult) -> dict[str, Figure]:
     """Return the figures that there is something to draw for, by name of the file."""
     fit, prediction, budget = result.fit, result.prediction, max(result.spec.token_budgets)
+    # The curves are those of the stable loss, in a study with a decay those of its trunks.
+    stable = replace(fit, optima=fit.stable) if fit.stable else fit
     largest = max(fit.optima, key=lambda optimum: optimum.params).size
     shown = prediction if prediction and known(prediction.lr) else None
     drawn: dict[str, Figure | None] = {
         "figure-1a-loss-curves": curves.loss_curves(fit, largest, budget),
-        "figure-1b-loss-over-lr": loss_over_lr.loss_over_lr(fit, budget),
+        "figure-1b-loss-over-lr": loss_over_lr.loss_over_lr(stable, budget),
         "figure-12-precision": precision.precision(fit),
         "figure-14-all-loss-curves": curves.all_loss_curves(fit, budget) if len(fit.surfaces) > 1 else None,
         "figure-15-over-tokens": loss_over_lr.over_tokens(fit, budget),
         "figure-16-surface": surface.loss_surface(fit, budget),
         "regret": regret.regret(
-            {size: one.at(float(budget)) for size, one in fit.surfaces.items()}, law=fit.curvature_law, prediction=shown
+            {size: one.at(float(budget)) for size, one in fit.surfaces.items()},
+            law=None if fit.stable else fit.curvature_law,  # that of a study with a decay is of the decayed loss
+            prediction=shown,
         ),
         "runs": runs.run_ends(fit, _ends(result.directory), budget),
     }
@@ -115,7 +123,11 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
             drawn["figure-batch"] = over_batch(fit, shown)
     if result.check and shown and result.spec.target:
         drawn["check"] = check.prediction_check(result.check, shown, result.spec.target.name)
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    found = {name: figure for name, figure in drawn.items() if figure is not None}
+    if fit.stable:
+        for name in _STABLE & set(found):
+            found[name] = replace(found[name], statement=f"Stable loss, before the decay: {found[name].statement}")
+    return found
 
 
 def _ends(directory: Path) -> dict[str, RunEnd]:
@@ -149,7 +161,12 @@ def _answer(result: StudyResult) -> str:
 def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     fit, cost = result.fit, result.cost
     yield "<h2>The optima</h2>"
-    yield figures.lead("figure-1b-loss-over-lr")
+    decayed = decay_lines(result)
+    yield (
+        lead(f"{decayed[1].text}.".replace("they are", "The optima after the decay are"))
+        if decayed
+        else figures.lead("figure-1b-loss-over-lr")
+    )
     yield table(
         ["size", "parameters", "tokens", "optimal LR", "90 % interval", "loss", "LRs tried", "longest run", ""],
         [
@@ -160,7 +177,8 @@ def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSecti
         ],
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
-    yield figures("figure-1b-loss-over-lr", said=True)
+    yield from (paragraph(line) for line in decayed)
+    yield figures("figure-1b-loss-over-lr", said=not decayed)
     yield figures("figure-15-over-tokens")
     yield figures("figure-16-surface")
     if figures("regret"):

@@ -106,8 +106,8 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
         "figure-1b-loss-over-lr": loss_over_lr.loss_over_lr(stable, budget),
         "figure-12-precision": precision.precision(fit),
         "figure-14-all-loss-curves": curves.all_loss_curves(fit, budget) if len(fit.surfaces) > 1 else None,
-        "figure-15-over-tokens": loss_over_lr.over_tokens(fit, budget),
-        "figure-16-surface": surface.loss_surface(fit, budget),
+        "figure-15-over-tokens": loss_over_lr.over_tokens(stable, budget),
+        "figure-16-surface": surface.loss_surface(stable, budget),
         "regret": regret.regret(
             {size: one.at(float(budget)) for size, one in fit.surfaces.items()},
             law=None if fit.stable else fit.curvature_law,  # that of a study with a decay is of the decayed loss

@@ -14,8 +14,9 @@ from made_pages import data_of, is_self_contained
 from raylr.report.lines import Line
 from raylr.report.page import MOST_BYTES, Figures, lead, library, page, paragraph, table
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), "")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 WATCH = """<script>
 const errors = [];
 addEventListener("error", (event) => errors.push(String(event.message)));
@@ -76,7 +77,7 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed: the page is not opened in a browser")
-def test_a_browser_draws_every_figure_without_an_error_or_scrolling_sideways(made: Path, tmp_path: Path) -> None:
+def test_a_browser_draws_every_figure_without_an_error_and_the_page_is_not_too_wide(made: Path, tmp_path: Path) -> None:
     watched = made.with_name("watched.html")
     watched.write_text(made.read_text().replace("<body>", f"<body>{WATCH}", 1))
     options = (

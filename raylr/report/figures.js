@@ -107,6 +107,9 @@
     return button;
   };
 
+  const fit = new ResizeObserver((entries) => {
+    for (const {target} of entries) if (target.classList.contains("js-plotly-plot")) Plotly.Plots.resize(target);
+  });
   const draw = async (figure) => {
     const data = JSON.parse(await unpack(figure.querySelector("script.data").textContent));
     if (data.panels.some((panel) => panel.space) && !hasWebGL) return;
@@ -131,7 +134,10 @@
     live.replaceChildren(grid, legend);
     drawn.set(figure, {data, panels, buttons, hidden: new Set()});
     figure.classList.add("drawn");  // before plotly measures the width
-    try { show(figure); } catch (error) {
+    try {
+      show(figure);
+      panels.forEach(([div]) => fit.observe(div));
+    } catch (error) {
       figure.classList.remove("drawn");
       drawn.delete(figure);
       console.error(`figure ${figure.id}:`, error);

@@ -33,9 +33,6 @@ from raylr.searchers.policies.types import AxisAnswer, RunId, RunState, Suggesti
 MIDDLE = (0.16, 0.5, 0.84)
 """Quantiles from which the loss at a stage's start and its standard error are taken: those of a normal distribution
 within one standard deviation."""
-TOLERATED = 0.1
-"""Error of the loss at a stage's start that is small, as a share of what a factor e of a module's LR costs: as large as
-the regret at which a search ends."""
 StagePolicy = QuadraticPolicy | Replicates
 
 
@@ -163,8 +160,10 @@ class ModuleChain:
     def _greedy(self, name: str, held: Mapping[str, float]) -> QuadraticPolicy:
         axis, options = self._options.axes[name], self._options
         prior = OptimumPrior(center=math.log(axis.start), center_sd=CENTER_SD)
-        if options.whole and self._share > 0:
-            prior = replace(prior, curvature=self._share, curvature_log_sd=CURVATURE_LOG_SD)
+        fit = self._global_fit
+        if options.whole and fit is not None and fit.curvature > 0:
+            share = math.exp(fit.moments()["curvature"][0]) / len(options.axes)
+            prior = replace(prior, curvature=share, curvature_log_sd=CURVATURE_LOG_SD)
         policy = GreedyPolicy(
             [self.setting], lr_range=(axis.low, axis.high), prior=prior, max_trials=options.trials,
             points=[self._known(held, [name])], **options.policy,
@@ -216,16 +215,9 @@ class ModuleChain:
         fit = self.done[0].fit if self.done and not self.done[0].names else None
         return fit if isinstance(fit, OptimumFit) else None
 
-    @property
-    def _share(self) -> float:
-        """An equal share of the curvature over the global LR; 0 where that is not known."""
-        fit = self._global_fit
-        known = fit is not None and fit.curvature > 0
-        return math.exp(fit.moments()["curvature"][0]) / len(self._options.axes) if fit is not None and known else 0.0
-
     def _known(self, values: Mapping[str, float], names: Sequence[str]) -> Point:
         """The starting place of a stage with its loss: what the stage before expects there, and replicates if it is the
-        start of all. Where that is less precise than a run and than what a stage tolerates, it is to be tried."""
+        start of all; without either it is to be tried."""
         guesses = []
         before = next((one for one in reversed(self.done) if self._options.held == "found" or not one.names), None)
         if before is not None and isinstance(before.fit, OptimumFit) and before.answers:
@@ -240,13 +232,8 @@ class ModuleChain:
         if not guesses:
             return Point(lr=lr, setting=self.setting.name, config=others)
         weight = np.array([1.0 / max(stderr, 1e-12) ** 2 for _, stderr in guesses])
-        mean, stderr = (
-            float(weight @ np.array([loss for loss, _ in guesses]) / weight.sum()),
-            float(weight.sum() ** -0.5),
-        )
-        if stderr > max(self.noise, TOLERATED * self._share):
-            return Point(lr=lr, setting=self.setting.name, config=others)
-        return Point(lr=lr, setting=self.setting.name, loss=mean, stderr=stderr, config=others)
+        mean = float(weight @ np.array([loss for loss, _ in guesses]) / weight.sum())
+        return Point(lr=lr, setting=self.setting.name, loss=mean, stderr=float(weight.sum() ** -0.5), config=others)
 
 
 def global_stage(policy: QuadraticPolicy, name: str, runs: int, start: Mapping[str, float]) -> ModuleStage:

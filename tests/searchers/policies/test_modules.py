@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raylr.errors import InputError
 from raylr.searchers import RunEnd, Setting
@@ -114,18 +112,6 @@ def test_settings_go_on_side_by_side_and_say_the_same_again() -> None:
     assert first.ended("M")
     with pytest.raises(InputError, match="which setting"):
         first.lr("L")
-
-
-@settings(max_examples=4)
-@given(level=st.floats(-10, 10), scale=st.sampled_from([0.125, 8.0]), method=st.sampled_from(["greedy", "joint"]))
-def test_nothing_depends_on_the_level_or_the_scale_of_the_loss(level: float, scale: float, method: str) -> None:
-    found = []
-    for a, b in ((0.0, 1.0), (level, scale)):
-        policy = ModulesPolicy(axes=AXES, lr_range=RANGE, method=method, replicates=2, whole=True)
-        asked = run(policy, lambda one, a=a, b=b: a + b * loss_of(one, noise=1e-4))
-        found.append([(one.lr, *one.axes.values(), one.repeat) for one in asked])
-    assert [place[-1] for place in found[0]] == [place[-1] for place in found[1]]
-    assert np.allclose(found[0], found[1], rtol=0.01)
 
 
 def test_every_run_diverged() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
 from raylr.analysis.figures.batch import over_batch
+from raylr.analysis.figures.decay import before_and_after, study_panels
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
 from raylr.report.decay import decay_lines
@@ -107,6 +108,8 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
         drawn["figure-2-law"] = figures.law(fit, shown)
         if fit.law.batch_unit is not None:
             drawn["figure-batch"] = over_batch(fit, shown)
+    if fit.decayed:
+        drawn["decay"] = before_and_after(study_panels(fit, budget))
     if result.check and shown and result.spec.target:
         drawn["check"] = figures.prediction_check(result.check, shown, result.spec.target.name)
     return drawn
@@ -149,6 +152,12 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
     yield from (paragraph(line) for line in decay_lines(result))
+    yield _picture(
+        images, "decay",
+        "The loss over the LR before and after the decay. Filled points were measured, hollow ones are predicted by "
+        "the annealing law with their 90 % intervals; triangles are the optima, bars their 90 % intervals.",
+        numbered,
+    )  # fmt: skip
     yield _picture(
         images, "figure-1b-loss-over-lr",
         "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "

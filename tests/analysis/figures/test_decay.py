@@ -19,5 +19,5 @@ def test_both_losses_and_both_optima_are_drawn(optimum):
     triangles = [line for line in ax.lines if line.get_marker() == "^"]
     assert [line.get_xdata()[0] for line in triangles] == [lr for lr in (optimum[0], after.lr) if math.isfinite(lr)]
     low, high = ax.get_ylim()
-    assert low < min(losses) < 3.2 < high
+    assert low < min(losses) < 3.1 < high
     assert sum(other.get_visible() for other in figure.axes) == 4

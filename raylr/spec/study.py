@@ -34,6 +34,7 @@ from raylr.spec.fields import (
     check_booleans,
     check_plain,
     leaves,
+    rounded,
     shorten,
 )
 from raylr.spec.models import own_model, with_absolute_paths
@@ -345,7 +346,7 @@ class StudySpec(ModulesKeys, WithDecay):
     def token_budgets(self) -> list[int]:
         """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
         step = self.batch_step * self._steps_of_a_point
-        return sorted({_rounded(budget, step) for budget in self.budgets})
+        return sorted({rounded(budget, step) for budget in self.budgets})
 
     @property
     def grid_tokens(self) -> int:
@@ -362,7 +363,7 @@ class StudySpec(ModulesKeys, WithDecay):
 
     def tokens_of(self, target: TargetSpec) -> int:
         """Return the tokens of a target, the nearest whole number of its batches."""
-        return _rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
+        return rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
 
     @property
     def _steps_of_a_point(self) -> int:
@@ -379,7 +380,7 @@ class StudySpec(ModulesKeys, WithDecay):
         """
         unit, step = batch or self.batch_step, tokens / self.validations
         budgets = [budget for budget in self.token_budgets if budget < tokens and budget % unit == 0]
-        even = [_rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
+        even = [rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
         points = {*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens}
         return sorted(point for point in points if point <= tokens)
 
@@ -393,8 +394,3 @@ class StudySpec(ModulesKeys, WithDecay):
             for key, a, b in leaves(key, mine[key], theirs.get(key))
             if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
-
-
-def _rounded(tokens: float, step: int) -> int:
-    """Return the whole number of steps nearest to `tokens`, at least one."""
-    return max(1, round(tokens / step)) * step

@@ -117,7 +117,7 @@ def train(
     from raylr.trainables.data.corpus import Corpus
     from raylr.trainables.training.branch import TrainingTexts, state_at_branch, trunk_of
     from raylr.trainables.training.checkpoint import UNIVERSAL, RunFolder, load_engine, write_checkpoint
-    from raylr.trainables.training.resume import end_of, starting_state
+    from raylr.trainables.training.resume import end_of, nothing_since, starting_state
 
     points = list(eval_at) if eval_at is not None else [tokens]
     texts = Corpus.open(corpus)
@@ -221,7 +221,7 @@ def train(
                 group["lr"] = lr * factor * group["lr_multiplier"]
             torch.manual_seed(hash((train.seed, step, rank)) % 2**63)
             mine = stream.batch(step)[rank * train.sequences_per_worker :][: train.sequences_per_worker]
-            sums = torch.zeros(3, device=engine.device)
+            sums = torch.zeros(4, device=engine.device)
             for first in range(0, len(mine), micro):
                 ids, labels, documents = model_inputs(mine[first : first + micro], texts, train, engine.device)
                 losses = engine(ids, labels, documents)
@@ -229,12 +229,12 @@ def train(
                 if train.stage == 0 and first + micro == len(mine):
                     norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), train.grad_clip or math.inf)
                 engine.step()
-                sums[:2] += torch.stack((losses.cross_entropy, losses.aux_loss)).float() * (micro / len(mine) / world)
+                sums[:3] += torch.stack(losses[1:]).float() * (micro / len(mine) / world)
             engine.module.after_step()
-            sums[2] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
+            sums[3] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
             if world > 1:
                 dist.all_reduce(sums)
-            loss, aux, save_due = sums.tolist()
+            loss, aux, layer_aux, save_due = sums.tolist()
             grad_norm = float(norm if train.stage == 0 else engine.get_global_grad_norm())
             state["step"] = step + 1
             done = state["step"] * train.batch_tokens
@@ -244,8 +244,9 @@ def train(
                 or state["running"] > uniform + train.divergence_nats
             )
             since, seconds = state["since"], time.perf_counter() - began
-            for key, amount in (("steps", 1), ("loss", loss), ("aux", aux), ("seconds", seconds)):
-                since[key] += amount
+            amounts = {"steps": 1, "loss": loss, "aux": aux, "layer_aux": layer_aux, "seconds": seconds}
+            for key, amount in amounts.items():
+                since[key] = since.get(key, 0.0) + amount  # checkpoints of an older raylr lack some
             state["train_seconds"] += seconds
             if looks:
                 current = {"current_lr": lr * factor, "train_loss": loss, "grad_norm": grad_norm, "memory": memory}
@@ -268,6 +269,7 @@ def train(
                     metrics.CURRENT_LR: lr * factor,
                     metrics.GRAD_NORM: grad_norm,
                     metrics.AUX_LOSS: since["aux"] / since["steps"],
+                    metrics.LAYER_AUX_LOSS: since["layer_aux"] / since["steps"],
                     metrics.TOKENS_PER_SECOND: since["steps"] * train.batch_tokens / since["seconds"],
                     metrics.PARAMS: model.params("total"),
                     metrics.PARAMS_ACTIVE: model.params("active"),
@@ -280,7 +282,7 @@ def train(
                 if trunk_dir is not None:
                     row[metrics.TRUNK_TOKENS] = begun
                 row |= probe_validation(looks, ValidationEvent(engine=engine, row=row, memory=memory, due=due))
-                state["since"] = {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0}
+                state["since"] = nothing_since()
                 emit(row)
                 if diverged:
                     if folder is not None:

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylr.analysis.figures._drawing import ACCENT, GREY, mark_ticks, new_figure, styled
+from raylr.analysis.figures.colours import ACCENT, GREY
+from raylr.analysis.figures.description import Axis, Figure, Line, Mark, Panel, Points, loss_limits
 from raylr.analysis.surface.decayed import DecayedOptimum
 from raylr.analysis.units import format_count, format_lr
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from raylr.analysis.studyfit import StudyFit
 
 _SIGMAS = 1.6449
-_COLUMNS = 3
-"""Panels side by side."""
+_STABLE, _DECAYED = "constant LR", "after the decay"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +32,8 @@ class DecayPanel:
     """Those losses, nats."""
     optimum: tuple[float, float, float]
     """The best LR at a constant LR and the ends of its 90 % interval; 0 and inf where open, NaN without one."""
+    optimum_loss: float
+    """Loss there."""
     decayed: DecayedOptimum
     """The same after the decay."""
 
@@ -47,58 +46,65 @@ def study_panels(fit: StudyFit, budget: int) -> list[DecayPanel]:
         part = surface.section(float(budget))
         panels.append(
             DecayPanel(
-                title=f"{size} at {format_count(budget)} tokens",
-                lrs=np.exp(part.log_lr).tolist(),
-                losses=part.loss.tolist(),
-                optimum=(before.lr_opt, before.lr_low, before.lr_high),
-                decayed=fit.decayed[size, budget],
+                title=f"{size} at {format_count(budget)} tokens", lrs=np.exp(part.log_lr).tolist(),
+                losses=part.loss.tolist(), optimum=(before.lr_opt, before.lr_low, before.lr_high),
+                optimum_loss=before.loss, decayed=fit.decayed[size, budget],
             )
-        )
+        )  # fmt: skip
     return panels
 
 
-@styled
 def before_and_after(panels: Sequence[DecayPanel]) -> Figure:
-    """Draw the loss over the LR at a constant LR and after a decay, a panel a setting.
+    """Describe the loss over the LR at a constant LR and after a decay, a panel a setting.
 
-    Filled points were measured after the decay; hollow ones are predicted by the annealing law, with their 90 %
-    intervals. Squares are losses at a constant LR. Triangles are the optima, bars their 90 % intervals; an open end
-    goes to the edge.
+    Args:
+        panels: The settings.
     """
-    columns = min(_COLUMNS, max(len(panels), 1))
-    figure, axes = new_figure(-(-len(panels) // columns), columns, width=4.2, height=3.5)
-    for ax, panel in zip(axes, panels, strict=False):
-        _draw(ax, panel)
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    axes[0].set_ylabel("validation loss (nats)")
-    axes[0].legend(loc="upper left")
-    return figure
+    ratios = [one.decayed.lr / one.optimum[0] for one in panels]
+    ratios = [ratio for ratio in ratios if math.isfinite(ratio) and ratio > 0]
+    statement = "No setting has an optimum both before and after the decay."
+    if ratios:
+        low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+        span = low if low == high else f"{low} to {high}"
+        statement = f"After the decay the optimal LR is {span} times that at a constant LR."
+    caption = "Filled points were measured after the decay; squares are losses at a constant LR. Triangles are the "
+    caption += "optima with their 90 % intervals."
+    if any((~one.decayed.measured).any() for one in panels):
+        caption += " Hollow points are predicted by the annealing law, with 90 % intervals."
+    return Figure(
+        title="Loss over the learning rate before and after the decay", statement=statement, caption=caption,
+        panels=[_panel(one) for one in panels], names=[one.title for one in panels],
+    )  # fmt: skip
 
 
-def _draw(ax: Axes, panel: DecayPanel) -> None:
+def _panel(panel: DecayPanel) -> Panel:
     after = panel.decayed
-    ax.plot(panel.lrs, panel.losses, "s--", color=GREY, ms=4, lw=1, label="constant LR")
-    known, open_ones = after.measured, ~after.measured
-    ax.plot(after.lrs, after.losses, "-", color=ACCENT, lw=1)
-    ax.plot(after.lrs[known], after.losses[known], "o", color=ACCENT, ms=5, label="decayed, measured")
-    if open_ones.any():
-        ax.errorbar(after.lrs[open_ones], after.losses[open_ones], _SIGMAS * after.stderr[open_ones], fmt="o",
-                    color=ACCENT, mfc="white", ms=5, lw=1, capsize=2, label="decayed, predicted")  # fmt: skip
-    shown = np.concatenate([np.asarray(panel.losses, float), after.losses])
-    shown = shown[np.isfinite(shown)]
-    low, high = (float(shown.min()), float(np.quantile(shown, 0.9))) if shown.size else (0.0, 1.0)
-    step = 0.08 * max(high - low, 1e-6)
-    ax.set_ylim(low - 3.2 * step, high + 4 * step)
-    ends = min([*panel.lrs, *after.lrs], default=1e-4) / 1.3, max([*panel.lrs, *after.lrs], default=1e-2) * 1.3
-    ax.set_xscale("log")
-    ax.set_xlim(*ends)
-    optima = ((panel.optimum, GREY), ((after.lr, *after.interval(0.9)), ACCENT))
-    for row, ((lr, left, right), colour) in enumerate(optima):
-        at = low - (1 + row) * step
-        if math.isfinite(lr):
-            ax.plot([max(left, ends[0]), min(right, ends[1])], [at, at], "-", color=colour, lw=2)
-            ax.plot([lr], [at], "^", color=colour, ms=6)
-    mark_ticks(ax.xaxis, format_lr)
-    ax.set_xlabel("learning rate")
-    ax.set_title(panel.title)
+    known, guessed, half = after.measured, ~after.measured, _SIGMAS * after.stderr
+    hover = [f"LR {format_lr(lr)}" for lr in panel.lrs]
+    marks: list[Mark] = [
+        Line(x=panel.lrs, y=panel.losses, colour=GREY, group=_STABLE, style="dashed", width=1.0),
+        Points(x=panel.lrs, y=panel.losses, colour=GREY, label=_STABLE, symbol="square", hover=hover),
+        Line(x=after.lrs, y=after.losses, colour=ACCENT, group=_DECAYED, width=1.0),
+        Points(x=after.lrs[known], y=after.losses[known], colour=ACCENT, label=_DECAYED,
+               hover=[f"LR {format_lr(lr)}, measured" for lr in after.lrs[known]]),
+    ]  # fmt: skip
+    if guessed.any():
+        loss = after.losses[guessed]
+        marks.append(
+            Points(x=after.lrs[guessed], y=loss, low=loss - half[guessed], high=loss + half[guessed], symbol="hollow",
+                   colour=ACCENT, group=_DECAYED,
+                   hover=[f"LR {format_lr(lr)}, predicted" for lr in after.lrs[guessed]])
+        )  # fmt: skip
+    optima = ((panel.optimum, panel.optimum_loss, GREY, _STABLE),
+              ((after.lr, *after.interval(0.9)), after.loss[0], ACCENT, _DECAYED))  # fmt: skip
+    for (lr, left, right), loss_there, colour, group in optima:
+        if math.isfinite(lr) and math.isfinite(loss_there):
+            marks.append(
+                Points(x=[lr], y=[loss_there], low=[left], high=[right], along="x", symbol="triangle", size=7,
+                       colour=colour, group=group, hover=f"optimum, {group}")
+            )  # fmt: skip
+    low, high = loss_limits([*panel.losses, *after.losses], share=0.85, room=0.3)
+    return Panel(
+        title=panel.title, x=Axis("learning rate", scale="log", unit="lr"),
+        y=Axis("validation loss (nats)", low=low, high=high), marks=marks,
+    )  # fmt: skip

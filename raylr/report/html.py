@@ -24,7 +24,6 @@ from raylr.module_study import ModulesResult
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
-from raylr.report.lines import Line
 from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
 from raylr.report.page import Figures, lead, page, paragraph, table
 from raylr.report.scores import ScoreSection, score_html, score_sections
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from raylr.analysis.figures.description import Figure
     from raylr.study import StudyResult
 
+_STABLE = {"figure-1b-loss-over-lr", "figure-15-over-tokens", "figure-16-surface", "regret"}
+"""Figures of the losses along training: in a study with a decay those of its trunks."""
 FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
     "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
@@ -109,7 +110,9 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
         "figure-15-over-tokens": loss_over_lr.over_tokens(stable, budget),
         "figure-16-surface": surface.loss_surface(stable, budget),
         "regret": regret.regret(
-            {size: one.at(float(budget)) for size, one in fit.surfaces.items()}, law=fit.curvature_law, prediction=shown
+            {size: one.at(float(budget)) for size, one in fit.surfaces.items()},
+            law=None if fit.stable else fit.curvature_law,  # that of a study with a decay is of the decayed loss
+            prediction=shown,
         ),
         "runs": runs.run_ends(fit, _ends(result.directory), budget),
     }
@@ -123,7 +126,11 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
         drawn["decay"] = before_and_after(study_panels(fit, budget))
     if result.check and shown and result.spec.target:
         drawn["check"] = check.prediction_check(result.check, shown, result.spec.target.name)
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    found = {name: figure for name, figure in drawn.items() if figure is not None}
+    if fit.stable:
+        for name in _STABLE & set(found):
+            found[name] = replace(found[name], statement=f"Stable loss, before the decay: {found[name].statement}")
+    return found
 
 
 def _ends(directory: Path) -> dict[str, RunEnd]:
@@ -157,7 +164,12 @@ def _answer(result: StudyResult) -> str:
 def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     fit, cost = result.fit, result.cost
     yield "<h2>The optima</h2>"
-    yield figures.lead("figure-1b-loss-over-lr")
+    decayed = decay_lines(result)
+    yield (
+        lead(f"{decayed[1].text}.".replace("they are", "The optima after the decay are"))
+        if decayed
+        else figures.lead("figure-1b-loss-over-lr")
+    )
     yield table(
         ["size", "parameters", "tokens", "optimal LR", "90 % interval", "loss", "LRs tried", "longest run", ""],
         [
@@ -168,11 +180,9 @@ def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSecti
         ],
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
-    yield from (paragraph(line) for line in decay_lines(result))
+    yield from (paragraph(line) for line in decayed)
     yield figures("decay")
-    if result.fit.stable:
-        yield paragraph(Line("The losses over LR and tokens below are stable ones, from the trunks."), "dim")
-    yield figures("figure-1b-loss-over-lr", said=True)
+    yield figures("figure-1b-loss-over-lr", said=not decayed)
     yield figures("figure-15-over-tokens")
     yield figures("figure-16-surface")
     if figures("regret"):

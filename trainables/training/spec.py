@@ -137,7 +137,7 @@ class TrainSpec(FrozenSpec):
     (load, entropy, margin, dead experts), "activations" (RMS by block), "changes" (of activations since the start),
     "spikes" (of loss and gradient norm). They change nothing about a run, which is not trained again for them."""
     probe_interval: int = Field(default=2, gt=0)
-    """Every how many validations the probes measure; also at the last one. All probes at 2 cost about 1 % of a run. "spikes" looks at every step."""
+    """Every how many validations the probes measure; also at the last one. "spikes" looks at every step."""
 
     @model_validator(mode="before")
     @classmethod

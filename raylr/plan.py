@@ -25,9 +25,12 @@ import numpy as np
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
+from raylr.global_lrs import global_lrs
 from raylr.searchers.policies.policy import Policy
 from raylr.searches import search_policy, search_settings
 from raylr.spec import StudySpec
+from raylr.spec.modules import module_grid
+from raylr.spec.runs import axis_ranges
 
 CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
@@ -146,14 +149,15 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
         >>> plan.tokens.middle < plan.grid_tokens
         True
     """
-    draws = draws or (DRAWS if spec.transfer is None else AXES_DRAWS)
+    draws = draws or (AXES_DRAWS if axis_ranges(spec) else DRAWS)
     models, seq_len = spec.models(), spec.train.seq_len or 0  # 0: of another trainer, not used
     settings, size_of = search_settings(spec), {one.name: one.size for one in spec.settings()}
     per_token = {name: float(models[size].flops_per_token(seq_len)) for name, size in size_of.items()}
+    lrs = global_lrs(spec)
     counts: dict[str, list[tuple[int, int]]] = {name: [] for name in size_of}
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
-        for name, cost in _search(spec, search_policy(spec, settings), list(size_of), rng).items():
+        for name, cost in _search(spec, search_policy(spec, settings, (), lrs), list(size_of), rng).items():
             counts[name].append(cost)
     sizes = [
         PlannedSize(
@@ -177,7 +181,7 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
         )
         for target in spec.targets
     ]
-    grid = spec.transfer.grid if spec.transfer else spec.lr.grid
+    grid = spec.transfer.grid if spec.transfer else spec.lr.grid + module_grid(spec)
     return Plan(
         sizes=sizes,
         runs=_amount(runs),
@@ -247,7 +251,7 @@ def _made_up(
     exponent = EXPONENT * math.exp(rng.normal(0.0, 0.2))
     first = spec.eval_at(budget)[0]
     scale = (START - 1.0) / ((first / budget) ** -exponent - 1.0)
-    ranges = {} if spec.transfer is None else spec.transfer.axes
+    ranges = axis_ranges(spec)
     ends = {name: (math.log(a), math.log(b)) for name, (a, b) in ranges.items()}
     at = {name: rng.uniform(a + (b - a) / 6, b - (b - a) / 6) for name, (a, b) in ends.items()}
 

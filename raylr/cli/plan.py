@@ -119,13 +119,14 @@ def _between(amount: Amount, shown: object = None) -> str:
 
 def _show_spent(study: Study, found: Plan, console: Console) -> None:
     from raylr.analysis.cost import cost_of
+    from raylr.spec.modules import module_grid
 
     table = study.evaluations.read()
     if table.num_rows == 0:
         say(console, "Nothing was measured yet.")
         return
     spec = study.spec
-    grid = spec.lr.grid if spec.transfer is None else spec.transfer.grid
+    grid = spec.transfer.grid if spec.transfer else spec.lr.grid + module_grid(spec)
     sizes = [setting.size for setting in spec.settings()]
     cost = cost_of(table, sizes=sizes, grid=grid, budget=max(spec.token_budgets))
     share = cost.search_tokens / found.tokens.middle

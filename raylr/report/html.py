@@ -15,9 +15,11 @@ from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
 from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.units import format_count
+from raylr.module_study import ModulesResult
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
+from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
 from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.scores import ScoreSection, score_sections
 from raylr.report.text import (
@@ -50,7 +52,7 @@ FOOTER = (
 )
 
 
-def write_report(result: StudyResult | TransferResult, out: Path | None = None) -> Path:
+def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path | None = None) -> Path:
     """Write report.html and figures/.
 
     Args:
@@ -67,11 +69,16 @@ def write_report(result: StudyResult | TransferResult, out: Path | None = None) 
     with storage_errors(folder / "figures", "make"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
+    if isinstance(result, ModulesResult):
+        drawn = modules_figures(result)
+    else:
+        drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
     pictures = drawn | {name: figure for section in scores for name, figure in section.pictures.items()}
     images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
     if isinstance(result, TransferResult):
         answer, sections, footer = transfer_answer(result), transfer_sections(result, images, scores), TRANSFER_FOOTER
+    elif isinstance(result, ModulesResult):
+        answer, sections, footer = modules_answer(result), modules_sections(result, images, scores), MODULES_FOOTER
     else:
         answer, sections, footer = _answer(result), _sections(result, images, scores), FOOTER
     text = page(

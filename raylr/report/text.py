@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from raylr.analysis.laws.loss_law import LossPrediction
     from raylr.analysis.laws.scaling import Estimate
     from raylr.analysis.studyfit import Check
+    from raylr.module_study import ModulesResult
     from raylr.study import StudyResult
     from raylr.transfer_study import TransferResult
 
@@ -242,7 +243,7 @@ def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[L
     ]
 
 
-def cost_line(result: StudyResult | TransferResult) -> Line:
+def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:
     """Return what the search cost, compared with a full grid."""
     cost = result.cost
     shares = f"{cost.token_share:.0%} of the full grid's tokens"
@@ -254,7 +255,7 @@ def cost_line(result: StudyResult | TransferResult) -> Line:
     return Line(text, "Cost")
 
 
-def failure_lines(result: StudyResult | TransferResult) -> list[Line]:
+def failure_lines(result: StudyResult | TransferResult | ModulesResult) -> list[Line]:
     """Return a line for each run that failed and has not ended since, with the last line that it printed."""
     lines: list[Line] = []
     for failure in failures_of(result.directory):

@@ -37,9 +37,10 @@ from raylr.spec.fields import (
     shorten,
 )
 from raylr.spec.models import own_model, with_absolute_paths
+from raylr.spec.modules import ModulesKeys, check_module_templates, check_modules, module_grid, module_names
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
 from raylr.spec.trainer import external_model, is_external
-from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
+from raylr.spec.transfer import check_networks, check_transfer, transfer_names, with_trials
 from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
 from raylr.trainables.training.identity import PROBES
 from raylr.trainables.training.spec import TrainSpec
@@ -60,10 +61,11 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 
 
-class StudySpec(TransferKeys):
+class StudySpec(ModulesKeys):
     """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
+    With `modules`: sizes × the LR of each group of tensors → whether one LR for all of them is as good.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 
@@ -155,7 +157,7 @@ class StudySpec(TransferKeys):
         for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
-        extra = transfer_names(self.transfer)
+        extra = transfer_names(self.transfer) | module_names(self)
         models = {name: model.with_args(extra) for name, model in self.external_models().items()}
         self.check_command(models, self.train, pauses=self.search.method == "surface")
 
@@ -201,6 +203,7 @@ class StudySpec(TransferKeys):
             raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
         self._check_batches()
         check_transfer(self)
+        check_modules(self)
         return self
 
     def _check_batches(self) -> None:
@@ -298,6 +301,7 @@ class StudySpec(TransferKeys):
                 raise SpecError(f"size {name!r}: {error}") from None
         for _ in check_networks(self):
             pass
+        check_module_templates(self)
 
     def conditions(self) -> Conditions:
         """Return what all runs of the study have in common, as its law stores it."""
@@ -346,7 +350,7 @@ class StudySpec(TransferKeys):
         the cost with."""
         if self.transfer is not None:
             return self.transfer.grid * max(self.token_budgets)
-        return len(self.settings()) * self.lr.grid * max(self.token_budgets)
+        return len(self.settings()) * (self.lr.grid + module_grid(self)) * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:

@@ -69,6 +69,13 @@ def _counts(fields: str) -> dict[str, int]:
     }
 
 
+def roles_on_meta(source: str | dict[str, Any]) -> frozenset[str]:
+    """Return the roles of the parameters; nothing is allocated."""
+    with torch.device("meta"):
+        network = _network(configuration(source))
+    return frozenset(role_of(name, param.dim()) for name, param in network.named_parameters())
+
+
 def _share_of_experts(config: PretrainedConfig) -> float:
     """Share of the routed experts that a token uses."""
     counts = (getattr(config, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))

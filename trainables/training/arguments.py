@@ -15,11 +15,10 @@ from raylr.trainables.training.spec import TrainSpec
 if TYPE_CHECKING:
     from raylr.trainables.data.corpus import Corpus
 
-MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
 KEYS = frozenset(
     (
         *("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "queue_dir", "queue_at"),
-        *("checkpoint_reports", "trust_checkpoint", *MULTIPLIERS),
+        *("checkpoint_reports", "trust_checkpoint"),
     )
 )
 """Keys that the config of `pretrain` may hold."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from raylr.analysis.runs import RunEnd
@@ -53,9 +53,6 @@ def train(
     checkpoint_reports: bool = False,
     trust_checkpoint: bool = False,
     threads: int | None = None,
-    lr_multipliers: Mapping[str, float] | None = None,
-    weight_decay_multipliers: Mapping[str, float] | None = None,
-    eps_multipliers: Mapping[str, float] | None = None,
     probes: Sequence[Probe] = (),
 ) -> list[Row]:
     """Train one model at one peak LR over exactly `tokens` tokens.
@@ -82,9 +79,6 @@ def train(
         trust_checkpoint: Whether the checkpoint that is loaded may hold pickled objects other than tensors. They are
             executed: only for checkpoints of people that you trust.
         threads: CPU threads of torch in this process; None leaves them as they are.
-        lr_multipliers: Factors on the LR, by module or role (`raylr.trainables.models.roles`).
-        weight_decay_multipliers: Factors on the weight decay.
-        eps_multipliers: Factors on AdamW's ε.
         probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`),
             in addition to those of `train.probes`.
 
@@ -119,14 +113,7 @@ def train(
     check_run(lr, model, train, texts, tokens, points, end, queue_at)
     if queue_at and queue_dir is None:
         raise InputError(f"queue_at={list(queue_at)} needs queue_dir, the folder for these checkpoints")
-    multipliers = {
-        "lr_multipliers": dict(lr_multipliers or {}),
-        "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
-        "eps_multipliers": dict(eps_multipliers or {}),
-    }
-    fields = identity_fields(
-        model=model, train=train, lr=lr, tokens=tokens, corpus=texts.fingerprint, multipliers=multipliers
-    )
+    fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=texts.fingerprint)
     layout = {"workers": train.workers, "zero_stage": train.stage, "expert_parallel": train.expert_parallel}
     folder = RunFolder(run_dir) if run_dir is not None else None
     queue = RunFolder(queue_dir, keep=None) if queue_dir is not None else None
@@ -150,7 +137,7 @@ def train(
         "tokenizer": str(texts.tokenizer_path.absolute()),
         "eos_id": texts.eos_id,
         "prefix": list(texts.prefix),
-    } | multipliers
+    }
     history: list[Row] = state["history"]
     if resume_from is None and report is not None:
         for row in history:
@@ -179,7 +166,6 @@ def train(
                 within_documents=not train.cross_document_attention,
             ),
             train,
-            multipliers,
             universal=universal,
         ) as engine,
     ):

@@ -49,6 +49,7 @@ def search_policy(
     """
     from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.axes import AxesPolicy
+    from raylr.searchers.policies.branching import BranchPolicy
     from raylr.searchers.policies.quadratic import QuadraticPolicy
     from raylr.searchers.policies.stopping import StoppingRule
     from raylr.searchers.policies.surface import SurfacePolicy
@@ -71,6 +72,11 @@ def search_policy(
             return _modules_policy(spec, settings, points, lrs or {}, rule)
         if spec.transfer is not None:
             return AxesPolicy(settings, axes=spec.transfer.axes, stopping=rule, **shared)
+        if spec.objective == "decayed":
+            shared["points"] = ()
+            only_divergence = StoppingRule(min_fraction=1.0)
+            inner = QuadraticPolicy(settings, stopping=only_divergence, seeds=spec.seeds, **shared)
+            return BranchPolicy(inner, spec.token_budgets, spec.decay_spec.decay, predict=spec.decay_spec.predict)
         return QuadraticPolicy(settings, stopping=rule, seeds=spec.seeds, **shared)
     measured = spec.eval_at(budget)
     stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})

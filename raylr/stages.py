@@ -14,6 +14,7 @@ from typing import Any
 from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_lr
 from raylr.corpus import open_corpus
+from raylr.decays import DECAY, decay_fingerprint, decayed_job
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener, StudyPlanned
@@ -22,9 +23,11 @@ from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns, Model
 from raylr.global_lrs import global_lrs
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.searchers.policies.branching import PartSuggestion
 from raylr.searches import optimum_now, search_policy, search_settings
 from raylr.spec import load_spec
 from raylr.spec.batches import StudySetting, TrainSettings
+from raylr.spec.decay import decayed_tokens, judged
 from raylr.spec.external import ExternalModel
 from raylr.spec.modules import most_runs
 from raylr.spec.runs import axes_of, placed
@@ -84,11 +87,15 @@ class Stages:
             if (target is None) if check else (size not in sizes):
                 return None
             if target is not None:
-                train, model = self.spec.target_train(target), self.spec.target_model(target)
+                train, model = judged(self.spec, self.spec.target_train(target)), self.spec.target_model(target)
                 tokens = self.spec.tokens_of(target)
             else:
                 setting = settings.get((size, there.get("batch_tokens")), sizes[size])
                 train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
+                if row["role"] == DECAY:
+                    train, tokens = judged(self.spec, train), int(measured["tokens"])
+                    if tokens not in self.spec.token_budgets:
+                        return None
             train = train.model_copy(update={name: there[name] for name in SEEDS if name in there})
             axes = axes_of(self.spec, size, measured)
             if axes is None:
@@ -109,7 +116,7 @@ class Stages:
             )
         self.listener.message(found.sentence())
         points = self.folder.points
-        if not goes_on(old, self.spec):
+        if not goes_on(old, self.spec) and self.spec.objective == "stable":
             curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
             names = {key: one.name for key, one in settings.items()}
             points = to_plain(earlier_points(self.store, found.reused, budget, names, spec=self.spec, curves=curves))
@@ -133,7 +140,7 @@ class Stages:
                 optimum=lambda name: optimum_now(policy, name),
                 params={setting.name: float(setting.params or 1) for setting in settings},
                 most_runs=most_runs(self.spec),
-                most_tokens=max(self.spec.token_budgets) * self._most_full_runs,
+                most_tokens=self._most_tokens,
                 finished=policy.ended,
             )
         )
@@ -161,6 +168,9 @@ class Stages:
         searched = {setting.name: setting for setting in self.spec.settings()}
 
         def job_of(suggestion: Any) -> Job:
+            if isinstance(suggestion, PartSuggestion):
+                setting = searched[suggestion.of.run.setting]
+                return decayed_job(self.spec, self.folder, self._job, setting, models[setting.size], suggestion)
             setting = searched[suggestion.run.setting]
             stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
             return self._job(
@@ -171,9 +181,12 @@ class Stages:
         return job_of
 
     @property
-    def _most_full_runs(self) -> float:
-        search = self.spec.search
-        return search.budget if search.method == "surface" else float(most_runs(self.spec))
+    def _most_tokens(self) -> float:
+        """Most tokens of the search of one setting."""
+        search, budget = self.spec.search, max(self.spec.token_budgets)
+        if self.spec.objective == "decayed":
+            return search.max_trials * decayed_tokens(self.spec)
+        return budget * (search.budget if search.method == "surface" else float(most_runs(self.spec)))
 
     def check(self, target: TargetSpec, lr: float, axes: Mapping[str, float] | None = None) -> None:
         """Train a target at the multiples of `lr` that the spec names, at `lr` itself first.
@@ -186,7 +199,8 @@ class Stages:
         if not lr > 0 or not target.check:
             return
         model, tokens = self.spec.target_model(target), self.spec.tokens_of(target)
-        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train(target))
+        train = judged(self.spec, self.spec.target_train(target))
+        setting = StudySetting(name=target.name, size=target.name, train=train)
         ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
         lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
 
@@ -299,6 +313,8 @@ class Stages:
         }
         if stop_at is not None:
             config["stop_at"] = stop_at
+        if train.schedule == "wsd" and self.spec.decay is not None and self.spec.decay.corpus is not None:
+            config["decay_corpus"] = str(self.spec.decay.corpus.resolve())
         return Job(
             run=run,
             role=role,
@@ -335,7 +351,10 @@ class Stages:
             return self._external.run(role, name, model, tokens, lr, train)
         assert not isinstance(model, ExternalModel)
         assert isinstance(train, TrainSpec)
-        fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "")
+        fields = identity_fields(
+            model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "",
+            decay_corpus=decay_fingerprint(self.spec) if train.schedule == "wsd" else None,
+        )  # fmt: skip
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{name}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
@@ -358,6 +377,7 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
+                remove_inside(self.folder.trunks, row["trial"])
                 if self._external is not None:
                     self._external.drop_checkpoints(row["trial"])
 
@@ -369,7 +389,8 @@ def train_trial(config: dict[str, Any]) -> None:
     """
     from raylr.trainables import pretrain
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
+    own = ("keep_dir", "keep_at", "trunk_dir", "decay_corpus")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at", *own)
     arguments = {key: config[key] for key in keys if key in config}
     study = Path(config["study"])
     run_dir, queue = inside(study / CHECKPOINTS, config["run"]), EvaluationQueue(study).folder_of(config["run"])

@@ -307,4 +307,5 @@ class FittingStudy(Study):
             conditions=spec.conditions(),
             batch_exponent=spec.batch_exponent,
             lr_range=(spec.lr.low, spec.lr.high),
+            decay=spec.decay_spec.decay if spec.objective == "decayed" else None,
         )

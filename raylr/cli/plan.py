@@ -109,6 +109,13 @@ def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
     if found.target_flops > 0:
         sentence += f" and {search / found.target_flops:.2g} of the FLOPs of the target's run"
     say(console, f"{sentence}. Hours are of one {gpu} at {mfu:.0%} of its peak.")
+    if (one := found.decayed) is not None:
+        say(
+            console,
+            f"An LR takes {format_count(one.tokens)} tokens at most, its trunk and its branches: "
+            f"{one.tokens / one.stable:.2f} times a whole run at a constant LR, and {one.tokens / one.whole:.0%} of a "
+            "decayed run for each budget.",
+        )
 
 
 def _between(amount: Amount, shown: object = None) -> str:

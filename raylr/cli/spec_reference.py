@@ -36,6 +36,7 @@ def reference() -> str:
     from raylr.evaluation.spec import ScoresSpec
     from raylr.external.read import ReadSpec
     from raylr.spec.batches import LawSpec
+    from raylr.spec.decay import DecaySpec
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
     from raylr.spec.modules import ModulesSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
@@ -62,6 +63,7 @@ def reference() -> str:
         "`lr`": LRRange,
         "`search`": SearchSpec,
         "`law`": LawSpec,
+        "`decay`": DecaySpec,
         "`target`": TargetSpec,
         "`transfer`": TransferSpec,
         "`transfer.init_std`, `transfer.weight_decay`, `modules.range`, `modules.axes`": AxisRange,

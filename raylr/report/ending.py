@@ -14,6 +14,7 @@ from raylr.analysis.laws.lr_law import EXTRAPOLATION_LIMIT
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.module_study import ModulesResult
+from raylr.report.decay import decay_lines
 from raylr.report.lines import Line, show_lines, shown_path
 from raylr.report.modules import show_modules
 from raylr.report.text import (
@@ -77,6 +78,7 @@ def show_result(result: StudyResult | TransferResult | ModulesResult, report: Pa
         console.print()
         show_optima(result.fit.optima, console)
         show_lines(remarks(result), console)
+        show_lines(decay_lines(result), console)
         console.print()
         show_lines(law_lines(result.fit.law), console)
     show_lines([cost_line(result)], console)

@@ -252,7 +252,19 @@ def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:
     text = f"{format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the search, {shares}"
     if result.spec.external:
         text += f"; {FLOPS_NOTE}"
+    if result.spec.objective == "decayed" and result.spec.transfer is None:
+        text += _decay_cost(result)  # type: ignore[arg-type]  # not of a transfer
     return Line(text, "Cost")
+
+
+def _decay_cost(result: StudyResult) -> str:
+    """Return what a search with decays cost beside other ways to the same losses."""
+    runs, budgets = len({run.trial for run in result.fit.runs}), result.spec.token_budgets
+    stable, whole = (result.cost.search_tokens / (runs * tokens) for tokens in (max(budgets), sum(budgets)))
+    return (
+        f"; its {runs} trunks and their decays took {stable:.2f} times the tokens of as many whole runs at a constant "
+        f"LR, and {whole:.0%} of those of a decayed run for each LR and budget"
+    )
 
 
 def failure_lines(result: StudyResult | TransferResult | ModulesResult) -> list[Line]:

@@ -223,6 +223,8 @@ def check_modules(spec: StudySpec) -> None:
     for key, why in (("transfer", "a study has one of the two"), ("target", "it fits no law; leave it out")):
         if getattr(spec, key) is not None:
             raise ValueError(f"{key} cannot be given together with modules: {why}")
+    if spec.objective != "stable":
+        raise ValueError("objective decayed is for a law over sizes; a study with modules searches the stable loss")
     if len(spec.token_budgets) != 1 or spec.batches:
         raise ValueError(f"{'batches' if spec.batches else 'budgets'}: a study with modules has one budget, one batch")
     if spec.search.method == "surface":

@@ -1,7 +1,6 @@
-"""What a study is to do, as one frozen object, checked before anything is trained.
+"""What a study is to do, as one frozen object of plain data, checked before anything is trained.
 
-A spec is plain data. Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M.
-"""
+Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M."""
 
 from __future__ import annotations
 
@@ -26,6 +25,7 @@ from raylr.spec.batches import (
     train_at,
     with_batches,
 )
+from raylr.spec.decay import DecaySpec, WithDecay, check_decay, judged
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.spec.fields import (
     SizeName,
@@ -34,6 +34,7 @@ from raylr.spec.fields import (
     check_booleans,
     check_plain,
     leaves,
+    rounded,
     shorten,
 )
 from raylr.spec.models import own_model, with_absolute_paths
@@ -61,7 +62,7 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 
 
-class StudySpec(ModulesKeys):
+class StudySpec(ModulesKeys, WithDecay):
     """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
@@ -111,8 +112,10 @@ class StudySpec(ModulesKeys):
     """How the LR law is fitted."""
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
-    objective: Literal["stable"] = "stable"
-    """The loss that the optimum refers to: that of the stable phase, before any decay."""
+    objective: Literal["stable", "decayed"] = "stable"
+    """The loss that the optimum refers to: "stable", at a constant LR, or "decayed", after the decay of `decay`."""
+    decay: DecaySpec | None = None
+    """How the LR falls at the end of decayed runs. Default: linear to 0 over the last fifth."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
     seeds: int | None = Field(default=None, ge=1, le=1000)
@@ -204,6 +207,7 @@ class StudySpec(ModulesKeys):
         self._check_batches()
         check_transfer(self)
         check_modules(self)
+        check_decay(self)
         return self
 
     def _check_batches(self) -> None:
@@ -307,11 +311,11 @@ class StudySpec(ModulesKeys):
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        return Conditions.common([conditions_of(setting.train, self.objective) for setting in self.settings()])
+        return Conditions.common([conditions_of(judged(self, one.train), self.objective) for one in self.settings()])
 
     def target_conditions(self) -> Conditions:
         """Return how the target is trained. Raises SpecError if the spec has no target."""
-        return conditions_of(self.target_train(), self.objective)
+        return conditions_of(judged(self, self.target_train()), self.objective)
 
     def schedule_warnings(self) -> list[str]:
         """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""
@@ -342,7 +346,7 @@ class StudySpec(ModulesKeys):
     def token_budgets(self) -> list[int]:
         """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
         step = self.batch_step * self._steps_of_a_point
-        return sorted({_rounded(budget, step) for budget in self.budgets})
+        return sorted({rounded(budget, step) for budget in self.budgets})
 
     @property
     def grid_tokens(self) -> int:
@@ -359,7 +363,7 @@ class StudySpec(ModulesKeys):
 
     def tokens_of(self, target: TargetSpec) -> int:
         """Return the tokens of a target, the nearest whole number of its batches."""
-        return _rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
+        return rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
 
     @property
     def _steps_of_a_point(self) -> int:
@@ -376,7 +380,7 @@ class StudySpec(ModulesKeys):
         """
         unit, step = batch or self.batch_step, tokens / self.validations
         budgets = [budget for budget in self.token_budgets if budget < tokens and budget % unit == 0]
-        even = [_rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
+        even = [rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
         points = {*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens}
         return sorted(point for point in points if point <= tokens)
 
@@ -390,8 +394,3 @@ class StudySpec(ModulesKeys):
             for key, a, b in leaves(key, mine[key], theirs.get(key))
             if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
-
-
-def _rounded(tokens: float, step: int) -> int:
-    """Return the whole number of steps nearest to `tokens`, at least one."""
-    return max(1, round(tokens / step)) * step

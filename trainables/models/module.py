@@ -200,4 +200,4 @@ class UserModule(nn.Module):
         cross_entropy = total = F.cross_entropy(logits_NV, labels_BT.reshape(-1))
         if self.z_loss:
             total = total + self.z_loss * torch.logsumexp(logits_NV, -1).square().mean()
-        return Losses(total, cross_entropy.detach(), cross_entropy.new_zeros(()))
+        return Losses(total, cross_entropy.detach(), *cross_entropy.new_zeros(2))

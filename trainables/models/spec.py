@@ -85,12 +85,12 @@ class ModelSpec(FrozenSpec):
     """ε of all RMSNorms."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of all initial weights but the norms' (which start at 1)."""
-    balance: Literal["loss", "bias"] = "loss"
-    """How the router is kept balanced: by an auxiliary loss, or by a bias on the selection of experts
-    (auxiliary-loss-free, arXiv 2408.15664), which no gradient touches."""
+    balance: Literal["loss", "layer_loss", "bias"] = "loss"
+    """How the router is kept balanced: by an auxiliary loss on counts that are pooled over layers (Hugging Face's), by
+    one of each layer, whose mean is taken (Switch Transformer, arXiv 2101.03961), or by a bias on the selection of
+    experts (auxiliary-loss-free, arXiv 2408.15664), which no gradient touches."""
     aux_loss: float = Field(default=1e-3, ge=0)
-    """Coefficient of the load-balancing loss (Hugging Face's: counts pooled over layers); unused with
-    `balance="bias"`."""
+    """Coefficient of the load-balancing loss; unused with `balance="bias"`."""
     bias_rate: float = Field(default=1e-3, ge=0)
     """With `balance="bias"`: how much a step moves the bias of an expert with too many or too few tokens."""
     residual_multiplier: float = Field(default=1.0, gt=0)

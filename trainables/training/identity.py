@@ -49,6 +49,7 @@ def identity_fields(
     lr: float,
     tokens: int,
     corpus: str,
+    decay_corpus: str | None = None,
 ) -> dict[str, Any]:
     """Return what identifies a run, as values that JSON can hold.
 
@@ -61,6 +62,7 @@ def identity_fields(
         lr: Peak LR.
         tokens: Training tokens; part of the identity only if the schedule depends on them.
         corpus: Identity of the tokenised text (`Corpus.fingerprint`).
+        decay_corpus: Identity of the text of the decay, if that is another one.
     """
     unread = _NOT_IDENTITY | _WARMUP | {*TABLES} | (_ALL_SCHEDULES - _OF_SCHEDULE[train.schedule])
     if train.optimizer.name == "adamw":  # all of its settings are fields of their own
@@ -77,7 +79,7 @@ def identity_fields(
         "tokens": None if train.schedule == "constant" else int(tokens),
         "corpus": corpus,
         "multipliers": {what: table for what, table in factors.items() if table},
-    }
+    } | ({} if decay_corpus is None else {"decay_corpus": decay_corpus})
 
 
 def run_identity(

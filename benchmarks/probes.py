@@ -144,6 +144,7 @@ def runs(folder: Path, only: Sequence[str]) -> None:
         warmup_steps=100,
         validation_tokens=8192,
         repeat_data=True,
+        probe_interval=1,
         probes=shipped.NAMES,
     )
     steps = sorted({round(step) for step in np.geomspace(8, STEPS, POINTS)})

@@ -79,6 +79,36 @@ def _of_study(path: Path) -> MeasuredRuns:
     return MeasuredRuns(rows=_ordered(rows), where=str(path))
 
 
+def changes_in_checkpoints(path: Path) -> list[dict[str, Any]]:
+    """Return what the probe `changes` would have measured at the checkpoints that a study keeps, in any order.
+
+    Args:
+        path: The study's folder.
+    """
+    from raylr.store.folder import CORPUS, open_folder
+    from raylr.trainables.export.changes import changes_of
+    from raylr.trainables.models.spec import ModelSpec
+    from raylr.trainables.training.checkpoint import RunFolder
+
+    folder = open_folder(path)
+    rows = folder.rows().to_pylist()
+    if folder.spec.external:
+        return []
+    of_run = {str(row["trial"]): row for row in rows}
+    corpus = folder.spec.corpus.path or folder.path / CORPUS
+    models = folder.spec.models()
+    found = []
+    for run in sorted(folder.checkpoints.iterdir()) if folder.checkpoints.is_dir() else []:
+        about = of_run.get(run.name)
+        if about is None:
+            continue
+        model = models.get(about["size"])
+        norm = model.qk_norm if isinstance(model, ModelSpec) else None
+        known = {"trial": run.name, "size": about["size"], "qk_norm": norm}
+        found += [known | changes_of(checkpoint, corpus) for checkpoint in RunFolder(run).whole()]
+    return found
+
+
 def _of_file(file: Path) -> list[dict[str, Any]]:
     from raylr.imports import parquet, text
     from raylr.imports.options import ImportOptions

@@ -79,14 +79,14 @@ def stability(
     Parameters
     ----------
     path
-        A study's folder whose runs have the probe `changes`, a file of their rows, or the folder of a coordinate check
-        (there, steps stand for data and width for size).
+        A study's folder, a file of rows, or the folder of a coordinate check (there, steps stand for data and width
+        for size). Runs without the probe `changes` are measured at the checkpoints that the study keeps.
     out
         Folder for the figure; without it, `figures` in the folder or beside the file.
     as_json
         Print every exponent as JSON.
     """
-    from raylr.analyses import read_check, read_measured
+    from raylr.analyses import MeasuredRuns, changes_in_checkpoints, read_check, read_measured
     from raylr.analysis.figures import probes as figures
     from raylr.analysis.stability import movements, of_check, of_rows
 
@@ -95,11 +95,16 @@ def stability(
         measured = {str(check["variant"]): of_check(check["measured"]) for check in checks if check["axis"] == "width"}
         least, data, size = 2, "steps", "width"
     else:
-        measured = {kind: of_rows(rows) for kind, rows in read_measured(path).kinds().items()}
+        read = read_measured(path)
+        if path.is_dir() and not of_rows(read.rows):
+            read = MeasuredRuns(rows=changes_in_checkpoints(path), where=str(path))
+        measured = {kind: of_rows(rows) for kind, rows in read.kinds().items()}
         least, data, size = 3, "tokens", "parameters"
     measured = {kind: moved for kind, moved in measured.items() if moved}
     if not measured:
-        raise InputError(f"{path}: no run was measured by the probe changes; add it to train.probes of the spec")
+        raise InputError(
+            f"{path}: no run was measured by the probe changes, and no checkpoint is kept; add it to train.probes"
+        )
     found = {kind: movements(moved, least_points=least) for kind, moved in measured.items()}
     if as_json:
         print(json.dumps({kind: [one.to_json() for one in many] for kind, many in found.items()}, indent=1))

@@ -144,7 +144,7 @@ class TrainSpec(FrozenSpec):
     also relative to the weights, and the gradients, by role and layer), "attention" (largest logit, entropy), "router"
     (load, entropy, margin, dead experts), "activations" (RMS by block), "changes" (of activations since the start),
     "spikes" (of loss and gradient norm). They change nothing about a run, which is not trained again for them."""
-    probe_interval: int = Field(default=1, gt=0)
+    probe_interval: int = Field(default=2, gt=0)
     """Every how many validations the probes measure; also at the last one. "spikes" looks at every step."""
 
     @model_validator(mode="before")

@@ -25,7 +25,7 @@ SAME = {
     "decay_shape": "sqrt",
     "final_lr_ratio": 0.1,
     "probes": ("spikes",),
-    "probe_interval": 2,
+    "probe_interval": 3,
 }
 """Changes that leave a run at a constant LR as it is."""
 OTHER: dict[str, Any] = {

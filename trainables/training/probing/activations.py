@@ -28,20 +28,24 @@ class ActivationProbe:
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[int, Tensor]] = {}
+        self._hooks: list[tuple[str, Hook]] = []
 
     @contextmanager
     def watch(self, engine: Any) -> Iterator[None]:
         """See the forward pass inside of the block."""
-        network: nn.Module = engine.module
-        layers = layers_of(network)
         self._seen = {"residual": {}, "attention": {}, "mlp": {}}
+        self._hooks = self._hooks or self._hooks_of(engine.module)
+        with hooked(engine.module, self._hooks):
+            yield
+
+    def _hooks_of(self, network: nn.Module) -> list[tuple[str, Hook]]:
+        layers = layers_of(network)
         hooks = [(path, self._hook("residual", layer)) for layer, path in layers.items()]
         for kind, blocks in blocks_of(network).items():
             hooks += [
                 (path, self._hook(kind, layer, network.get_submodule(layers[layer]))) for layer, path in blocks.items()
             ]
-        with hooked(network, hooks):
-            yield
+        return hooks
 
     def _hook(self, kind: str, layer: int, owner: nn.Module | None = None) -> Hook:
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:

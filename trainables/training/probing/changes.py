@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,9 +31,9 @@ from raylr.trainables.training.parametrize import network_module
 from raylr.trainables.training.probes import Columns, Event, StepEvent
 from raylr.trainables.training.probing.columns import NOTE
 
-SEQUENCES, LENGTH = 2, 64
+SEQUENCES, LENGTH = 1, 64
 """Sequences of the first validation batch, and tokens of each from its beginning. With a vocabulary of 150,000 their
-logits are 77 MB."""
+logits are 38 MB."""
 _USUAL = ("embeddings", "attention_logits", "logits")
 """What the paper's figures show."""
 
@@ -46,12 +47,7 @@ class ChangeProbe:
 
     def start(self, engine: Any, batch: tuple[Any, Any, Any]) -> None:
         """Observe the initial weights; all processes call this together."""
-        ids, _, documents = batch
-        cut = slice(0, SEQUENCES), slice(0, LENGTH)
-        ids, documents = ids[cut], None if documents is None else documents[cut]
-        network = network_module(engine.module)
-        tensors = known_tensors(network)
-        self._observer = Observer(network, HUGGING_FACE, tensors, lambda _: engine.module(ids, None, documents))
+        self._observer = observer_of(engine.module, batch)
         self._start = self._observer.capture()
 
     def __call__(self, event: Event) -> Columns | None:
@@ -59,11 +55,7 @@ class ChangeProbe:
         if isinstance(event, StepEvent) or not event.due:
             return None
         assert self._observer is not None
-        now = self._observer.capture()
-        columns: dict[str, float | str] = {
-            "/".join(filter(None, ("activation_change", *place))): float((now[place].float() - x0.float()).std())
-            for place, x0 in self._start.items()
-        }
+        columns: dict[str, float | str] = {**change_columns(self._start, self._observer.capture())}
         if missing := [name for name in _USUAL if not any(place[0] == name for place in self._start)]:
             named = ", ".join(missing)
             columns[f"{NOTE}/changes"] = (
@@ -71,6 +63,23 @@ class ChangeProbe:
                 "projections are no q_proj and k_proj"
             )
         return columns
+
+
+def observer_of(module: nn.Module, batch: tuple[Any, Any, Any]) -> Observer:
+    """Return what observes a network on the first tokens of a batch (what the network takes)."""
+    ids, _, documents = batch
+    cut = slice(0, SEQUENCES), slice(0, LENGTH)
+    ids, documents = ids[cut], None if documents is None else documents[cut]
+    network = network_module(module)
+    return Observer(network, HUGGING_FACE, known_tensors(network), lambda _: module(ids, None, documents))
+
+
+def change_columns(start: Mapping[Place, torch.Tensor], now: Mapping[Place, torch.Tensor]) -> dict[str, float]:
+    """Return column → standard deviation of x_t − x_0."""
+    return {
+        "/".join(filter(None, ("activation_change", *place))): float((now[place].float() - x0.float()).std())
+        for place, x0 in start.items()
+    }
 
 
 def known_tensors(network: nn.Module) -> tuple[Tensor, ...]:

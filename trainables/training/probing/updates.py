@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from raylr.trainables.training.probing.columns import NOTE, with_layers
 from raylr.trainables.training.probing.optimizer_state import Part, adamw_parts
 
 CHUNK = 2**22
-"""Elements of a tensor that are worked on at a time: 16 MB, whatever the size of the tensor."""
+"""Elements that are worked on at a time: 16 MB, whatever the sizes of the tensors."""
 Place = tuple[str, int | None]
 """Role, and index of the layer (None outside of the layers)."""
 
@@ -41,24 +42,27 @@ Place = tuple[str, int | None]
 class UpdateProbe:
     """Reads AdamW's state after a validation (`probes.Probe`)."""
 
+    def __init__(self) -> None:
+        self._places: dict[str, Place] = {}
+
     def __call__(self, event: Event) -> Columns | None:
-        """Return the columns of a validation that is due."""
+        """Return the columns of a validation that is due; all processes call this together."""
         if isinstance(event, StepEvent) or not event.due:
             return None
-        return columns_of(event)
+        if not self._places:
+            module = event.engine.module
+            self._places = {name: _place(module, name, param) for name, param in module.named_parameters()}
+        order = {place: row for row, place in enumerate(dict.fromkeys(self._places.values()))}
+        sums = torch.zeros(len(order), 5, dtype=torch.float64, device=event.engine.device)
+        for parts in _portions(adamw_parts(event.engine)):
+            rows = torch.tensor([order[self._places[part.name]] for part in parts], device=sums.device)
+            sums.index_add_(0, rows, _sums(parts))
+        if dist.get_world_size() > 1:
+            dist.all_reduce(sums)
+        return _columns(event, dict(zip(order, sums.tolist(), strict=True)))
 
 
-def columns_of(event: ValidationEvent) -> Columns:
-    """Return the columns of the module's docstring; all processes call this together."""
-    module = event.engine.module
-    places = {name: _place(module, name, param) for name, param in module.named_parameters()}
-    order = {place: row for row, place in enumerate(dict.fromkeys(places.values()))}
-    sums = torch.zeros(len(order), 5, dtype=torch.float64, device=event.engine.device)
-    for part in adamw_parts(event.engine):
-        sums[order[places[part.name]]] += _sums(part)
-    if dist.get_world_size() > 1:
-        dist.all_reduce(sums)
-    found = dict(zip(order, sums.tolist(), strict=True))
+def _columns(event: ValidationEvent, found: Mapping[Place, list[float]]) -> Columns:
     columns: dict[str, Any] = {}
     lr = float(event.row[metrics.CURRENT_LR])
     for name, value in (("update_rms", _update), ("update_ratio", lambda row: lr * _ratio(row)), ("grad_rms", _grad)):
@@ -77,18 +81,41 @@ def _place(module: torch.nn.Module, name: str, param: torch.nn.Parameter) -> Pla
     return role_of_parameter(module, name, param), int(layer.group(1)) if layer else None
 
 
-def _sums(part: Part) -> torch.Tensor:
-    """Return Σu², Σ(multiplier · u)², Σw², Σv̂ and the number of elements."""
-    first, second = (1 - beta**part.steps for beta in part.betas)
-    total = torch.zeros(5, dtype=torch.float64, device=part.weight.device)
-    pieces = (tensor.split(CHUNK) for tensor in (part.weight, part.exp_avg, part.exp_avg_sq))
-    for weight, exp_avg, exp_avg_sq in zip(*pieces, strict=True):
-        update = exp_avg / exp_avg_sq.sqrt().mul_(second**-0.5).add_(part.eps)
-        norms = torch.stack((torch.linalg.vector_norm(update), torch.linalg.vector_norm(weight))).double().square()
-        u2 = norms[0] / first**2
-        v = exp_avg_sq.sum().double() / second
-        total += torch.stack((u2, u2 * part.lr_multiplier**2, norms[1], v, v.new_tensor(weight.numel())))
-    return total
+def _portions(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Yield lists of parts of at most `CHUNK` elements together; a larger tensor is cut."""
+    portion: list[Part] = []
+    free = CHUNK
+    for part in parts:
+        tensors = (part.weight, part.exp_avg, part.exp_avg_sq)
+        for weight, exp_avg, exp_avg_sq in zip(*(tensor.split(CHUNK) for tensor in tensors), strict=True):
+            if weight.numel() > free and portion:
+                yield portion
+                portion, free = [], CHUNK
+            portion.append(replace(part, weight=weight, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq))
+            free -= weight.numel()
+    if portion:
+        yield portion
+
+
+def _sums(parts: Sequence[Part]) -> torch.Tensor:
+    """Return Σu², Σ(multiplier · u)², Σw², Σv̂ and the number of elements of each part, in a row each.
+
+    The operations on lists of tensors take a tenth of the time of operations one by one where tensors are small.
+    """
+    unbiased = [[1 - beta**part.steps for beta in part.betas] for part in parts]
+    update = torch._foreach_sqrt([part.exp_avg_sq for part in parts])
+    torch._foreach_mul_(update, [second**-0.5 for _, second in unbiased])
+    torch._foreach_add_(update, [part.eps for part in parts])
+    update = torch._foreach_div([part.exp_avg for part in parts], update)
+    norms = [torch._foreach_norm(tensors) for tensors in (update, [part.weight for part in parts])]
+    u2, w2 = (torch.stack(list(norm)).double().square() for norm in norms)
+    v = torch.stack(list(torch._foreach_norm([part.exp_avg_sq for part in parts], 1))).double()
+    known = [
+        (first**-2, part.lr_multiplier**2, 1 / second, part.weight.numel())
+        for part, (first, second) in zip(parts, unbiased, strict=True)
+    ]
+    scale, multiplier, of_v, count = torch.tensor(known, dtype=torch.float64, device=v.device).unbind(1)
+    return torch.stack((u2 * scale, u2 * scale * multiplier, w2, v * of_v, count), 1)
 
 
 def _update(row: list[float]) -> float:

@@ -15,7 +15,7 @@ from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.training.probes import StepEvent
 from raylr.trainables.training.probing.shipped import NAMES, shipped_probes
 
-SHORT: dict[str, Any] = {"steps": 4, "eval_at": [2 * BATCH, 4 * BATCH]}
+SHORT: dict[str, Any] = {"steps": 4, "eval_at": [2 * BATCH, 4 * BATCH], "probe_interval": 1}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_update_rms_is_that_of_the_optimizers_state(folder: Path) -> None:
     assert found == pytest.approx(wanted, rel=1e-5)
     for layout in ({"zero_stage": 2}, {"zero_stage": 3}):
         assert probed(run(folder, **SHORT, **given, **layout)[-1]) == pytest.approx(whole, rel=1e-3)
-    first = probed(run(folder, steps=4, eval_at=[BATCH, 4 * BATCH], probes_on=("update_rms",))[0])
+    first = probed(run(folder, steps=4, eval_at=[BATCH, 4 * BATCH], probe_interval=1, probes_on=("update_rms",))[0])
     assert first["update_rms/lm_head"] == pytest.approx(1.0, abs=1e-3)  # a sign, at the first step
     assert first["update_ratio/lm_head"] == pytest.approx(3e-3 / 4 / MODEL.init_std, rel=0.05)
     assert f"update_rms/attention/layers/{MODEL.layers - 1}" in first

@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylr.analysis.across import in_turn
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
 from raylr.analysis.curves.schedule import Schedule, recognise_schedule
 from raylr.analysis.laws.conditions import Conditions
@@ -24,6 +26,7 @@ from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curva
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.laws.quantities import CurvatureLaw
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
+from raylr.analysis.optimum.prior import OptimumPrior
 from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
 from raylr.analysis.studybatches import batches_of
@@ -210,25 +213,26 @@ def fit_study(
     surfaces: dict[str, LossSurface] = {}
     optima: list[SettingOptimum] = []
     draws: list[np.ndarray] = []
-    for size in dict.fromkeys(run.size for run in runs):
-        own = [run for run in runs if run.size == size]
+    by_size = {size: [run for run in runs if run.size == size] for size in dict.fromkeys(run.size for run in runs)}
+    for size, own in by_size.items():
         lr = np.concatenate([np.full(len(run.tokens), run.lr) for run in own])
         tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
-        decay = _decay(own, given)
         now = np.concatenate([run.current_lr for run in own])
         # The start of a wsd decay is known from the reported LRs alone; without them all of it counts as changing.
         reported = name == "wsd" and all(run.schedule is not None for run in own)
         schedule = None if reported else given
-        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
-        surfaces[size] = surface
-        order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
+        surfaces[size] = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
+    fits = _in_turn(by_size, params, surfaces, budgets, given, lr_range)
+    for size, own in by_size.items():
+        decay = _decay(own, given)
+        order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, those of sizes are independent
         for budget in budgets:
             if decay is None:
-                optima.append(_optimum(size, params[size], budget, surface, own))
-                draws.append(surface.optima(budget)[order])
+                optima.append(_optimum(size, params[size], budget, surfaces[size], own))
+                draws.append(surfaces[size].optima(budget)[order])
                 continue
             final = budget == max(budgets)
-            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final, lr_range)
+            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final, fits[budget][size])
             optima.append(optimum)
             draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
@@ -257,6 +261,30 @@ def fit_study(
     )
 
 
+def _in_turn(
+    by_size: dict[str, list[FittedRun]], params: dict[str, int], surfaces: dict[str, LossSurface],
+    budgets: Sequence[int], given: Schedule | None, lr_range: tuple[float, float] | None,
+) -> dict[int, dict[str, OptimumFit]]:  # fmt: skip
+    """Fit the losses at each budget, size by size, each with the prior that its search had from smaller sizes.
+
+    `surfaces` learn the priors; the fits are returned by budget and size.
+    """
+
+    def fit(budget: int, setting: Setting, prior: OptimumPrior | None) -> OptimumFit:
+        size = setting.name
+        if _decay(by_size[size], given) is None:
+            if prior is not None:
+                priors = {**surfaces[size].priors, float(budget): prior}
+                surfaces[size] = replace(surfaces[size], priors=priors, _sections={})
+            return surfaces[size].at(budget)
+        ended = [run for run in by_size[size] if budget == max(budgets) and (run.diverged or run.tokens[-1] >= budget)]
+        loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
+        return fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None, prior=prior)
+
+    settings = [Setting(name=k, params=params[k], tokens=1, batch=own[0].batch) for k, own in by_size.items()]
+    return {at: in_turn(settings, partial(fit, at)) for at in budgets}
+
+
 def _setting(size: str, params: int, budget: int, runs: Sequence[FittedRun]) -> Setting:
     name = f"{size} at {format_count(budget)} tokens"
     return Setting(name=name, params=params, tokens=budget, batch=runs[0].batch)
@@ -272,20 +300,16 @@ def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None
 
 
 def _final_optimum(
-    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, final: bool,
-    lr_range: tuple[float, float] | None,
-) -> tuple[SettingOptimum, np.ndarray]:  # fmt: skip
+    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, final: bool, fit: OptimumFit
+) -> tuple[SettingOptimum, np.ndarray]:
     """Return the optimum of the losses measured at `budget`, and draws of its logarithm (DRAWS,).
 
     `final` says whether the runs end there; otherwise they are not yet decayed, and there is no optimum.
     """
-    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget] if final else []
-    loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
-    fit = fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None)
     known = math.isfinite(fit.lr)
     if final:
         status = fit.status
-        message = f"through the final losses of {len(ended)} runs, since {decay}: {fit.message}"
+        message = f"through the final losses of {fit.trials} runs, since {decay}: {fit.message}"
     else:
         status = Status.NOT_CONSTANT
         message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"

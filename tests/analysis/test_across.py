@@ -2,9 +2,9 @@ import math
 
 import pytest
 
+from raylr.analysis.across import Known, covariates, in_order_of_cost, prior_from
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import Setting
-from raylr.searchers.policies.cells import Known, covariates, in_order_of_cost, prior_from
 
 SETTINGS = [Setting(name=f"{n}/{d}", config={"n": n, "kind": "moe"}, params=n, tokens=d)
             for n in (1e6, 4e6, 1.6e7) for d in (1e8, 4e8)]  # fmt: skip

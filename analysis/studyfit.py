@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylr.analysis._threads import one_thread
 from raylr.analysis.across import in_turn
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
 from raylr.analysis.curves.schedule import Schedule, recognise_schedule
@@ -163,6 +164,7 @@ def _known(batch: float) -> float | None:
     return None if math.isnan(batch) else float(batch)
 
 
+@one_thread
 def fit_study(
     table: pa.Table,
     budgets: Sequence[int],

@@ -1,7 +1,9 @@
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -37,18 +39,34 @@ def no_flush() -> Iterator[None]:
         yield
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """The address of a Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers
-    find whatever the tests import."""
+def ray_node() -> Iterator[Any]:
+    """A Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers find whatever
+    the tests import."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True}
+        node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
         cluster = Cluster(initialize_head=True, head_node_args=node)
-    yield cluster.address
+    yield cluster.head_node
     cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_node: Any) -> str:
+    return str(ray_node.address)
+
+
+@pytest.fixture(scope="session")
+def job_server(ray_node: Any) -> str:
+    return f"http://{ray_node.address_info['webui_url']}"
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import Array, losses_of, positive, same_length, standard_errors
+from raylr.analysis._threads import one_thread
 from raylr.analysis.curves import _discount, _reports
 from raylr.analysis.curves._varpro import LeastSquaresPosterior, least_squares
 from raylr.analysis.curves.schedule import Schedule, effective_tokens, recognise_schedule
@@ -208,6 +209,7 @@ def fit_power_law(
     return replace(fit, warmup=w, burn_in=fit.burn_in + 0.5 * w) if w else fit
 
 
+@one_thread
 def fit_power_laws(
     tokens: ArrayLike, losses: ArrayLike, *, burn_in: float | str = "auto", loss_stderr: ArrayLike | None = None
 ) -> PowerLawFits:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, floats, losses_of, optima_of, positive, same_length, vector
+from raylr.analysis._threads import one_thread
 from raylr.analysis.laws._regression import CoefficientPrior, Regression, ScatterPrior, regress
 from raylr.analysis.laws.bend import Bend, bends_of
 from raylr.analysis.laws.conditions import Conditions
@@ -47,6 +48,7 @@ Law = TypeVar("Law", bound=ScalingLaw)
 Prior = tuple[float, float]
 
 
+@one_thread
 def fit_law(
     blank: Law,
     params: ArrayLike | None,

@@ -37,6 +37,7 @@ from raylr.analysis._checks import (
     same_length,
     standard_errors,
 )
+from raylr.analysis._threads import one_thread
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 
@@ -245,6 +246,7 @@ class _Nodes:
         return np.column_stack([np.maximum(e, 0.0), self.exponents[node, :2]])
 
 
+@one_thread
 def fit_loss_law(
     params: ArrayLike, tokens: ArrayLike, loss: ArrayLike, *, loss_stderr: ArrayLike | None = None,
     batch: ArrayLike | None = None,

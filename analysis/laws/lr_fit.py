@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import positive
+from raylr.analysis._threads import one_thread
 from raylr.analysis.laws._fitting import Prior, fit_law
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw
@@ -226,6 +227,7 @@ def fit_weight_decay_law(
     )  # fmt: skip
 
 
+@one_thread
 def fit_curvature_law(
     params: ArrayLike,
     tokens: ArrayLike,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import losses_of, positive, same_length
+from raylr.analysis._threads import one_thread
 from raylr.analysis.optimum._response_runs import SAME
 from raylr.errors import InputError
 
@@ -58,6 +59,7 @@ class Basin:
         return self.basins is Basins.ONE
 
 
+@one_thread
 def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float) -> Basin:
     """Say whether the losses of runs over two to four axes have one basin.
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import floats, level_of, losses_of, positive, same_length, vector
+from raylr.analysis._threads import one_thread
 from raylr.analysis.optimum._curves import Curves, draw
 from raylr.analysis.optimum._hypotheses import enumerate_hypotheses
 from raylr.analysis.optimum._losses import Losses, prepare
@@ -243,6 +244,7 @@ def errors_of(stderr: ArrayLike | None, size: int) -> Array | None:
     return np.where(np.isfinite(values), values, 0.0)
 
 
+@one_thread
 def fit_log(
     x: Array, y: Array, s: Array | None, *, lr_range: tuple[float, float] | None, prior: OptimumPrior,
     tolerance: float | None, lr_factor: float, level: float, searching: bool,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import level_of, losses_of, one_of, positive, same_length
+from raylr.analysis._threads import one_thread
 from raylr.analysis.optimum._recommend import at_least
 from raylr.analysis.optimum._response_model import Surfaces, draw
 from raylr.analysis.optimum._response_runs import Runs, prepare
@@ -168,6 +169,7 @@ class ResponseFit:
         return draw(self.runs, low, high, _index(self.rising, self.names), places)
 
 
+@one_thread
 def fit_response(
     points: Mapping[str, ArrayLike],
     loss: ArrayLike,
@@ -256,6 +258,7 @@ def logs_of(points: Mapping[str, ArrayLike], names: Sequence[str]) -> Array:
     return np.asarray(np.log(np.array([columns[name] for name in names])).T)
 
 
+@one_thread
 def fit_logs(
     x: Array, y: Array, s: Array | None, names: tuple[str, ...], ranges: dict[str, tuple[float, float]],
     rising: str | None, tolerance: float | None, level: float,

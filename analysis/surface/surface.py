@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, level_of, losses_of, positive, same_length
+from raylr.analysis._threads import one_thread
 from raylr.analysis.curves import _backtest, _progress
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum.fit import OptimumFit
@@ -297,6 +298,7 @@ def _lowest(axis: Array, curves: Array) -> Array:
     return np.asarray(axis[at] + np.clip(shift, -1, 1) * (axis[1] - axis[0]))
 
 
+@one_thread
 def fit_surface(
     lr: ArrayLike,
     tokens: ArrayLike,

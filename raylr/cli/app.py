@@ -25,6 +25,7 @@ from raylr.cli.data import data
 from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
 from raylr.cli.init import init
+from raylr.cli.jobs import status, submit
 from raylr.cli.plan import plan
 from raylr.cli.recipe import recipe
 from raylr.cli.results import fit, laws, predict, report
@@ -59,6 +60,8 @@ app.command(transfer)
 app.command(coord_check)
 app.command(compare)
 app.command(recipe)
+app.command(submit)
+app.command(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from raylr.analysis.curves.curve import Curve
 from raylr.analysis.curves.schedule import LR_KEYS
+from raylr.analysis.probes import NOTE
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.execution.executor import Job
@@ -24,6 +25,9 @@ from raylr.store.runs import KnownEnd, Row, RunStore
 
 STOPPING = (RunEnd.TRUNCATED, RunEnd.PRUNED, RunEnd.DIVERGED)
 """Decisions that end a run at once. At the end of a segment a run ends by itself, with a checkpoint."""
+
+MARKS = ("loss_spikes", "grad_norm_spikes")
+"""Columns of probes that the end of a run has, too."""
 
 
 class Policy(Protocol):
@@ -89,6 +93,7 @@ class Work:
         self._curves: dict[Job, Curve] = {}
         self._decisions: dict[Job, RunEnd] = {}
         self._problems: dict[Job, str] = {}
+        self._told: set[str] = set()
         self.errors: list[str] = []
         """A sentence for each run that failed; they are trained again when the study is started again."""
 
@@ -134,7 +139,15 @@ class Work:
         self._last[job] = row
         self._store.add_evaluation(row)
         self._listener.loss_measured(LossMeasured(run=job.run.name, tokens=tokens, loss=loss))
+        self._tell_notes(row)
         return self._decide(job, row)
+
+    def _tell_notes(self, row: Row) -> None:
+        """Show what probes could not see, each sentence once."""
+        notes = {str(value) for name, value in row.items() if name.startswith(f"{NOTE}/") and value is not None}
+        for note in sorted(notes - self._told):
+            self._listener.message(note)
+        self._told |= notes
 
     def _decide(self, job: Job, row: Row) -> RunEnd | None:
         """Give a row to the policy; return how the run is to end now."""
@@ -187,6 +200,7 @@ class Work:
                 "target_loss_stderr": stderr,
                 "seconds": seconds,
                 "config": job.run.config,
+                **{name: last[name] for name in MARKS if last.get(name) is not None},
             }
         )
         self._tell(job, end, row)

@@ -71,7 +71,7 @@ def show_result(result: StudyResult | TransferResult, report: Path | None, conso
     else:
         show_lines(ending(result), console)
         console.print()
-        _show_optima(result.fit.optima, console)
+        show_optima(result.fit.optima, console)
         show_lines(remarks(result), console)
         console.print()
         show_lines(law_lines(result.fit.law), console)
@@ -198,7 +198,8 @@ def _further(result: StudyResult, again: str) -> str:
     return ""
 
 
-def _show_optima(optima: list[SettingOptimum], console: Console) -> None:
+def show_optima(optima: list[SettingOptimum], console: Console) -> None:
+    """Print the optimal LR and the loss of each size, batch and budget as a table."""
     from rich.table import Table
     from rich.text import Text
 

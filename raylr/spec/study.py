@@ -41,6 +41,7 @@ from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, T
 from raylr.spec.trainer import external_model, is_external
 from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
 from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
+from raylr.trainables.training.identity import PROBES
 from raylr.trainables.training.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ UNMEASURED = {
     "command": ("folder", "grace_seconds", "report_seconds", "resume", "checkpoint"),
     "trainable": ("folder",),
     "model": ("folder",),
+    "train": PROBES,
 }
 """Keys inside of sections of which the same holds."""
 RENAMED = {"evaluations": "validations", "evaluation": "scores"}

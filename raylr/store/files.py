@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -82,6 +83,22 @@ def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[Non
         yield
     finally:
         lock.release()
+
+
+def held(path: Path) -> bool:
+    """Return whether a process holds the lock file `path`; nothing is written, so that a reader may ask.
+
+    A lock file that cannot be opened counts as free: where a study runs, its owner can read it.
+    """
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except OSError:
+        return False
+    return False
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -11,7 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from raylr.trainables import HFSpec, ModelSpec, TrainSpec, train
+from raylr.trainables import ModelSpec, TrainSpec, train
+from raylr.trainables.models.spec import AnyModelSpec
 from raylr.trainables.training import metrics
 
 MODEL = ModelSpec(
@@ -35,17 +36,29 @@ def train_spec(**fields: Any) -> TrainSpec:
     return TrainSpec(**usual | fields)
 
 
-def run(corpus: Path, *, lr: float = 3e-3, steps: int = 12, model: ModelSpec | HFSpec = MODEL, **fields: Any) -> Curve:
-    """A run with four reports; `fields` are of `TrainSpec` or arguments of `train`."""
-    own = {key: fields.pop(key) for key in list(fields) if key in TrainSpec.model_fields}
+def run(corpus: Path, *, lr: float = 3e-3, steps: int = 12, model: AnyModelSpec = MODEL, **fields: Any) -> Curve:
+    """A run with four reports; `fields` are of `TrainSpec` (`probes_on`: its probes) or arguments of `train`."""
+    own = {key: fields.pop(key) for key in list(fields) if key in TrainSpec.model_fields and key != "probes"}
+    own["probes"] = tuple(fields.pop("probes_on", ()))
     points = [BATCH * steps * i // 4 for i in (1, 2, 3, 4)]
     fields = {"eval_at": points, "threads": 1} | fields
     return train(lr=lr, model=model, train=train_spec(**own), corpus=corpus, tokens=BATCH * steps, **fields)
 
 
 def curve(rows: Curve) -> Curve:
-    """The rows without what depends on the clock, and without what Ray adds."""
+    """The rows without what depends on the clock, and without what Ray and probes add."""
     return [{key: row[key] for key in metrics.ALL if key not in CLOCK} for row in rows]
+
+
+def probed(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of probes in a row; each number of a list by its layer."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, str) and value.startswith("["):
+            found |= {f"{key}/{layer}": number for layer, number in enumerate(json.loads(value))}
+        elif key not in metrics.ALL:
+            found[key] = value
+    return found
 
 
 def keeping(folder: Path, tokens: int) -> Callable[[dict[str, Any], Path | None], None]:
@@ -66,7 +79,9 @@ import tiny_runs
 curves = []
 for fields in json.loads(sys.argv[2]):
     model = tiny_runs.MODEL.model_copy(update=fields.pop("model", {}))
-    curves.append(tiny_runs.curve(tiny_runs.run(tiny_runs.Path(sys.argv[1]), model=model, **fields)))
+    rows = tiny_runs.run(tiny_runs.Path(sys.argv[1]), model=model, **fields)
+    both = zip(tiny_runs.curve(rows), map(tiny_runs.probed, rows), strict=True)
+    curves.append([row | ({"probed": found} if found else {}) for row, found in both])
 print("CURVES" + json.dumps(curves))
 """
 

@@ -244,8 +244,8 @@ class _Subjects:
     def _measure(self, scale: float, seed: int) -> Measured:
         import torch
 
-        from raylr.trainables.coordinates.observe import Observer
         from raylr.trainables.models.hf import shapes_and_orientation
+        from raylr.trainables.training.observe import Observer
         from raylr.trainables.training.parametrize import architecture_of, network_module
 
         subject = self._subject(scale, seed)

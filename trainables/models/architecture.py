@@ -174,7 +174,8 @@ def _tensor(name: str, shape: tuple[int, ...], role: str, dim: int | None) -> Te
     return Tensor(name=name, shape=shape, role=role, fan_in=shape[dim], fan_out=fan_out)
 
 
-_LAYER = r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\."
+LAYER = r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\."
+"""Regular expression that finds the index of a layer in the name of a parameter, as it is usual."""
 
 
 def qwen3_moe(spec: ModelSpec) -> Architecture:
@@ -250,7 +251,7 @@ _MLP = r"\.(mlp|feed_forward|ffn|block_sparse_moe|moe)\."
 
 HUGGING_FACE = Architecture(
     name="a causal LM of transformers",
-    layer=_LAYER,
+    layer=LAYER,
     patterns=tuple(
         Pattern(role=role, regex=regex, optional=True)
         for role, regex in (
@@ -261,7 +262,7 @@ HUGGING_FACE = Architecture(
             ("hidden_norms", r"\.\d+\.(.*\.)?(ln_\w+|\w*norm\w*)\.(weight|bias)$"),
             ("final_norm", r"\.(ln_f|\w*norm\w*)\.(weight|bias)$"),
             ("shared_gate", rf"{_MLP}shared_expert_gate\.weight$"),
-            ("router", rf"{_MLP}(gate|router)(\.layer|\.classifier)?\.weight$"),
+            ("router", rf"{_MLP}(gate|router)(\.layer|\.classifier|\.gate)?\.weight$"),
             ("experts_in", r"\.experts\.(\d+\.)?(gate_up_proj|gate_proj|up_proj|w1|w3)(\.weight)?$"),
             ("experts_out", r"\.experts\.(\d+\.)?(down_proj|w2)(\.weight)?$"),
             ("attention_out", rf"{_ATTENTION}(o_proj|out_proj|dense|wo|c_proj)\.weight$"),

@@ -6,6 +6,8 @@ Shapes: B batch, T positions, H query heads, K key/value heads, d head size.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -16,6 +18,40 @@ from raylr.trainables.models.cpu_kernels import BlockedAttention
 
 BLOCK_ROWS = 32
 """Rows of a block of the CPU path, where T is a multiple of it: a block computes the columns up to its own end only."""
+
+
+Watcher = Callable[[Tensor, Tensor, Tensor | None], None]
+"""Takes queries (times 1/√d) and keys [H, T, d] of one sequence, as their products are taken, and the pairs that are
+allowed [T, T] (None: all of the past)."""
+_WATCHERS: list[Watcher] = []
+
+
+@contextmanager
+def watch_attention(watcher: Watcher) -> Iterator[None]:
+    """Give the first sequence of every `causal_attention` inside of the block to a function."""
+    _WATCHERS.append(watcher)
+    try:
+        yield
+    finally:
+        _WATCHERS.remove(watcher)
+
+
+@torch.no_grad()
+def _show(
+    qkv: Tensor, norm: Tensor | None, eps: float, rope: tuple[Tensor, Tensor], heads: int, documents: Tensor | None
+) -> None:
+    """Call the watchers with the first sequence of what `causal_attention` takes."""
+    d = rope[0].shape[-1]
+    kv_heads = (qkv.shape[-1] // d - heads) // 2
+    qk = qkv[0].view(qkv.shape[1], -1, d)[:, : heads + kv_heads].float()
+    if norm is not None:
+        qk = F.rms_norm(qk, (d,), None, eps) * norm
+    q, k = rotate(qk, *rope).transpose(0, 1).split((heads, kv_heads))
+    allowed = None
+    if documents is not None:
+        allowed = (documents[0, :, None] == documents[0, None]).tril()
+    for watcher in _WATCHERS:
+        watcher(q * d**-0.5, k.repeat_interleave(heads // kv_heads, 0), allowed)
 
 
 @lru_cache(maxsize=8)
@@ -46,6 +82,8 @@ def causal_attention(
     `qkv` [B, T, (H + 2K)·d] are the three projections side by side, `norm` [H + K, d] the weights of the RMS norms of
     the query and key heads (None: no norm). `documents` [B, T], if given: attention stays within equal numbers.
     """
+    if _WATCHERS:
+        _show(qkv, norm, eps, rope, heads, documents)
     B, T, _ = qkv.shape
     if qkv.device.type == "cpu":
         blocks = T // BLOCK_ROWS if T % BLOCK_ROWS == 0 else 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Losses(NamedTuple):
@@ -40,3 +40,15 @@ class LanguageModel(Protocol):
     def after_step(self) -> None:
         """Update what is not trained by gradients; called after every optimizer step."""
         ...
+
+
+def first_tensor(out: Any) -> Any:
+    """Return what a module returns first: layers and blocks return their output alone or in a tuple."""
+    return out[0] if isinstance(out, tuple | list) else out
+
+
+def added_to_residual(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return what a block with the output `x` adds to the residual stream: times the multiplier that its layer has, if
+    any."""
+    factor = getattr(layer, "multiplier", getattr(layer, "residual_multiplier", 1.0))
+    return x * (factor if isinstance(factor, int | float) else 1.0)

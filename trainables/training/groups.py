@@ -38,10 +38,10 @@ class Multipliers:
 
 def roles_of(model: nn.Module) -> set[str]:
     """Return the roles that tensors of `model` have."""
-    return {_role(model, name, param) for name, param in model.named_parameters()}
+    return {role_of_parameter(model, name, param) for name, param in model.named_parameters()}
 
 
-def _role(model: nn.Module, name: str, param: nn.Parameter) -> str:
+def role_of_parameter(model: nn.Module, name: str, param: nn.Parameter) -> str:
     """Return the role of a tensor: what the model itself says (`UserModule.roles`), else what its name says."""
     roles = getattr(model, "roles", None)
     return str(roles[name]) if isinstance(roles, dict) else role_of(name, _dims(param))
@@ -125,7 +125,7 @@ def parameter_groups(
     found: dict[tuple[str, str, str | None], list[nn.Parameter]] = {}
     for name, param in model.named_parameters():
         owners = None if getattr(param, "allreduce", True) else vars(param)["group_name"]
-        role = _role(model, name, param)
+        role = role_of_parameter(model, name, param)
         found.setdefault((role, _optimizer_of(role, param, train), owners), []).append(param)
     groups = []
     for role in MODULE_OF:  # always the same order: a checkpoint holds the state of groups by their number

@@ -7,6 +7,7 @@ the other. Not part of the identity are
 * the micro-batch, activation checkpointing, and the layout (workers, ZeRO stage, expert parallelism): the losses are
   equal to rounding. A checkpoint still belongs to its layout (`raylr.trainables.training.checkpoint`);
 * `repeat_data`, which permits a long run and does not change a permitted one;
+* probes, which read and change nothing;
 * the number of training tokens, where the schedule does not depend on it (a constant LR after the warmup): such a run
   can be continued to more tokens.
 """
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 LAYOUT = ("workers", "zero_stage", "expert_parallel")
 """Fields of `TrainSpec` that set how a run is spread over processes."""
-_NOT_IDENTITY = frozenset((*LAYOUT, "micro_batch", "activation_checkpointing", "checkpoint_seconds", "repeat_data"))
+PROBES = ("probes", "probe_interval")
+"""Fields of `TrainSpec` that set what is looked at beside the loss."""
+_NOT_IDENTITY = frozenset(
+    (*LAYOUT, *PROBES, "micro_batch", "activation_checkpointing", "checkpoint_seconds", "repeat_data")
+)
 _WARMUP = frozenset(("warmup_steps", "warmup_tokens"))
 _OF_SCHEDULE = {
     "constant": frozenset(),

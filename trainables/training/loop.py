@@ -18,7 +18,16 @@ from raylr.trainables.training import metrics
 from raylr.trainables.training.arguments import check_run
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.metrics import Report, Row
-from raylr.trainables.training.probes import Probe, StepEvent, ValidationEvent, probe_step, probe_validation
+from raylr.trainables.training.probes import (
+    Probe,
+    StepEvent,
+    ValidationEvent,
+    probe_start,
+    probe_step,
+    probe_validation,
+    watching,
+)
+from raylr.trainables.training.probing.shipped import shipped_probes
 from raylr.trainables.training.schedule import lr_factor
 from raylr.trainables.training.spec import TrainSpec
 from raylr.trainables.training.validation import model_inputs, validate, validation_batches
@@ -76,7 +85,8 @@ def train(
         lr_multipliers: Factors on the LR, by module or role (`raylr.trainables.models.roles`).
         weight_decay_multipliers: Factors on the weight decay.
         eps_multipliers: Factors on AdamW's ε.
-        probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`).
+        probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`),
+            in addition to those of `train.probes`.
 
     Returns:
         All rows of the run so far, in the order of their tokens. A run whose loss becomes NaN, infinite or explodes
@@ -175,6 +185,8 @@ def train(
     ):
         stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank, engine.device)
+        looks, memory = [*shipped_probes(train.probes), *probes], state.setdefault("probes", {})
+        probe_start(looks, engine, validation[0])
         if start is not None:
             load_engine(engine, start, trust=trust_checkpoint)
 
@@ -229,13 +241,15 @@ def train(
             for key, amount in (("steps", 1), ("loss", loss), ("aux", aux), ("seconds", seconds)):
                 since[key] += amount
             state["train_seconds"] += seconds
-            if probes:
-                current = {"current_lr": lr * factor, "train_loss": loss, "grad_norm": grad_norm}
-                probe_step(probes, StepEvent(engine=engine, step=state["step"], tokens=done, **current))
+            if looks:
+                current = {"current_lr": lr * factor, "train_loss": loss, "grad_norm": grad_norm, "memory": memory}
+                probe_step(looks, StepEvent(engine=engine, step=state["step"], tokens=done, **current))
 
             if diverged or done in points:
                 began = time.perf_counter()
-                validation_loss = math.nan if diverged else validate(engine, validation, world)
+                due = diverged or done == tokens or (points.index(done) + 1) % train.probe_interval == 0
+                with_probes = watching(looks if due else (), engine)
+                validation_loss = math.nan if diverged else validate(engine, validation, world, first=with_probes)
                 if not math.isfinite(validation_loss):
                     diverged, validation_loss = True, math.nan
                 state["eval_seconds"] += time.perf_counter() - began
@@ -257,7 +271,7 @@ def train(
                     metrics.EPOCH: done / (stream.count * train.seq_len),
                     metrics.RUN_END: RunEnd.DIVERGED.value if diverged else end_of(done, end, tokens),
                 }
-                row |= probe_validation(probes, ValidationEvent(engine=engine, row=row))
+                row |= probe_validation(looks, ValidationEvent(engine=engine, row=row, memory=memory, due=due))
                 state["since"] = {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0}
                 emit(row)
                 if diverged:

@@ -109,7 +109,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         )
         # AdamW takes these groups as they are: what the loop and DeepSpeed set in them holds for it.
         others = [group for group in self.param_groups if group.get("optimizer") != MUON]
-        self._adamw = torch.optim.AdamW(others, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
+        self.adamw = torch.optim.AdamW(others, lr=0.0, betas=train.betas, eps=train.eps, fused=True)
 
     def _split(self, group: dict[str, Any], settings: OptimizerSpec) -> None:
         """Make Muon's groups of a group here: matrices with one factor on the LR share one."""
@@ -140,24 +140,24 @@ class MuonWithAdamW(torch.optim.Optimizer):
             for view, grad in zip(views, self._matrices(param, param.grad), strict=True):
                 view.grad = grad
         self._muon.step()
-        self._adamw.step()
+        self.adamw.step()
         for _, views in self._views:
             for view in views:
                 view.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of both optimizers."""
-        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+        return {"muon": self._muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned, for the same model."""
         self._muon.load_state_dict(state_dict["muon"])
-        self._adamw.load_state_dict(state_dict["adamw"])
+        self.adamw.load_state_dict(state_dict["adamw"])
         self._shared_again()
 
     def _shared_again(self) -> None:
         """torch gives an optimizer new groups when a state is loaded; they are put back among those here."""
-        loaded = iter(self._adamw.param_groups)
+        loaded = iter(self.adamw.param_groups)
         self.param_groups[:] = [
             group if group.get("optimizer") == MUON else next(loaded) for group in self.param_groups
         ]

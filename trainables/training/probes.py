@@ -3,16 +3,22 @@
 A probe is a function that `raylr.trainables.train` calls with a `StepEvent` after every optimizer step and with a
 `ValidationEvent` after every validation, on every worker. It may read the engine and must not change it: a run with
 probes has the weights of a run without. What it returns after a validation is added to the row that is reported.
+
+A probe that is a `Watching` also sees the forward pass over the first validation batch, one that is a `Starting` the
+initial weights. Those that come with raylr are in `raylr.trainables.training.probing`; `train.probes` of a spec
+switches them on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from raylr.errors import InputError
 from raylr.trainables.training import metrics
+from raylr.trainables.training.probing.columns import NOTE, cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,9 @@ class StepEvent:
     """Cross-entropy of this step's batch in nats per token; NaN or infinite if the run has diverged."""
     grad_norm: float
     """Global gradient norm of this step, before clipping."""
+    memory: dict[str, Any]
+    """What probes must remember of the run, as values that JSON can hold, each under a key of its own. It is part of
+    the run's checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +50,53 @@ class ValidationEvent:
     """DeepSpeed's engine."""
     row: Mapping[str, Any]
     """The row that is going to be reported (names of `raylr.trainables.training.metrics`)."""
+    memory: dict[str, Any]
+    """As in `StepEvent`."""
+    due: bool = True
+    """Whether probes that cost time are to measure now (`probe_interval`)."""
 
 
 Event = StepEvent | ValidationEvent
-Probe = Callable[[Event], Mapping[str, float] | None]
+Columns = Mapping[str, float | str | Sequence[Any]]
+"""Name → number, text, or list (which the row holds as JSON)."""
+Probe = Callable[[Event], Columns | None]
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A probe that sees a forward pass."""
+
+    def watch(self, engine: Any) -> AbstractContextManager[Any]:
+        """Return a context that is entered around the forward pass over this worker's first validation batch, where
+        that is due."""
+        ...
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A probe that looks at the initial weights."""
+
+    def start(self, engine: Any, batch: tuple[Any, Any, Any]) -> None:
+        """Take the engine with its initial weights, before a checkpoint is loaded, and the first validation batch (what
+        the network takes)."""
+        ...
+
+
+def probe_start(probes: Sequence[Probe], engine: Any, batch: tuple[Any, Any, Any]) -> None:
+    """Call all probes that are `Starting`."""
+    for probe in probes:
+        if isinstance(probe, Starting):
+            probe.start(engine, batch)
+
+
+@contextmanager
+def watching(probes: Sequence[Probe], engine: Any) -> Iterator[None]:
+    """Let all probes that are `Watching` see the forward pass inside of the block."""
+    with ExitStack() as stack:
+        for probe in probes:
+            if isinstance(probe, Watching):
+                stack.enter_context(probe.watch(engine))
+        yield
 
 
 def probe_step(probes: Sequence[Probe], event: StepEvent) -> None:
@@ -53,7 +105,7 @@ def probe_step(probes: Sequence[Probe], event: StepEvent) -> None:
         probe(event)
 
 
-def probe_validation(probes: Sequence[Probe], event: ValidationEvent) -> dict[str, float]:
+def probe_validation(probes: Sequence[Probe], event: ValidationEvent) -> dict[str, float | str]:
     """Call all probes after a validation.
 
     Returns:
@@ -62,10 +114,15 @@ def probe_validation(probes: Sequence[Probe], event: ValidationEvent) -> dict[st
     Raises:
         InputError: If two probes, or a probe and the loop, use one name.
     """
-    columns: dict[str, float] = {}
+    columns: dict[str, float | str] = {}
+    told = event.memory.setdefault("told", [])
     for probe in probes:
         for name, value in (probe(event) or {}).items():
+            if name.startswith(f"{NOTE}/"):
+                if name in told:
+                    continue
+                told.append(name)
             if name in columns or name in metrics.ALL:
                 raise InputError(f"probes: the column {name!r} exists already; give it another name")
-            columns[name] = float(value)
+            columns[name] = cell(value)
     return columns

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from raylr.errors import SpecError
 from raylr.trainables.models.spec import AnyModelSpec, FrozenSpec, ModelSpec
 from raylr.trainables.training.parametrized import ParametrizationSpec
+from raylr.trainables.training.probing.shipped import ProbeName
 
 
 class OptimizerSpec(FrozenSpec):
@@ -130,12 +131,20 @@ class TrainSpec(FrozenSpec):
     """A rule by which LR, init std, `weight_decay` and `eps`, which are those of a smaller network, are carried to this
     one. None: all tensors have them as they are given. A study with `transfer` sets it for its targets."""
 
+    probes: tuple[ProbeName, ...] = ()
+    """What is measured beside the loss, in further columns of the run table: "update_rms" (AdamW's normalised update,
+    also relative to the weights, and the gradients, by role and layer), "attention" (largest logit, entropy), "router"
+    (load, entropy, margin, dead experts), "activations" (RMS by block), "changes" (of activations since the start),
+    "spikes" (of loss and gradient norm). They change nothing about a run, which is not trained again for them."""
+    probe_interval: int = Field(default=1, gt=0)
+    """Every how many validations the probes measure; also at the last one. "spikes" looks at every step."""
+
     @model_validator(mode="before")
     @classmethod
     def _lists_to_tuples(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("betas"), list):
-            return {**data, "betas": tuple(data["betas"])}
-        return data
+        if not isinstance(data, dict):
+            return data
+        return data | {key: tuple(data[key]) for key in ("betas", "probes") if isinstance(data.get(key), list)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -151,6 +160,8 @@ class TrainSpec(FrozenSpec):
             )
         if self.warmup_steps is not None and self.warmup_tokens is not None:
             raise ValueError("warmup_steps and warmup_tokens are both given: give one")
+        if len({*self.probes}) < len(self.probes):
+            raise ValueError(f"probes={list(self.probes)} names a probe twice")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={self.betas}: both must be at least 0 and below 1")
         if self.dtype == "bf16" and self.zero_stage == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,22 +47,32 @@ def validation_batches(corpus: Corpus, train: TrainSpec, rank: int, device: Any)
     return [model_inputs(mine[first : first + micro], corpus, train, device) for first in range(0, each, micro)]
 
 
-def validate(engine: Any, batches: list[tuple[Any, Any, Any]], world: int) -> float:
+def validate(
+    engine: Any,
+    batches: list[tuple[Any, Any, Any]],
+    world: int,
+    *,
+    first: AbstractContextManager[Any] | None = None,
+) -> float:
     """Return the mean cross-entropy over the validation sequences of all workers, in nats per token.
 
     Args:
         engine: DeepSpeed's engine.
         batches: This worker's share (`validation_batches`).
         world: Number of workers.
+        first: A context around the forward pass over the first batch.
     """
     import torch
     import torch.distributed as dist
 
+    around = first if first is not None else nullcontext()
     total = torch.zeros(2, dtype=torch.float64, device=engine.device)
     engine.eval()
     with torch.no_grad():
         for ids, labels, documents in batches:
-            losses = engine(ids, labels, documents)
+            with around:
+                losses = engine(ids, labels, documents)
+            around = nullcontext()
             total += torch.stack((losses.cross_entropy.double() * len(ids), total.new_tensor(len(ids))))
     engine.train()
     if world > 1:

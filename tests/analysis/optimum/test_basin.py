@@ -18,7 +18,7 @@ def grid(lrs=6, stds=5):
     slope=st.floats(-0.8, 0.8), c=st.floats(0.005, 0.1), ratio=st.floats(0.05, 2), at=st.floats(-1.5, 1.5),
     seed=st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_a_quadratic_with_noise_is_one_basin(slope, c, ratio, at, seed):
     points = grid()
     x, y = np.log(points["lr"] / 5e-3) - at, np.log(points["init_std"] / 0.02)
@@ -30,7 +30,7 @@ def test_a_quadratic_with_noise_is_one_basin(slope, c, ratio, at, seed):
 
 
 @given(seed=st.integers(0, 99), gap=st.floats(1.2, 1.7))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_two_valleys_are_found(seed, gap):
     points = grid()
     x, y = np.log(points["lr"] / 5.5e-3), np.log(points["init_std"] / 0.02)

@@ -26,6 +26,8 @@ SAME = {
     "decay_fraction": 0.5,
     "decay_shape": "sqrt",
     "final_lr_ratio": 0.1,
+    "probes": ("spikes",),
+    "probe_interval": 2,
 }
 """Changes that leave a run at a constant LR as it is."""
 OTHER: dict[str, Any] = {

@@ -12,7 +12,9 @@ from raylr.trainables.training import metrics, workers
 EACH_OF_50_STEPS = {
     "steps": 50,
     "eval_at": [BATCH * step for step in range(1, 51)],
-    "validation_tokens": 64,
+    "validation_tokens": 256,
+    "probes_on": ("update_rms", "attention", "router", "activations", "changes"),
+    "probe_interval": 10,
     "lr_multipliers": {"experts": 2.0, "router": 0.5, "embedding": 3.0},
     "model": {"aux_loss": 0.0},
 }
@@ -39,6 +41,8 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
     for (fields, want), got in zip(cases, found, strict=True):
         # Muon iterates in bf16, which makes more of the rounding of a mean over two workers.
         near = 1e-2 if "optimizer" in fields else 1e-5
+        if "optimizer" not in fields:
+            _assert_same_probes(want, got)
         for name, tolerance in (
             (metrics.LOSS, near),
             (metrics.TRAIN_LOSS, near),
@@ -51,6 +55,18 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
     )
     differ = [abs(one[metrics.LOSS] - other[metrics.LOSS]) for one, other in zip(plain, with_aux, strict=True)]
     assert max(differ) > 1e-4
+
+
+def _assert_same_probes(one: Curve, two: Curve) -> None:
+    """What probes measured in one process and in two. Routers are seen on half as many sequences in two processes."""
+    for row, other in zip(one[9::10], two[9::10], strict=True):
+        mine, its = row["probed"], other["probed"]
+        assert {*mine} == {*its}
+        routed = {key for key in mine if key.startswith(("router_", "dead"))}
+        exact = {*mine} - routed
+        assert {key: its[key] for key in exact} == pytest.approx({key: mine[key] for key in exact}, rel=3e-3, abs=1e-6)
+        assert its["router_entropy"] == pytest.approx(mine["router_entropy"], rel=0.02)
+        assert its["router_load_max"] == pytest.approx(mine["router_load_max"], rel=0.2)
 
 
 @pytest.fixture(scope="module")

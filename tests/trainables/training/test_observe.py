@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from raylr.trainables.coordinates.observe import Observer
 from raylr.trainables.coordinates.subject import language_model, made_ids
 from raylr.trainables.models.architecture import HUGGING_FACE, qwen3_moe
 from raylr.trainables.models.build import build
 from raylr.trainables.models.hf import HuggingFaceModel, shapes_and_orientation
 from raylr.trainables.models.spec import ModelSpec
+from raylr.trainables.training.observe import Observer
 
 SPEC = ModelSpec(hidden_size=16, layers=2, heads=4, kv_heads=2, head_dim=8, experts=4, top_k=2, expert_size=16,
                  vocab_size=64)  # fmt: skip

@@ -1,4 +1,5 @@
-"""What a coordinate check observes of a network: activations by the roles of its tensors, captured in a forward pass.
+"""Activations of a network by the roles of its tensors, captured in a forward pass: what a coordinate check and the
+probe `changes` observe.
 
 Nothing here depends on a model's class: layers, their blocks and their matrices are found by the names and roles of the
 parameters (`raylr.trainables.models.architecture`), so that raylr's Qwen3-MoE, models of transformers and a user's own
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from raylr.trainables.models.architecture import Architecture
 from raylr.trainables.models.architecture import Tensor as Parameter
+from raylr.trainables.models.interface import added_to_residual, first_tensor
 from raylr.trainables.models.parametrization import ROUTERS
 
 Place = tuple[str, str]
@@ -89,7 +92,7 @@ class Observer:
 
     def _output(self, name: str, layer: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            self._seen[name, layer] = _first(out).clone()
+            self._seen[name, layer] = first_tensor(out).clone()
 
         return hook
 
@@ -98,7 +101,8 @@ class Observer:
 
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             weight = self._model.get_parameter(parameter)
-            self._seen[name, layer] = _input(args, kwargs) @ weight.T
+            with gathered(weight):
+                self._seen[name, layer] = _input(args, kwargs) @ weight.T
 
         return hook
 
@@ -106,17 +110,15 @@ class Observer:
         """What a block adds to the residual stream: its output times the multiplier that the layer has, if any."""
 
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            holder = self._modules[owner]
-            factor = getattr(holder, "multiplier", getattr(holder, "residual_multiplier", 1.0))
-            self._seen[name, layer] = _first(out) * (factor if isinstance(factor, int | float) else 1.0)
+            self._seen[name, layer] = added_to_residual(self._modules[owner], first_tensor(out))
 
         return hook
 
     def _difference(self, layer: str, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-            self._seen["layer_outputs", layer] = _first(out) - _input(args, kwargs)
+            self._seen["layer_outputs", layer] = first_tensor(out) - _input(args, kwargs)
             if path == self._last:
-                self._seen["residual_stream", "last"] = _first(out).clone()
+                self._seen["residual_stream", "last"] = first_tensor(out).clone()
 
         return hook
 
@@ -176,8 +178,14 @@ def _logits(q: Tensor, k: Tensor) -> Tensor:
     return past
 
 
-def _first(out: Any) -> Tensor:
-    found: Tensor = out[0] if isinstance(out, tuple | list) else out
+def gathered(weight: nn.Parameter) -> AbstractContextManager[Any]:
+    """Return a context in which a parameter that ZeRO 3 has spread over processes is whole."""
+    status = getattr(weight, "ds_status", None)
+    if status is None or status.name == "AVAILABLE":
+        return nullcontext()
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+
+    found: AbstractContextManager[Any] = GatheredParameters([weight])
     return found
 
 

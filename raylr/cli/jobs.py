@@ -1,0 +1,194 @@
+"""`raylr submit`: a study as a job of a Ray cluster. `raylr status`: what a study is doing, wherever it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from raylr.analysis.units import format_count
+from raylr.cli.console import make_console, say
+from raylr.errors import InputError
+
+if TYPE_CHECKING:
+    from raylr.study import Study
+
+
+def submit(
+    spec: Path,
+    *,
+    out: Annotated[str, Parameter(name=["--out", "-o"])],
+    address: str | None = None,
+    package: list[Path] | None = None,
+    pip: list[str] | None = None,
+    env: list[str] | None = None,
+    follow: bool = True,
+) -> None:
+    """Run a study as a job of a Ray cluster, and follow what it prints; the same command follows it again or goes on.
+
+    What the spec names (text, a corpus, a trainer's folder) must be on the cluster at the same path.
+
+    Parameters
+    ----------
+    spec
+        The study's spec (YAML); a spec that is wrong is refused here, before anything is sent.
+    out
+        The study's folder: an absolute path on storage that all nodes share.
+    address
+        The cluster's job server, such as http://head:8265; by default RAY_API_SERVER_ADDRESS.
+    package
+        A wheel or package folder to send along (raylr's own, where the cluster has none, or a trainer's); repeatable.
+    pip
+        A requirement that Ray installs for the job on every node; repeatable.
+    env
+        NAME=VALUE, an environment variable of the job; repeatable. Secrets belong to the cluster, not here.
+    follow
+        Print the job's output until it ends. Ctrl-C leaves the job running.
+    """
+    from raylr.execution.jobs import Jobs
+    from raylr.spec import load_spec, summary
+
+    wanted, console = load_spec(spec, check_files=False), make_console()
+    wanted.check_models()
+    variables = [_variable(text) for text in env or []]
+    jobs = Jobs(address)
+    job = jobs.submit(wanted, out, packages=[str(one) for one in package or []], pip=pip or [], env=variables)
+    if job.new:
+        say(console, f"Study {wanted.name} is the job {job.id}: {summary(wanted)}")
+    else:
+        say(console, f"{out} is the study of the job {job.id} already, which is pending or running.")
+    at = f" --address {address}" if address else ""
+    end = f"`ray job stop{at} {job.id}` stops it, and nothing that it has measured is lost"
+    if not follow:
+        say(console, f"{end}; `ray job logs{at} --follow {job.id}` shows what it prints.")
+        return
+
+    def show(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        jobs.follow(job, show)
+    except KeyboardInterrupt:
+        say(console, f"The job goes on. The same command follows it again; {end}.")
+        raise
+
+
+def status(directory: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Say what a study is doing, whoever runs it and wherever: its runs, what it has spent, and the optima so far.
+
+    Parameters
+    ----------
+    directory
+        The study's folder.
+    as_json
+        Print JSON.
+    """
+    from raylr.report.ending import show_optima
+    from raylr.studies import open_study
+    from raylr.study import StudyResult
+
+    study, console = open_study(directory), make_console()
+    found = state_of(study)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    say(console, f"{study.spec.name} in {directory}: {_sentence(found)}")
+    if not found["measured"]:
+        say(console, "Nothing was measured yet.")
+        return
+    say(console, _spent(found))
+    for sentence in found["failures"]:
+        say(console, sentence, style="yellow")
+    try:
+        result = study.result()
+    except InputError as error:
+        say(console, f"No optimum yet: {error}.")
+        return
+    if isinstance(result, StudyResult):
+        show_optima(result.fit.optima, console)
+
+
+def state_of(study: Study) -> dict[str, Any]:
+    """Return what a study is doing, in JSON's types.
+
+    Returns:
+        `state` ("running", "finished" or "stopped"), `measured` (evaluations), `ended` (role -> runs that have ended),
+        `tokens` and `flops` of the search and the check, those of the full grid, `last` (seconds since 1970 of the last
+        measurement; None: none) and `failures` (sentences).
+    """
+    from raylr.report.failures import failures_of
+    from raylr.store.files import held
+    from raylr.store.folder import LOCK_FILE
+
+    rows = study.evaluations.read()
+    ended: dict[str, set[str]] = {}
+    for row in study.trials.read(columns=["role", "trial"]).to_pylist():
+        ended.setdefault(row["role"], set()).add(row["trial"])
+    running = held(study.directory / LOCK_FILE)
+    state = "running" if running else "finished" if study.ending() is not None else "stopped"
+    written = [path.stat().st_mtime for path in study.directory.glob("evaluations/*.parquet")]
+    found: dict[str, Any] = {
+        "name": study.spec.name,
+        "directory": str(study.directory),
+        "state": state,
+        "measured": rows.num_rows,
+        "ended": {role: len(runs) for role, runs in ended.items()},
+        "last": max(written, default=None),
+        "failures": [failure.sentence for failure in failures_of(study.directory)],
+    }
+    return found | (_cost(study, rows) if rows.num_rows else {})
+
+
+def _cost(study: Study, rows: Any) -> dict[str, float]:
+    from raylr.analysis.cost import cost_of
+
+    spec = study.spec
+    grid = spec.lr.grid if spec.transfer is None else spec.transfer.grid
+    sizes = [setting.size for setting in spec.settings()]
+    cost = cost_of(rows, sizes=sizes, grid=grid, budget=max(spec.token_budgets))
+    return {
+        "search_tokens": cost.search_tokens,
+        "search_flops": cost.search_flops,
+        "check_tokens": cost.check_tokens,
+        "grid_tokens": cost.grid_tokens,
+    }
+
+
+def _sentence(found: dict[str, Any]) -> str:
+    import time
+
+    if found["state"] == "finished":
+        return "finished."
+    if found["last"] is None:
+        return "running, before its first measurement." if found["state"] == "running" else "not begun."
+    ago = _duration(time.time() - found["last"])
+    if found["state"] == "running":
+        return f"running; the last measurement was written {ago} ago."
+    return f"stopped; the last measurement was written {ago} ago. `raylr search` with the same spec and folder goes on."
+
+
+def _spent(found: dict[str, Any]) -> str:
+    names = {"search": "of the search", "check": "of the check"}
+    runs = ", ".join(f"{count} {names.get(role, role)}" for role, count in sorted(found["ended"].items())) or "none"
+    share = found["search_tokens"] / found["grid_tokens"] if found["grid_tokens"] else 0.0
+    check = f", {format_count(found['check_tokens'])} by the check" if found["check_tokens"] else ""
+    search = f"{format_count(found['search_tokens'])} tokens by the search ({share:.0%} of the full grid)"
+    return f"Runs that have ended: {runs}. Spent: {search}{check}."
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--env {text}: write NAME=VALUE")
+    return name, value

@@ -26,8 +26,7 @@ from raylr.analysis.laws.loss_law import LossLaw, fit_loss_law
 from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curvature_law, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.laws.quantities import CurvatureLaw
-from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
-from raylr.analysis.optimum.prior import OptimumPrior
+from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
 from raylr.analysis.studybatches import batches_of
@@ -267,10 +266,7 @@ def _in_turn(
     by_size: dict[str, list[FittedRun]], params: dict[str, int], surfaces: dict[str, LossSurface],
     budgets: Sequence[int], given: Schedule | None, lr_range: tuple[float, float] | None,
 ) -> dict[int, dict[str, OptimumFit]]:  # fmt: skip
-    """Fit the losses at each budget, size by size, each with the prior that its search had from smaller sizes.
-
-    `surfaces` learn the priors; the fits are returned by budget and size.
-    """
+    """Fits of the losses at each budget, by size, with the prior that the search had; `surfaces` learn the priors."""
 
     def fit(budget: int, setting: Setting, prior: OptimumPrior | None) -> OptimumFit:
         size = setting.name

@@ -9,6 +9,7 @@ from .curves.power_law import PowerLawFit as PowerLawFit
 from .curves.power_law import PowerLawFits as PowerLawFits
 from .curves.power_law import fit_power_law as fit_power_law
 from .curves.power_law import fit_power_laws as fit_power_laws
+from .curves.schedule import Decay as Decay
 from .curves.schedule import Schedule as Schedule
 from .curves.schedule import recognise_schedule as recognise_schedule
 from .laws import presets as presets
@@ -37,6 +38,8 @@ from .optimum.response import ResponseFit as ResponseFit
 from .optimum.response import Ridge as Ridge
 from .optimum.response import fit_response as fit_response
 from .status import Status as Status
+from .surface.decayed import DecayedOptimum as DecayedOptimum
+from .surface.decayed import decayed_optimum as decayed_optimum
 from .surface.families import FamilyScore as FamilyScore
 from .surface.families import compare_families as compare_families
 from .surface.pooling import pooled_priors as pooled_priors

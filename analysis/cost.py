@@ -36,12 +36,17 @@ class Cost:
 def cost_of(table: pa.Table, *, sizes: list[str], grid: int, budget: int) -> Cost:
     """Add up the cost of a run table's runs; the comparison is `grid` LRs to `budget` tokens at each of `sizes`.
 
-    A size that is searched at several batches is in `sizes` once for each.
+    A size that is searched at several batches is in `sizes` once for each. A branch (role `decay`) counts the tokens
+    that it trained itself: `tokens` less `trunk_tokens`.
     """
+    if "trunk_tokens" not in table.column_names:
+        table = table.append_column("trunk_tokens", pa.nulls(table.num_rows, pa.int64()))
+    own = pc.subtract(table["tokens"], pc.fill_null(table["trunk_tokens"].cast(pa.int64()), 0))
+    table = table.set_column(table.column_names.index("tokens"), "tokens", own)
     last = table.group_by(["trial", "role", "size"]).aggregate([("tokens", "max"), ("flops", "max")])
     spent = {}
-    for role in ("search", "check"):
-        part = last.filter(pc.equal(last["role"], role))
+    for role, roles in (("search", ["search", "decay"]), ("check", ["check"])):
+        part = last.filter(pc.is_in(last["role"], pa.array(roles)))
         spent[role] = (pc.sum(part["tokens_max"]).as_py() or 0, pc.sum(part["flops_max"]).as_py() or 0.0)
     rows = last.filter(pc.equal(last["role"], "search")).to_pylist()
     per_token = {row["size"]: row["flops_max"] / row["tokens_max"] for row in rows if row["flops_max"]}

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from raylr.analysis.units import format_lr
 
 LAYERS = "layers"
 """Ends the name of a column with a list."""
@@ -34,6 +38,12 @@ QUANTITIES: dict[str, str] = {
     "grad_norm_max": "largest gradient norm since the last row",
 }
 """Quantity → what it is, for people; the probes' docstrings define them."""
+
+MATRICES = ("embedding", "attention", "dense", "router", "experts_in", "experts_out", "lm_head")
+"""Roles of the matrices, which the paper's Figure 7 shows."""
+LAST = 0.5
+"""Share of a run's steps, its last, over which an update RMS is averaged: what is asked is where it stays."""
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +120,13 @@ def _numbers(cell: Any, *, layered: bool) -> Iterator[tuple[int | None, int | No
         if isinstance(cell, int | float) and math.isfinite(cell):
             yield None, None, float(cell)
         return
-    for layer, value in enumerate(_list(cell)):
+    for layer, value in enumerate(list_of(cell)):
         for expert, one in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(one, int | float) and math.isfinite(one):
                 yield layer, expert, float(one)
 
 
-def _list(cell: Any) -> list[Any]:
+def list_of(cell: Any) -> list[Any]:
     """Return the list of a cell; [] for one that is empty or damaged."""
     if not isinstance(cell, str):
         return list(cell) if isinstance(cell, list) else []
@@ -125,3 +135,62 @@ def _list(cell: Any) -> list[Any]:
     except ValueError:
         return []
     return found if isinstance(found, list) else []
+
+
+def settled(rows: Rows, column: str) -> float | None:
+    """Return the median of a column over the last part of a run (`LAST`); None if nothing was measured there.
+
+    Example:
+        >>> settled([{"tokens": 1, "grad_norm_max": 9.0}, {"tokens": 3, "grad_norm_max": 1.0}], "grad_norm_max")
+        1.0
+    """
+    end = max(float(row["tokens"]) for row in rows)
+    found = [
+        float(value)
+        for row in rows
+        if float(row["tokens"]) >= (1 - LAST) * end
+        if isinstance(value := row.get(column), int | float) and math.isfinite(value)
+    ]
+    return float(np.median(found)) if found else None
+
+
+def last(rows: Rows, column: str) -> float | None:
+    """Return the last number of a column; None if there is none."""
+    found = [row[column] for row in rows if isinstance(row.get(column), int | float) and math.isfinite(row[column])]
+    return float(found[-1]) if found else None
+
+
+def update_rms(rows: Rows) -> dict[str, float]:
+    """Return role → where its update RMS stays, of the matrices that a run has."""
+    found = {role: settled(rows, f"update_rms/{role}") for role in MATRICES}
+    return {role: value for role, value in found.items() if value is not None}
+
+
+def summaries(runs: Mapping[str, Rows]) -> list[str]:
+    """Return a sentence for each run: where its update RMS stays, its attention logits, routers and spikes.
+
+    Args:
+        runs: Trial → its rows by tokens.
+    """
+    return [text for trial, rows in runs.items() if (text := _summary(trial, rows))]
+
+
+def _summary(trial: str, rows: Rows) -> str:
+    updates = update_rms(rows)
+    parts = []
+    if updates:
+        low, high = min(updates, key=updates.__getitem__), max(updates, key=updates.__getitem__)
+        parts.append(f"update RMS {updates[low]:.2f} ({low}) to {updates[high]:.2f} ({high})")
+    for column, text in (
+        ("attention_logit_max", "largest attention logit {:.3g}"),
+        ("router_load_max", "busiest expert {:.2f} times the mean"),
+        ("dead_experts", "{:.0f} experts without a token"),
+        ("loss_spikes", "{:.0f} loss spikes"),
+        ("grad_norm_spikes", "{:.0f} gradient-norm spikes"),
+    ):
+        if (value := last(rows, column)) is not None:
+            parts.append(text.format(value))
+    size, lr = rows[0].get("size"), rows[0].get("lr")
+    name = trial if size is None or lr is None else f"{size} at LR {format_lr(lr)}"
+    kind = {True: ", QK norm", False: ", no QK norm"}.get(rows[0].get("qk_norm"), "")  # type: ignore[arg-type]
+    return f"{name}{kind}: {', '.join(parts)}." if parts else ""

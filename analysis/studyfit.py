@@ -10,26 +10,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylr.analysis._threads import one_thread
-from raylr.analysis.across import in_turn
 from raylr.analysis.curves.power_law import PowerLawFit, fit_power_law
-from raylr.analysis.curves.schedule import Schedule, recognise_schedule
+from raylr.analysis.curves.schedule import Decay, Schedule, recognise_schedule
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.loss_law import LossLaw, fit_loss_law
 from raylr.analysis.laws.lr_fit import DEFAULT_PRIORS, ExponentPriors, fit_curvature_law, fit_lr_law
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.laws.quantities import CurvatureLaw
-from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
+from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
 from raylr.analysis.studybatches import batches_of
+from raylr.analysis.studydecay import decayed_optima
+from raylr.analysis.studypriors import falling_schedule, fit_in_turn
 from raylr.analysis.surface._section import DRAWS
 from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
@@ -122,13 +122,15 @@ class StudyFit:
     """Runs of the search."""
     surfaces: dict[str, LossSurface]
     optima: list[SettingOptimum]
-    """One a size and budget, those without an optimum included."""
+    """One a size and budget, those without an optimum included: of the study's objective."""
     law: LRLaw
     """The LR law through the optima."""
     loss_law: LossLaw
     """The loss over size, tokens and, where there are several, batch at the best LR: through those of the optima."""
     curvature_law: CurvatureLaw
     """What an LR beside the best costs, through the curvatures at the optima."""
+    stable: list[SettingOptimum] = field(default_factory=list)
+    """Optima of the stable loss beside `optima`, where those are of the decayed one: from the trunks."""
 
 
 def runs_of(table: pa.Table, role: str, given: Schedule | None = None) -> list[FittedRun]:
@@ -172,6 +174,7 @@ def fit_study(
     priors: ExponentPriors | None = DEFAULT_PRIORS,
     batch_exponent: float | str | None = None,
     lr_range: tuple[float, float] | None = None,
+    decay: Decay | None = None,
 ) -> StudyFit:
     """Fit the surfaces, the optima and the law of a study from its run table.
 
@@ -185,6 +188,8 @@ def fit_study(
         batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
             several batches, and not at all where they have one.
         lr_range: LR range of the search; that of the runs by default.
+        decay: The decay of the study, where its objective is the loss after it: the runs of the search are then trunks
+            at a constant LR, and those with the role `decay` their branches.
 
     Returns:
         The fits. An optimum at a budget that runs went to is that of the losses measured there, as the search itself
@@ -202,7 +207,7 @@ def fit_study(
         Zhou et al. 2026, arXiv 2601.05049, Eqs. 2, 4 and 8.
     """
     name = None if conditions is None else conditions.schedule
-    given = None if name is None else Schedule.named(name.lower())
+    given = None if name is None or decay is not None else Schedule.named(name.lower())
     runs = runs_of(table, "search", given)
     if not runs:
         raise InputError("the run table holds no search runs yet; run the study first")
@@ -213,6 +218,7 @@ def fit_study(
     rng = np.random.default_rng(0)
     surfaces: dict[str, LossSurface] = {}
     optima: list[SettingOptimum] = []
+    stable: list[SettingOptimum] = []
     draws: list[np.ndarray] = []
     by_size = {size: [run for run in runs if run.size == size] for size in dict.fromkeys(run.size for run in runs)}
     for size, own in by_size.items():
@@ -220,20 +226,31 @@ def fit_study(
         tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
         now = np.concatenate([run.current_lr for run in own])
         # The start of a wsd decay is known from the reported LRs alone; without them all of it counts as changing.
-        reported = name == "wsd" and all(run.schedule is not None for run in own)
+        reported = given is not None and name == "wsd" and all(run.schedule is not None for run in own)
         schedule = None if reported else given
         surfaces[size] = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
-    fits = _in_turn(by_size, params, surfaces, budgets, given, lr_range)
+    fits = {} if decay is not None else fit_in_turn(by_size, params, surfaces, budgets, given, lr_range)
     for size, own in by_size.items():
-        decay = _decay(own, given)
+        surface, falling = surfaces[size], falling_schedule(own, given)
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, those of sizes are independent
+        if decay is not None:
+            for budget, one in decayed_optima(table, own, budgets, decay, lr_range).items():
+                optima.append(
+                    _setting_optimum(
+                        size, params[size], budget, own, lr_opt=one.lr, interval=one.interval(LEVEL), loss=one.loss,
+                        curvature=one.curvature, status=one.status, message=one.message,
+                    )
+                )  # fmt: skip
+                stable.append(_optimum(size, params[size], budget, surface, own))
+                draws.append(one.draws[order])
+            continue
         for budget in budgets:
-            if decay is None:
-                optima.append(_optimum(size, params[size], budget, surfaces[size], own))
-                draws.append(surfaces[size].optima(budget)[order])
+            if falling is None:
+                optima.append(_optimum(size, params[size], budget, surface, own))
+                draws.append(surface.optima(budget)[order])
                 continue
             final = budget == max(budgets)
-            optimum, drawn = _final_optimum(size, params[size], budget, own, decay, final, fits[budget][size])
+            optimum, drawn = _final_optimum(size, params[size], budget, own, falling, final, fits[budget][size])
             optima.append(optimum)
             draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
@@ -256,45 +273,16 @@ def fit_study(
         runs=runs,
         surfaces=surfaces,
         optima=optima,
+        stable=stable,
         law=law,
         loss_law=_loss_law(known, batch),
         curvature_law=_curvature_law(known),
     )
 
 
-def _in_turn(
-    by_size: dict[str, list[FittedRun]], params: dict[str, int], surfaces: dict[str, LossSurface],
-    budgets: Sequence[int], given: Schedule | None, lr_range: tuple[float, float] | None,
-) -> dict[int, dict[str, OptimumFit]]:  # fmt: skip
-    """Fits of the losses at each budget, by size, with the prior that the search had; `surfaces` learn the priors."""
-
-    def fit(budget: int, setting: Setting, prior: OptimumPrior | None) -> OptimumFit:
-        size = setting.name
-        if _decay(by_size[size], given) is None:
-            if prior is not None:
-                priors = {**surfaces[size].priors, float(budget): prior}
-                surfaces[size] = replace(surfaces[size], priors=priors, _sections={})
-            return surfaces[size].at(budget)
-        ended = [run for run in by_size[size] if budget == max(budgets) and (run.diverged or run.tokens[-1] >= budget)]
-        loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
-        return fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None, prior=prior)
-
-    settings = [Setting(name=k, params=params[k], tokens=1, batch=own[0].batch) for k, own in by_size.items()]
-    return {at: in_turn(settings, partial(fit, at)) for at in budgets}
-
-
 def _setting(size: str, params: int, budget: int, runs: Sequence[FittedRun]) -> Setting:
     name = f"{size} at {format_count(budget)} tokens"
     return Setting(name=name, params=params, tokens=budget, batch=runs[0].batch)
-
-
-def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None:
-    """Return a schedule of the runs in which the LR falls, if there is one.
-
-    A run that was stopped before its decay shows a constant LR; the schedule that was given still says that it falls.
-    """
-    falling = [one for one in (*(run.schedule for run in runs), given) if one is not None and not one.constant]
-    return falling[0] if falling else None
 
 
 def _final_optimum(

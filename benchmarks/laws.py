@@ -3,7 +3,7 @@
     python benchmarks/laws.py                                  # every table below, then the targets against the results
     python benchmarks/laws.py --only optimum,grid              # of losses, calibration, optimum, windows, few, grid,
                                                                # law, scaling, recovery, marin, speed, presets, decay,
-                                                               # schedules, annealing, answers
+                                                               # schedules, annealing, decayed, answers
     python benchmarks/laws.py --data DIR --json out.json --plots DIR
 
 Truths are measured losses; the optimum between measured LRs and the regret (percent of the best loss) come from
@@ -25,6 +25,7 @@ from laws_annealing import annealing
 from laws_calibration import calibration
 from laws_cells import grid, law
 from laws_curves import few, losses, optimum, windows
+from laws_decayed import decayed_optima
 from laws_recovery import recovery
 from laws_scaling import EDGES, marin, scaling
 from laws_schedules import schedules
@@ -193,6 +194,7 @@ def main() -> int:
         "answers": (lambda data, _: answers(data), ()),
         "schedules": (lambda data, _: schedules(data), ("cosine_adam160m", "cosine_olmo")),
         "annealing": (lambda data, _: annealing(data), ()),
+        "decayed": (lambda data, _: decayed_optima(data), ("wsd124m_stable", "wsd124m_decayed")),
         "decay": (lambda data, _: decay(data), ("wsd124m_stable", "wsd124m_decayed")),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -4,6 +4,8 @@ from . import trainables as trainables
 from .comparison import ComparisonResult as ComparisonResult
 from .comparison import compare as compare
 from .finished import load_runs as load_runs
+from .module_study import ModulesResult as ModulesResult
+from .module_study import ModuleStudy as ModuleStudy
 from .spec import StudySpec as StudySpec
 from .spec import load_spec as load_spec
 from .study import FittingStudy as FittingStudy

@@ -56,7 +56,7 @@ class ArmStages(Stages):
             setting = StudySetting(name=target.name, size=target.name, train=train.model_copy(update=seeded))
             return self._job(role, setting, model, tokens, lr, None, None, 0, axes, target)
 
-        checked = self._store.known(job_of(0, "check").run.name, tokens=tokens, stop_at=tokens)
+        checked = self.store.known(job_of(0, "check").run.name, tokens=tokens, stop_at=tokens)
         self._train(f"Training {target.name} at LR {format_lr(lr)}", FixedPolicy(range(bool(checked), seeds)), job_of)
 
     def sweep(self, target: TargetSpec, lr: float, most: int) -> None:

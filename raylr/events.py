@@ -101,7 +101,7 @@ class EvaluationPlanned:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectScored:
-    """All questions of a subject were scored."""
+    """Questions of a subject were scored: all that were left of it, or a portion of them."""
 
     subject: str
     questions: int

@@ -17,7 +17,7 @@ from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_count
 from raylr.searchers.policies.policy import Point
 from raylr.spec import StudySpec
-from raylr.spec.transfer_runs import axes_of
+from raylr.spec.runs import axes_of
 from raylr.store.runs import KnownEnd, RunStore
 from raylr.trainables.training.identity import differences
 
@@ -103,7 +103,7 @@ def goes_on(old: StudySpec, new: StudySpec) -> bool:
 
 def _searched(spec: StudySpec) -> dict[str, Any]:
     """What the way of a search depends on."""
-    axes = None if spec.transfer is None else spec.transfer.axes
+    axes = None if spec.transfer is None else spec.transfer.axes  # `modules` begin where the global search has ended
     return {
         "low": spec.lr.low,
         "high": spec.lr.high,
@@ -141,7 +141,7 @@ def earlier_points(
         last = ends[-1]
         measured = json.loads(last.row["config"])
         setting = settings.get((str(last.row["size"]), int(measured["train"]["batch_tokens"])))
-        lr, axes = float(last.row["lr"]), {} if spec.transfer is None else axes_of(spec, measured)
+        lr, axes = float(last.row["lr"]), axes_of(spec, str(last.row["size"]), measured)
         if setting is None or axes is None:
             continue
         if curves:

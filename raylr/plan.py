@@ -20,14 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
+from raylr.global_lrs import global_lrs
+from raylr.searchers.policies.branching import PartSuggestion
 from raylr.searchers.policies.policy import Policy
 from raylr.searches import search_policy, search_settings
 from raylr.spec import StudySpec
+from raylr.spec.decay import decayed_tokens, leaves_at
+from raylr.spec.modules import module_grid
+from raylr.spec.runs import axis_ranges
 
 CURVATURE, CURVATURE_LOG_SD = 0.012, math.log(2.0)
 EXPONENT, START = 0.35, 2.0
@@ -81,6 +87,18 @@ class PlannedTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecayedCost:
+    """Tokens of one LR of a study whose objective is decayed, against other ways to the same losses."""
+
+    tokens: int
+    """Its trunk and its branches at all budgets."""
+    stable: int
+    """A run of the stable loss, which measures every budget on its way."""
+    whole: int
+    """A run of its own for each budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a study costs."""
 
@@ -105,6 +123,8 @@ class Plan:
     """The runs that the study is for."""
     target_flops: float
     """FLOPs of the runs that the study is for, one a target; NaN without a target."""
+    decayed: DecayedCost | None = None
+    """Of a study whose objective is decayed: what one LR costs."""
 
 
 def gpu_hours(flops: float, *, gpu: str, mfu: float) -> float:
@@ -146,14 +166,17 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
         >>> plan.tokens.middle < plan.grid_tokens
         True
     """
-    draws = draws or (DRAWS if spec.transfer is None else AXES_DRAWS)
+    draws = draws or (AXES_DRAWS if axis_ranges(spec) else DRAWS)
+    if spec.objective == "decayed":  # what the annealing law spares depends on the losses: the plan is the most
+        spec = spec.model_copy(update={"decay": spec.decay_spec.model_copy(update={"predict": False})})
     models, seq_len = spec.models(), spec.train.seq_len or 0  # 0: of another trainer, not used
     settings, size_of = search_settings(spec), {one.name: one.size for one in spec.settings()}
     per_token = {name: float(models[size].flops_per_token(seq_len)) for name, size in size_of.items()}
+    lrs = global_lrs(spec)
     counts: dict[str, list[tuple[int, int]]] = {name: [] for name in size_of}
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
-        for name, cost in _search(spec, search_policy(spec, settings), list(size_of), rng).items():
+        for name, cost in _search(spec, search_policy(spec, settings, (), lrs), list(size_of), rng).items():
             counts[name].append(cost)
     sizes = [
         PlannedSize(
@@ -177,7 +200,7 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
         )
         for target in spec.targets
     ]
-    grid = spec.transfer.grid if spec.transfer else spec.lr.grid
+    grid = spec.transfer.grid if spec.transfer else spec.lr.grid + module_grid(spec)
     return Plan(
         sizes=sizes,
         runs=_amount(runs),
@@ -191,6 +214,9 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
         grid_flops=sum(grid * max(spec.token_budgets) * cost for cost in per_token.values()),
         targets=targets,
         target_flops=sum(target.flops for target in targets) if targets else math.nan,
+        decayed=DecayedCost(tokens=decayed_tokens(spec), stable=max(spec.token_budgets), whole=sum(spec.token_budgets))
+        if spec.objective == "decayed"
+        else None,
     )
 
 
@@ -206,6 +232,9 @@ def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Ge
     losses = {name: _made_up(spec, budget, rng) for name in names}
     reached: dict[tuple[str, int], int] = {}
     while (suggestion := policy.ask()) is not None:
+        if isinstance(suggestion, PartSuggestion):
+            _train_part(spec, policy, suggestion, losses[suggestion.of.run.setting], reached)
+            continue
         run = suggestion.run
         key, loss_at = (run.setting, run.number), losses[run.setting]
         begun = reached.get(key, 0)
@@ -236,9 +265,25 @@ def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Ge
     }
 
 
-def _made_up(
-    spec: StudySpec, budget: int, rng: np.random.Generator
-) -> Callable[[float, Mapping[str, float], int], float]:
+def _train_part(
+    spec: StudySpec, policy: Any, suggestion: PartSuggestion, loss_at: MadeUp, reached: dict[tuple[str, int], int]
+) -> None:
+    """Train a trunk or a branch on made-up losses, those after a decay being of the same form; add its own tokens."""
+    run, part = suggestion.of.run, suggestion.part
+    train = next(one.train for one in spec.settings() if one.name == run.setting)
+    tokens = max(spec.token_budgets) if part.budget is None else int(part.budget)
+    leaves = leaves_at(spec, train, tokens)
+    key, at = (run.setting, run.number), leaves if part.budget is None else tokens
+    loss = loss_at(suggestion.of.lr, {}, at)
+    reached[key] = reached.get(key, 0) + (leaves if part.budget is None else tokens - leaves)
+    policy.tell(part, RunEnd.COMPLETED if math.isfinite(loss) else RunEnd.DIVERGED, loss)
+
+
+MadeUp = Callable[[float, Mapping[str, float], int], float]
+"""LR, further axes and tokens -> loss."""
+
+
+def _made_up(spec: StudySpec, budget: int, rng: np.random.Generator) -> MadeUp:
     """Return a loss over LR, further axes and tokens as the module describes it."""
     low, high = math.log(spec.lr.low), math.log(spec.lr.high)
     best = rng.uniform(low + (high - low) / 6, high - (high - low) / 6)
@@ -247,7 +292,7 @@ def _made_up(
     exponent = EXPONENT * math.exp(rng.normal(0.0, 0.2))
     first = spec.eval_at(budget)[0]
     scale = (START - 1.0) / ((first / budget) ** -exponent - 1.0)
-    ranges = {} if spec.transfer is None else spec.transfer.axes
+    ranges = axis_ranges(spec)
     ends = {name: (math.log(a), math.log(b)) for name, (a, b) in ranges.items()}
     at = {name: rng.uniform(a + (b - a) / 6, b - (b - a) / 6) for name, (a, b) in ends.items()}
 

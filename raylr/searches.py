@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
 from raylr.events import Optimum
 from raylr.spec import StudySpec
+from raylr.spec.modules import reaches_all, searched_axes
 
 if TYPE_CHECKING:
+    from raylr.searchers.policies.modules import ModulesPolicy
     from raylr.searchers.policies.policy import Point
+    from raylr.searchers.policies.stopping import StoppingRule
 
 TWO_SIDED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
 """Statuses of a search whose optimum lies between losses on either side. Before, its LR is a place in the range."""
@@ -32,16 +36,20 @@ def search_settings(spec: StudySpec) -> list[Setting]:
     ]
 
 
-def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = ()) -> Any:
+def search_policy(
+    spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = (), lrs: Mapping[str, float] | None = None
+) -> Any:
     """Return the policy that the spec names, which searches these settings at the largest budget.
 
     Args:
         spec: The study's spec.
         settings: What is searched.
         points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
+        lrs: Setting → global LR, in a study with `modules` that does not search it.
     """
     from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.axes import AxesPolicy
+    from raylr.searchers.policies.branching import BranchPolicy
     from raylr.searchers.policies.quadratic import QuadraticPolicy
     from raylr.searchers.policies.stopping import StoppingRule
     from raylr.searchers.policies.surface import SurfacePolicy
@@ -60,14 +68,50 @@ def search_policy(spec: StudySpec, settings: Sequence[Setting], points: Sequence
         rule = StoppingRule(
             min_fraction=least, tolerance=search.loss_tolerance, schedule=Schedule.named(spec.train.schedule)
         )
+        if spec.modules is not None:
+            return _modules_policy(spec, settings, points, lrs or {}, rule)
         if spec.transfer is not None:
             return AxesPolicy(settings, axes=spec.transfer.axes, stopping=rule, **shared)
+        if spec.objective == "decayed":
+            shared["points"] = ()
+            only_divergence = StoppingRule(min_fraction=1.0)
+            inner = QuadraticPolicy(settings, stopping=only_divergence, seeds=spec.seeds, **shared)
+            return BranchPolicy(inner, spec.token_budgets, spec.decay_spec.decay, predict=spec.decay_spec.predict)
         return QuadraticPolicy(settings, stopping=rule, seeds=spec.seeds, **shared)
     measured = spec.eval_at(budget)
     stops = sorted({min(tokens for tokens in measured if tokens >= share * budget) for share in search.rungs})
     most = max(Counter(point.setting for point in points).values(), default=0)
     shared["max_trials"] += most
     return SurfacePolicy(settings, rungs=[stop / budget for stop in stops], budget=search.budget + most, **shared)
+
+
+def _modules_policy(
+    spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point], lrs: Mapping[str, float], rule: StoppingRule
+) -> ModulesPolicy:
+    from raylr.searchers.policies.modules import ModulesPolicy
+    from raylr.searchers.policies.modules_stages import ModuleAxis
+
+    given, axes = spec.modules, searched_axes(spec)
+    assert given is not None
+    start = {axis.name: axis.start for axis in axes}
+    return ModulesPolicy(
+        settings,
+        axes={axis.name: ModuleAxis(low=axis.low, high=axis.high, start=axis.start) for axis in axes},
+        lr_range=(spec.lr.low, spec.lr.high),
+        lr=lrs,
+        method=given.method,
+        held=given.held,
+        whole=reaches_all(spec),
+        axis_trials=given.max_trials,
+        replicates=given.seeds,
+        max_trials=spec.search.max_trials,
+        tolerance=spec.search.tolerance,
+        extend=spec.search.extend,
+        stopping=rule,
+        points=[replace(point, config={}) for point in points if point.config == start],
+        seeds=spec.seeds,
+        seed=spec.seed,
+    )
 
 
 def optimum_now(policy: Any, size: str) -> Optimum | None:

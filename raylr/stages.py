@@ -14,20 +14,25 @@ from typing import Any
 from raylr.analysis.runs import Run, RunEnd
 from raylr.analysis.units import format_lr
 from raylr.corpus import open_corpus
+from raylr.decays import DECAY, decay_fingerprint, decayed_job
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns, Model
+from raylr.global_lrs import global_lrs
 from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.searchers.policies.branching import PartSuggestion
 from raylr.searches import optimum_now, search_policy, search_settings
 from raylr.spec import load_spec
 from raylr.spec.batches import StudySetting, TrainSettings
+from raylr.spec.decay import decayed_tokens, judged
 from raylr.spec.external import ExternalModel
+from raylr.spec.modules import most_runs
+from raylr.spec.runs import axes_of, placed
 from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, transfer_warnings
-from raylr.spec.transfer_runs import axes_of, placed, transfer_columns
 from raylr.store.files import inside, remove_inside
 from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
@@ -56,10 +61,10 @@ class Stages:
     ) -> None:
         self.folder, self.spec, self.listener = folder, folder.spec, listener
         self._executor = executor or self._tune
-        self._store = RunStore(folder.evaluations, folder.trials, folder.failures)
+        self.store = RunStore(folder.evaluations, folder.trials, folder.failures)
         self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
         self._fingerprint = folder.corpus
-        for run, what in self._store.lost().items():
+        for run, what in self.store.lost().items():
             listener.message(f"{run} lacks {what}; it is trained again.")
 
     # -- the stages --
@@ -82,18 +87,22 @@ class Stages:
             if (target is None) if check else (size not in sizes):
                 return None
             if target is not None:
-                train, model = self.spec.target_train(target), self.spec.target_model(target)
+                train, model = judged(self.spec, self.spec.target_train(target)), self.spec.target_model(target)
                 tokens = self.spec.tokens_of(target)
             else:
                 setting = settings.get((size, there.get("batch_tokens")), sizes[size])
                 train, model, tokens = setting.train, models[size], max(self.spec.token_budgets)
+                if row["role"] == DECAY:
+                    train, tokens = judged(self.spec, train), int(measured["tokens"])
+                    if tokens not in self.spec.token_budgets:
+                        return None
             train = train.model_copy(update={name: there[name] for name in SEEDS if name in there})
-            if self.spec.transfer is not None:
-                axes = axes_of(self.spec, measured)
-                if axes is None:
-                    return None
+            axes = axes_of(self.spec, size, measured)
+            if axes is None:
+                return None
+            if axes:
                 assert target is None or isinstance(target, TransferTarget)
-                model, train = placed(self.spec, model, train, axes, target)
+                model, train, _ = placed(self.spec, model, train, axes, target)
             return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
@@ -107,10 +116,10 @@ class Stages:
             )
         self.listener.message(found.sentence())
         points = self.folder.points
-        if not goes_on(old, self.spec):
+        if not goes_on(old, self.spec) and self.spec.objective == "stable":
             curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
             names = {key: one.name for key, one in settings.items()}
-            points = to_plain(earlier_points(self._store, found.reused, budget, names, spec=self.spec, curves=curves))
+            points = to_plain(earlier_points(self.store, found.reused, budget, names, spec=self.spec, curves=curves))
         self.folder.grow(points, found.left_out)
 
     def search(self) -> None:
@@ -120,11 +129,8 @@ class Stages:
             InputError: If every run diverged.
             TrainingError: If runs failed for another reason.
         """
-        models, budget = self.spec.models(), max(self.spec.token_budgets)
-        searched = {setting.name: setting for setting in self.spec.settings()}
         settings = search_settings(self.spec)
-        points = [point for point in from_plain(self.folder.points) if point.setting in searched]
-        policy = search_policy(self.spec, settings, points)
+        policy = self.policy()
         warnings = [*self.spec.schedule_warnings(), *self.spec.batch_warnings(), *transfer_warnings(self.spec)]
         for warning in warnings:
             self.listener.message(warning)
@@ -133,21 +139,12 @@ class Stages:
                 grid_tokens=self.spec.grid_tokens,
                 optimum=lambda name: optimum_now(policy, name),
                 params={setting.name: float(setting.params or 1) for setting in settings},
-                most_runs=self.spec.search.max_trials,
-                most_tokens=budget * self._most_full_runs,
+                most_runs=most_runs(self.spec),
+                most_tokens=self._most_tokens,
                 finished=policy.ended,
             )
         )
-
-        def job_of(suggestion: Any) -> Job:
-            setting = searched[suggestion.run.setting]
-            stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
-            return self._job(
-                "search", setting, models[setting.size], budget, suggestion.lr, suggestion.run, stop_at,
-                suggestion.repeat, suggestion.axes,
-            )  # fmt: skip
-
-        self._train("Searching the learning rate", policy, job_of)
+        self._train("Searching the learning rate", policy, self.search_job())
         left_out = set(self.folder.left_out)
         trials = self.folder.trials.read().to_pylist()
         rows = [row for row in trials if row["role"] == "search" and row["trial"] not in left_out]
@@ -158,10 +155,38 @@ class Stages:
                 "at the data"
             )
 
+    def policy(self) -> Any:
+        """Return the policy of the search; it knows nothing yet."""
+        settings = search_settings(self.spec)
+        names = {setting.name for setting in settings}
+        points = [point for point in from_plain(self.folder.points) if point.setting in names]
+        return search_policy(self.spec, settings, points, global_lrs(self.spec))
+
+    def search_job(self) -> Callable[[Any], Job]:
+        """Return what makes a job of a suggestion of the search's policy."""
+        models, budget = self.spec.models(), max(self.spec.token_budgets)
+        searched = {setting.name: setting for setting in self.spec.settings()}
+
+        def job_of(suggestion: Any) -> Job:
+            if isinstance(suggestion, PartSuggestion):
+                setting = searched[suggestion.of.run.setting]
+                return decayed_job(self.spec, self.folder, self._job, setting, models[setting.size], suggestion)
+            setting = searched[suggestion.run.setting]
+            stop_at = None if suggestion.stop_at is None else self._segment_end(budget, float(suggestion.stop_at))
+            return self._job(
+                "search", setting, models[setting.size], budget, suggestion.lr, suggestion.run, stop_at,
+                suggestion.repeat, suggestion.axes,
+            )  # fmt: skip
+
+        return job_of
+
     @property
-    def _most_full_runs(self) -> float:
-        search = self.spec.search
-        return search.budget if search.method == "surface" else float(search.max_trials)
+    def _most_tokens(self) -> float:
+        """Most tokens of the search of one setting."""
+        search, budget = self.spec.search, max(self.spec.token_budgets)
+        if self.spec.objective == "decayed":
+            return search.max_trials * decayed_tokens(self.spec)
+        return budget * (search.budget if search.method == "surface" else float(most_runs(self.spec)))
 
     def check(self, target: TargetSpec, lr: float, axes: Mapping[str, float] | None = None) -> None:
         """Train a target at the multiples of `lr` that the spec names, at `lr` itself first.
@@ -174,7 +199,8 @@ class Stages:
         if not lr > 0 or not target.check:
             return
         model, tokens = self.spec.target_model(target), self.spec.tokens_of(target)
-        setting = StudySetting(name=target.name, size=target.name, train=self.spec.target_train(target))
+        train = judged(self.spec, self.spec.target_train(target))
+        setting = StudySetting(name=target.name, size=target.name, train=train)
         ratios = sorted(target.check, key=lambda ratio: (ratio != 1, ratio))
         lrs = [float(f"{lr * ratio:.6e}") for ratio in ratios]
 
@@ -202,7 +228,7 @@ class Stages:
         """Train what the policy suggests and was not measured yet; a stage that is done starts no cluster."""
         if self._fingerprint is None and self._external is None:
             self._open_corpus()
-        work = Work(policy, job_of, self._store, self.listener)
+        work = Work(policy, job_of, self.store, self.listener)
         if work.needs_training():
             callbacks = self._callbacks()
             self._external.check() if self._external else self._open_corpus()
@@ -210,13 +236,13 @@ class Stages:
             try:
                 self._executor(callbacks).execute(self._external.trainable if self._external else train_trial, work)
             finally:
-                self._store.flush()
+                self.store.flush()
             if work.errors:
                 raise TrainingError(
                     f"{len(work.errors)} of the runs failed, first {work.errors[0]}; what was measured is kept, and "
                     "the same command tries again"
                 )
-        self._store.compact()
+        self.store.compact()
         self._drop_checkpoints()
 
     def _callbacks(self) -> list[Any]:
@@ -255,12 +281,13 @@ class Stages:
         axes: Mapping[str, float] | None = None,
         target: TargetSpec | None = None,
     ) -> Job:
-        train, columns = setting.train.model_copy(update={"seed": setting.train.seed + repeat}), dict[str, Any]()
+        reseeded = SEEDS if self.spec.modules is not None else SEEDS[:1]
+        seeds = {name: getattr(setting.train, name) + repeat for name in reseeded if hasattr(setting.train, name)}
+        train, columns = setting.train.model_copy(update=seeds), dict[str, Any]()
         if axes:
             assert target is None or isinstance(target, TransferTarget)
-            model, train = placed(self.spec, model, train, axes, target)
-            columns = transfer_columns(self.spec, train, axes, target)
-        run = self._store.named(self.run_of(role, setting.name, model, tokens, lr, train))
+            model, train, columns = placed(self.spec, model, train, axes, target)
+        run = self.store.named(self.run_of(role, setting.name, model, tokens, lr, train))
         eval_at = self.spec.eval_at(tokens, train.batch_tokens if role in AT_TARGET else None)
         if self._external is not None:
             return self._external.job(
@@ -286,6 +313,8 @@ class Stages:
         }
         if stop_at is not None:
             config["stop_at"] = stop_at
+        if train.schedule == "wsd" and self.spec.decay is not None and self.spec.decay.corpus is not None:
+            config["decay_corpus"] = str(self.spec.decay.corpus.resolve())
         return Job(
             run=run,
             role=role,
@@ -322,7 +351,10 @@ class Stages:
             return self._external.run(role, name, model, tokens, lr, train)
         assert not isinstance(model, ExternalModel)
         assert isinstance(train, TrainSpec)
-        fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "")
+        fields = identity_fields(
+            model=model, train=train, lr=lr, tokens=tokens, corpus=self._fingerprint or "",
+            decay_corpus=decay_fingerprint(self.spec) if train.schedule == "wsd" else None,
+        )  # fmt: skip
         return Run(measured={"trainable": TRAINABLE, "purpose": role} | fields, label=f"{name}-lr{format_lr(lr)}")
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
@@ -345,6 +377,7 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 remove_inside(self.folder.checkpoints, row["trial"])
+                remove_inside(self.folder.trunks, row["trial"])
                 if self._external is not None:
                     self._external.drop_checkpoints(row["trial"])
 
@@ -356,7 +389,8 @@ def train_trial(config: dict[str, Any]) -> None:
     """
     from raylr.trainables import pretrain
 
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at")
+    own = ("keep_dir", "keep_at", "trunk_dir", "decay_corpus")
+    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at", *own)
     arguments = {key: config[key] for key in keys if key in config}
     study = Path(config["study"])
     run_dir, queue = inside(study / CHECKPOINTS, config["run"]), EvaluationQueue(study).folder_of(config["run"])

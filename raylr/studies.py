@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.events import Listener
+from raylr.module_study import ModuleStudy
 from raylr.spec import StudySpec
 from raylr.store.folder import open_folder
 from raylr.study import FittingStudy
@@ -22,8 +23,8 @@ def study_of(
     *,
     progress: Listener | None = None,
     executor: Callable[[list[Any]], Executor] | None = None,
-) -> FittingStudy | TransferStudy:
-    """Return the study of a spec: a `TransferStudy` if it has `transfer`, otherwise a `FittingStudy`.
+) -> FittingStudy | TransferStudy | ModuleStudy:
+    """Return the study of a spec: a `TransferStudy` or a `ModuleStudy` if it has that section, else a `FittingStudy`.
 
     Args:
         spec: What to do.
@@ -31,11 +32,13 @@ def study_of(
         progress: Receives the events.
         executor: Makes what trains the runs of a stage; None: Ray Tune.
     """
-    kind = FittingStudy if spec.transfer is None else TransferStudy
+    kind = ModuleStudy if spec.modules else TransferStudy if spec.transfer else FittingStudy
     return kind(spec, directory, progress=progress, executor=executor)
 
 
-def open_study(directory: Path | str, *, progress: Listener | None = None) -> FittingStudy | TransferStudy:
+def open_study(
+    directory: Path | str, *, progress: Listener | None = None
+) -> FittingStudy | TransferStudy | ModuleStudy:
     """Open an existing study to read it, or to go on with it; nothing is written.
 
     Raises:

@@ -24,6 +24,7 @@ from raylr.errors import StorageError, StudyError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
 from raylr.spec import StudySpec
+from raylr.spec.runs import axis_columns
 from raylr.stages import Stages
 from raylr.store.files import digest, exclusive, write_atomic
 from raylr.store.folder import (
@@ -177,7 +178,7 @@ class Study(ABC):
 
         curves: dict[str, list[tuple[float, float]]] = {}
         axes: dict[str, dict[str, float]] = {}
-        names = list(self.spec.transfer.axes) if self.spec.transfer else []
+        names = axis_columns(self.spec)
         for row in self.folder.rows().to_pylist():
             curves.setdefault(row["trial"], []).append((row["tokens"], row["loss"]))
             axes[row["trial"]] = {name: row[name] for name in names}
@@ -205,8 +206,9 @@ class Study(ABC):
 
     def _require_kind(self, spec: StudySpec) -> None:
         """Raise StudyError for a spec of another kind of study."""
-        if spec.transfer is not None:
-            raise StudyError("the spec has transfer: it is one of raylr.TransferStudy, not of raylr.FittingStudy")
+        for section, kind in (("transfer", "TransferStudy"), ("modules", "ModuleStudy")):
+            if getattr(spec, section) is not None:
+                raise StudyError(f"the spec has {section}: it is one of raylr.{kind}, not of raylr.FittingStudy")
 
     @abstractmethod
     def _answer(self, stages: Stages) -> Any:
@@ -305,4 +307,5 @@ class FittingStudy(Study):
             conditions=spec.conditions(),
             batch_exponent=spec.batch_exponent,
             lr_range=(spec.lr.low, spec.lr.high),
+            decay=spec.decay_spec.decay if spec.objective == "decayed" else None,
         )

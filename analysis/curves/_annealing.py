@@ -17,6 +17,7 @@ most: they are one model.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,9 +36,12 @@ MIDDLE = 1
 FALLS, LEVELS_OVER_LR = (0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)
 """q and w, equally likely: the noise floor of SGD grows as the LR, that of Adam slower; what a decay gives grows more
 slowly with the peak LR than it falls with the LR within a run."""
+RATES = (0.0, 0.5, 1.0)
+"""r, equally likely: whether a floor follows the LR in tokens (Tissue et al. 2024), in LR times tokens, or in between
+(the multi-power law, whose response to a fall to h is in h^-0.5 times the area)."""
 DELAYS = np.geomspace(0.002, 0.3, 7)
 """lam as a share of the longest run's tokens, with a flat prior in ln."""
-LINEAR = 2 * len(LEVELS_OVER_LR) * len(DELAYS) + 1
+LINEAR = ((2 * len(LEVELS_OVER_LR)) * len(RATES) + 2) * len(DELAYS) + 1
 """Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
 DROP_PRIOR = (2.0, 3.0)
 """Mean and standard deviation of b, the loss that a decay to zero takes away, in what the run gains in an e-fold of
@@ -45,11 +49,14 @@ progress at its end: public runs have 0.7 to 3, and one family 9."""
 SHARED, BRANCHES = 0.7, 0.95
 """Share of the discrepancy's variance that all runs have in common, and that runs with one peak LR have."""
 LEVELS = 1.0
-"""Standard deviation of the level of runs of one LR around the law, in gains: stable runs at other LRs do not tell
+"""Standard deviation of the level of runs of one LR around the law, in gains; more where LRs are so far apart that
+their levels spread more: stable runs at other LRs do not tell
 what a decay gives, and the best LR need not be the law's."""
 RESPONSE = 0.1
 """By what share the effect of a decay differs from the law's, between shapes and between LRs: 0.05 to 0.12 in public
 runs. Where no LR fell in the fitted runs, the effect is the prior's, and it may be wrong as a whole."""
+RESPONSE_SHARED = 0.5
+"""Correlation of that error between LRs under one decay: half of it is taken as the shape's, which LRs share."""
 OTHER = 0.05
 """A path is another run's if its floor lies this share of its height from that of the run somewhere: the points of a
 run are averaged over bins, within which its own floor moves by less."""
@@ -90,14 +97,16 @@ class Points:
 
 
 def axes(longest: float) -> Array:
-    """(q, w, lam) of every response of the floor (Q, 3); lam varies fastest."""
-    return np.array([(q, w, share * longest) for q in FALLS for w in LEVELS_OVER_LR for share in DELAYS])
+    """(q, w, r, lam) of every response of the floor (Q, 4); lam varies fastest."""
+    return np.array(
+        [(q, w, r, share * longest) for q in FALLS for w in LEVELS_OVER_LR for r in RATES for share in DELAYS]
+    )
 
 
 def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
     """Return S for each p (P, n) and R for each response (Q, n) at the points of a path."""
     powers = np.array([p for p, _ in PROGRESS])
-    q, w, lam = responses.T
+    q, w, rate, lam = responses.T
     height, first = path.peak ** (w - q), max(float(path.lr[0]), 1e-3 * path.peak)
     s, r = path.tokens[0] * first**powers, height * first**q
     progress, floor = [s], [r]
@@ -108,7 +117,7 @@ def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
         for k in range(pieces):
             h = before + (after - before) * (k + 0.5) / pieces
             s = s + width * h**powers
-            r = height * h**q + (r - height * h**q) * np.exp(-width * h / lam)
+            r = height * h**q + (r - height * h**q) * np.exp(-width * h**rate / lam)
         progress.append(s)
         floor.append(r)
     return np.array(progress).T, np.array(floor).T
@@ -121,6 +130,8 @@ class Posterior:
     points: Points
     gain: float
     """What the runs gain in an e-fold of progress at their end, nats: the unit of kappa."""
+    level: float
+    """Standard deviation of the level of runs of one LR, nats."""
     measured: bool
     """Whether the LR of a fitted run fell far enough to measure what a decay gives."""
     ends: Array
@@ -132,34 +143,49 @@ class Posterior:
 
     def predict(self, progress: Array, floor: Array, run: int, trunk: float) -> tuple[Array, Array]:
         """Mean and standard deviation of the loss where S is `progress` (P, m) and R `floor` (Q, m)."""
-        means, variances, weights = [], [], []
-        p, m = self.points, progress.shape[1]
-        new = Points(
-            y=np.zeros(m),
-            noise=np.zeros(m),
-            run=np.full(m, run),
-            trunk=np.full(m, trunk),
-            progress=progress,
-            floor=floor,
-        )
-        smooth, level = _covariance(p, new, self.ends, self.gain)
-        own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain))
-        lost = self._lost(new)
-        for kappa, at, weight, phi, cov, factor in self.blocks:
-            white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
-            mine = design(self.nodes[at], p.progress, p.floor, self.ends)
-            basis = design(self.nodes[at], progress, floor, self.ends)
-            columns = linalg.solve_triangular(factor, mine.transpose(1, 0, 2).reshape(p.y.size, -1), lower=True)
-            flat = columns.reshape(p.y.size, at.size, 3).transpose(1, 0, 2)
-            rest = linalg.solve_triangular(factor, p.y, lower=True) - np.einsum("knc,kc->kn", flat, phi)
-            means.append(np.einsum("kmc,kc->km", basis, phi) + rest @ white)
-            left = basis - np.einsum("nm,knc->kmc", white, flat)
+        new = _path_points(progress, floor, run, trunk)
+        own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain, self.level))
+        lost, means, variances, weights = self._lost(new), [], [], []
+        for kappa, weight, phi, mean, left, cov, white in self._conditioned(new):
             own = np.maximum(kappa**2 * own_smooth + own_level - (white**2).sum(0), 0.0) + (lost * phi[:, 2:]) ** 2
             variances.append(own + np.einsum("kmi,kij,kmj->km", left, cov, left))
+            means.append(mean)
             weights.append(weight)
         mean, variance, weight = (np.concatenate(one) for one in (means, variances, weights))
         centre = weight @ mean
         return centre, np.sqrt(weight @ (variance + (mean - centre) ** 2))
+
+    def joint(self, ends: Sequence[Points]) -> tuple[Array, Array]:
+        """Means (m,) and covariance (m, m) of the losses at single points of m different runs, one each in `ends`."""
+        new = _joined(ends)
+        smooth, level = _covariance(new, new, self.ends, self.gain, self.level)
+        lost = np.concatenate([self._lost(one) for one in ends])
+        alike = lost[:, None] * lost * (RESPONSE_SHARED + (1 - RESPONSE_SHARED) * np.eye(lost.size))
+        means, weights, total = [], [], np.zeros((lost.size, lost.size))
+        for kappa, weight, phi, mean, left, cov, white in self._conditioned(new):
+            own = kappa**2 * smooth + level - white.T @ white
+            total += weight.sum() * own + float(weight @ phi[:, 2] ** 2) * alike
+            total += np.einsum("k,kmi,kij,knj->mn", weight, left, cov, left)
+            means.append(mean)
+            weights.append(weight)
+        mean, weight = np.concatenate(means), np.concatenate(weights)
+        centre = weight @ mean
+        return centre, total + np.einsum("k,km,kn->mn", weight, mean - centre, mean - centre)
+
+    def _conditioned(self, new: Points) -> Iterator[tuple[float, Array, Array, Array, Array, Array, Array]]:
+        """For each kappa: it, weights and phi of its nodes (k, 3), means of new points (k, m), what their design has
+        beyond that of the fitted points (k, m, 3), covariances of phi, and the fitted points' whitened part (n, m)."""
+        p = self.points
+        smooth, level = _covariance(p, new, self.ends, self.gain, self.level)
+        for kappa, at, weight, phi, cov, factor in self.blocks:
+            white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
+            mine = design(self.nodes[at], p.progress, p.floor, self.ends)
+            basis = design(self.nodes[at], new.progress, new.floor, self.ends)
+            columns = linalg.solve_triangular(factor, mine.transpose(1, 0, 2).reshape(p.y.size, -1), lower=True)
+            flat = columns.reshape(p.y.size, at.size, 3).transpose(1, 0, 2)
+            rest = linalg.solve_triangular(factor, p.y, lower=True) - np.einsum("knc,kc->kn", flat, phi)
+            mean = np.einsum("kmc,kc->km", basis, phi) + rest @ white
+            yield kappa, weight, phi, mean, basis - np.einsum("nm,knc->kmc", white, flat), cov, white
 
     def _lost(self, new: Points) -> Array:
         """Share of b by which the effect of the LR at new points (m,) of one run may differ from the law's.
@@ -200,6 +226,26 @@ class Posterior:
         return np.asarray(np.minimum(near, unlike) if self.measured else np.where(np.isfinite(near), near, unlike))
 
 
+def _path_points(progress: Array, floor: Array, run: int, trunk: float) -> Points:
+    """Points of one run without losses, S `progress` (P, m) and R `floor` (Q, m)."""
+    m = progress.shape[1]
+    return Points(
+        y=np.zeros(m), noise=np.zeros(m), run=np.full(m, run), trunk=np.full(m, trunk), progress=progress, floor=floor
+    )
+
+
+def end_of(path: Path, responses: Array, run: int) -> Points:
+    """The last point of a path, as a run of the number `run`."""
+    progress, floor = integrate(path, responses)
+    return _path_points(progress[:, -1:], floor[:, -1:], run, path.peak)
+
+
+def _joined(parts: Sequence[Points]) -> Points:
+    y, noise, run, trunk = (np.concatenate([getattr(p, n) for p in parts]) for n in ("y", "noise", "run", "trunk"))
+    progress, floor = (np.concatenate([getattr(p, n) for p in parts], axis=1) for n in ("progress", "floor"))
+    return Points(y=y, noise=noise, run=run, trunk=trunk, progress=progress, floor=floor)
+
+
 def design(nodes: Array, progress: Array, floor: Array, ends: Array) -> Array:
     """Columns of the three linear parameters (N, m, 3)."""
     which, response = nodes[:, 1].astype(int), nodes[:, 2].astype(int)
@@ -219,13 +265,13 @@ def correlation(a: Array, b: Array) -> Array:
     return np.asarray((1 + d) * np.exp(-d))
 
 
-def _covariance(a: Points, b: Points, ends: Array, gain: float) -> tuple[Array, Array]:
+def _covariance(a: Points, b: Points, ends: Array, gain: float, level: float) -> tuple[Array, Array]:
     """Covariances of two sets of points, each (m_a, m_b): of the smooth discrepancy at kappa 1, and of the levels."""
     ours, theirs = (one.progress[MIDDLE] / ends[MIDDLE] for one in (a, b))
     amp = gain**2 * np.outer(amplitude(ours), amplitude(theirs))
     branches = np.abs(a.trunk[:, None] - b.trunk) <= 1e-3 * b.trunk
     alike = np.where(a.run[:, None] == b.run, 1.0, np.where(branches, BRANCHES, SHARED))
-    return alike * correlation(np.log(ours), np.log(theirs)) * amp, np.where(branches, (LEVELS * gain) ** 2, 0.0)
+    return alike * correlation(np.log(ours), np.log(theirs)) * amp, np.where(branches, level**2, 0.0)
 
 
 def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | None:
@@ -236,10 +282,11 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
     nodes: Array = np.stack([axis.ravel() for axis in grid], 1).astype(np.float64)
     prior = -0.5 * (np.log(nodes[:, 0] / GAMMA_PRIOR[0]) / GAMMA_PRIOR[1]) ** 2
     prior += np.log(np.array(PROGRESS)[nodes[:, 1].astype(int), 1])
-    gain = _gain(points, ends)
+    gain, spread = _gain(points, ends)
     if not gain > 0:
         return None
-    smooth, level = _covariance(points, points, ends, gain)
+    level_sd = max(LEVELS * gain, spread)
+    smooth, level = _covariance(points, points, ends, gain, level_sd)
     columns = design(nodes, points.progress, points.floor, ends)
     n = points.y.size
     parts, scores = [], []
@@ -265,7 +312,7 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
         at = np.flatnonzero(w)
         if at.size:
             blocks.append((float(kappa), at, w[at], phi[at], inverse[at], np.asarray(factor)))
-    return Posterior(points=points, gain=gain, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
+    return Posterior(points=points, gain=gain, level=level_sd, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
 
 
 def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array, Array]:
@@ -289,10 +336,16 @@ def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array,
     return phi, inverse, log_det, misfit
 
 
-def _gain(points: Points, ends: Array) -> float:
-    """What the loss falls in an e-fold of progress at the end, by least squares with the prior's exponent."""
+def _gain(points: Points, ends: Array) -> tuple[float, float]:
+    """What the loss falls in an e-fold of progress at the end, and how far the levels of the LRs spread.
+
+    By least squares with the prior's exponent. Runs of one peak LR have a level of their own: a higher LR makes more
+    progress, and may end higher all the same."""
     share, floor, gamma = points.progress[MIDDLE] / ends[MIDDLE], points.floor[LINEAR], GAMMA_PRIOR[0]
     weight = 1 / amplitude(share)
-    columns = np.stack([np.ones_like(share), share**-gamma, floor][: 3 if np.ptp(floor) > 0.1 * floor.max() else 2], 1)
-    best, *_ = np.linalg.lstsq(columns * weight[:, None], points.y * weight, rcond=None)
-    return float(gamma * best[1])
+    levels = (points.trunk[:, None] == np.unique(points.trunk)).astype(float)
+    columns = [share**-gamma, *levels.T]
+    if any(np.ptp(floor[at > 0]) > 0.1 * floor[at > 0].max() for at in levels.T):
+        columns.append(floor)
+    best, *_ = np.linalg.lstsq(np.stack(columns, 1) * weight[:, None], points.y * weight, rcond=None)
+    return float(gamma * best[0]), float(np.std(best[1 : 1 + levels.shape[1]]))

@@ -8,6 +8,7 @@ prior, and the interval is wide.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,7 +56,7 @@ class AnnealingFit:
     """None without a fit."""
     runs: tuple[object, ...] = field(default=(), repr=False)
     """Labels of the fitted runs."""
-    responses: Array = field(default_factory=lambda: np.empty((0, 3)), repr=False, compare=False)
+    responses: Array = field(default_factory=lambda: np.empty((0, 4)), repr=False, compare=False)
     """Exponents and delays of the floor that are integrated over."""
 
     @property
@@ -79,18 +80,41 @@ class AnnealingFit:
         Raises:
             InputError: Tokens are not above zero or not in order, LRs are negative, or the run is unknown.
         """
+        path = self._path(tokens, lr)
+        if run is not None and run not in self.runs:
+            raise InputError(f"unknown run {run!r}; fitted were {', '.join(map(repr, self.runs))}")
+        if self.posterior is None or not path.tokens.size:
+            return np.full(path.tokens.size, math.nan), np.full(path.tokens.size, math.inf)
+        number = self.runs.index(run) if run is not None else 0 if len(self.runs) == 1 else -1
+        progress, floor = _annealing.integrate(path, self.responses)
+        return self.posterior.predict(progress, floor, number, path.peak)
+
+    def ends(self, paths: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[Array, Array]:
+        """Return the losses at the ends of several schedules and their posterior covariance.
+
+        Errors that runs share cancel in differences between them, so that LRs are compared far better than each loss
+        is known.
+
+        Args:
+            paths: Token counts and LRs of each schedule, as for `predict`; each is a new run of the model.
+
+        Returns:
+            Losses (m,) and covariance (m, m), nats; NaN and inf without a fit.
+
+        Raises:
+            InputError: As `predict`.
+        """
+        made = [self._path(tokens, lr) for tokens, lr in paths]
+        if self.posterior is None or not made:
+            return np.full(len(made), math.nan), np.full((len(made), len(made)), math.inf)
+        return self.posterior.joint([_annealing.end_of(one, self.responses, -1 - i) for i, one in enumerate(made)])
+
+    def _path(self, tokens: ArrayLike, lr: ArrayLike) -> _annealing.Path:
         t, h = positive(tokens, "tokens"), _lrs(lr)
         same_length(tokens=t, lr=h)
         if (np.diff(t) < 0).any():
             raise InputError("the tokens of a path must be in order: they go back")
-        if run is not None and run not in self.runs:
-            raise InputError(f"unknown run {run!r}; fitted were {', '.join(map(repr, self.runs))}")
-        if self.posterior is None or not t.size:
-            return np.full(t.size, math.nan), np.full(t.size, math.inf)
-        number = self.runs.index(run) if run is not None else 0 if len(self.runs) == 1 else -1
-        path = _annealing.Path(tokens=t, lr=h / self.lr_ref)
-        progress, floor = _annealing.integrate(path, self.responses)
-        return self.posterior.predict(progress, floor, number, path.peak)
+        return _annealing.Path(tokens=t, lr=h / self.lr_ref)
 
 
 def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: ArrayLike | None = None) -> AnnealingFit:
@@ -169,7 +193,7 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         "the LR fell too little in all runs to measure what a decay gives: that is the prior's" if not fell else
         "the LR fell from early on in all runs, so that what that gave cannot be told from progress: it is the prior's",
         l_inf=float(phi[0]), gamma=float(np.exp(weight @ np.log(node[:, 0]))), floor=float(phi[2]),
-        delay=float(np.exp(weight @ np.log(responses[node[:, 2].astype(int), 2]))), lr_ref=float(h.max()),
+        delay=float(np.exp(weight @ np.log(responses[node[:, 2].astype(int), 3]))), lr_ref=float(h.max()),
         posterior=posterior, runs=tuple(names.tolist()), responses=responses,
     )  # fmt: skip
 

@@ -125,6 +125,72 @@ class Schedule:
         return f"the learning rate falls from {format_count(self.decay_start)} tokens on ({self.name} schedule)"
 
 
+SHAPES = ("linear", "cosine", "sqrt")
+"""Shapes of a decay: 1 - x, (1 + cos pi x) / 2, 1 - sqrt x."""
+BEGIN = 1e-3
+"""First point of the path of a run, as a share of its tokens: before it the LR is that of the path's first point."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay:
+    """How the LR of a run falls at its end, the tokens of the run being those at the end of the decay.
+
+    Args:
+        shape: One of `SHAPES`.
+        fraction: Share of the run's tokens that the decay takes.
+        final_lr_ratio: LR at the end as a share of the peak.
+
+    Raises:
+        InputError: For an unknown shape, or shares outside of their ranges.
+
+    Example:
+        >>> decay = Decay(shape="linear", fraction=0.2)
+        >>> decay.start(1e9), decay.factor([0.7e9, 0.9e9, 1e9], 1e9).round(2).tolist()
+        (800000000.0, [1.0, 0.5, 0.0])
+    """
+
+    shape: str = "linear"
+    fraction: float = 0.2
+    final_lr_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise InputError(f"the shape of a decay is one of {', '.join(SHAPES)}, not {self.shape!r}")
+        if not 0 < self.fraction <= 1 or not 0 <= self.final_lr_ratio <= 1:
+            raise InputError(
+                f"a decay takes a fraction of the tokens above 0 and at most 1, down to a share of the LR from 0 to 1; "
+                f"got {self.fraction!r} and {self.final_lr_ratio!r}"
+            )
+
+    def start(self, tokens: float) -> float:
+        """Return the tokens at which the decay of a run of `tokens` begins."""
+        return tokens * (1 - self.fraction)
+
+    def falling(self, x: ArrayLike) -> Array:
+        """Return the LR over its peak where a share x of the decay is done, x in [0, 1]."""
+        at = np.asarray(x, float)
+        shape = {"linear": 1 - at, "cosine": 0.5 * (1 + np.cos(np.pi * at)), "sqrt": 1 - np.sqrt(at)}[self.shape]
+        return np.asarray(self.final_lr_ratio + (1 - self.final_lr_ratio) * shape)
+
+    def factor(self, at: ArrayLike, tokens: float) -> Array:
+        """Return the LR over its peak at token counts `at` (n,) of a run of `tokens`."""
+        start = self.start(tokens)
+        return self.falling(np.clip((np.asarray(at, float) - start) / (tokens - start), 0.0, 1.0))
+
+    def path(self, lr: float, tokens: float, *, points: int = 41) -> tuple[Array, Array]:
+        """Return token counts and LRs of a run of `tokens` at the peak `lr`, as `AnnealingFit.predict` takes them.
+
+        Args:
+            lr: Peak LR.
+            tokens: Tokens of the run.
+            points: Points of the decay.
+        """
+        begin, x = BEGIN * tokens, np.linspace(0.0, 1.0, points)
+        at = self.start(tokens) + x * self.fraction * tokens
+        stable = at > begin
+        return np.append(begin, at[stable]), lr * np.append(1.0, self.falling(x)[stable])
+
+
 def recognise_schedule(tokens: ArrayLike, lr: ArrayLike) -> Schedule | None:
     """Recognise the schedule of a run from the LRs that it reported.
 

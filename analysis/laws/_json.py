@@ -40,6 +40,8 @@ def load(cls: type[T], text: str, kind: str, schema: int) -> T:
     if data.pop("kind") != kind:
         raise LawError(f'a law of another kind: "kind": "{kind}" is needed')
     found = data.pop("schema", None)
+    if found == WITHOUT_DECAY and not isinstance(found, bool) and schema == WITHOUT_DECAY + 1:
+        data, found = _with_decay(data), schema
     if isinstance(found, bool) or found != schema:
         raise LawError(f"the law has schema {str(found)[:40]}, this version of raylr reads {schema}: fit it again")
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
@@ -47,6 +49,22 @@ def load(cls: type[T], text: str, kind: str, schema: int) -> T:
         if names:
             raise LawError(f"not a law of schema {schema}: it {words} {sorted(names)[0][:40]!r}")
     return _typed(cls, data)
+
+
+WITHOUT_DECAY = 4
+"""Schema in which a law's conditions did not say how the LR was decayed."""
+_OF_DECAY = ("decay_shape", "decay_fraction", "final_lr_ratio")
+
+
+def _with_decay(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a law of schema `WITHOUT_DECAY` as one of the next: a law of runs at a constant LR is of the stable loss,
+    and how another one's LR was decayed is not known."""
+    conditions = data.get("conditions")
+    if not isinstance(conditions, dict) or set(_OF_DECAY) & set(conditions):
+        return data
+    stable = conditions.get("objective") is None and conditions.get("schedule") == "constant"
+    more = dict.fromkeys(_OF_DECAY) | ({"objective": "stable"} if stable else {})
+    return {**data, "conditions": {**conditions, **more}}
 
 
 def _typed(cls: type[T], data: dict[str, Any]) -> T:

@@ -26,7 +26,11 @@ _NAMES = {
     "beta2": "β₂",
     "seq_len": "sequence length",
     "objective": "objective",
+    "decay_shape": "shape of the decay",
+    "decay_fraction": "share of the decay",
+    "final_lr_ratio": "final LR over its peak",
 }
+_WORDS = ("schedule", "optimizer", "objective", "decay_shape")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +64,19 @@ class Conditions:
     """Tokens of one sequence."""
     objective: str | None = None
     """`stable` (the optimum is that of the loss at a constant LR) or `decayed` (of the loss after the LR's decay)."""
+    decay_shape: str | None = None
+    """Shape of the decay of a `wsd` schedule, such as `linear`."""
+    decay_fraction: float | None = None
+    """Share of the tokens that it takes."""
+    final_lr_ratio: float | None = None
+    """LR at the end of the decay over the peak LR."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None:
                 continue
-            if field.name in ("schedule", "optimizer", "objective"):
+            if field.name in _WORDS:
                 if not isinstance(value, str) or not value.strip():
                     raise InputError(f"conditions: {field.name} must be a name, got {value!r}")
             elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:

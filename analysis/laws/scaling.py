@@ -71,7 +71,7 @@ class ScalingLaw:
     """
 
     KIND: ClassVar[str] = "scaling_law"
-    SCHEMA: ClassVar[int] = 4
+    SCHEMA: ClassVar[int] = 5
     QUANTITY: ClassVar[str] = "value"
 
     c: float

@@ -94,6 +94,19 @@ class OptimumFit:
         sd = self.losses.unit * self._at(lr, self.curves.curves.std(axis=0), math.inf)
         return _shaped(mean, np.shape(lr)), _shaped(sd, np.shape(lr))
 
+    def loss_quantiles(self, lr: float, levels: ArrayLike) -> Array:
+        """Quantiles of the loss at an LR (without the noise of a run), of the shape of `levels`; NaN without a finite
+        loss. A small probability of a jump there moves the standard deviation of `predict` and not the middle ones."""
+        if self.curves is None:
+            return np.full(np.shape(levels), math.nan)
+        x = self.curves.x
+        at = float(np.clip(math.log(lr), x[0], x[-1]))
+        right = int(np.clip(np.searchsorted(x, at), 1, x.size - 1))
+        share = (at - x[right - 1]) / (x[right] - x[right - 1])
+        heights = (1 - share) * self.curves.curves[:, right - 1] + share * self.curves.curves[:, right]
+        quantiles = np.quantile(heights, np.asarray(levels, dtype=np.float64))
+        return np.asarray(self.losses.lowest + self.losses.unit * quantiles)
+
     def divergence_probability(self, lr: ArrayLike) -> Array | float:
         """Probability that a run at `lr` diverges or jumps to far higher losses, of the shape of `lr`."""
         if self.curves is None:

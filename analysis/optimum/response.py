@@ -17,7 +17,8 @@ from raylr.analysis._threads import one_thread
 from raylr.analysis.optimum._recommend import at_least
 from raylr.analysis.optimum._response_model import Surfaces, draw
 from raylr.analysis.optimum._response_runs import Runs, prepare
-from raylr.analysis.optimum._response_verdict import interval, judge
+from raylr.analysis.optimum._response_verdict import cost_of_e, interval, judge
+from raylr.analysis.optimum._verdict import RELATIVE_REGRET
 from raylr.analysis.optimum.fit import errors_of
 from raylr.analysis.status import Status
 from raylr.errors import InputError
@@ -98,6 +99,14 @@ class ResponseFit:
     def ok(self) -> bool:
         """Whether the best place is known within the tolerance."""
         return self.status.ok
+
+    @property
+    def allowed_regret(self) -> float:
+        """Expected regret at which the best place counts as known: `tolerance`, or 10 % of what a factor e of the
+        rising axis costs; NaN without a finite loss."""
+        if self.tolerance is not None or self.surfaces is None:
+            return math.nan if self.tolerance is None else self.tolerance
+        return self.runs.unit * RELATIVE_REGRET * cost_of_e(self.runs, self.surfaces, _index(self.rising, self.names))
 
     def ridge(self, of: str, over: str, level: float | None = None) -> Ridge:
         """How the best value of the axis `of` moves with that of `over`, other axes held.

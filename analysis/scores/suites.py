@@ -272,6 +272,8 @@ def resolve(suites: Sequence[str], subjects: Iterable[str] | None = None) -> lis
         matches = {
             Subject(suite.name, name) for suite in chosen if of in ("", suite.name) and name in suite.test_questions
         }
+        if not matches and of in SUITES and name in SUITES[of].test_questions:
+            raise InputError(f"{text} is of {SUITES[of].title}, which is not among the suites: add {of} to them")
         if not matches:
             raise InputError(_unknown(text, chosen))
         found |= matches

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import cyclopts
 
+from raylr.cli.analyse import app as analyse
 from raylr.cli.check import check
 from raylr.cli.compare import compare
 from raylr.cli.coord_check import coord_check
@@ -59,6 +60,7 @@ app.command(query)
 app.command(transfer)
 app.command(coord_check)
 app.command(compare)
+app.command(analyse)
 app.command(recipe)
 app.command(submit)
 app.command(status)

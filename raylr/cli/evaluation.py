@@ -64,6 +64,7 @@ def evaluate(
     gpus: int | None = None,
     device: Literal["cpu", "cuda", "auto"] = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    passes: Literal[1, 4] = 1,
     batch_size: int = 8,
     env: Path | None = None,
 ) -> None:
@@ -102,6 +103,8 @@ def evaluate(
         Where transformers computes.
     dtype
         Of the weights in transformers.
+    passes
+        Forward passes a question in opencompass: 1, or 4 as OpenCompass itself makes them.
     batch_size
         Prompts in one forward pass.
     env
@@ -126,6 +129,7 @@ def evaluate(
         gpus=int(engine == "turbomind" or device == "cuda") if gpus is None else gpus,
         device=device,
         dtype=dtype,
+        passes=passes,
         batch_size=batch_size,
         env=env,
     )
@@ -137,7 +141,7 @@ def evaluate(
         try:
             found = run(checkpoint, spec, folder, listener=listener)
         except KeyboardInterrupt:
-            say(console, f"Stopped. The subjects that were scored are kept in {folder}; the same command continues.")
+            say(console, f"Stopped. The questions that were scored are kept in {folder}; the same command continues.")
             raise
     show(found, console)
     for line in _warnings(missing, chosen):

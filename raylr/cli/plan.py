@@ -109,6 +109,13 @@ def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
     if found.target_flops > 0:
         sentence += f" and {search / found.target_flops:.2g} of the FLOPs of the target's run"
     say(console, f"{sentence}. Hours are of one {gpu} at {mfu:.0%} of its peak.")
+    if (one := found.decayed) is not None:
+        say(
+            console,
+            f"An LR takes {format_count(one.tokens)} tokens at most, its trunk and its branches: "
+            f"{one.tokens / one.stable:.2f} times a whole run at a constant LR, and {one.tokens / one.whole:.0%} of a "
+            "decayed run for each budget.",
+        )
 
 
 def _between(amount: Amount, shown: object = None) -> str:
@@ -119,13 +126,14 @@ def _between(amount: Amount, shown: object = None) -> str:
 
 def _show_spent(study: Study, found: Plan, console: Console) -> None:
     from raylr.analysis.cost import cost_of
+    from raylr.spec.modules import module_grid
 
     table = study.evaluations.read()
     if table.num_rows == 0:
         say(console, "Nothing was measured yet.")
         return
     spec = study.spec
-    grid = spec.lr.grid if spec.transfer is None else spec.transfer.grid
+    grid = spec.transfer.grid if spec.transfer else spec.lr.grid + module_grid(spec)
     sizes = [setting.size for setting in spec.settings()]
     cost = cost_of(table, sizes=sizes, grid=grid, budget=max(spec.token_budgets))
     share = cost.search_tokens / found.tokens.middle

@@ -26,8 +26,7 @@ EXIT_NO_MEANING = 3
 """Exit status of a prediction that is refused: too far outside the fitted range, or from a law that does not hold what
 the prediction needs."""
 NO_LAW = (
-    "{0} holds a transfer study, which carries hyperparameters by rule and has no law; `raylr fit {0}` shows what it "
-    "found, `raylr recipe {0}` writes it into a configuration"
+    "{0} holds a study that transfers or that searches modules, and has no law; `raylr fit {0}` shows what it found"
 )
 LARGEST_LAW_FILE = 10_000_000
 """Bytes of a law's file; a larger file is another one."""
@@ -57,7 +56,7 @@ def fit(
     from raylr.report.ending import show_result
     from raylr.store.files import write_atomic
     from raylr.studies import open_study
-    from raylr.transfer_study import TransferResult
+    from raylr.study import StudyResult
 
     if is_runs(study):
         from raylr.report.runs_text import result_of, show_runs
@@ -68,10 +67,10 @@ def fit(
             write_atomic(out, law_of(family_of(found.fit.families, family), study).to_json())
         return
     result = open_study(study).result()
-    if isinstance(result, TransferResult) and out is not None:
+    if not isinstance(result, StudyResult) and out is not None:
         raise LawError(NO_LAW.format(study))
     show_result(result, None, make_console())
-    if out is not None and not isinstance(result, TransferResult):
+    if out is not None and isinstance(result, StudyResult):
         write_atomic(out, result.fit.law.to_json())
 
 

@@ -23,6 +23,8 @@ def search(
 
     With `transfer:` in the spec: search LR and init std of one proxy, carry them to the targets by rule, check there.
 
+    With `modules:`: search the LR of each module around the global one, and test whether that is better by seeds.
+
     The same command continues a study that was stopped. A finished study returns its result at once.
 
     Parameters

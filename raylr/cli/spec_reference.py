@@ -36,7 +36,9 @@ def reference() -> str:
     from raylr.evaluation.spec import ScoresSpec
     from raylr.external.read import ReadSpec
     from raylr.spec.batches import LawSpec
+    from raylr.spec.decay import DecaySpec
     from raylr.spec.external import CommandSpec, ExternalSize, ExternalTrain, TrainableSpec
+    from raylr.spec.modules import ModulesSpec
     from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
     from raylr.spec.study import StudySpec
     from raylr.spec.transfer import AxisRange, TransferSpec, TransferTarget
@@ -61,10 +63,12 @@ def reference() -> str:
         "`lr`": LRRange,
         "`search`": SearchSpec,
         "`law`": LawSpec,
+        "`decay`": DecaySpec,
         "`target`": TargetSpec,
         "`transfer`": TransferSpec,
-        "`transfer.init_std` and `transfer.weight_decay`": AxisRange,
+        "`transfer.init_std`, `transfer.weight_decay`, `modules.range`, `modules.axes`": AxisRange,
         "`transfer.targets`": TransferTarget,
+        "`modules`": ModulesSpec,
         "`resources`": ResourceSpec,
         "`scores`": ScoresSpec,
     }

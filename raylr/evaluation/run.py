@@ -5,7 +5,8 @@
       evals.parquet    the same in one file, written at the end of every evaluation
       .eval-…/         working folder of a running evaluation; of one that failed, its log, until the next begins
 
-Questions that are in the table already, of the same model, prompts, engine and data, are not scored again.
+Questions that are in the table already, of the same model, prompts, engine and data, are not scored again: neither
+under a larger limit nor, if the weights are the same, under another name of run or checkpoint.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import QuestionTable
 from raylr.events import EvaluationPlanned, Listener, SubjectScored
 from raylr.store.files import exclusive
+
+PORTION = 100
+"""Questions that a backend gets at a time, at most. A kill loses no more. Scoring them takes seconds or minutes; what
+is done once a portion (reading the questions, writing the answers) takes tenths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,11 @@ def evaluate(
         }
         wanted = _Wanted(shared, questions, spec.limit)
         table = QuestionTable(out)
-        engine, left = wanted.left(table.read(shared), backend.engines)
+        kept = table.read(shared)
+        if len(kept) < wanted.total:
+            table.append(wanted.of_the_same_model(table.read()))
+            kept = table.read(shared)
+        engine, left = wanted.left(kept, backend.engines)
         known = wanted.total - sum(len(portion) for portion in left)
         progress.evaluation_planned(EvaluationPlanned(questions=wanted.total, known=known))
         info = None
@@ -166,27 +175,45 @@ class _Wanted:
             parts.append(rows.filter(pc.less(rows["index"], data.expected(self.limit))))
         return pa.concat_tables(parts)
 
-    def left(self, table: pa.Table, engines: Sequence[str]) -> tuple[str, list[Portion]]:
-        """Return the engine among `engines` that has scored most questions, and what it has left.
+    def of_the_same_model(self, table: pa.Table) -> list[dict[str, Any]]:
+        """Return the questions that the same weights answered under another name, as rows of this evaluation.
 
-        A portion begins with the first question that is missing: backends score a contiguous part of a subject, so
-        only a damaged table has gaps, and the questions after a gap are then scored twice and kept once.
+        Args:
+            table: All questions.
         """
+        for name in ("backend", "mode", "model_hash"):
+            table = table.filter(pc.equal(table[name], self.shared[name]))
+        hashes = pa.array([data.hash for data in self.questions.values()])
+        rows = table.filter(pc.is_in(table["data_hash"], value_set=hashes)).to_pylist()
+        return [row | dict(self.shared) for row in rows]
+
+    def left(self, table: pa.Table, engines: Sequence[str]) -> tuple[str, list[Portion]]:
+        """Return the engine among `engines` that has scored most questions, and the questions that it has left."""
         best: tuple[str, list[Portion]] | None = None
         for engine in engines:
             done: dict[Subject, set[int]] = {subject: set() for subject in self.questions}
             for row in self.rows(table, engine).select(["suite", "subject", "index"]).to_pylist():
                 done[Subject(row["suite"], row["subject"])].add(row["index"])
-            left = []
-            for subject, data in self.questions.items():
-                stop = data.expected(self.limit)
-                start = next((index for index in range(stop) if index not in done[subject]), stop)
-                if start < stop:
-                    left.append(Portion(data=data, start=start, stop=stop))
+            left = [
+                Portion(data=data, start=start, stop=stop)
+                for subject, data in self.questions.items()
+                for start, stop in _stretches(set(range(data.expected(self.limit))) - done[subject])
+            ]
             if best is None or sum(map(len, left)) < sum(map(len, best[1])):
                 best = engine, left
         assert best is not None, "a backend has at least one engine"
         return best
+
+
+def _stretches(indices: set[int]) -> list[tuple[int, int]]:
+    """Return the stretches of successive numbers, as start and stop (exclusive), none longer than `PORTION`."""
+    found: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if found and found[-1][1] == index and index - found[-1][0] < PORTION:
+            found[-1] = found[-1][0], index + 1
+        else:
+            found.append((index, index + 1))
+    return found
 
 
 def _score(
@@ -199,23 +226,24 @@ def _score(
     progress: Listener,
 ) -> RunInfo:
     """Run the backend on what is left, and keep each portion as it comes."""
-    kept = len(wanted.questions) - len(left)
+    kept = wanted.total - sum(map(len, left))
 
-    def keep(subject: Subject, answers: Sequence[Answer]) -> None:
+    def keep(portion: Portion, answers: Sequence[Answer]) -> None:
         nonlocal kept
-        named = {"suite": subject.suite, "subject": subject.name, "data_hash": wanted.questions[subject].hash}
+        subject = portion.subject
+        named = {"suite": subject.suite, "subject": subject.name, "data_hash": portion.data.hash}
         table.append([answer.row() | dict(wanted.shared) | named for answer in answers])
-        kept += 1
+        kept += len(answers)
         correct = sum(answer.correct for answer in answers)
         progress.subject_scored(SubjectScored(subject=str(subject), questions=len(answers), correct=correct))
 
     try:
-        return backend.score(model, left, work=work, on_subject=keep)
+        return backend.score(model, left, work=work, on_portion=keep)
     except EvaluationError as error:
         if not kept:
             raise
         raise EvaluationError(
-            f"{error}; {kept} of {len(wanted.questions)} subjects are kept, run it again for the others"
+            f"{error}; {kept} of {wanted.total} questions are kept, run it again for the others"
         ) from error
 
 
@@ -230,7 +258,7 @@ def _room(out: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StorageError(
-            f"the disk of {error.filename or out} is full; make room and run it again: the subjects in {out} are kept"
+            f"the disk of {error.filename or out} is full; make room and run it again: what was scored in {out} is kept"
         ) from error
 
 

@@ -43,6 +43,9 @@ class ScoresSpec(Section):
     """Whether another engine may compute where TurboMind cannot run the model. Every answer records its engine."""
     env: FilePath | None = None
     """OpenCompass's environment. None: what RAYLR_EVAL_ENV names, otherwise the one of `raylr eval setup`."""
+    passes: Literal[1, 4] = 1
+    """Forward passes a question in opencompass with transformers: 4 as OpenCompass itself makes them, or 1, which gives
+    the same answers but for ties of about 1e-3 nats. Of a tokenizer that writes a letter as several tokens always 4."""
     batch_size: int = Field(default=8, ge=1)
     """Prompts in one forward pass."""
     device: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -111,7 +114,7 @@ class ScoresSpec(Section):
         """
         names = {
             *("data", "suites", "subjects", "limit", "backend", "mode", "engine", "device", "dtype"),
-            *("max_seq_len", "max_out_len"),
+            *("passes", "max_seq_len", "max_out_len"),
         }
         fields = self.model_dump_json(include=names)
         return hashlib.blake2b(fields.encode(), digest_size=8).hexdigest()

@@ -239,6 +239,21 @@ class Work:
         self._ahead = self._ahead or self._next()
         return self._ahead is not None
 
+    def recall(self) -> dict[Any, str]:
+        """Give the policy everything that is in the tables; nothing is trained or written.
+
+        Returns:
+            What the policy calls a run → its name, for the runs that were suggested.
+        """
+        names = {}
+        while (suggestion := self.policy.ask()) is not None:
+            job = self._job_of(suggestion)
+            names[job.handle] = job.run.name
+            known = self._store.known(job.run.name, tokens=job.tokens, stop_at=job.stop_at)
+            if known is not None:
+                self._replay(job, known)
+        return names
+
     # -- inside --
 
     def _next(self) -> Job | None:

@@ -59,7 +59,7 @@ def verdict_text(result: ComparisonResult) -> str:
     pair = found.pair(fitted.name, transferred.name) if fitted and transferred else None
     if fitted is None or transferred is None or pair is None:
         return _verdict_of_any(found, where)
-    return _pair_text(pair, fitted, transferred, where)
+    return pair_text(pair, fitted, transferred, where)
 
 
 def _verdict_of_any(found: Comparison, where: str) -> str:
@@ -73,10 +73,18 @@ def _verdict_of_any(found: Comparison, where: str) -> str:
     nearest = min(others, key=lambda arm: arm.mean if math.isfinite(arm.mean) else math.inf)
     pair = found.pair(best.name, nearest.name)
     assert pair is not None
-    return _pair_text(pair, best, nearest, where)
+    return pair_text(pair, best, nearest, where)
 
 
-def _pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
+def pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
+    """Return in one sentence which of two arms is better, or that the runs do not tell.
+
+    Args:
+        pair: The comparison of `a` with `b`.
+        a: The first arm.
+        b: The second one.
+        where: What they were trained at.
+    """
     sure = max(pair.probability, 1 - pair.probability)
     if pair.better is None:
         if pair.status is Status.TOO_FEW:

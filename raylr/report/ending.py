@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from raylr.analysis.laws.lr_law import EXTRAPOLATION_LIMIT
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
+from raylr.module_study import ModulesResult
+from raylr.report.decay import decay_lines
 from raylr.report.lines import Line, show_lines, shown_path
+from raylr.report.modules import show_modules
 from raylr.report.text import (
     answer_lines,
     check_lines,
@@ -57,7 +60,7 @@ def evidence_of(result: StudyResult) -> Evidence:
     )
 
 
-def show_result(result: StudyResult | TransferResult, report: Path | None, console: Console) -> None:
+def show_result(result: StudyResult | TransferResult | ModulesResult, report: Path | None, console: Console) -> None:
     """Print what a study found.
 
     Args:
@@ -68,11 +71,14 @@ def show_result(result: StudyResult | TransferResult, report: Path | None, conso
     console.print()
     if isinstance(result, TransferResult):
         show_transfer(result, console)
+    elif isinstance(result, ModulesResult):
+        show_modules(result, console)
     else:
         show_lines(ending(result), console)
         console.print()
         show_optima(result.fit.optima, console)
         show_lines(remarks(result), console)
+        show_lines(decay_lines(result), console)
         console.print()
         show_lines(law_lines(result.fit.law), console)
     show_lines([cost_line(result)], console)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,12 @@ from raylr.analysis.figures import labels
 from raylr.analysis.figures import study as figures
 from raylr.analysis.figures.batch import over_batch
 from raylr.analysis.units import format_count
+from raylr.module_study import ModulesResult
+from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
+from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
 from raylr.report.page import page, paragraph, picture, save, table
 from raylr.report.scores import ScoreSection, score_sections
 from raylr.report.text import (
@@ -50,7 +54,7 @@ FOOTER = (
 )
 
 
-def write_report(result: StudyResult | TransferResult, out: Path | None = None) -> Path:
+def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path | None = None) -> Path:
     """Write report.html and figures/.
 
     Args:
@@ -67,11 +71,16 @@ def write_report(result: StudyResult | TransferResult, out: Path | None = None) 
     with storage_errors(folder / "figures", "make"):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
+    if isinstance(result, ModulesResult):
+        drawn = modules_figures(result)
+    else:
+        drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
     pictures = drawn | {name: figure for section in scores for name, figure in section.pictures.items()}
     images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
     if isinstance(result, TransferResult):
         answer, sections, footer = transfer_answer(result), transfer_sections(result, images, scores), TRANSFER_FOOTER
+    elif isinstance(result, ModulesResult):
+        answer, sections, footer = modules_answer(result), modules_sections(result, images, scores), MODULES_FOOTER
     else:
         answer, sections, footer = _answer(result), _sections(result, images, scores), FOOTER
     text = page(
@@ -85,10 +94,12 @@ def write_report(result: StudyResult | TransferResult, out: Path | None = None) 
 def _figures(result: StudyResult) -> dict[str, Figure]:
     """Return the figures that there is something to draw for, by name of the file."""
     fit, prediction, budget = result.fit, result.prediction, max(result.spec.token_budgets)
+    # The curves are those of the stable loss, in a study with a decay those of its trunks.
+    stable = replace(fit, optima=fit.stable) if fit.stable else fit
     largest = max(fit.optima, key=lambda optimum: optimum.params).size
     drawn = {
         "figure-1a-loss-curves": figures.loss_curves(fit, largest, budget),
-        "figure-1b-loss-over-lr": figures.loss_over_lr(fit, budget),
+        "figure-1b-loss-over-lr": figures.loss_over_lr(stable, budget),
         "figure-14-all-loss-curves": figures.all_loss_curves(fit, budget),
     }
     shown = prediction if prediction and known(prediction.lr) else None
@@ -137,11 +148,12 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         ],
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
+    yield from (paragraph(line) for line in decay_lines(result))
     yield _picture(
         images, "figure-1b-loss-over-lr",
         "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
         "predicted for shorter runs from all runs of the size; triangles are the optima, thick bars their 90 % "
-        "intervals.",
+        f"intervals.{' All are of the stable loss, from the trunks.' if fit.stable else ''}",
         numbered,
     )  # fmt: skip
     yield "<h2>The law</h2>"

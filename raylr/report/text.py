@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from raylr.analysis.laws.loss_law import LossPrediction
     from raylr.analysis.laws.scaling import Estimate
     from raylr.analysis.studyfit import Check
+    from raylr.module_study import ModulesResult
     from raylr.study import StudyResult
     from raylr.transfer_study import TransferResult
 
@@ -242,7 +243,7 @@ def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[L
     ]
 
 
-def cost_line(result: StudyResult | TransferResult) -> Line:
+def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:
     """Return what the search cost, compared with a full grid."""
     cost = result.cost
     shares = f"{cost.token_share:.0%} of the full grid's tokens"
@@ -251,10 +252,22 @@ def cost_line(result: StudyResult | TransferResult) -> Line:
     text = f"{format_count(cost.search_tokens)} tokens and {cost.search_flops:.2g} FLOPs for the search, {shares}"
     if result.spec.external:
         text += f"; {FLOPS_NOTE}"
+    if result.spec.objective == "decayed" and result.spec.transfer is None:
+        text += _decay_cost(result)  # type: ignore[arg-type]  # not of a transfer
     return Line(text, "Cost")
 
 
-def failure_lines(result: StudyResult | TransferResult) -> list[Line]:
+def _decay_cost(result: StudyResult) -> str:
+    """Return what a search with decays cost beside other ways to the same losses."""
+    runs, budgets = len({run.trial for run in result.fit.runs}), result.spec.token_budgets
+    stable, whole = (result.cost.search_tokens / (runs * tokens) for tokens in (max(budgets), sum(budgets)))
+    return (
+        f"; its {runs} trunks and their decays took {stable:.2f} times the tokens of as many whole runs at a constant "
+        f"LR, and {whole:.0%} of those of a decayed run for each LR and budget"
+    )
+
+
+def failure_lines(result: StudyResult | TransferResult | ModulesResult) -> list[Line]:
     """Return a line for each run that failed and has not ended since, with the last line that it printed."""
     lines: list[Line] = []
     for failure in failures_of(result.directory):

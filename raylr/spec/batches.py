@@ -150,6 +150,9 @@ def conditions_of(train: TrainSettings, objective: str) -> Conditions:
         seq_len=float(train.seq_len),
         # A schedule that lowers the LR ends every run decayed, so that its final losses are not of a stable phase.
         objective=objective if train.schedule == "constant" else "decayed",
+        decay_shape=train.decay_shape if train.schedule == "wsd" else None,
+        decay_fraction=train.decay_fraction if train.schedule == "wsd" else None,
+        final_lr_ratio=None if train.schedule == "constant" else train.final_lr_ratio,
     )
 
 

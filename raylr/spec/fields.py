@@ -209,3 +209,8 @@ def leaves(key: str, mine: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         return [leaf for k in {**mine, **theirs} for leaf in leaves(f"{key}.{k}", mine.get(k), theirs.get(k))]
     return [] if mine == theirs else [(key, mine, theirs)]
+
+
+def rounded(tokens: float, step: int) -> int:
+    """Return the whole number of steps nearest to `tokens`, at least one."""
+    return max(1, round(tokens / step)) * step

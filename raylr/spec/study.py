@@ -1,7 +1,6 @@
-"""What a study is to do, as one frozen object, checked before anything is trained.
+"""What a study is to do, as one frozen object of plain data, checked before anything is trained.
 
-A spec is plain data. Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M.
-"""
+Counts (`budgets`, `tokens`) may be written as 500_000, 5e5, 500k or 0.5M."""
 
 from __future__ import annotations
 
@@ -26,6 +25,7 @@ from raylr.spec.batches import (
     train_at,
     with_batches,
 )
+from raylr.spec.decay import DecaySpec, WithDecay, check_decay, judged
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.spec.fields import (
     SizeName,
@@ -34,12 +34,14 @@ from raylr.spec.fields import (
     check_booleans,
     check_plain,
     leaves,
+    rounded,
     shorten,
 )
 from raylr.spec.models import own_model, with_absolute_paths
+from raylr.spec.modules import ModulesKeys, check_module_templates, check_modules, module_grid, module_names
 from raylr.spec.sections import CorpusSpec, LRRange, ResourceSpec, SearchSpec, TargetSpec
 from raylr.spec.trainer import external_model, is_external
-from raylr.spec.transfer import TransferKeys, check_networks, check_transfer, transfer_names, with_trials
+from raylr.spec.transfer import check_networks, check_transfer, transfer_names, with_trials
 from raylr.trainables.models.spec import AnyModelSpec, ModuleSpec
 from raylr.trainables.training.identity import PROBES
 from raylr.trainables.training.spec import TrainSpec
@@ -60,10 +62,11 @@ RENAMED = {"evaluations": "validations", "evaluation": "scores"}
 """Keys of raylr 0.1 -> their names now."""
 
 
-class StudySpec(TransferKeys):
+class StudySpec(ModulesKeys, WithDecay):
     """The spec of a study: sizes × token budgets × an LR range → the LR law and its prediction at a target.
 
     With `transfer`: one proxy × an LR range × an init std range → its hyperparameters, carried to targets.
+    With `modules`: sizes × the LR of each group of tensors → whether one LR for all of them is as good.
 
     `load_spec` reads one from YAML; `StudySpec.model_validate` takes the same keys as a dict.
 
@@ -109,8 +112,10 @@ class StudySpec(TransferKeys):
     """How the LR law is fitted."""
     target: TargetSpec | None = None
     """The run that can be afforded once. Without it the study ends with the law."""
-    objective: Literal["stable"] = "stable"
-    """The loss that the optimum refers to: that of the stable phase, before any decay."""
+    objective: Literal["stable", "decayed"] = "stable"
+    """The loss that the optimum refers to: "stable", at a constant LR, or "decayed", after the decay of `decay`."""
+    decay: DecaySpec | None = None
+    """How the LR falls at the end of decayed runs. Default: linear to 0 over the last fifth."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the search."""
     seeds: int | None = Field(default=None, ge=1, le=1000)
@@ -155,7 +160,7 @@ class StudySpec(TransferKeys):
         for key, why in (("corpus", "reads its own text"), ("scores", "writes checkpoints that raylr cannot score")):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} cannot be given together with {self.trainer}: another trainer {why}")
-        extra = transfer_names(self.transfer)
+        extra = transfer_names(self.transfer) | module_names(self)
         models = {name: model.with_args(extra) for name, model in self.external_models().items()}
         self.check_command(models, self.train, pauses=self.search.method == "surface")
 
@@ -201,6 +206,8 @@ class StudySpec(TransferKeys):
             raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
         self._check_batches()
         check_transfer(self)
+        check_modules(self)
+        check_decay(self)
         return self
 
     def _check_batches(self) -> None:
@@ -298,16 +305,17 @@ class StudySpec(TransferKeys):
                 raise SpecError(f"size {name!r}: {error}") from None
         for _ in check_networks(self):
             pass
+        check_module_templates(self)
 
     def conditions(self) -> Conditions:
         """Return what all runs of the study have in common, as its law stores it."""
         from raylr.analysis.laws.conditions import Conditions
 
-        return Conditions.common([conditions_of(setting.train, self.objective) for setting in self.settings()])
+        return Conditions.common([conditions_of(judged(self, one.train), self.objective) for one in self.settings()])
 
     def target_conditions(self) -> Conditions:
         """Return how the target is trained. Raises SpecError if the spec has no target."""
-        return conditions_of(self.target_train(), self.objective)
+        return conditions_of(judged(self, self.target_train()), self.objective)
 
     def schedule_warnings(self) -> list[str]:
         """Return what a schedule that lowers the LR does to this study, a sentence each; none at a constant LR."""
@@ -338,7 +346,7 @@ class StudySpec(TransferKeys):
     def token_budgets(self) -> list[int]:
         """The budgets in rising order, each the nearest whole number of batches (of every batch, if several)."""
         step = self.batch_step * self._steps_of_a_point
-        return sorted({_rounded(budget, step) for budget in self.budgets})
+        return sorted({rounded(budget, step) for budget in self.budgets})
 
     @property
     def grid_tokens(self) -> int:
@@ -346,7 +354,7 @@ class StudySpec(TransferKeys):
         the cost with."""
         if self.transfer is not None:
             return self.transfer.grid * max(self.token_budgets)
-        return len(self.settings()) * self.lr.grid * max(self.token_budgets)
+        return len(self.settings()) * (self.lr.grid + module_grid(self)) * max(self.token_budgets)
 
     @property
     def target_tokens(self) -> int:
@@ -355,7 +363,7 @@ class StudySpec(TransferKeys):
 
     def tokens_of(self, target: TargetSpec) -> int:
         """Return the tokens of a target, the nearest whole number of its batches."""
-        return _rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
+        return rounded(target.tokens, self.target_train(target).batch_tokens * self._steps_of_a_point)
 
     @property
     def _steps_of_a_point(self) -> int:
@@ -372,7 +380,7 @@ class StudySpec(TransferKeys):
         """
         unit, step = batch or self.batch_step, tokens / self.validations
         budgets = [budget for budget in self.token_budgets if budget < tokens and budget % unit == 0]
-        even = [_rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
+        even = [rounded(step * (i + 1), unit) for i in range(self.validations - 1)]
         points = {*(e for e in even if all(abs(e - b) > step / 2 for b in budgets)), *budgets, tokens}
         return sorted(point for point in points if point <= tokens)
 
@@ -386,8 +394,3 @@ class StudySpec(TransferKeys):
             for key, a, b in leaves(key, mine[key], theirs.get(key))
             if not any(key == f"{section}.{name}" for section, names in UNMEASURED.items() for name in names)
         ]
-
-
-def _rounded(tokens: float, step: int) -> int:
-    """Return the whole number of steps nearest to `tokens`, at least one."""
-    return max(1, round(tokens / step)) * step

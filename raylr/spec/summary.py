@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raylr.analysis.units import format_count
+from raylr.spec.modules import searched_axes
 from raylr.spec.study import StudySpec
 
 
@@ -14,7 +15,7 @@ def summary(spec: StudySpec) -> str:
 
     Returns:
         Sizes with their parameter counts, budgets, and the LR range; of a transfer study also the other ranges, the
-        rule and the targets.
+        rule and the targets; of one with `modules` what is searched after the LR.
 
     Example:
         >>> from raylr.quickstart import quickstart_spec
@@ -26,6 +27,9 @@ def summary(spec: StudySpec) -> str:
     batches = sorted({batch for each in spec.batches.values() for batch in each})
     several = f"; batches {', '.join(format_count(batch) for batch in batches)} tokens" if batches else ""
     text = f"{several}; budgets {budgets} tokens; LR {spec.lr.low:g} to {spec.lr.high:g}"
+    if spec.modules is not None:
+        names = ", ".join(axis.name for axis in searched_axes(spec))
+        return f"sizes {sizes}{text}; then {names} ({spec.modules.method})"
     if spec.transfer is None:
         return f"sizes {sizes}{text}"
     axes = "".join(

@@ -10,6 +10,7 @@ trials/         one row per end of a segment of a run      } carry the identity 
 failures/       the same for failures of runs, with the last lines that they printed
 runs/           of a study with another trainer: a folder for each run, with its output
 checkpoints/    of runs that have not ended, and of those that the spec keeps
+trunks/         of a study with a decay: the checkpoints from which decays branch, until the search has ended
 law.json        the law
 ending.json     what was printed at the end, so that a finished study returns it at once
 report.html     the report, figures/ beside it
@@ -39,7 +40,7 @@ from raylr.store.runtable import EVALUATIONS, TRIALS, evaluations_table, failure
 from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
-CORPUS, CHECKPOINTS = "corpus", "checkpoints"
+CORPUS, CHECKPOINTS, TRUNKS = "corpus", "checkpoints", "trunks"
 
 
 def spec_identity(spec: StudySpec) -> str:
@@ -118,6 +119,11 @@ class StudyFolder:
     def checkpoints(self) -> Path:
         """The folder of the runs' own checkpoints."""
         return self.path / CHECKPOINTS
+
+    @property
+    def trunks(self) -> Path:
+        """The folder of the checkpoints from which decays branch."""
+        return self.path / TRUNKS
 
     @property
     def measured(self) -> bool:

@@ -47,6 +47,8 @@ class AxesSearch:
     extend: bool
     batch: int
     seed: int = 0
+    rising: str | None = LR
+    """The axis above whose high values runs diverge; None for none."""
     runs: list[RunState] = field(default_factory=list)
     queue: list[float] = field(default_factory=list)
     """ln lr chosen for this round and not yet handed out."""
@@ -123,7 +125,7 @@ class AxesSearch:
             columns = {name: [self._place(r)[name] for r in ended] for name in self.names}
             found = fit_response(
                 columns, [r.loss for r in ended], stderr=[r.stderr for r in ended] or None,
-                ranges={name: (d.low, d.high) for name, d in self.domains.items()}, rising=LR,
+                ranges={name: (d.low, d.high) for name, d in self.domains.items()}, rising=self.rising,
                 tolerance=self.tolerance, level=LEVEL,
             )  # fmt: skip
             self._cached = (key, found)

@@ -11,12 +11,13 @@ from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
+from raylr.errors import InputError
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import CellSearch
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import StoppingRule
-from raylr.searchers.policies.types import Decision, RunId
+from raylr.searchers.policies.types import Decision, RunId, RunState
 
 MAX_TRIALS = 8
 """Most runs of a setting by default."""
@@ -90,6 +91,26 @@ class QuadraticPolicy(SettingsPolicy):
         super().__init__(
             settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
         )
+
+    def fit(self, setting: Setting | str | None = None) -> Any:
+        """Return the model of the loss of a setting, fitted to the runs that have ended: an `OptimumFit` (a
+        `ResponseFit` of an `AxesPolicy`).
+
+        Args:
+            setting: The setting or its name; None for the only one.
+
+        Raises:
+            InputError: For a setting whose search has not begun.
+        """
+        name = self._name(setting)
+        if name not in self._searches:
+            raise InputError(f"the search of {name!r} has not begun")
+        return cast(Any, self._searches[name]).fit()
+
+    def runs_of(self, setting: Setting | str | None = None) -> Sequence[RunState]:
+        """Return what is known of all runs of a setting, those that were given from elsewhere first."""
+        found = self._searches.get(self._name(setting))
+        return [] if found is None else found.runs
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None

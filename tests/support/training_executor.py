@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from raylr.evaluation.queue import EvaluationQueue
 from raylr.execution.executor import Trainable
 from raylr.execution.work import Work
 from raylr.trainables import arguments, train
@@ -29,6 +30,10 @@ class TrainingExecutor:
                     raise StopRunError
 
             given = arguments({key: value for key, value in job.config.items() if key in KEYS})
+            if job.config.get("queue_at"):  # a run whose checkpoints are scored keeps its own, as `train_trial` does
+                study = Path(job.config["study"])
+                queue = EvaluationQueue(study).folder_of(job.config["run"])
+                given |= {"run_dir": study / "checkpoints" / job.config["run"], "queue_dir": queue}
             with suppress(StopRunError):
                 train(**given | {"checkpoint_reports": False}, report=report, threads=1)
             work.end(job, seconds=1.0)

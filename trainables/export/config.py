@@ -22,13 +22,17 @@ _EXPRESSIBLE = frozenset(
 their defaults: a feature that is new in ModelSpec is refused until it is added here."""
 
 
+_TRAINED = {"balance": "layer_loss"}
+"""Values of fields on which training alone depends."""
+
+
 def check_expressible(spec: ModelSpec) -> None:
     """Raises InputError, naming every feature of `spec` that Qwen3-MoE (for a dense model: Qwen3) does not have."""
     defaults = {name: field.default for name, field in ModelSpec.model_fields.items()}
     odd = [
         f"{name}={getattr(spec, name)!r}"
         for name in ModelSpec.model_fields
-        if name not in _EXPRESSIBLE and getattr(spec, name) != defaults[name]
+        if name not in _EXPRESSIBLE and getattr(spec, name) not in (defaults[name], _TRAINED.get(name))
     ]
     if odd:
         name = "Qwen3-MoE" if spec.moe_layers else "Qwen3"
@@ -90,16 +94,27 @@ def qwen3_config(
 
 
 def both_spellings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config.json with the keys that transformers 5 renamed under both names."""
+    """Return a config.json with the keys that transformers 5 renamed under both names.
+
+    Version 5 has all about RoPE in `rope_parameters`, of some models by the type of their layers. Version 4 has it in
+    several keys; GPT-NeoX has names of its own, and Gemma 3 one for the base of its layers with a window.
+    """
     out = dict(config)
     experts = out.get("num_experts", out.get("num_local_experts"))
     if experts is not None:
         out["num_experts"] = out["num_local_experts"] = experts
     rope = out.get("rope_parameters") or {}
+    local = rope.get("sliding_attention")
+    if isinstance(local, Mapping):
+        out["rope_local_base_freq"] = local.get("rope_theta")
+    rope = rope.get("full_attention", rope)
+    own_names = out.get("model_type") == "gpt_neox"
     if "rope_theta" in rope:
-        out["rope_theta"] = rope["rope_theta"]
-        scaled = {key: value for key, value in rope.items() if key != "rope_theta"}
+        out["rotary_emb_base" if own_names else "rope_theta"] = rope["rope_theta"]
+        scaled = {key: value for key, value in rope.items() if key not in ("rope_theta", "partial_rotary_factor")}
         out["rope_scaling"] = scaled if rope.get("rope_type", "default") != "default" else None
+    if "partial_rotary_factor" in rope:
+        out["rotary_pct" if own_names else "partial_rotary_factor"] = rope["partial_rotary_factor"]
     dtype = out.get("dtype", out.get("torch_dtype"))
     if dtype is not None:
         out["dtype"] = out["torch_dtype"] = dtype

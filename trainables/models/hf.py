@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raylr.errors import SpecError
+from raylr.trainables.models.balance import balance_losses
 from raylr.trainables.models.interface import Losses
 from raylr.trainables.models.roles import TIED, role_of
 
@@ -67,6 +68,13 @@ def _counts(fields: str) -> dict[str, int]:
         "active": total - round(experts * (1 - _share_of_experts(config))) if experts else total,
         "non_embedding": total - sizes.get("embedding", 0) - sizes.get("lm_head", 0),
     }
+
+
+def roles_on_meta(source: str | dict[str, Any]) -> frozenset[str]:
+    """Return the roles of the parameters; nothing is allocated."""
+    with torch.device("meta"):
+        network = _network(configuration(source))
+    return frozenset(role_of(name, param.dim()) for name, param in network.named_parameters())
 
 
 def _share_of_experts(config: PretrainedConfig) -> float:
@@ -158,6 +166,7 @@ class HuggingFaceModel(nn.Module):
             enable: Any = self.network.gradient_checkpointing_enable
             enable({"use_reentrant": False})
         self.aux_coefficient = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0)
+        self.top_k = int(getattr(config, "num_experts_per_tok", 1) or 1)
         self.routed = hasattr(config, "output_router_logits")
         if within_documents and self.routed:
             raise SpecError(
@@ -187,5 +196,13 @@ class HuggingFaceModel(nn.Module):
             total = total + self.z_loss * torch.logsumexp(logits_NV, -1).square().mean()
         aux = getattr(out, "aux_loss", None)
         if aux is None:
-            return Losses(total, cross_entropy.detach(), cross_entropy.new_zeros(()))
-        return Losses(total + self.aux_coefficient * aux, cross_entropy.detach(), aux.detach())
+            return Losses(total, cross_entropy.detach(), *cross_entropy.new_zeros(2))
+        layers = self._layer_aux_loss(out.router_logits)
+        return Losses(total + self.aux_coefficient * aux, cross_entropy.detach(), aux.detach(), layers)
+
+    def _layer_aux_loss(self, router_logits: Any) -> Tensor:
+        """Mean over layers of each layer's load-balancing loss, from the logits [tokens, experts] of each router."""
+        probs_LNE = torch.stack([F.softmax(logits.detach().float(), -1) for logits in router_logits])
+        chosen_LNk = torch.topk(probs_LNE, self.top_k, -1).indices
+        loads_LE = torch.zeros_like(probs_LNE).scatter_(-1, chosen_LNk, 1.0).sum(1)
+        return balance_losses(loads_LE, probs_LNE.sum(1), probs_LNE.shape[1])[1]

@@ -14,6 +14,9 @@ class Losses(NamedTuple):
     total: Tensor
     cross_entropy: Tensor
     aux_loss: Tensor
+    """Load-balancing loss of counts that are pooled over layers; 0 in a dense model."""
+    layer_aux_loss: Tensor
+    """Mean over layers of each layer's own load-balancing loss; 0 in a dense model."""
 
 
 class LanguageModel(Protocol):

@@ -6,6 +6,7 @@ Shape suffixes: B sequences, T positions, V vocabulary, N = B·T.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,12 +48,15 @@ def construct(spec: ModuleSpec) -> nn.Module:
     return network
 
 
-def roles_in(network: nn.Module, vocab_size: int) -> dict[str, str]:
+def roles_in(network: nn.Module, spec: ModuleSpec) -> dict[str, str]:
     """Return name → role of all parameters; whoever wrote the network chose the names, so its structure decides.
 
-    Weights of `nn.Embedding` are embeddings, other matrices with a row for each entry of the vocabulary are the
-    unembedding. All else is judged by its name (`roles.role_of`): a name that says nothing is a hidden matrix, or a
-    norm or bias.
+    What `spec.roles` matches has that role. Weights of `nn.Embedding` are embeddings, other matrices with a row for
+    each entry of the vocabulary are the unembedding. All else is judged by its name (`roles.role_of`): a name that says
+    nothing is a hidden matrix, or a norm or bias.
+
+    Raises:
+        SpecError: If a regular expression of `spec.roles` matches no tensor.
     """
     embeddings = {
         f"{prefix}.{name}" if prefix else name
@@ -60,14 +64,20 @@ def roles_in(network: nn.Module, vocab_size: int) -> dict[str, str]:
         if isinstance(module, nn.Embedding)
         for name, _ in module.named_parameters(recurse=False)
     }
-    roles = {}
+    roles, unused = {}, set(spec.roles)
     for name, param in network.named_parameters():
-        if name in embeddings:
+        given = next((regex for regex in spec.roles if re.search(regex, name)), None)
+        if given is not None:
+            roles[name] = spec.roles[given]
+            unused.discard(given)
+        elif name in embeddings:
             roles[name] = "embedding"
-        elif param.dim() == 2 and param.shape[0] == vocab_size:
+        elif param.dim() == 2 and param.shape[0] == spec.vocab_size:
             roles[name] = "lm_head"
         else:
             roles[name] = role_of(name, param.dim())
+    if unused:
+        raise SpecError(f"model.roles: {min(unused)!r} matches no tensor; there are {', '.join(roles)}")
     return roles
 
 
@@ -79,6 +89,8 @@ class Shape(NamedTuple):
     head: int
     tensors: Mapping[str, tuple[int, ...]]
     """Name → shape of all of them."""
+    roles: frozenset[str]
+    """Roles that they have."""
 
 
 def shape_of(spec: ModuleSpec) -> Shape:
@@ -108,12 +120,14 @@ def _shape_of(spec: ModuleSpec) -> Shape:
         out = _called(network, torch.zeros(PROBE, dtype=torch.long), spec)
     _check_logits(out, PROBE, spec)
     sizes = {name: param.numel() for name, param in network.named_parameters()}
-    roles = roles_in(network, spec.vocab_size)
+    roles = roles_in(network, spec)
     embedding, head = (
         sum(size for name, size in sizes.items() if roles[name] == role) for role in ("embedding", "lm_head")
     )
     tensors = {name: tuple(param.shape) for name, param in network.named_parameters()}
-    return Shape(total=sum(sizes.values()), embedding=embedding, head=head, tensors=tensors)
+    return Shape(
+        total=sum(sizes.values()), embedding=embedding, head=head, tensors=tensors, roles=frozenset(roles.values())
+    )
 
 
 def _called(network: nn.Module, ids_BT: Tensor, spec: ModuleSpec) -> Any:
@@ -150,7 +164,7 @@ class UserModule(nn.Module):
             torch.manual_seed(seed)
             self.network = construct(spec)
         self.network.float()
-        self.roles = {f"network.{name}": role for name, role in roles_in(self.network, spec.vocab_size).items()}
+        self.roles = {f"network.{name}": role for name, role in roles_in(self.network, spec).items()}
         self._check()
 
     def _check(self) -> None:
@@ -186,4 +200,4 @@ class UserModule(nn.Module):
         cross_entropy = total = F.cross_entropy(logits_NV, labels_BT.reshape(-1))
         if self.z_loss:
             total = total + self.z_loss * torch.logsumexp(logits_NV, -1).square().mean()
-        return Losses(total, cross_entropy.detach(), cross_entropy.new_zeros(()))
+        return Losses(total, cross_entropy.detach(), *cross_entropy.new_zeros(2))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from raylr.trainables.models.attention import causal_attention, rope_tables
+from raylr.trainables.models.balance import balance_losses
 from raylr.trainables.models.cpu_kernels import RMSNormalise, cross_entropy, linear
 from raylr.trainables.models.experts import mixture
 from raylr.trainables.models.interface import Losses
@@ -269,14 +270,9 @@ class Qwen3MoE(nn.Module):
         if labels_BT is None:
             return linear(x_BTh, self.lm_head.weight)
         total, mean = cross_entropy(x_BTh.flatten(0, 1), self.lm_head.weight, labels_BT.reshape(-1), self.z_loss)
-        aux = balance_loss(loads, probs, ids_BT.numel()) if loads else mean.new_zeros(())
-        if self.spec.balance == "loss" and self.spec.aux_loss and loads:
-            total = total + self.spec.aux_loss * aux
-        return Losses(total, mean.detach(), aux.detach())
-
-
-def balance_loss(loads: list[Tensor], probs: list[Tensor], tokens: int) -> Tensor:
-    """Hugging Face's load-balancing loss: E · Σ_e f_e·p_e with f and p pooled over layers; equals k when balanced."""
-    rows = tokens * len(loads)
-    load_E, probs_E = torch.stack(loads).sum(0) / rows, torch.stack(probs).sum(0) / rows
-    return load_E.shape[0] * (load_E * probs_E).sum()
+        if not loads:
+            return Losses(total, mean.detach(), *mean.new_zeros(2))
+        pooled, layers = balance_losses(torch.stack(loads), torch.stack(probs), ids_BT.numel())
+        if self.spec.balance != "bias" and self.spec.aux_loss:
+            total = total + self.spec.aux_loss * (pooled if self.spec.balance == "loss" else layers)
+        return Losses(total, mean.detach(), pooled.detach(), layers.detach())

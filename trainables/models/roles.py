@@ -14,6 +14,10 @@ Learning rates, weight decays and ε can differ by role. A role is fine, a modul
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from raylr.errors import SpecError
+
 MODULES: dict[str, tuple[str, ...]] = {
     "embedding": ("embedding",),
     "hidden": ("attention", "dense"),
@@ -27,6 +31,8 @@ MODULE_OF = {role: module for module, roles in MODULES.items() for role in roles
 """Role → its module."""
 NORMS = frozenset(MODULES["norms"])
 """Roles without weight decay."""
+TABLES = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
+"""Fields of `TrainSpec` that are tables from module or role to a factor."""
 HALVES = ("gate_up_proj", "gate_up_proj.weight")
 """Ends of the names of tensors that hold two matrices, gate and up projections, one above the other."""
 TIED = (
@@ -59,3 +65,47 @@ def role_of(name: str, dims: int) -> str:
     if ".experts." in name:
         return "experts_out" if name.endswith(("down_proj", "down_proj.weight", ".w2")) else "experts_in"
     return "attention" if "attn" in name or "attention" in name else "dense"
+
+
+def roles_of_key(key: str, what: str) -> tuple[str, ...]:
+    """Return the roles that a module or a role names.
+
+    Args:
+        key: A key of `MODULES` or of `MODULE_OF`.
+        what: Where it was given, for the message.
+
+    Raises:
+        SpecError: If it is neither.
+
+    Example:
+        >>> roles_of_key("experts", "lr_multipliers")
+        ('experts_in', 'experts_out')
+    """
+    if key in MODULES:
+        return MODULES[key]
+    if key in MODULE_OF:
+        return (key,)
+    raise SpecError(
+        f"{what}: {key!r} is no module; there are {', '.join(MODULES)}, and their parts {', '.join(MODULE_OF)}"
+    )
+
+
+def check_factors(what: str, table: Mapping[str, float], present: Iterable[str] = MODULE_OF) -> None:
+    """Check a table of factors by module or role.
+
+    Args:
+        what: Name of the table, for the message.
+        table: Module or role → factor.
+        present: Roles of the network, where it is known.
+
+    Raises:
+        SpecError: For a key that is no module or role, or that matches no tensor of the network, and for a factor that
+            is not a number of at least 0.
+    """
+    present = set(present)
+    for key, factor in table.items():
+        if not present.intersection(roles_of_key(key, what)):
+            names = sorted({*present, *(MODULE_OF[role] for role in present)})
+            raise SpecError(f"{what}: {key!r} matches no weight of this model, which has {', '.join(names)}")
+        if not factor >= 0:
+            raise SpecError(f"{what}: {key}={factor} must be a number of at least 0")

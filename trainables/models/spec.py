@@ -7,14 +7,16 @@ size, V vocabulary, T sequence length.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from raylr.errors import DataError, InputError
+from raylr.errors import DataError, InputError, nearest
 from raylr.trainables.models.loading import NAME
+from raylr.trainables.models.roles import MODULE_OF
 
 ParamKind = Literal["total", "active", "non_embedding"]
 
@@ -83,12 +85,12 @@ class ModelSpec(FrozenSpec):
     """ε of all RMSNorms."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of all initial weights but the norms' (which start at 1)."""
-    balance: Literal["loss", "bias"] = "loss"
-    """How the router is kept balanced: by an auxiliary loss, or by a bias on the selection of experts
-    (auxiliary-loss-free, arXiv 2408.15664), which no gradient touches."""
+    balance: Literal["loss", "layer_loss", "bias"] = "loss"
+    """How the router is kept balanced: by an auxiliary loss on counts that are pooled over layers (Hugging Face's), by
+    one of each layer, whose mean is taken (Switch Transformer, arXiv 2101.03961), or by a bias on the selection of
+    experts (auxiliary-loss-free, arXiv 2408.15664), which no gradient touches."""
     aux_loss: float = Field(default=1e-3, ge=0)
-    """Coefficient of the load-balancing loss (Hugging Face's: counts pooled over layers); unused with
-    `balance="bias"`."""
+    """Coefficient of the load-balancing loss; unused with `balance="bias"`."""
     bias_rate: float = Field(default=1e-3, ge=0)
     """With `balance="bias"`: how much a step moves the bias of an expert with too many or too few tokens."""
     residual_multiplier: float = Field(default=1.0, gt=0)
@@ -265,8 +267,22 @@ class ModuleSpec(FrozenSpec):
     """Entries of the vocabulary; in a study that of the corpus unless it is given."""
     active_params: int | None = Field(default=None, gt=0)
     """Parameters that one token uses, for mixtures of experts. Default: all."""
+    roles: dict[str, str] = Field(default_factory=dict)
+    """Regular expression → role of the tensors whose names it matches anywhere, such as {"gates\\.": router}; the first
+    counts. The roles are those of `train.lr_multipliers`. Without a match, `nn.Embedding`, shapes and names decide."""
     folder: str = "."
     """Folder that the module is imported from, if it is not installed. In a study by default that of the spec."""
+
+    @model_validator(mode="after")
+    def _known_roles(self) -> Self:
+        for regex, role in self.roles.items():
+            if role not in MODULE_OF:
+                raise ValueError(f"roles: there is no role {role!r}{nearest(role, MODULE_OF)}")
+            try:
+                re.compile(regex)
+            except re.error as error:
+                raise ValueError(f"roles: {regex!r} is no regular expression: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _one_vocabulary(self) -> Self:
@@ -300,7 +316,8 @@ class ModuleSpec(FrozenSpec):
         from raylr.trainables.models.module import shape_of
 
         tensors = {name: list(shape) for name, shape in shape_of(self).tensors.items()}
-        return {"module": self.module, "args": self.args, "vocab_size": self.vocab_size, "tensors": tensors}
+        given = {"roles": self.roles} if self.roles else {}
+        return {"module": self.module, "args": self.args, "vocab_size": self.vocab_size, "tensors": tensors} | given
 
 
 AnyModelSpec: TypeAlias = ModelSpec | HFSpec | ModuleSpec

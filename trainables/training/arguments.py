@@ -15,11 +15,11 @@ from raylr.trainables.training.spec import TrainSpec
 if TYPE_CHECKING:
     from raylr.trainables.data.corpus import Corpus
 
-MULTIPLIERS = ("lr_multipliers", "weight_decay_multipliers", "eps_multipliers")
 KEYS = frozenset(
     (
         *("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "run_dir", "queue_dir", "queue_at"),
-        *("checkpoint_reports", "trust_checkpoint", *MULTIPLIERS),
+        *("keep_dir", "keep_at", "trunk_dir", "decay_corpus"),
+        *("checkpoint_reports", "trust_checkpoint"),
     )
 )
 """Keys that the config of `pretrain` may hold."""
@@ -90,9 +90,10 @@ def check_run(
     tokens: int,
     eval_at: Sequence[int],
     end: int,
-    queue_at: Sequence[int],
+    saved_at: Mapping[str, Sequence[int]],
 ) -> None:
-    """Check that a run can be, before anything is built. Arguments are those of `raylr.trainables.train`.
+    """Check that a run can be, before anything is built. Arguments are those of `raylr.trainables.train`, `saved_at`
+    its `queue_at` and `keep_at`.
 
     Raises:
         InputError: If LR, tokens, points, corpus, vocabulary, tokenizer or expert parallelism do not fit.
@@ -103,10 +104,11 @@ def check_run(
     train.check_experts(model)
     if end not in eval_at:
         raise SpecError(f"stop_at={end} is none of the points at which the loss is measured, eval_at={list(eval_at)}")
-    if any(point % train.batch_tokens or not 0 < point <= tokens for point in queue_at):
-        raise SpecError(
-            f"queue_at={list(queue_at)} must be whole batches of {train.batch_tokens} tokens, up to tokens={tokens}"
-        )
+    for name, saved in saved_at.items():
+        if any(point % train.batch_tokens or not 0 < point <= tokens for point in saved):
+            raise SpecError(
+                f"{name}={list(saved)} must be whole batches of {train.batch_tokens} tokens, up to tokens={tokens}"
+            )
     if isinstance(model, HFSpec):
         model.check_tokenizer(corpus.tokenizer_path)
     if model.vocab_size < corpus.vocab_size:

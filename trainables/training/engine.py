@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -134,9 +134,7 @@ def engine_config(train: TrainSpec, *, universal: bool = False) -> dict[str, Any
 
 
 @contextmanager
-def running_engine(
-    model: torch.nn.Module, train: TrainSpec, multipliers: Mapping[str, Mapping[str, float]], *, universal: bool = False
-) -> Iterator[Any]:
+def running_engine(model: torch.nn.Module, train: TrainSpec, *, universal: bool = False) -> Iterator[Any]:
     """Make a DeepSpeed engine with the run's optimizer (`optimizers.make_optimizer`), and destroy it at the end.
 
     Memory stays flat over many engines in one process at stages 0, 1 and 2; DeepSpeed never frees a ZeRO-3 engine.
@@ -144,7 +142,6 @@ def running_engine(
     Args:
         model: The network.
         train: The run.
-        multipliers: Tables of multipliers by module or role (`groups.multipliers_by_role`).
         universal: As in `engine_config`.
 
     Yields:
@@ -160,10 +157,10 @@ def running_engine(
     from raylr.trainables.training.optimizers import make_optimizer
 
     # Before DeepSpeed partitions or converts the weights, which a parametrization scales.
-    ruled = parametrized_groups(model, train, multipliers) if train.parametrization is not None else None
+    ruled = parametrized_groups(model, train) if train.parametrization is not None else None
 
     def optimizer_of(_: Any) -> torch.optim.Optimizer:
-        groups = ruled or parameter_groups(model, train, multipliers_by_role(roles_of(model), multipliers))
+        groups = ruled or parameter_groups(model, train, multipliers_by_role(roles_of(model), train))
         return make_optimizer(model, train, groups)
 
     with quiet():

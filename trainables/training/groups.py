@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raylr.errors import SpecError
-from raylr.trainables.models.roles import MODULE_OF, MODULES, NORMS, role_of
+from raylr.trainables.models.roles import MODULE_OF, NORMS, TABLES, check_factors, role_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,9 +21,6 @@ MUON = "muon"
 """Value of a group's `optimizer`, which is otherwise "adamw"."""
 MATRICES = frozenset({"attention", "dense", "experts_in", "experts_out"})
 """Roles whose matrices Muon takes, where it is the optimizer: those from width to width."""
-
-Tables = Mapping[str, Mapping[str, float]]
-"""`lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`, each a table from module or role to a factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +55,12 @@ def _optimizer_of(role: str, param: nn.Parameter, train: TrainSpec) -> str:
     return MUON if train.optimizer.name == MUON and hidden else "adamw"
 
 
-def multipliers_by_role(roles: Iterable[str], tables: Tables) -> dict[str, Multipliers]:
+def multipliers_by_role(roles: Iterable[str], train: TrainSpec) -> dict[str, Multipliers]:
     """Resolve tables of multipliers: a factor is looked up by role, then by module, and is 1 where neither is given.
 
     Args:
         roles: Roles that the model has.
-        tables: At most `lr_multipliers`, `weight_decay_multipliers` and `eps_multipliers`.
+        train: With `TABLES`.
 
     Returns:
         The multipliers of every role in `roles`.
@@ -74,38 +70,22 @@ def multipliers_by_role(roles: Iterable[str], tables: Tables) -> dict[str, Multi
             is not a number of at least 0.
 
     Example:
-        >>> table = multipliers_by_role(["router", "dense"], {"lr_multipliers": {"hidden": 2.0}})
+        >>> from raylr.trainables import TrainSpec
+        >>> train = TrainSpec(seq_len=8, batch_tokens=64, lr_multipliers={"hidden": 2.0})
+        >>> table = multipliers_by_role(["router", "dense"], train)
         >>> table["dense"].lr, table["router"].lr
         (2.0, 1.0)
     """
     roles = sorted(roles)
-    present = {*roles, *(MODULE_OF[role] for role in roles)}
-    for what, table in tables.items():
-        for key, factor in table.items():
-            if key not in MODULES and key not in MODULE_OF:
-                raise SpecError(
-                    f"{what}: {key!r} is no module; there are {', '.join(MODULES)}, and their parts "
-                    f"{', '.join(MODULE_OF)}"
-                )
-            if key not in present:
-                raise SpecError(
-                    f"{what}: {key!r} matches no weight of this model, which has {', '.join(sorted(present))}"
-                )
-            if not factor >= 0:
-                raise SpecError(f"{what}: {key}={factor} must be a number of at least 0")
+    tables: list[Mapping[str, float]] = [getattr(train, name) for name in TABLES]
+    for what, table in zip(TABLES, tables, strict=True):
+        check_factors(what, table, roles)
 
-    def factor_of(what: str, role: str) -> float:
-        table = tables.get(what, {})
-        return float(table.get(role, table.get(MODULE_OF[role], 1.0)))
+    def multipliers(role: str) -> Multipliers:
+        lr, decay, eps = (float(table.get(role, table.get(MODULE_OF[role], 1.0))) for table in tables)
+        return Multipliers(lr=lr, weight_decay=decay, eps=eps)
 
-    return {
-        role: Multipliers(
-            lr=factor_of("lr_multipliers", role),
-            weight_decay=factor_of("weight_decay_multipliers", role),
-            eps=factor_of("eps_multipliers", role),
-        )
-        for role in roles
-    }
+    return {role: multipliers(role) for role in roles}
 
 
 def parameter_groups(
@@ -148,26 +128,23 @@ def parameter_groups(
     return groups
 
 
-def parametrized_groups(model: nn.Module, train: TrainSpec, tables: Tables) -> list[dict[str, Any]]:
+def parametrized_groups(model: nn.Module, train: TrainSpec) -> list[dict[str, Any]]:
     """Apply `train.parametrization` to a network: scale its initial weights in place and return its groups.
 
     Args:
         model: The network, initialised and not yet given to DeepSpeed.
         train: With a parametrization.
-        tables: Tables of multipliers, which must be empty: two rules for one tensor would be ambiguous.
 
     Returns:
         Groups as `parameter_groups` returns them; `role` and `module` name all roles of a group.
 
     Raises:
-        SpecError: If the rule does not fit the network, or there are multipliers too.
+        SpecError: If the rule does not fit the network.
     """
     from raylr.trainables.training.parametrize import parametrize
 
     given = train.parametrization
     assert given is not None
-    if named := [what for what, table in tables.items() if table]:
-        raise SpecError(f"{named[0]} cannot be given together with parametrization, which sets them by role")
     groups = parametrize(
         model,
         base=given.base_model(),

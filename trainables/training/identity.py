@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import identity_of
-from raylr.trainables.models.roles import MODULE_OF
-from raylr.trainables.training.groups import Tables, multipliers_by_role
+from raylr.trainables.models.roles import MODULE_OF, TABLES
+from raylr.trainables.training.groups import multipliers_by_role
 
 if TYPE_CHECKING:
     from raylr.trainables.models.spec import AnyModelSpec
@@ -49,7 +49,7 @@ def identity_fields(
     lr: float,
     tokens: int,
     corpus: str,
-    multipliers: Tables | None = None,
+    decay_corpus: str | None = None,
 ) -> dict[str, Any]:
     """Return what identifies a run, as values that JSON can hold.
 
@@ -62,15 +62,12 @@ def identity_fields(
         lr: Peak LR.
         tokens: Training tokens; part of the identity only if the schedule depends on them.
         corpus: Identity of the tokenised text (`Corpus.fingerprint`).
-        multipliers: `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`; an empty table is as none.
-
-    Raises:
-        SpecError: For a multiplier that cannot be (`multipliers_by_role`).
+        decay_corpus: Identity of the text of the decay, if that is another one.
     """
-    unread = _NOT_IDENTITY | _WARMUP | (_ALL_SCHEDULES - _OF_SCHEDULE[train.schedule])
+    unread = _NOT_IDENTITY | _WARMUP | {*TABLES} | (_ALL_SCHEDULES - _OF_SCHEDULE[train.schedule])
     if train.optimizer.name == "adamw":  # all of its settings are fields of their own
         unread |= {"optimizer"}
-    by_role = multipliers_by_role(MODULE_OF, multipliers or {})
+    by_role = multipliers_by_role(MODULE_OF, train)
     factors = {
         what: {role: value for role, one in by_role.items() if (value := getattr(one, what)) != 1.0}
         for what in ("lr", "weight_decay", "eps")
@@ -82,7 +79,7 @@ def identity_fields(
         "tokens": None if train.schedule == "constant" else int(tokens),
         "corpus": corpus,
         "multipliers": {what: table for what, table in factors.items() if table},
-    }
+    } | ({} if decay_corpus is None else {"decay_corpus": decay_corpus})
 
 
 def run_identity(
@@ -92,7 +89,6 @@ def run_identity(
     lr: float,
     tokens: int,
     corpus: str,
-    multipliers: Tables | None = None,
 ) -> str:
     """Return the identity of a run: the hash of `identity_fields`.
 
@@ -102,13 +98,9 @@ def run_identity(
         lr: Peak LR.
         tokens: Training tokens; part of the identity only if the schedule depends on them.
         corpus: Identity of the tokenised text (`Corpus.fingerprint`).
-        multipliers: `lr_multipliers`, `weight_decay_multipliers`, `eps_multipliers`.
 
     Returns:
         A hash in hexadecimal digits, the same on every machine.
-
-    Raises:
-        SpecError: For a multiplier of an unknown module or role, or one that is not positive.
 
     Example:
         >>> from raylr.trainables import ModelSpec, TrainSpec
@@ -124,7 +116,7 @@ def run_identity(
         >>> one == longer, one == other
         (True, False)
     """
-    fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=corpus, multipliers=multipliers)
+    fields = identity_fields(model=model, train=train, lr=lr, tokens=tokens, corpus=corpus)
     return identity_of(fields)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
@@ -49,13 +50,14 @@ def train(
     run_dir: str | Path | None = None,
     queue_dir: str | Path | None = None,
     queue_at: Sequence[int] = (),
+    keep_dir: str | Path | None = None,
+    keep_at: Sequence[int] = (),
+    trunk_dir: str | Path | None = None,
+    decay_corpus: str | Path | None = None,
     resume_from: str | Path | None = None,
     checkpoint_reports: bool = False,
     trust_checkpoint: bool = False,
     threads: int | None = None,
-    lr_multipliers: Mapping[str, float] | None = None,
-    weight_decay_multipliers: Mapping[str, float] | None = None,
-    eps_multipliers: Mapping[str, float] | None = None,
     probes: Sequence[Probe] = (),
 ) -> list[Row]:
     """Train one model at one peak LR over exactly `tokens` tokens.
@@ -77,14 +79,17 @@ def train(
         queue_dir: Folder for checkpoints that wait for an evaluation of benchmark scores, which removes them. They
             change nothing about the run.
         queue_at: Token counts of those checkpoints.
+        keep_dir: Folder for checkpoints that stay, from which decays branch (`raylr.trainables.training.branch`).
+        keep_at: Token counts of those checkpoints.
+        trunk_dir: The `keep_dir` of a run with the same settings at a constant LR: the run begins at its newest
+            checkpoint before the decay, and its rows count what it trained itself (`trunk_tokens`, `flops`, seconds).
+        decay_corpus: Another text to train on in the decay of schedule "wsd", with the same tokenizer. The validation
+            text stays.
         resume_from: A checkpoint that was handed to `report`: the run goes on without reporting earlier rows.
         checkpoint_reports: Whether `report` gets a checkpoint with every row.
         trust_checkpoint: Whether the checkpoint that is loaded may hold pickled objects other than tensors. They are
             executed: only for checkpoints of people that you trust.
         threads: CPU threads of torch in this process; None leaves them as they are.
-        lr_multipliers: Factors on the LR, by module or role (`raylr.trainables.models.roles`).
-        weight_decay_multipliers: Factors on the weight decay.
-        eps_multipliers: Factors on AdamW's ε.
         probes: Functions that are called after every step and every validation (`raylr.trainables.training.probes`),
             in addition to those of `train.probes`.
 
@@ -109,27 +114,28 @@ def train(
         >>> [row["tokens"] for row in rows]
         [320, 640]
     """
-    from raylr.trainables.data.corpus import Corpus, Windows
+    from raylr.trainables.data.corpus import Corpus
+    from raylr.trainables.training.branch import TrainingTexts, state_at_branch, trunk_of
     from raylr.trainables.training.checkpoint import UNIVERSAL, RunFolder, load_engine, write_checkpoint
-    from raylr.trainables.training.resume import end_of, starting_state
+    from raylr.trainables.training.resume import end_of, nothing_since, starting_state
 
     points = list(eval_at) if eval_at is not None else [tokens]
     texts = Corpus.open(corpus)
     end = tokens if stop_at is None else stop_at
-    check_run(lr, model, train, texts, tokens, points, end, queue_at)
-    if queue_at and queue_dir is None:
-        raise InputError(f"queue_at={list(queue_at)} needs queue_dir, the folder for these checkpoints")
-    multipliers = {
-        "lr_multipliers": dict(lr_multipliers or {}),
-        "weight_decay_multipliers": dict(weight_decay_multipliers or {}),
-        "eps_multipliers": dict(eps_multipliers or {}),
-    }
+    check_run(lr, model, train, texts, tokens, points, end, {"queue_at": queue_at, "keep_at": keep_at})
+    if (queue_at and queue_dir is None) or (keep_at and keep_dir is None):
+        name = "queue" if queue_at and queue_dir is None else "keep"
+        raise InputError(f"{name}_at needs {name}_dir, the folder for these checkpoints")
+    decay_texts = Corpus.open(decay_corpus) if decay_corpus is not None else None
+    stream = TrainingTexts(texts, decay_texts, train, tokens)
+    described: dict[str, Any] = {"model": model, "lr": lr, "tokens": tokens, "corpus": texts.fingerprint}
     fields = identity_fields(
-        model=model, train=train, lr=lr, tokens=tokens, corpus=texts.fingerprint, multipliers=multipliers
+        train=train, **described, decay_corpus=None if decay_texts is None else decay_texts.fingerprint
     )
     layout = {"workers": train.workers, "zero_stage": train.stage, "expert_parallel": train.expert_parallel}
     folder = RunFolder(run_dir) if run_dir is not None else None
     queue = RunFolder(queue_dir, keep=None) if queue_dir is not None else None
+    kept = RunFolder(keep_dir, keep=None) if keep_dir is not None else None
     start, state = starting_state(
         fields,
         layout,
@@ -139,6 +145,9 @@ def train(
         run_folder=folder,
         resume_from=Path(resume_from) if resume_from is not None else None,
     )
+    if start is None and trunk_dir is not None:
+        trunk = identity_fields(train=trunk_of(train), **described)
+        start, state = state_at_branch(Path(trunk_dir), trunk, fields, layout, train, tokens)
     universal = bool(state.pop(UNIVERSAL, False))
     state["layout"] = layout
     shape = model if train.parametrization is None else train.parametrization.multiplied(model)
@@ -150,7 +159,7 @@ def train(
         "tokenizer": str(texts.tokenizer_path.absolute()),
         "eos_id": texts.eos_id,
         "prefix": list(texts.prefix),
-    } | multipliers
+    }
     history: list[Row] = state["history"]
     if resume_from is None and report is not None:
         for row in history:
@@ -179,11 +188,9 @@ def train(
                 within_documents=not train.cross_document_attention,
             ),
             train,
-            multipliers,
             universal=universal,
         ) as engine,
     ):
-        stream = Windows(texts.train, train.seq_len, train.data_seed)
         validation = validation_batches(texts, train, rank, engine.device)
         looks, memory = [*shipped_probes(train.probes), *probes], state.setdefault("probes", {})
         probe_start(looks, engine, validation[0])
@@ -202,9 +209,8 @@ def train(
                 report(row, Path(temporary))
 
         uniform = math.log(model.vocab_size)
-        flops = model.flops_per_token(train.seq_len)
+        flops, begun = model.flops_per_token(train.seq_len), int(state.get("begun", 0))
         micro = train.micro_batch or train.sequences_per_worker
-        batch = train.sequences_per_worker * world
         saved_at = time.monotonic()
         engine.train()
         while state["step"] * train.batch_tokens < end:
@@ -214,8 +220,8 @@ def train(
             for group in engine.optimizer.param_groups:
                 group["lr"] = lr * factor * group["lr_multiplier"]
             torch.manual_seed(hash((train.seed, step, rank)) % 2**63)
-            mine = stream.batch(step * batch, batch)[rank * train.sequences_per_worker :][: train.sequences_per_worker]
-            sums = torch.zeros(3, device=engine.device)
+            mine = stream.batch(step)[rank * train.sequences_per_worker :][: train.sequences_per_worker]
+            sums = torch.zeros(4, device=engine.device)
             for first in range(0, len(mine), micro):
                 ids, labels, documents = model_inputs(mine[first : first + micro], texts, train, engine.device)
                 losses = engine(ids, labels, documents)
@@ -223,12 +229,12 @@ def train(
                 if train.stage == 0 and first + micro == len(mine):
                     norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), train.grad_clip or math.inf)
                 engine.step()
-                sums[:2] += torch.stack((losses.cross_entropy, losses.aux_loss)).float() * (micro / len(mine) / world)
+                sums[:3] += torch.stack(losses[1:]).float() * (micro / len(mine) / world)
             engine.module.after_step()
-            sums[2] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
+            sums[3] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
             if world > 1:
                 dist.all_reduce(sums)
-            loss, aux, save_due = sums.tolist()
+            loss, aux, layer_aux, save_due = sums.tolist()
             grad_norm = float(norm if train.stage == 0 else engine.get_global_grad_norm())
             state["step"] = step + 1
             done = state["step"] * train.batch_tokens
@@ -238,8 +244,9 @@ def train(
                 or state["running"] > uniform + train.divergence_nats
             )
             since, seconds = state["since"], time.perf_counter() - began
-            for key, amount in (("steps", 1), ("loss", loss), ("aux", aux), ("seconds", seconds)):
-                since[key] += amount
+            amounts = {"steps": 1, "loss": loss, "aux": aux, "layer_aux": layer_aux, "seconds": seconds}
+            for key, amount in amounts.items():
+                since[key] = since.get(key, 0.0) + amount  # checkpoints of an older raylr lack some
             state["train_seconds"] += seconds
             if looks:
                 current = {"current_lr": lr * factor, "train_loss": loss, "grad_norm": grad_norm, "memory": memory}
@@ -262,17 +269,20 @@ def train(
                     metrics.CURRENT_LR: lr * factor,
                     metrics.GRAD_NORM: grad_norm,
                     metrics.AUX_LOSS: since["aux"] / since["steps"],
+                    metrics.LAYER_AUX_LOSS: since["layer_aux"] / since["steps"],
                     metrics.TOKENS_PER_SECOND: since["steps"] * train.batch_tokens / since["seconds"],
                     metrics.PARAMS: model.params("total"),
                     metrics.PARAMS_ACTIVE: model.params("active"),
-                    metrics.FLOPS: done * flops,
+                    metrics.FLOPS: (done - begun) * flops,
                     metrics.TRAIN_SECONDS: state["train_seconds"],
                     metrics.EVAL_SECONDS: state["eval_seconds"],
-                    metrics.EPOCH: done / (stream.count * train.seq_len),
+                    metrics.EPOCH: done / (stream.stream.count * train.seq_len),
                     metrics.RUN_END: RunEnd.DIVERGED.value if diverged else end_of(done, end, tokens),
                 }
+                if trunk_dir is not None:
+                    row[metrics.TRUNK_TOKENS] = begun
                 row |= probe_validation(looks, ValidationEvent(engine=engine, row=row, memory=memory, due=due))
-                state["since"] = {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0}
+                state["since"] = nothing_since()
                 emit(row)
                 if diverged:
                     if folder is not None:
@@ -280,6 +290,8 @@ def train(
                     break
             if queue is not None and done in queue_at:
                 queue.save(engine, state)
+            if kept is not None and done in keep_at:
+                kept.save(engine, state)
             if folder is not None and (done == end or save_due):
                 folder.save(engine, state)
                 saved_at = time.monotonic()

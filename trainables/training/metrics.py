@@ -32,7 +32,10 @@ CURRENT_LR: Final = "current_lr"
 GRAD_NORM: Final = "grad_norm"
 """Global gradient norm of the last step, before clipping."""
 AUX_LOSS: Final = "aux_loss"
-"""Mean load-balancing loss since the last report, before its coefficient (top-k when balanced; 0 in a dense model)."""
+"""Mean load-balancing loss since the last report, of counts that are pooled over layers, before its coefficient (top-k
+when balanced; 0 in a dense model)."""
+LAYER_AUX_LOSS: Final = "layer_aux_loss"
+"""Likewise, the mean over layers of each layer's own: larger where one layer's load makes up for another's."""
 TOKENS_PER_SECOND: Final = "tokens_per_second"
 """Training tokens a second since the last report (validation, checkpoints and reports excluded)."""
 PARAMS: Final = "params"
@@ -40,7 +43,10 @@ PARAMS: Final = "params"
 PARAMS_ACTIVE: Final = "params_active"
 """Parameters that one token uses."""
 FLOPS: Final = "flops"
-"""Training FLOPs so far, forward and backward (`ModelSpec.flops_per_token`)."""
+"""Training FLOPs so far, forward and backward (`ModelSpec.flops_per_token`); of a branch those of its own tokens."""
+TRUNK_TOKENS: Final = "trunk_tokens"
+"""Tokens of the trunk at which a branch began (`raylr.trainables.training.branch`): of its `tokens` the branch itself
+trained the others. Only in the rows of a branch."""
 TRAIN_SECONDS: Final = "train_seconds"
 """Seconds spent in training steps so far."""
 EVAL_SECONDS: Final = "eval_seconds"
@@ -61,6 +67,7 @@ ALL: Final = (
     CURRENT_LR,
     GRAD_NORM,
     AUX_LOSS,
+    LAYER_AUX_LOSS,
     TOKENS_PER_SECOND,
     PARAMS,
     PARAMS_ACTIVE,

@@ -26,13 +26,18 @@ def end_of(done: int, end: int, tokens: int) -> str | None:
     return (RunEnd.COMPLETED if end == tokens else RunEnd.PAUSED).value  # a plain string, as JSON gives it back
 
 
+def nothing_since() -> dict[str, float]:
+    """Return the sums over steps since the last report, of no steps."""
+    return {"steps": 0, "loss": 0.0, "aux": 0.0, "layer_aux": 0.0, "seconds": 0.0}
+
+
 def fresh_state() -> dict[str, Any]:
     """Return the state of a run of which nothing was trained."""
     return {
         "step": 0,
         "history": [],
         "running": 0.0,
-        "since": {"steps": 0, "loss": 0.0, "aux": 0.0, "seconds": 0.0},
+        "since": nothing_since(),
         "train_seconds": 0.0,
         "eval_seconds": 0.0,
     }

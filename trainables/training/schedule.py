@@ -6,6 +6,7 @@ the weights a little.
 
 import math
 
+from raylr.analysis.curves.schedule import Decay
 from raylr.trainables.training.spec import TrainSpec
 
 
@@ -25,10 +26,21 @@ def lr_factor(spec: TrainSpec, step: int, tokens: int) -> float:
         return min(1.0, (done + spec.batch_tokens) / spec.warmup)
     if spec.schedule == "constant":
         return 1.0
-    start = spec.warmup if spec.schedule == "cosine" else max(spec.warmup, tokens * (1 - spec.decay_fraction))
+    start = decay_start(spec, tokens)
     if tokens <= start:
         return 1.0
     x = min(1.0, max(0.0, (done + spec.batch_tokens / 2 - start) / (tokens - start)))
     shape = "cosine" if spec.schedule == "cosine" else spec.decay_shape
-    falling = {"linear": 1 - x, "cosine": 0.5 * (1 + math.cos(math.pi * x)), "sqrt": 1 - math.sqrt(x)}[shape]
-    return spec.final_lr_ratio + (1 - spec.final_lr_ratio) * falling
+    return float(Decay(shape=shape, final_lr_ratio=spec.final_lr_ratio).falling(x))
+
+
+def decay_start(spec: TrainSpec, tokens: int) -> float:
+    """Return the tokens from which on the LR of a run of `tokens` falls; infinite at a constant LR."""
+    if spec.schedule == "constant":
+        return math.inf
+    return spec.warmup if spec.schedule == "cosine" else max(spec.warmup, tokens * (1 - spec.decay_fraction))
+
+
+def branch_tokens(spec: TrainSpec, tokens: int) -> int:
+    """Return the tokens, whole batches, up to which a run with a decay trains as one at a constant LR does."""
+    return int(min(decay_start(spec, tokens), tokens) // spec.batch_tokens) * spec.batch_tokens

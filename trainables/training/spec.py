@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from raylr.errors import SpecError
+from raylr.trainables.models.roles import TABLES, check_factors
 from raylr.trainables.models.spec import AnyModelSpec, FrozenSpec, ModelSpec
 from raylr.trainables.training.parametrized import ParametrizationSpec
 from raylr.trainables.training.probing.shipped import ProbeName
@@ -99,6 +100,13 @@ class TrainSpec(FrozenSpec):
     """AdamW's β₁ and β₂."""
     eps: float = Field(default=1e-8, gt=0)
     """AdamW's ε."""
+    lr_multipliers: dict[str, float] = Field(default_factory=dict)
+    """Factors on the LR by module or role, such as {lm_head: 0.5, experts_out: 2}. Modules are embedding, hidden
+    (attention and dense MLPs), router, experts, lm_head and norms; a role goes before its module."""
+    weight_decay_multipliers: dict[str, float] = Field(default_factory=dict)
+    """Factors on the weight decay, likewise."""
+    eps_multipliers: dict[str, float] = Field(default_factory=dict)
+    """Factors on AdamW's ε, likewise."""
     grad_clip: float = Field(default=1.0, ge=0)
     """Largest global gradient norm; 0: no clipping."""
     z_loss: float = Field(default=0.0, ge=0)
@@ -145,6 +153,14 @@ class TrainSpec(FrozenSpec):
         if not isinstance(data, dict):
             return data
         return data | {key: tuple(data[key]) for key in ("betas", "probes") if isinstance(data.get(key), list)}
+
+    @model_validator(mode="after")
+    def _check_multipliers(self) -> Self:
+        for what in TABLES:
+            check_factors(what, getattr(self, what))
+            if getattr(self, what) and self.parametrization is not None:
+                raise ValueError(f"{what} cannot be given together with parametrization, which sets them by role")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,7 +1,7 @@
 """What every backend is given and what it returns: the extension point of the evaluation.
 
     backend = open_backend(spec)                     # checks that the spec can be evaluated here
-    backend.score(model, portions, work=…, on_subject=…)
+    backend.score(model, portions, work=…, on_portion=…)
 
 A backend gets portions of subjects (some questions of one subject), and hands over each portion's answers as soon as
 they are there, so that a kill loses one portion. It keeps nothing itself; `raylr.evaluation.run` does.
@@ -31,6 +31,10 @@ class Portion:
     data: SubjectData
     start: int
     stop: int
+
+    def __str__(self) -> str:
+        """Return subject and questions for messages, such as "mmlu/anatomy, questions 20 to 24"."""
+        return f"{self.subject}, questions {self.start} to {self.stop - 1}"
 
     @property
     def subject(self) -> Subject:
@@ -74,7 +78,7 @@ class Answer:
         return row | dict(zip(SCORES, self.scores or [None] * len(SCORES), strict=True))
 
 
-OnSubject = Callable[[Subject, Sequence[Answer]], None]
+OnPortion = Callable[[Portion, Sequence[Answer]], None]
 """Receives the answers of each portion as soon as all of them are there."""
 
 
@@ -111,14 +115,14 @@ class Backend(Protocol):
     def engines(self) -> tuple[str, ...]:
         """Names of the engines that may compute under the spec, the preferred one first. Every answer records its."""
 
-    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_subject: OnSubject) -> RunInfo:
+    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_portion: OnPortion) -> RunInfo:
         """Score questions with a model.
 
         Args:
             model: A Hugging Face folder: configuration, weights, tokenizer.
-            portions: What to score, in this order; at most one portion of a subject.
+            portions: What to score, in this order. A subject may have several portions; no question is in two of them.
             work: An empty folder for everything that the program writes, its log included.
-            on_subject: Receives the answers of each portion.
+            on_portion: Receives the answers of each portion.
 
         Raises:
             EvaluationError: The program failed or was killed, or its results do not fit the questions. Answers that

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from raylr.analysis.scores.suites import LETTERS, Subject
+from raylr.analysis.scores.suites import LETTERS
 from raylr.errors import EvaluationError, InputError, SpecError
-from raylr.evaluation.backends.base import Answer, OnSubject, Portion, RunInfo, context_notes
+from raylr.evaluation.backends.base import Answer, OnPortion, Portion, RunInfo, context_notes
+from raylr.evaluation.backends.transformers4 import readable_by
 from raylr.evaluation.process import driver_events
 from raylr.evaluation.spec import ScoresSpec
 
@@ -43,8 +45,10 @@ class LmEval:
         """
         if spec.mode != "ppl":
             raise SpecError("lm-eval compares the likelihoods of the letters; only opencompass generates (mode gen)")
-        if spec.engine != "transformers" or spec.allow_fallback or spec.env:
-            raise SpecError("engine, allow_fallback and env are options of the backend opencompass, not of lm-eval")
+        if spec.engine != "transformers" or spec.allow_fallback or spec.env or spec.passes != 1:
+            raise SpecError(
+                "engine, allow_fallback, env and passes are options of the backend opencompass, not of lm-eval"
+            )
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             raise InputError(
@@ -57,7 +61,7 @@ class LmEval:
         """Names of the engines that may compute: one."""
         return (f"transformers-{self.spec.device}-{self.spec.dtype}",)
 
-    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_subject: OnSubject) -> RunInfo:
+    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_portion: OnPortion) -> RunInfo:
         """Score questions with lm-eval; its log is `lm-eval.log` in `work`. As in `Backend`.
 
         Raises:
@@ -65,25 +69,26 @@ class LmEval:
                 requested, other right answers than in the data, a score that is not finite.
         """
         began = time.monotonic()
-        left = {portion.subject: portion for portion in portions}
+        left = dict(enumerate(portions))
         ready, scored, engine, longest, cut, context = began, 0, "", 0, 0, 0
         versions: dict[str, str] = {}
-        request = self._request(model, portions)
+        folder, read_as = readable_by(model, version("transformers"), work)
+        request = self._request(folder, portions)
         with driver_events(Path(sys.executable), DRIVER, request, work, program=PROGRAM, isolated=False) as events:
             for event in events:
                 if event["event"] == "ready":
                     engine, versions, context = event["engine"], event["versions"], event["context"]
                     ready = time.monotonic()
-                elif event["event"] == "subject":
-                    subject = Subject(event["suite"], event["subject"])
+                elif event["event"] == "portion":
+                    portion = left.pop(event["portion"])
                     prompt = f"{event['task']} lm-eval {versions['lm_eval']}"
-                    answers = answers_of(event["questions"], left.pop(subject), engine=engine, prompt=prompt)
+                    answers = answers_of(event["questions"], portion, engine=engine, prompt=prompt)
                     lengths = [question["tokens"] for question in event["questions"]]
                     longest, cut = max(longest, *lengths), cut + sum(length > context for length in lengths)
                     scored += len(answers)
-                    on_subject(subject, answers)
+                    on_portion(portion, answers)
         if left:
-            raise EvaluationError(f"{PROGRAM} ended without {next(iter(left))}")
+            raise EvaluationError(f"{PROGRAM} ended without {next(iter(left.values()))}")
         return RunInfo(
             backend="lm-eval",
             engine=engine,
@@ -91,7 +96,7 @@ class LmEval:
             startup_seconds=ready - began,
             scoring_seconds=time.monotonic() - ready,
             questions=scored,
-            notes=(*_cut_note(cut, context), *context_notes(model, longest)),
+            notes=(*read_as, *_cut_note(cut, context), *context_notes(model, longest)),
         )
 
     def _request(self, model: Path, portions: Sequence[Portion]) -> dict[str, Any]:

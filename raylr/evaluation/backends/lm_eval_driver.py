@@ -2,7 +2,7 @@
 
 `raylr.evaluation.backends.lm_eval` starts it as `python lm_eval_driver.py REQUEST EVENTS`, with the protocol of
 `opencompass_driver`. A process of its own, because Hugging Face's libraries read whether they are
-offline when they are first imported, and because its memory is gone with it. A subject's event holds, for each
+offline when they are first imported, and because its memory is gone with it. A portion's event holds, for each
 question, `scores` (log-likelihood in nats of " A" … " D" after the prompt), `gold` (the place of the right answer, as
 lm-eval understands the question) and `tokens` (of the prompt). `index` counts from the start of the portion.
 
@@ -22,7 +22,8 @@ from typing import Any
 import yaml
 
 from raylr.analysis.scores.suites import LETTERS, Subject
-from raylr.evaluation.backends.opencompass_driver import Emit, load_strictly, serve
+from raylr.evaluation.backends.opencompass_driver import Emit, serve
+from raylr.evaluation.backends.opencompass_model import load_strictly, load_tokenizer
 from raylr.evaluation.questions import SHOTS, Question, read_subject
 
 TASKS = {"mmlu": "mmlu/default/mmlu_{}.yaml", "cmmlu": "cmmlu/cmmlu_{}.yaml"}
@@ -92,11 +93,10 @@ def score(request: dict[str, Any], emit: Emit) -> None:
     """Load the model and score all subjects of the request."""
     emit(event="at", where="loading lm-eval")
     from lm_eval.models.huggingface import HFLM
-    from transformers import AutoTokenizer
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     emit(event="at", where="loading the model")
-    tokenizer = AutoTokenizer.from_pretrained(request["model"])
+    tokenizer = load_tokenizer(request["model"])
     network = load_strictly(request["model"], tokenizer, device=request["device"], dtype=request["dtype"])
     model = HFLM(
         pretrained=network,
@@ -111,12 +111,12 @@ def score(request: dict[str, Any], emit: Emit) -> None:
         versions=versions,
         context=model.max_length,
     )
-    for suite, name, start, stop in request["portions"]:
+    for number, (suite, name, start, stop) in enumerate(request["portions"]):
         subject = Subject(suite, name)
         emit(event="at", where=f"scoring {subject}")
         made = task(subject, Path(request["data"]), start, stop)
         found = list(questions(made, model))
-        emit(event="subject", suite=suite, subject=name, task=made.config.task, questions=found)
+        emit(event="portion", portion=number, task=made.config.task, questions=found)
 
 
 def main(path: str, descriptor: str) -> int:

@@ -1,9 +1,10 @@
 """MMLU and CMMLU by OpenCompass: a subprocess in its own environment, whose results are checked against the questions.
 
-Units: OpenCompass's "PPL" of a prompt that ends in a letter is its mean loss in nats per token; times the number of
-tokens that it was divided by (the driver's `divisors`) and negated it is the log-likelihood of prompt and letter,
-`score_a` … `score_d`. The four prompts of a question differ in the letter alone, so differences of scores are those of
-the letters' log-probabilities, to about 1e-3 nats: OpenCompass sums float32 losses over the whole prompt.
+Units: the driver's `divisors` times OpenCompass's "PPL" of a prompt, negated, is a log-likelihood in nats, `score_a` …
+`score_d`: of the letter after the prompt where a question is read once (`opencompass_model`), of prompt and letter
+where it is read four times. The four prompts of a question differ in the letter alone, so differences of scores are
+those of the letters' log-probabilities; with four passes to about 1e-3 nats, because OpenCompass sums float32 losses
+over the whole prompt.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from raylr.analysis.scores.suites import LETTERS, Subject
 from raylr.errors import EvaluationError
-from raylr.evaluation.backends.base import Answer, OnSubject, Portion, RunInfo, context_notes
+from raylr.evaluation.backends.base import Answer, OnPortion, Portion, RunInfo, context_notes
 from raylr.evaluation.backends.opencompass_driver import CONFIGS
+from raylr.evaluation.backends.transformers4 import readable_by
 from raylr.evaluation.environment import Environment, find
 from raylr.evaluation.process import driver_events, log_file
 from raylr.evaluation.questions import SHOTS, suite_folder
@@ -56,12 +58,13 @@ class OpenCompass:
     @property
     def engines(self) -> tuple[str, ...]:
         """Names of the engines that may compute, the preferred one first."""
-        plain = f"transformers-{self.spec.device}-{self.spec.dtype}"
+        several = "" if self.spec.passes == 1 else f"-{self.spec.passes}-passes"
+        plain = f"transformers-{self.spec.device}-{self.spec.dtype}{several}"
         if self.spec.engine == "transformers":
             return (plain,)
         return ("turbomind", "lmdeploy-pytorch", plain) if self.spec.allow_fallback else ("turbomind",)
 
-    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_subject: OnSubject) -> RunInfo:
+    def score(self, model: Path, portions: Sequence[Portion], *, work: Path, on_portion: OnPortion) -> RunInfo:
         """Score questions with OpenCompass; its log is `opencompass.log` in `work`. As in `Backend`.
 
         Raises:
@@ -70,32 +73,30 @@ class OpenCompass:
                 the answers have. The message names the subject.
         """
         began = time.monotonic()
-        left = {portion.subject: portion for portion in portions}
+        left = dict(enumerate(portions))
         engine, versions, ready, longest, scored = "", dict(self.environment.versions), began, 0, 0
-        notes: list[str] = []
-        uneven = False
-        request = self._request(model, portions, work)
+        context, uneven = self.spec.max_seq_len, False
+        short: dict[Subject, int] = {}
+        folder, read_as = readable_by(model, self.environment.versions.get("transformers", ""), work)
+        request = self._request(folder, portions, work)
         with driver_events(self.environment.python, DRIVER, request, work, program=PROGRAM) as events:
             for event in events:
                 if event["event"] == "ready":
-                    engine, ready = event["engine"], time.monotonic()
+                    engine, context, ready = event["engine"], event["context"], time.monotonic()
                     versions |= event["versions"]
-                elif event["event"] == "subject":
-                    subject = Subject(event["suite"], event["subject"])
-                    portion = left.pop(subject)
+                elif event["event"] == "portion":
+                    portion = left.pop(event["portion"])
                     version = versions["opencompass"]
-                    answers, short = answers_of(event, portion, mode=self.spec.mode, engine=engine, version=version)
-                    if short:
-                        limit = self.spec.max_seq_len
-                        notes.append(
-                            f"{short} prompts of {subject} have fewer than {SHOTS} examples, to fit {limit} tokens"
-                        )
+                    answers, cut = answers_of(event, portion, mode=self.spec.mode, engine=engine, version=version)
+                    short[portion.subject] = short.get(portion.subject, 0) + cut
                     counts = event["divisors"]
                     uneven |= any(len(set(counts[at : at + 4])) > 1 for at in range(0, len(counts), 4))
                     longest, scored = max(longest, event["tokens"]), scored + len(answers)
-                    on_subject(subject, answers)
+                    on_portion(portion, answers)
         if left:
-            raise EvaluationError(f"OpenCompass ended without {next(iter(left))} (in full: {log_file(work, PROGRAM)})")
+            missing = next(iter(left.values()))
+            raise EvaluationError(f"OpenCompass ended without {missing} (in full: {log_file(work, PROGRAM)})")
+        notes = (*read_as, *_short_notes(short, context), *([UNEVEN] if uneven else []))
         return RunInfo(
             backend="opencompass",
             engine=engine,
@@ -103,11 +104,12 @@ class OpenCompass:
             startup_seconds=ready - began,
             scoring_seconds=time.monotonic() - ready,
             questions=scored,
-            notes=(*notes, *([UNEVEN] if uneven else []), *context_notes(model, longest)),
+            notes=(*notes, *context_notes(model, longest)),
         )
 
     def _request(self, model: Path, portions: Sequence[Portion], work: Path) -> dict[str, Any]:
-        names = ("mode", "engine", "allow_fallback", "device", "dtype", "batch_size", "max_seq_len", "max_out_len")
+        choice = ("mode", "engine", "allow_fallback", "device", "dtype", "passes")
+        names = (*choice, "batch_size", "max_seq_len", "max_out_len")
         suites = {portion.subject.suite for portion in portions}
         return {name: getattr(self.spec, name) for name in names} | {
             "model": str(Path(model).resolve()),
@@ -116,6 +118,14 @@ class OpenCompass:
             "gpus": self.spec.gpus,
             "work": str(Path(work).resolve()),
         }
+
+
+def _short_notes(short: Mapping[Subject, int], context: int) -> list[str]:
+    return [
+        f"{count} prompts of {subject} have fewer than {SHOTS} examples, to fit {context} tokens"
+        for subject, count in short.items()
+        if count
+    ]
 
 
 def fetch(environment: Environment, suites: Sequence[str], work: Path) -> Path:

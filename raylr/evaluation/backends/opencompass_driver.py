@@ -5,20 +5,23 @@ imported. REQUEST is a JSON file that it wrote, EVENTS the number of a file desc
 
     {"event": "at", "where": …}                       what is done next
     {"event": "data", "folders": {suite: folder}}     OpenCompass's own download; for a request with "fetch"
-    {"event": "ready", "engine": …, "versions": {…}}  the model is loaded, scoring begins
-    {"event": "subject", "suite", "subject", "predictions", "results", "divisors", "tokens"}
-                                                      OpenCompass's two files of a finished subject; in mode "ppl" what
-                                                      each mean loss was divided by; the longest prompt in tokens
+    {"event": "ready", "engine", "versions", "context"}
+                                                      the model is loaded, scoring begins; tokens that a prompt may have
+    {"event": "portion", "portion", "predictions", "results", "divisors", "tokens"}
+                                                      number of a finished portion in the request; OpenCompass's
+                                                      files of it; in mode "ppl" what each loss was divided by; the
+                                                      longest prompt in tokens
     {"event": "failed", "where": …, "error": …}       and exit status 1
 
 Standard input is a pipe whose other end the starting process holds: when that process ends, however it ends, so do this
-one and all that it started. The model is loaded once; each subject goes through OpenCompass's partitioner and its
-inference and evaluation tasks by itself, so that a kill costs one subject and no exception becomes exit status 0.
+one and all that it started. The model is loaded once; each portion goes through OpenCompass's partitioner and its
+inference and evaluation tasks by itself, so that a kill costs one portion and no exception becomes exit status 0.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -26,7 +29,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +42,28 @@ CONFIGS = {
 """OpenCompass's dataset configurations for base models."""
 
 PACKAGES = ("opencompass", "torch", "transformers", "lmdeploy")
+MODEL = "LetterModel"
+"""Name under which `opencompass_model` registers its class with OpenCompass."""
 
 Emit = Callable[..., None]
 """Writes an event, given as keyword arguments, to the process that started this one."""
 
 
-def datasets(request: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return OpenCompass's configuration of each requested subject, with its folder and its portion of questions."""
-    found = {}
-    for suite in dict.fromkeys(suite for suite, *_ in request["portions"]):
+def datasets(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return OpenCompass's configuration of each requested portion, with its folder and its questions."""
+    known: dict[str, dict[str, Any]] = {}
+    found = []
+    for suite, subject, start, stop in request["portions"]:
         name = CONFIGS[suite, request["mode"]]
-        module = importlib.import_module(f"opencompass.configs.datasets.{suite}.{name}")
-        known = {config["name"]: config for config in getattr(module, f"{suite}_datasets")}
-        for _, subject, start, stop in (item for item in request["portions"] if item[0] == suite):
-            if subject not in known:
-                raise ValueError(f"OpenCompass's {name} has no subject {subject!r}")
-            config = dict(known[subject], path=request["folders"][suite])
-            # text, because OpenCompass takes a random sample for a number
-            config["reader_cfg"] = dict(config["reader_cfg"], test_range=f"[{start}:{stop}]")
-            found[suite, subject] = config
+        if suite not in known:
+            module = importlib.import_module(f"opencompass.configs.datasets.{suite}.{name}")
+            known[suite] = {config["name"]: config for config in getattr(module, f"{suite}_datasets")}
+        if subject not in known[suite]:
+            raise ValueError(f"OpenCompass's {name} has no subject {subject!r}")
+        config = dict(known[suite][subject], path=request["folders"][suite])
+        # text, because OpenCompass takes a random sample for a number
+        config["reader_cfg"] = dict(config["reader_cfg"], test_range=f"[{start}:{stop}]")
+        found.append(config)
     return found
 
 
@@ -83,86 +89,15 @@ def model_config(request: dict[str, Any]) -> dict[str, Any]:
             "run_cfg": {"num_gpus": request["gpus"]},
         }
     kwargs = {"device_map": request["device"], "torch_dtype": f"torch.{request['dtype']}"}
-    return shared | {"type": "StrictBaseModel", "model_kwargs": kwargs, "run_cfg": {"num_gpus": 0}}
+    return shared | {"type": MODEL, "model_kwargs": kwargs, "run_cfg": {"num_gpus": 0}}
 
 
-def register_strict_model() -> None:
-    """Register `StrictBaseModel`: OpenCompass's Hugging Face model for base models, refusing what does not fit.
-
-    OpenCompass's own takes a model without a language-modelling head when transformers finds none, and leaves weights
-    random that are not in the folder; both would be scored. It also calls a method that transformers 5 has removed.
-    """
-    base: Any = importlib.import_module("opencompass.models").HuggingFaceBaseModel
-    models: Any = importlib.import_module("opencompass.registry").MODELS
-
-    class StrictBaseModel(base):  # type: ignore[misc]  # no types
-        def _load_tokenizer(self, path: str, kwargs: dict[str, Any], pad_token_id: int | None = None) -> None:
-            # OpenCompass's default is to run Python code that a model's folder brings
-            super()._load_tokenizer(path, kwargs | {"trust_remote_code": False}, pad_token_id)
-            self.tokenizer.model_input_names = ["input_ids", "attention_mask"]  # generation refuses token types
-            if not hasattr(self.tokenizer, "batch_encode_plus"):
-                self.tokenizer.batch_encode_plus = self.tokenizer.__call__
-
-        def _load_model(self, path: str, kwargs: dict[str, Any], **unused: Any) -> None:
-            dtype = kwargs["torch_dtype"].removeprefix("torch.")
-            self.model = load_strictly(path, self.tokenizer, device=kwargs["device_map"], dtype=dtype)
-
-    models.register_module(module=StrictBaseModel)
-
-
-def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
-    """Load a causal language model of Hugging Face's for greedy use.
-
-    Raises ValueError for weights that are missing, too many or of another shape (transformers would leave the model's
-    random ones), and for a tokenizer larger than the vocabulary.
-    """
-    transformers = importlib.import_module("transformers")
-    torch = importlib.import_module("torch")
-    placed = {} if device == "cpu" else {"device_map": device}
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
-        path,
-        output_loading_info=True,
-        torch_dtype=getattr(torch, dtype),
-        weights_only=True,  # a pickle's code is not run
-        trust_remote_code=False,
-        **placed,
-    )
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(kind):
-            names = sorted(str(key) for key in report[kind])
-            raise ValueError(
-                f"{len(names)} weights of the model in {path} are {kind.removesuffix('_keys')}, as {names[0]}"
-            )
-    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
-    if tokens > rows:
-        raise ValueError(f"the tokenizer in {path} has {tokens} tokens and the model's vocabulary {rows}")
-    model.eval()
-    model.generation_config.do_sample = False
-    return model
-
-
-def check_folder(path: str, engine: str) -> None:
-    """Check that the programs here read a model's folder as it is meant, and run no code that it brings.
-
-    transformers 4 reads the RoPE base of a model that version 5 saved as 10,000, without a message, and does not know
-    its tokenizer. LMDeploy runs Python code that a folder brings, with no option against it.
-
-    Raises:
-        ValueError: They do not.
-    """
-    fields: dict[str, Any] = {}
+def check_no_code(path: str, engine: str) -> None:
+    """Raise ValueError if LMDeploy would run Python code that a model's folder brings: it has no option against it."""
     for name in ("config.json", "tokenizer_config.json"):
         file = Path(path) / name
-        fields[name] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    here = version("transformers")
-    newer = (
-        "rope_parameters" in fields["config.json"] and "rope_theta" not in fields["config.json"],
-        fields["tokenizer_config.json"].get("tokenizer_class") == "TokenizersBackend",
-    )
-    if int(here.partition(".")[0]) < 5 and any(newer):
-        raise ValueError(f"{path} was saved by transformers 5, and this environment has {here}, which misreads it")
-    if engine != "transformers" and any("auto_map" in found for found in fields.values()):
-        raise ValueError(f"{path} brings Python code of its own (auto_map), which LMDeploy would run")
+        if engine != "transformers" and file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+            raise ValueError(f"{path} brings Python code of its own (auto_map), which LMDeploy would run")
 
 
 def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
@@ -171,12 +106,13 @@ def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
     LMDeploy silently takes another engine than TurboMind where TurboMind cannot run the model. That, and
     transformers where LMDeploy cannot be used at all, is an error unless the request allows it.
     """
-    check_folder(request["model"], request["engine"])
+    check_no_code(request["model"], request["engine"])
     build = importlib.import_module("opencompass.utils").build_model_from_cfg
-    register_strict_model()
-    config = as_config({"models": [model_config(request)]}, request)["models"][0]
+    sibling("opencompass_model").register(MODEL, one_pass=request["passes"] == 1)
+    config = as_config({"models": [model_config(request)]}, Path(request["work"]))["models"][0]
     if request["engine"] == "transformers":
-        return build(config), config, f"transformers-{request['device']}-{request['dtype']}"
+        several = "" if request["passes"] == 1 else f"-{request['passes']}-passes"
+        return build(config), config, f"transformers-{request['device']}-{request['dtype']}{several}"
     try:
         model = build(config)
     except Exception:
@@ -190,20 +126,29 @@ def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
     return model, config, "turbomind" if backend == "turbomind" else f"lmdeploy-{backend}"
 
 
-def as_config(fields: dict[str, Any], request: dict[str, Any]) -> Any:
+def sibling(name: str) -> Any:
+    """Import a module beside this file, whose folder is not on the path: names in it would hide packages."""
+    if name not in sys.modules:
+        spec: Any = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def as_config(fields: dict[str, Any], work: Path) -> Any:
     """Return OpenCompass's configuration object."""
-    return importlib.import_module("mmengine.config").Config(fields | {"work_dir": request["work"]})
+    return importlib.import_module("mmengine.config").Config(fields | {"work_dir": str(work)})
 
 
-def run_subject(model: Any, model_cfg: Any, dataset: dict[str, Any], request: dict[str, Any]) -> tuple[Path, Path]:
-    """Put one subject through OpenCompass; return its files of predictions and results."""
+def run_portion(model: Any, model_cfg: Any, dataset: dict[str, Any], work: Path) -> tuple[Path, Path]:
+    """Put one portion through OpenCompass; return its files of predictions and results, in a folder of its own."""
     partitioner = importlib.import_module("opencompass.partitioners").NaivePartitioner
     tasks = importlib.import_module("opencompass.tasks")
     utils = importlib.import_module("opencompass.utils")
-    config = as_config({"models": [dict(model_cfg)], "datasets": [dataset]}, request)
+    config = as_config({"models": [dict(model_cfg)], "datasets": [dataset]}, work)
     files = []
     for kind in ("predictions", "results"):
-        folder = str(Path(request["work"]) / kind)
+        folder = str(work / kind)
         (task,) = partitioner(out_dir=folder, n=1)(config)
         if kind == "predictions":
             tasks.OpenICLInferTask(task).run(cur_model=model, cur_model_abbr=model_cfg["abbr"])
@@ -226,42 +171,44 @@ def prompts_of(predictions: Path, mode: str) -> list[str]:
 def divisors(model: Any, engine: str, prompts: list[str]) -> tuple[list[int], int]:
     """Return what each prompt's loss was divided by to give its "PPL", and the number of tokens of the longest prompt.
 
-    OpenCompass's Hugging Face model divides by all tokens that are no padding (the first has no loss), LMDeploy 0.18 by
-    the tokens that have a loss.
+    LMDeploy 0.18 divides by the tokens that have a loss, all but the first.
     """
-    found, longest = [], 0
-    for prompt in prompts:
-        ids = model.tokenizer(prompt)["input_ids"]
-        longest = max(longest, len(ids))
-        if engine.startswith("transformers"):
-            found.append(sum(token != model.tokenizer.pad_token_id for token in ids[-model.max_seq_len :]))
-        else:
-            found.append(len(ids) - 1)
-    return found, longest
+    if engine.startswith("transformers"):
+        return [model.divisor(prompt) for prompt in prompts], max(len(model.ids(prompt)) for prompt in prompts)
+    lengths = [len(model.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    return [length - 1 for length in lengths], max(lengths)
 
 
 def score(request: dict[str, Any], emit: Emit) -> None:
-    """Load the model and score all subjects of the request."""
+    """Load the model and score all portions of the request."""
     emit(event="at", where="loading OpenCompass")
     configs = datasets(request)
     emit(event="at", where="loading the model")
     model, model_cfg, engine = build_model(request)
     found = {item.metadata["Name"].lower(): item.version for item in distributions()}
     versions = {"python": sys.version.split()[0]} | {name: found[name] for name in PACKAGES if name in found}
-    emit(event="ready", engine=engine, versions=versions)
-    for (suite, subject), config in configs.items():
+    context = min(request["max_seq_len"], model.max_seq_len)
+    model_cfg["max_seq_len"] = context
+    emit(event="ready", engine=engine, versions=versions, context=context)
+    for number, config in enumerate(configs):
+        suite, subject, *_ = request["portions"][number]
         emit(event="at", where=f"scoring {suite}/{subject}")
-        predictions, results = run_subject(model, model_cfg, config, request)
-        counts, longest = divisors(model, engine, prompts_of(predictions, request["mode"]))
+        predictions, results = run_portion(model, model_cfg, config, Path(request["work"]) / f"portion-{number}")
+        prompts = prompts_of(predictions, request["mode"])
+        if request["mode"] == "ppl":
+            counts, longest = divisors(model, engine, prompts)
+        else:
+            counts, longest = [], max(len(model.tokenizer(prompt)["input_ids"]) for prompt in prompts)
         emit(
-            event="subject",
-            suite=suite,
-            subject=subject,
+            event="portion",
+            portion=number,
             predictions=str(predictions),
             results=str(results),
-            divisors=counts if request["mode"] == "ppl" else [],
+            divisors=counts,
             tokens=longest,
         )
+        if engine.startswith("transformers"):
+            model.forget()
 
 
 def fetch(request: dict[str, Any], emit: Emit) -> None:

@@ -154,7 +154,7 @@ def test_bad_paths_are_refused():
 
 def test_the_floor_follows_the_lr_with_a_delay():
     path = _annealing.Path(tokens=np.array([1.0, 50.0, 50.001, 60.0]), lr=np.array([1.0, 1.0, 0.5, 0.5]))
-    responses = np.array([[1.0, 0.0, 10.0], [0.5, 0.0, 1e-3]])
+    responses = np.array([[1.0, 0.0, 1.0, 10.0], [0.5, 0.0, 1.0, 1e-3]])
     progress, floor = _annealing.integrate(path, responses)
     assert progress[-1] == pytest.approx([1, 50, 50.001, 55.0], rel=1e-4)  # p = 1: the area
     assert floor[0] == pytest.approx([1, 1, 1, 0.5 + 0.5 * math.exp(-0.5)], rel=1e-3)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylr.analysis import Schedule, Status, fit_power_law, fit_surface, recognise_schedule
-from raylr.analysis.curves.schedule import effective_tokens
+from raylr.analysis import Decay, Schedule, Status, fit_power_law, fit_surface, recognise_schedule
+from raylr.analysis.curves.schedule import SHAPES, effective_tokens
 from raylr.errors import InputError
 
 TOKENS = 1000.0
@@ -153,3 +153,24 @@ def test_a_surface_of_wsd_runs_is_that_of_their_stable_part():
     same = fit_surface(lr[stable], tokens[stable], loss[stable])
     assert surface.lr_opt(700.0) == same.lr_opt(700.0)
     assert "stable phase" in surface.message
+
+
+def test_a_decay_falls_over_its_fraction_to_its_final_ratio():
+    for shape in SHAPES:
+        decay = Decay(shape=shape, fraction=0.25, final_lr_ratio=0.1)
+        assert decay.start(800) == 600
+        factor = decay.factor([1, 599, 600, 700, 800], 800)
+        assert factor[[0, 1, 2, 4]].tolist() == pytest.approx([1, 1, 1, 0.1])
+        assert 0.1 < factor[3] < 1
+        tokens, lr = decay.path(2.0, 800)
+        assert (np.diff(tokens) > 0).all()
+        assert lr == pytest.approx(2 * decay.factor(tokens, 800))
+        assert tokens[-1] == 800
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shape": "exponential"}, {"fraction": 0.0}, {"fraction": 1.5}, {"final_lr_ratio": 2}]
+)
+def test_decays_that_cannot_be_are_refused(wrong):
+    with pytest.raises(InputError, match="decay"):
+        Decay(**wrong)

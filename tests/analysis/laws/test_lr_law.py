@@ -263,8 +263,8 @@ def test_a_changed_file_is_refused_in_one_sentence_or_is_a_law(data):
     [
         lambda t: t[: len(t) // 2],
         lambda t: "[" * 100_000,
-        lambda t: '{"kind": "lr_law", "schema": 4, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
-        lambda t: t.replace('"schema": 4', '"schema": 99'),
+        lambda t: '{"kind": "lr_law", "schema": 5, "c": ' + "[" * 5_000 + "]" * 5_000 + "}",
+        lambda t: t.replace('"schema": 5', '"schema": 99'),
         lambda t: t.replace('"alpha": ', '"alpha": 1' + "0" * 400 + ", " + '"x": '),
         lambda t: t.replace('"status": "ok"', '"status": "okay"'),
         lambda t: t.replace('"batch_tokens"', '"batch"'),
@@ -385,3 +385,16 @@ def test_optima_that_jump_between_equal_cells_are_no_law():
     assert law.status == "no_law"
     assert "follow no law" in law.message
     assert math.isnan(law.predict(1e9, 1e10).lr)
+
+
+@pytest.mark.parametrize(("schedule", "objective", "read"), [("constant", None, "stable"), ("wsd", None, None),
+                                                              ("cosine", "decayed", "decayed")])  # fmt: skip
+def test_a_law_from_before_decays_were_stored_is_read(schedule, objective, read):
+    older = json.loads(written())
+    older["schema"] = 4
+    conditions = {**older["conditions"], "schedule": schedule, "objective": objective}
+    new = ("decay_shape", "decay_fraction", "final_lr_ratio")
+    older["conditions"] = {key: value for key, value in conditions.items() if key not in new}
+    law = LRLaw.from_json(json.dumps(older))
+    assert (law.conditions.objective, law.conditions.decay_fraction) == (read, None)
+    assert json.loads(law.to_json())["schema"] == 5

@@ -67,7 +67,12 @@ def test_names_are_resolved_in_order_each_once():
         ([], None, "name at least one suite of mmlu, cmmlu"),
         (["mmlu"], [], "the list of subjects is empty"),
         (["mmlu"], ["anatmy"], "no subject 'anatmy' in MMLU; nearest: anatomy"),
-        (["mmlu"], ["cmmlu/genetics"], "no subject 'cmmlu/genetics' in MMLU"),
+        (
+            ["mmlu"],
+            ["cmmlu/genetics"],
+            "cmmlu/genetics is of CMMLU, which is not among the suites: add cmmlu",
+        ),
+        (["mmlu"], ["cmmlu/genetic"], "no subject 'cmmlu/genetic' in MMLU"),
         (["mmlu", "cmmlu"], ["ancient_chineese"], "in MMLU or CMMLU; nearest: ancient_chinese"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from made_backend import NAME, MadeBackend
 from tiny_runs import BATCH
+from training_executor import TrainingExecutor
 from tune_trials import STEPS, fit, trial
 
 from raylr.analysis.scores.scores import summarise_all
@@ -36,6 +37,11 @@ def spec(questions: Path, **fields: Any) -> ScoresSpec:
     return ScoresSpec(data=questions, **fields)
 
 
+def made(questions: Path, **fields: Any) -> ScoresSpec:
+    """With a backend that starts no program."""
+    return spec(questions, backend=NAME, **fields)
+
+
 def statuses(folder: Path) -> list[tuple[str, int, str]]:
     rows = AttemptTable(folder).read().to_pylist()
     return [(row["checkpoint"], row["attempt"], row["end"]) for row in rows]
@@ -45,7 +51,7 @@ def statuses(folder: Path) -> list[tuple[str, int, str]]:
 @pytest.mark.usefixtures("cluster")
 def test_checkpoints_are_scored_once_and_failures_are_rows(questions: Path, checkpoints: Path, tmp_path: Path) -> None:
     messages = Messages()
-    evaluator = Evaluator(spec(questions), tmp_path, listener=messages)
+    evaluator = Evaluator(made(questions), tmp_path, listener=messages)
     shutil.copytree(checkpoints, evaluator.queue.folder_of("a"))
     shutil.copytree(checkpoints / "step-0000000004", evaluator.queue.folder_of("b") / "step-0000000004")
     (evaluator.queue.folder_of("b") / "step-0000000004" / "state.json").write_text("{}")
@@ -77,7 +83,7 @@ def test_checkpoints_are_scored_once_and_failures_are_rows(questions: Path, chec
     assert list(failures(tmp_path)) == ["b/step-0000000004"]
 
     # the next evaluator: scored ones that come again go unscored, the failed one is mended and tried once more
-    again = Evaluator(spec(questions), tmp_path)
+    again = Evaluator(made(questions), tmp_path)
     shutil.copytree(checkpoints / "step-0000000008", evaluator.queue.folder_of("a") / "step-0000000008")
     shutil.rmtree(evaluator.queue.folder_of("b") / "step-0000000004")
     shutil.copytree(checkpoints / "step-0000000004", evaluator.queue.folder_of("b") / "step-0000000004")
@@ -85,7 +91,7 @@ def test_checkpoints_are_scored_once_and_failures_are_rows(questions: Path, chec
     assert statuses(tmp_path)[3:] == [("b/step-0000000004", 1, "scored")]
     assert failures(tmp_path) == {}
     assert not any(evaluator.queue.folder_of("a").iterdir())
-    assert spec(questions, limit=2).measurement() != again.spec.measurement()
+    assert made(questions, limit=2).measurement() != again.spec.measurement()
 
 
 @pytest.mark.slow
@@ -98,7 +104,7 @@ def test_a_killed_evaluation_is_a_failure_with_a_reason(
         raise AssertionError
 
     monkeypatch.setattr(evaluator_module, "evaluate_one", die)
-    evaluator = Evaluator(spec(questions), tmp_path)
+    evaluator = Evaluator(made(questions), tmp_path)
     evaluator.add(checkpoints / "step-0000000004", "a")
     (attempt,) = evaluator.drain()
     assert not attempt.scored
@@ -114,9 +120,16 @@ def queued(evaluator: Evaluator) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_training_waits_for_no_evaluation(corpus: Corpus, questions: Path, tmp_path: Path) -> None:
-    """The evaluations need a resource that the cluster lacks: training ends all the same."""
-    evaluator = Evaluator(spec(questions, resources={"elsewhere": 1}, cpus=0), tmp_path / "study")
-    (result,) = fit(pretrain, trial(corpus, **queued(evaluator)), tmp_path, [EvaluationCallback(evaluator)])
+    """Those of the checkpoints in the queue need a resource that the cluster lacks: training ends all the same. The
+    checkpoints that the trial reports are scored as well, in another folder, by lm-eval."""
+    evaluator = Evaluator(made(questions, resources={"elsewhere": 1}, cpus=0), tmp_path / "study")
+    queued = {"queue_dir": str(evaluator.queue.folder_of("run")), "queue_at": [4 * BATCH, STEPS * BATCH]}
+    reported = Evaluator(spec(questions, suites=("mmlu",), limit=3), tmp_path / "reported")
+    callbacks = [
+        EvaluationCallback(evaluator),
+        EvaluationCallback(reported, every=5 * BATCH, name=lambda trial: f"lr{trial.config['lr']:g}"),
+    ]
+    (result,) = fit(pretrain, trial(corpus, **queued), tmp_path, callbacks)
     assert result.metrics[metrics.TOKENS] == STEPS * BATCH
     assert len(list(evaluator.queue.folder_of("run").glob("step-*"))) == 2
     assert AttemptTable(tmp_path / "study").read().num_rows == 0
@@ -125,7 +138,7 @@ def test_training_waits_for_no_evaluation(corpus: Corpus, questions: Path, tmp_p
     assert [attempt.reason for attempt in ended] == ["an evaluation needs 1 elsewhere (it has 0) of the cluster"] * 2
 
     # an evaluator that has its resources finds them, and the scores join the run table of the same trial
-    evaluator = Evaluator(spec(questions, resources={"scorer": 1}, cpus=0, in_flight=2), tmp_path / "study")
+    evaluator = Evaluator(made(questions, resources={"scorer": 1}, cpus=0, in_flight=2), tmp_path / "study")
     assert all(attempt.scored for attempt in evaluator.drain())
     rows = result.metrics_dataframe.assign(trial="run")
     import pyarrow as pa
@@ -135,15 +148,10 @@ def test_training_waits_for_no_evaluation(corpus: Corpus, questions: Path, tmp_p
     assert [row["mmlu_questions"] for row in joined] == [6, 6]
     assert all(-3 < row["cmmlu_log_prob"] < -0.5 for row in joined)
 
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
-def test_checkpoints_that_trials_report_are_scored_too(corpus: Corpus, questions: Path, tmp_path: Path) -> None:
-    evaluator = Evaluator(spec(questions, suites=("mmlu",)), tmp_path / "study")
-    callback = EvaluationCallback(evaluator, every=5 * BATCH, name=lambda trial: f"lr{trial.config['lr']:g}")
-    fit(pretrain, trial(corpus), tmp_path, [callback])
-    evaluator.drain()
-    assert statuses(tmp_path / "study") == [("lr0.001/step-0000000008", 0, "scored")]
+    reported.drain()
+    assert statuses(tmp_path / "reported") == [("lr0.001/step-0000000008", 0, "scored")]
+    (found,) = summarise_all(QuestionTable(tmp_path / "reported").read())
+    assert (found.backend, found.tokens, found.row("mmlu").questions) == ("lm-eval", STEPS * BATCH, 3)
 
 
 def test_a_failed_evaluation_is_data(questions: Path, tmp_path: Path) -> None:
@@ -237,10 +245,10 @@ def test_a_study_evaluates_its_check_runs(corpus: Corpus, questions: Path, tmp_p
     from raylr.study import FittingStudy
 
     fields = yaml.safe_load(STUDY) | {"corpus": {"path": str(corpus.path)}}
-    evaluation = {"data": str(questions), "suites": ["mmlu"], "every": 8192, "cpus": 0, "in_flight": 2}
+    evaluation = {"data": str(questions), "suites": ["mmlu"], "every": 8192, "cpus": 0, "backend": NAME}
     study_spec = StudySpec.model_validate(fields | {"scores": evaluation})
     messages = Messages()
-    study = FittingStudy(study_spec, tmp_path / "study", progress=messages)
+    study = FittingStudy(study_spec, tmp_path / "study", progress=messages, executor=lambda _: TrainingExecutor())
     result = study.run()
     runs = {row["trial"] for row in study.trials.read().to_pylist() if row["role"] == "check"}
     scores = summarise_all(QuestionTable(study.directory).read())
@@ -252,14 +260,14 @@ def test_a_study_evaluates_its_check_runs(corpus: Corpus, questions: Path, tmp_p
     assert sum(value is not None for value in joined["mmlu"].to_pylist()) == 4
     assert sum(text.startswith("Scored ") and "XL-lr" in text for text in messages.texts) == 4
     page = write_report(result).read_text()
-    assert "The scores, by lm-eval" in page
-    assert (study.directory / "figures" / "scores-lm-eval-mmlu-over-loss.png").is_file()
+    assert f"The scores, by {NAME}" in page
+    assert list((study.directory / "figures").glob("scores-*-mmlu-over-loss.png"))
 
     # more suites later: the kept last checkpoints of the check are scored, nothing is trained
     study.end("the end")
     assert study.ending() == "the end"
     more = StudySpec.model_validate(fields | {"scores": evaluation | {"suites": ["cmmlu"]}})
-    again = FittingStudy(more, tmp_path / "study")
+    again = FittingStudy(more, tmp_path / "study", executor=lambda _: TrainingExecutor())
     assert again.ending() is None
     trials = again.trials.read().num_rows
     again.run()

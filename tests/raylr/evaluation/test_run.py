@@ -75,7 +75,7 @@ def test_what_is_scored_is_not_scored_again(run: Call, backend: type[MadeBackend
 
 def test_a_failed_evaluation_keeps_what_it_has(run: Call, backend: type[MadeBackend], tmp_path: Path) -> None:
     backend.fails = VIROLOGY, EvaluationError("OpenCompass was ended by SIGKILL")
-    with pytest.raises(EvaluationError, match="SIGKILL; 1 of 3 subjects are kept, run it again for the others"):
+    with pytest.raises(EvaluationError, match="SIGKILL; 6 of 18 questions are kept, run it again for the others"):
         run()
     (left,) = (tmp_path / "out").glob(".eval-*")
     assert (left / "backend" / "made.log").read_text() == "printed\n"
@@ -133,7 +133,7 @@ def test_names_for_the_table(run: Call, backend: type[MadeBackend], tmp_path: Pa
 
 def test_a_full_disk_is_named(run: Call, backend: type[MadeBackend]) -> None:
     backend.fails = VIROLOGY, OSError(errno.ENOSPC, "No space left on device", "/data/evals")
-    with pytest.raises(StorageError, match=r"the disk of /data/evals is full; .*: the subjects in .*out are kept"):
+    with pytest.raises(StorageError, match=r"the disk of /data/evals is full; .*: what was scored in .*out is kept"):
         run()
     backend.fails = VIROLOGY, PermissionError(errno.EACCES, "no")
     with pytest.raises(PermissionError):
@@ -188,15 +188,58 @@ def test_a_listener_receives_the_progress(run: Call) -> None:
     assert (scored.subject, scored.questions) == ("mmlu/anatomy", 3)
 
 
-def test_a_gap_in_the_table_is_scored_again(run: Call, backend: type[MadeBackend], tmp_path: Path) -> None:
+def test_a_gap_in_the_table_is_scored_and_nothing_else(run: Call, backend: type[MadeBackend], tmp_path: Path) -> None:
     run(subjects=["mmlu/anatomy"], limit=2)
     run(subjects=["mmlu/anatomy"], limit=4)
     kept = pq.read_table(tmp_path / "out" / "evals.parquet").to_pylist()
     other = QuestionTable(tmp_path / "other")
     other.append([row for row in kept if row["index"] != 1])
-    found = run(subjects=["mmlu/anatomy"], limit=4, out=tmp_path / "other")
-    assert backend.calls[-1] == [(ANATOMY, 1, 4)]
-    assert found.scores.row("mmlu", "anatomy").questions == 4
+    found = run(subjects=["mmlu/anatomy"], limit=6, out=tmp_path / "other")
+    assert backend.calls[-1] == [(ANATOMY, 1, 2), (ANATOMY, 4, 6)]
+    assert found.scores.row("mmlu", "anatomy").questions == 6
+
+
+def test_a_larger_limit_scores_what_it_adds(run: Call, backend: type[MadeBackend], tmp_path: Path, data: Path) -> None:
+    """`--limit 25` after `--limit 20` scores five questions more, each question once."""
+    write_questions(data, "mmlu", "anatomy", questions=30)
+    run(subjects=["mmlu/anatomy"], limit=20)
+    more = run(subjects=["mmlu/anatomy"], limit=25)
+    assert backend.calls == [[(ANATOMY, 0, 20)], [(ANATOMY, 20, 25)]]
+    assert (more.known, more.info and more.info.questions) == (20, 5)
+    kept = pq.read_table(tmp_path / "out" / "evals.parquet")
+    assert sorted(kept["index"].to_pylist()) == list(range(25))
+
+
+def test_a_subject_with_many_questions_comes_in_portions(
+    run: Call, backend: type[MadeBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill loses one of them."""
+    monkeypatch.setattr("raylr.evaluation.run.PORTION", 4)
+    backend.fails_at = (VIROLOGY, 4), EvaluationError("OpenCompass was ended by SIGKILL")
+    with pytest.raises(EvaluationError, match="10 of 18 questions are kept"):
+        run()
+    backend.fails_at = None
+    assert run().known == 10
+    assert backend.calls == [
+        [(subject, *part) for subject in ALL for part in ((0, 4), (4, 6))],
+        [(VIROLOGY, 4, 6), (GENETICS, 0, 4), (GENETICS, 4, 6)],
+    ]
+
+
+def test_the_same_weights_under_another_name_are_not_scored_again(
+    run: Call, backend: type[MadeBackend], tmp_path: Path, hugging_face: Path
+) -> None:
+    """A checkpoint that a study has scored by its label, and one that was moved."""
+    first = run(run="check-XL", label="check-XL/step-4", tokens=100, limit=4)
+    moved = hugging_face.rename(tmp_path / "moved")
+    again = run(checkpoint=moved, limit=6)
+    assert backend.calls[1:] == [[(subject, 4, 6) for subject in ALL]]
+    assert (again.known, again.scores.run, again.scores.tokens) == (12, "", None)
+    assert again.scores.row("mmlu").questions == 12
+    rows = QuestionTable(tmp_path / "out").read().to_pylist()
+    assert sum(row["run"] == "check-XL" for row in rows) == 12
+    known = run(checkpoint=moved, run="check-XL", label="check-XL/step-4", tokens=100, limit=4)
+    assert (known.info, known.scores) == (None, first.scores)
 
 
 def test_the_study_of_a_checkpoint(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_range_may_be_a_list(write: Write) -> None:
         ({"corpus": {"path": ""}}, r"corpus\.path: the path is empty"),
         ({"corpus": {"path": "/x", "vocab_size": 500}}, r"corpus: vocab_size cannot be given together with path"),
         ({"corpus": {"tokenizer": "/x", "vocab_size": 500}}, r"vocab_size cannot be given together with tokenizer"),
-        ({"objective": "decayd"}, r"objective: must be 'stable', got 'decayd'"),
+        ({"objective": "decayd"}, r"objective: must be 'stable' or 'decayed', got 'decayd'"),
         ({"seed": -1}, r"seed: must be greater than or equal to 0"),
         ({"train__seed": 10**30}, r"train\.seed: 1000.* does not fit into 64 bits"),
         ({"evaluations": 20}, r"the key evaluations is now called validations; rename it"),

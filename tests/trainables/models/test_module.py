@@ -96,6 +96,20 @@ def test_a_network_that_sees_the_answer_and_what_raylr_cannot_do_are_refused() -
         spec(args={"vocab_size": 3})
 
 
+def test_roles_by_regular_expressions_go_first() -> None:
+    own = spec(roles={r"inner\.0\.": "router", "inner": "experts_out"})
+    roles = build(own, seed=0).roles
+    assert roles["network.inner.0.weight"] == roles["network.inner.0.bias"] == "router"
+    assert roles["network.inner.2.weight"] == "experts_out"
+    assert roles["network.table.weight"] == "embedding"
+    assert own.identity() != spec().identity()
+    with pytest.raises(SpecError, match="'gate' matches no tensor; there are gain, table"):
+        spec(roles={"gate": "router"}).params()
+    for wrong, message in (({"x": "routr"}, "did you mean 'router'"), ({"(": "router"}, "no regular expression")):
+        with pytest.raises(ValueError, match=message):
+            spec(roles=wrong)
+
+
 def test_identity_has_the_shapes_and_not_the_folder(tmp_path: Path) -> None:
     one, wide = spec(args={"width": 16}).identity(), spec(args={"width": 32}).identity()
     assert one["tensors"]["table.weight"] == [400, 16]

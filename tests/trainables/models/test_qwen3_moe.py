@@ -85,6 +85,16 @@ def test_logits_and_losses_are_hugging_faces(change: dict[str, Any]) -> None:
         assert torch.allclose(got.total, cross_entropy + spec.aux_loss * want.aux_loss, rtol=1e-5)
 
 
+def test_training_balances_each_layer_or_all_together() -> None:
+    for balance, name in (("loss", "aux_loss"), ("layer_loss", "layer_aux_loss"), ("bias", None)):
+        spec = SPEC.model_copy(update={"balance": balance, "aux_loss": 0.5})
+        with torch.no_grad():
+            found = losses(ours(spec), *batch(spec))
+        assert float(found.layer_aux_loss) > float(found.aux_loss) > 0
+        added = 0.5 * float(getattr(found, name)) if name else 0.0
+        assert float(found.total) == pytest.approx(float(found.cross_entropy) + added, rel=1e-6)
+
+
 def test_gradients_are_hugging_faces() -> None:
     theirs, model = hugging_face(SPEC), ours(SPEC)
     model.load_state_dict(theirs.state_dict())

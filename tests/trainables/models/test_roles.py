@@ -1,6 +1,7 @@
 import pytest
 
-from raylr.trainables.models.roles import MODULE_OF, MODULES, role_of
+from raylr.errors import SpecError
+from raylr.trainables.models.roles import MODULE_OF, MODULES, check_factors, role_of, roles_of_key
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,17 @@ def test_roles(name: str, dims: int, role: str) -> None:
 
 def test_modules_and_roles_do_not_clash() -> None:
     assert all(MODULE_OF[name] == name for name in MODULES if name in MODULE_OF)
+
+
+def test_a_key_is_a_module_or_a_role_and_factors_are_checked() -> None:
+    assert roles_of_key("experts", "x") == ("experts_in", "experts_out")
+    assert roles_of_key("dense", "x") == ("dense",)
+    check_factors("lr_multipliers", {"hidden": 0.0}, ["dense"])
+    for table, message in (
+        ({"expert": 1.0}, "lr_multipliers: 'expert' is no module"),
+        ({"router": 1.0}, "'router' matches no weight of this model, which has dense, hidden"),
+        ({"dense": -1.0}, "dense=-1.0 must be a number of at least 0"),
+        ({"dense": float("nan")}, "must be a number"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            check_factors("lr_multipliers", table, ["dense"])

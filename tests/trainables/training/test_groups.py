@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 from tiny_runs import MODEL
 
 from raylr.errors import SpecError
@@ -27,7 +28,7 @@ def test_a_role_goes_before_its_module() -> None:
         "weight_decay_multipliers": {"lm_head": 4.0},
         "eps_multipliers": {"norms": 5.0},
     }
-    groups = parameter_groups(model, TRAIN, multipliers_by_role(roles_of(model), tables))
+    groups = parameter_groups(model, TRAIN, multipliers_by_role(roles_of(model), TRAIN.model_copy(update=tables)))
     table = {g["role"]: g for g in groups}
     assert [table[p]["lr_multiplier"] for p in ("experts_in", "experts_out", "router")] == [2.0, 3.0, 1.0]
     assert table["lm_head"]["weight_decay"] == pytest.approx(0.4)
@@ -35,11 +36,14 @@ def test_a_role_goes_before_its_module() -> None:
 
 
 def test_bad_multipliers() -> None:
-    model = Qwen3MoE(SPEC)
-    with pytest.raises(SpecError, match="'expert' is no module; there are embedding, hidden"):
-        multipliers_by_role(roles_of(model), {"lr_multipliers": {"expert": 2.0}})
-    with pytest.raises(SpecError, match="lm_head=-1"):
-        multipliers_by_role(roles_of(model), {"eps_multipliers": {"lm_head": -1}})
+    usual = {"seq_len": 8, "batch_tokens": 64}
+    with pytest.raises(ValidationError, match="'expert' is no module; there are embedding, hidden"):
+        TrainSpec.model_validate(usual | {"lr_multipliers": {"expert": 2.0}})
+    with pytest.raises(ValidationError, match="eps_multipliers: lm_head=-1"):
+        TrainSpec.model_validate(usual | {"eps_multipliers": {"lm_head": -1}})
+    rule = {"base": MODEL.model_dump(exclude_defaults=True)}
+    with pytest.raises(ValidationError, match="lr_multipliers cannot be given together with parametrization"):
+        TrainSpec.model_validate(usual | {"lr_multipliers": {"lm_head": 2.0}, "parametrization": rule})
     bare = Qwen3MoE(SPEC.model_copy(update={"qk_norm": False}))
     with pytest.raises(SpecError, match="'qk_norms' matches no weight"):
-        multipliers_by_role(roles_of(bare), {"lr_multipliers": {"qk_norms": 2.0}})
+        multipliers_by_role(roles_of(bare), TRAIN.model_copy(update={"lr_multipliers": {"qk_norms": 2.0}}))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylr.trainables.training.schedule import lr_factor
+from raylr.trainables.training.schedule import branch_tokens, lr_factor
 from raylr.trainables.training.spec import TrainSpec
 
 
@@ -51,3 +51,18 @@ def test_factor_stays_in_the_unit_interval_and_falls_after_the_warmup(
     assert all(0 <= f <= 1 for f in got)
     after = got[warmup:]
     assert all(b <= a + 1e-12 for a, b in pairwise(after))
+
+
+@given(
+    st.integers(1, 60), st.integers(0, 10), st.sampled_from(["wsd", "cosine"]), st.floats(0.01, 1),
+    st.sampled_from(["linear", "cosine", "sqrt"]),
+)  # fmt: skip
+def test_before_a_branch_the_lr_is_that_of_the_trunk(
+    steps: int, warmup: int, schedule: str, fraction: float, shape: str
+) -> None:
+    fields = {"warmup_steps": warmup, "decay_fraction": fraction, "decay_shape": shape}
+    spec = TrainSpec.model_validate({"seq_len": 10, "batch_tokens": 100, "schedule": schedule} | fields)
+    leaves = branch_tokens(spec, steps * 100) // 100
+    assert leaves <= max(steps, warmup)
+    assert factors(steps, schedule=schedule, **fields)[:leaves] == factors(steps, warmup_steps=warmup)[:leaves]
+    assert branch_tokens(spec.model_copy(update={"schedule": "constant"}), 500) == 500

@@ -1,4 +1,6 @@
-from collections.abc import Sequence
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +8,7 @@ import letter_scorer
 import pytest
 from made_questions import write_questions
 from shared_data import DATA
+from shared_driver import SharedDriver
 
 from raylr.analysis.scores.suites import LETTERS, Subject, resolve
 from raylr.errors import DataError, EvaluationError, InputError, SpecError
@@ -13,12 +16,13 @@ from raylr.evaluation.backends import lm_eval
 from raylr.evaluation.backends.base import Answer, Portion
 from raylr.evaluation.backends.lm_eval import LmEval, answers_of
 from raylr.evaluation.backends.lm_eval_driver import as_documents, definition
-from raylr.evaluation.questions import Question, SubjectData, read_subject
+from raylr.evaluation.questions import Question, SubjectData, read_subject, subject_file
 from raylr.evaluation.spec import ScoresSpec
 
 SUBJECTS = [Subject("mmlu", "anatomy"), Subject("cmmlu", "genetics")]
 LM_EVAL = "lm-eval"
-Found = dict[Subject, Sequence[Answer]]
+REAL = [Subject("mmlu", "abstract_algebra"), Subject("cmmlu", "anatomy")]
+Found = dict[Subject, list[Answer]]
 
 
 @pytest.fixture(scope="module")
@@ -36,65 +40,72 @@ def loaded(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def portions(data: Path, start: int, stop: int, subjects: Sequence[Subject] = SUBJECTS) -> list[Portion]:
-    return [Portion(data=read_subject(data, subject), start=start, stop=stop) for subject in subjects]
+@pytest.fixture(scope="module")
+def driver() -> Iterator[SharedDriver]:
+    """lm-eval in one process for these tests; `test_evaluator.py` starts it for real."""
+    modules = ("lm_eval.models.huggingface", "datasets", "transformers.models.qwen3_moe.modeling_qwen3_moe")
+    shared = SharedDriver(Path(sys.executable), lm_eval.DRIVER, modules, isolated=False)
+    yield shared
+    shared.close()
 
 
 def by_lm_eval(model: Path, data: Path, work: Path, requested: Sequence[Portion]) -> tuple[Found, Any]:
     found: Found = {}
+
+    def keep(portion: Portion, answers: Sequence[Answer]) -> None:
+        found.setdefault(portion.subject, []).extend(answers)
+
     backend = LmEval.open(ScoresSpec(data=data, batch_size=3))
-    return found, backend.score(model, requested, work=work, on_subject=found.__setitem__)
+    return found, backend.score(model, requested, work=work, on_portion=keep)
 
 
 @pytest.mark.slow
-def test_likelihoods_are_those_of_an_independent_scorer(model: Path, made: Path, tmp_path: Path) -> None:
+def test_likelihoods_are_those_of_an_independent_scorer(
+    model: Path, made: Path, tmp_path: Path, driver: SharedDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of questions that are made up, and of real ones where they are at hand; of one subject in two portions."""
+    monkeypatch.setattr(lm_eval, "driver_events", driver.driver_events)
     network, tokenizer = loaded(model)
-    found, info = by_lm_eval(model, made, tmp_path, portions(made, 0, 8))
-    assert list(found) == SUBJECTS
-    answers = set()
+    asked = [(subject, 0, 8) for subject in SUBJECTS]
+    if (DATA / "mmlu").is_dir():
+        for subject, split in itertools.product(REAL, ("dev", "test")):
+            (subject_file(made, subject, split)).symlink_to(subject_file(DATA, subject, split))
+        asked += [(REAL[0], 2, 3), (REAL[0], 3, 5), (REAL[1], 2, 5)]
+    (tmp_path / "work").mkdir()
+    portions = [Portion(data=read_subject(made, subject), start=start, stop=stop) for subject, start, stop in asked]
+    found, info = by_lm_eval(model, made, tmp_path / "work", portions)
+    assert list(found) == list(dict.fromkeys(subject for subject, *_ in asked))
     for subject, rows in found.items():
-        want = letter_scorer.score(network, tokenizer, LM_EVAL, made, subject.suite, subject.name, 8)
-        assert [row.index for row in rows] == list(range(8))
+        start, stop = (0, 8) if subject in SUBJECTS else (2, 5)
+        want = letter_scorer.score(network, tokenizer, LM_EVAL, made, subject.suite, subject.name, stop)[start:]
+        assert [row.index for row in rows] == list(range(start, stop))
         assert [(row.gold, row.prediction) for row in rows] == [(gold, answer) for gold, answer, _ in want]
         for row, (_, _, scores) in zip(rows, want, strict=True):
             assert row.scores == pytest.approx(scores, abs=1e-4)
         assert {row.engine for row in rows} == {info.engine} == set(LmEval(spec=ScoresSpec(data=made)).engines)
         assert rows[0].prompt.startswith(f"{subject.suite}_{subject.name} lm-eval ")
-        answers |= {row.prediction for row in rows}
-    assert len(answers) > 1
-    assert (info.backend, info.questions) == ("lm-eval", 16)
+    assert len({row.prediction for rows in found.values() for row in rows}) > 1
+    assert (info.backend, info.questions) == ("lm-eval", sum(map(len, portions)))
     assert info.startup_seconds > 0 < info.scoring_seconds
     assert "the model was made for 32" in info.notes[0]
 
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "mmlu").is_dir(), reason=f"no {DATA}/mmlu: set RAYLR_DATA")
-def test_a_portion_of_real_questions(model: Path, tmp_path: Path) -> None:
-    network, tokenizer = loaded(model)
-    subjects = resolve(["mmlu", "cmmlu"], ["mmlu/abstract_algebra", "cmmlu/anatomy"])
-    found, info = by_lm_eval(model, DATA, tmp_path, portions(DATA, 2, 5, subjects))
-    for subject, rows in found.items():
-        want = letter_scorer.score(network, tokenizer, LM_EVAL, DATA, subject.suite, subject.name, 5)[2:]
-        assert [row.index for row in rows] == [2, 3, 4]
-        for row, (gold, _, scores) in zip(rows, want, strict=True):
-            assert row.gold == gold
-            assert row.scores == pytest.approx(scores, abs=1e-4)
-    assert info.questions == 6
-
-
-@pytest.mark.slow
-def test_failures_name_what_failed(model: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"virology.* is missing"):
-        portions(made, 0, 8, [Subject("mmlu", "virology")])
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "work2"):
+        (tmp_path / name).mkdir()
     with pytest.raises(EvaluationError, match="lm-eval failed loading the model"):
-        by_lm_eval(tmp_path / "empty", made, tmp_path, portions(made, 0, 1))
+        by_lm_eval(tmp_path / "empty", made, tmp_path / "work2", portions[:1])
+
+
+def test_what_is_missing_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"virology.* is missing"):
+        read_subject(made, Subject("mmlu", "virology"))
     monkeypatch.setattr(lm_eval, "NEEDED", ("lm_eval", "no_such_package"))
     with pytest.raises(InputError, match=r"needs no_such_package.* pip install raylr\[eval\]"):
         LmEval.open(ScoresSpec(data=made))
 
 
-@pytest.mark.parametrize("fields", [{"mode": "gen"}, {"engine": "turbomind", "gpus": 1}, {"env": "somewhere"}])
+@pytest.mark.parametrize(
+    "fields", [{"mode": "gen"}, {"engine": "turbomind", "gpus": 1}, {"env": "somewhere"}, {"passes": 4}]
+)
 def test_options_of_opencompass_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="opencompass"):
         LmEval.open(ScoresSpec(data=Path("questions"), **fields))

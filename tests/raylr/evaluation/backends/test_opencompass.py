@@ -1,12 +1,9 @@
-import inspect
 import json
 import math
-import pickle
 import shutil
-import subprocess
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,11 @@ import letter_scorer
 import psutil
 import pytest
 from made_questions import write_questions
+from shared_driver import SharedDriver
 
 from raylr.analysis.scores.suites import LETTERS, SUITES, Subject
 from raylr.errors import EvaluationError
-from raylr.evaluation.backends import opencompass_driver
+from raylr.evaluation.backends import opencompass, opencompass_driver
 from raylr.evaluation.backends.base import Answer, Portion
 from raylr.evaluation.backends.opencompass import UNEVEN, OpenCompass, answers_of, fetch
 from raylr.evaluation.environment import Environment
@@ -54,7 +52,7 @@ def written(folder: Path, data: SubjectData, **changes: Any) -> dict[str, Any]:
     }
     right = sum(question.gold == "B" for question in data.test)
     files = {"predictions": predictions, "results": {"accuracy": 100 * right / len(data.test)}}
-    event: dict[str, Any] = {"divisors": [10] * 4 * len(data.test), "tokens": 10}
+    event: dict[str, Any] = {"portion": 0, "divisors": [10] * 4 * len(data.test), "tokens": 10}
     for name, content in files.items():
         path = folder / f"{name}.json"
         changes.get(name, lambda content: None)(content)
@@ -129,138 +127,60 @@ def test_prompts_that_lost_examples_are_counted(tmp_path: Path, data: Path) -> N
     assert answers_of(event, whole(questions), **READ)[1] == 1
 
 
-# -- the driver's configurations and its choice of the engine --
-
-REQUEST = {
-    "model": "/model",
-    "work": "/work",
-    "engine": "turbomind",
-    "device": "cpu",
-    "dtype": "float32",
-    "gpus": 2,
-    "allow_fallback": False,
-    "batch_size": 8,
-    "max_seq_len": 4096,
-    "max_out_len": 4,
-}
+FAKE = """
+import json, os, sys, time
+events = os.fdopen(int(sys.argv[2]), "w", buffering=1)
+for event in json.loads({found!r}):
+    events.write(json.dumps(event) + "\\n")
+time.sleep(60)
+"""
 
 
-def test_the_configuration_for_turbomind() -> None:
-    config = opencompass_driver.model_config(REQUEST)
-    assert config["type"] == "opencompass.models.TurboMindModel"
-    assert config["engine_config"] == {
-        "session_len": 4096,
-        "max_batch_size": 64,
-        "tp": 2,
-        "enable_prefix_caching": False,
-    }
-    assert config["run_cfg"] == {"num_gpus": 2}
-    plain = opencompass_driver.model_config(REQUEST | {"engine": "transformers"})
-    assert plain["type"] == "StrictBaseModel"
-    assert plain["model_kwargs"] == {"device_map": "cpu", "torch_dtype": "torch.float32"}
-
-
-@pytest.mark.parametrize(
-    ("runs", "allowed", "outcome"),
-    [
-        ("turbomind", False, "turbomind"),
-        ("turbomind", True, "turbomind"),
-        ("pytorch", True, "lmdeploy-pytorch"),
-        ("pytorch", False, "in its pytorch engine, not in TurboMind"),
-        (None, True, PLAIN),
-        (None, False, "No module named 'lmdeploy'"),
-    ],
-)
-def test_another_engine_runs_only_if_that_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, runs: str | None, allowed: bool, outcome: str
+def test_no_process_is_left_when_the_reader_stops(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, hugging_face: Path
 ) -> None:
-    """`runs`: the engine that LMDeploy takes, None without LMDeploy."""
+    """With a driver that hands over one portion and then hangs."""
+    questions = read_subject(data, ANATOMY)
+    ready = {"event": "ready", "engine": PLAIN, "context": 64, "versions": {"opencompass": "0.5.4"}}
+    found = [ready, written(tmp_path, questions) | {"event": "portion"}]
+    driver = tmp_path / "hanging_driver.py"
+    driver.write_text(FAKE.format(found=json.dumps(found)))
+    monkeypatch.setattr(opencompass, "DRIVER", driver)
+    python = types.SimpleNamespace(python=Path(sys.executable), versions={})
+    backend = OpenCompass(spec=ScoresSpec(data=data, backend="opencompass"), environment=python)  # type: ignore[arg-type]
+    kept: list[int] = []
 
-    def build(config: dict[str, Any]) -> Any:
-        if config["type"] == "StrictBaseModel":
-            return object()
-        if runs is None:
-            raise ModuleNotFoundError("No module named 'lmdeploy'")
-        return types.SimpleNamespace(pipe=types.SimpleNamespace(async_engine=types.SimpleNamespace(backend=runs)))
+    def interrupt(portion: Portion, answers: Sequence[Answer]) -> None:
+        assert any(driver.name in " ".join(child.cmdline()) for child in psutil.Process().children())
+        kept.append(len(answers))
+        raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "opencompass.utils", types.SimpleNamespace(build_model_from_cfg=build))
-    monkeypatch.setattr(opencompass_driver, "register_strict_model", lambda: None)
-    monkeypatch.setattr(opencompass_driver, "as_config", lambda fields, request: fields)
-    monkeypatch.setattr(opencompass_driver, "check_folder", lambda path, engine: None)
-    request = REQUEST | {"allow_fallback": allowed}
-    if " " in outcome:
-        with pytest.raises((RuntimeError, ImportError), match=outcome):
-            opencompass_driver.build_model(request)
-    else:
-        engine = opencompass_driver.build_model(request)[2]
-        assert engine == outcome
-        assert engine in engines(engine="turbomind", gpus=1, allow_fallback=allowed)
-
-
-def engines(**fields: Any) -> tuple[str, ...]:
-    spec = ScoresSpec(data=Path("questions"), backend="opencompass", **fields)
-    return OpenCompass(spec=spec, environment=Environment(folder=Path("nowhere"), versions={})).engines
+    (tmp_path / "work").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        backend.score(hugging_face, [whole(questions)] * 2, work=tmp_path / "work", on_portion=interrupt)
+    assert kept == [6]
+    assert not any(driver.name in " ".join(child.cmdline()) for child in psutil.Process().children())
 
 
-MADE_BY_4 = {
-    "config.json": {"rope_theta": 1e6},
-    "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
-}
-MADE_BY_5 = {"config.json": {"rope_parameters": {}}, "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}
-MADE_BY_BOTH = {"config.json": {"rope_parameters": {}, "rope_theta": 1e6}}
-WITH_CODE = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization.Own", None]}}}
+# -- OpenCompass itself, in one process for all tests; `tests/raylr/cli/test_evaluation.py` starts it for real --
 
-
-@pytest.mark.parametrize(
-    ("files", "here", "engine", "message"),
-    [
-        (MADE_BY_4, "4.57.6", "transformers", None),
-        (MADE_BY_4, "5.23.0", "transformers", None),
-        (MADE_BY_5, "5.23.0", "transformers", None),
-        (MADE_BY_BOTH, "4.57.6", "turbomind", None),
-        (MADE_BY_5, "4.57.6", "transformers", "was saved by transformers 5, and this environment has 4.57.6"),
-        ({"config.json": MADE_BY_5["config.json"]}, "4.57.6", "turbomind", "was saved by transformers 5"),
-        ({"tokenizer_config.json": MADE_BY_5["tokenizer_config.json"]}, "4.57.6", "transformers", "by transformers 5"),
-        (WITH_CODE, "4.57.6", "turbomind", "brings Python code of its own"),
-        (WITH_CODE, "5.23.0", "transformers", None),
-        ({}, "4.57.6", "transformers", None),
-    ],
+MODULES = (
+    *(f"opencompass.{name}" for name in ("models", "registry", "tasks", "partitioners", "utils", "datasets")),
+    *("opencompass.openicl", "mmengine.config", "transformers.models.qwen3_moe.modeling_qwen3_moe"),
 )
-def test_folders_that_would_be_misread_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    files: dict[str, Any],
-    here: str,
-    engine: str,
-    message: str | None,
-) -> None:
-    monkeypatch.setattr(opencompass_driver, "version", lambda name: here)
-    for name, fields in files.items():
-        (tmp_path / name).write_text(json.dumps(fields))
-    if message is None:
-        opencompass_driver.check_folder(str(tmp_path), engine)
-    else:
-        with pytest.raises(ValueError, match=message):
-            opencompass_driver.check_folder(str(tmp_path), engine)
 
 
-def test_the_names_of_engines() -> None:
-    assert engines() == (PLAIN,) == engines(allow_fallback=True)
-    assert engines(device="cuda", gpus=1, dtype="bfloat16") == ("transformers-cuda-bfloat16",)
-    assert engines(engine="turbomind", gpus=1) == ("turbomind",)
+@pytest.fixture(scope="module")
+def process(environment: Environment) -> Iterator[SharedDriver]:
+    shared = SharedDriver(environment.python, opencompass.DRIVER, MODULES)
+    yield shared
+    shared.close()
 
 
-def test_what_losses_were_divided_by() -> None:
-    def tokenizer(prompt: str) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) for letter in prompt]}
-
-    tokenizer.pad_token_id = ord("_")  # type: ignore[attr-defined]
-    model = types.SimpleNamespace(tokenizer=tokenizer, max_seq_len=4)
-    assert opencompass_driver.divisors(model, PLAIN, ["abc", "a_b", "abcdef"]) == ([3, 2, 4], 6)
-    assert opencompass_driver.divisors(model, "turbomind", ["abc"]) == ([2], 3)
-
-
-# -- OpenCompass itself --
+@pytest.fixture
+def shared(process: SharedDriver, monkeypatch: pytest.MonkeyPatch) -> SharedDriver:
+    monkeypatch.setattr(opencompass, "driver_events", process.driver_events)
+    return process
 
 
 def scored(
@@ -269,51 +189,69 @@ def scored(
     data: Path,
     work: Path,
     *,
-    subjects: Sequence[Subject] = (ANATOMY, GENETICS),
-    start: int = 0,
-    stop: int = 6,
+    parts: Sequence[tuple[Subject, int, int]] = ((ANATOMY, 0, 4), (ANATOMY, 4, 6), (GENETICS, 0, 6)),
     **fields: Any,
-) -> tuple[dict[Subject, Sequence[Answer]], Any]:
-    found: dict[Subject, Sequence[Answer]] = {}
+) -> tuple[dict[Subject, list[Answer]], Any]:
+    found: dict[Subject, list[Answer]] = {}
+
+    def keep(portion: Portion, answers: Sequence[Answer]) -> None:
+        assert len(answers) == len(portion)
+        found.setdefault(portion.subject, []).extend(answers)
+
     backend = OpenCompass(
         spec=ScoresSpec(data=data, backend="opencompass", batch_size=4, **fields), environment=environment
     )
-    portions = [Portion(data=read_subject(data, subject), start=start, stop=stop) for subject in subjects]
-    return found, backend.score(model, portions, work=work, on_subject=found.__setitem__)
+    portions = [Portion(data=read_subject(data, subject), start=start, stop=stop) for subject, start, stop in parts]
+    work.mkdir(exist_ok=True)
+    return found, backend.score(model, portions, work=work, on_portion=keep)
+
+
+def differences(scores: Sequence[float]) -> list[float]:
+    return [value - scores[0] for value in scores]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_answers_are_those_of_an_independent_scorer(
+@pytest.mark.usefixtures("shared")
+def test_answers_are_those_of_an_independent_scorer_in_one_pass_and_in_four(
     model: Path, environment: Environment, data: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     network, tokenizer = AutoModelForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
-    found, info = scored(model, environment, data, tmp_path)
-    assert list(found) == [ANATOMY, GENETICS]
-    answers = set()
-    for subject, rows in found.items():
+    once, info = scored(model, environment, data, tmp_path / "1")
+    four, info_of_four = scored(model, environment, data, tmp_path / "4", passes=4)
+    assert list(once) == list(four) == [ANATOMY, GENETICS]
+    for subject in once:
         want = letter_scorer.score(network, tokenizer, "opencompass", data, subject.suite, subject.name, 6)
-        assert len(rows) == 6
-        for row, (gold, answer, scores) in zip(rows, want, strict=True):
-            assert row.gold == gold
+        assert [row.index for row in once[subject]] == list(range(6))
+        for row, of_four, (gold, answer, scores) in zip(once[subject], four[subject], want, strict=True):
+            assert row.gold == of_four.gold == gold
             assert row.scores is not None
-            assert [value - row.scores[0] for value in row.scores] == pytest.approx(
-                [value - scores[0] for value in scores], abs=5e-3
-            )
-            assert row.prediction == answer or sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
-        answers |= {row.prediction for row in rows}
-    assert len(answers) > 1
+            assert of_four.scores is not None
+            assert differences(row.scores) == pytest.approx(differences(scores), abs=1e-4)
+            assert -30 < max(row.scores) < 0
+            assert differences(of_four.scores) == pytest.approx(differences(scores), abs=5e-3)
+            assert of_four.scores[0] < scores[0] - 100  # OpenCompass's is the loss of all tokens
+            assert row.prediction == answer
+            assert of_four.prediction == answer or sorted(scores)[-1] - sorted(scores)[-2] < 5e-3
+    assert len({row.prediction for rows in once.values() for row in rows}) > 1
     assert (info.backend, info.engine, info.questions) == ("opencompass", PLAIN, 12)
+    assert info_of_four.engine == f"{PLAIN}-4-passes"
     assert info.versions["opencompass"] == "0.5.4"
-    assert info.startup_seconds > 0
-    assert info.scoring_seconds > 0
-    assert any("the model was made for 32" in note for note in info.notes)
+    assert info.startup_seconds > 0 < info.scoring_seconds
+    assert info.notes == (f"the longest prompt has {longest(tokenizer, data)} tokens, the model was made for 32",)
+
+
+def longest(tokenizer: Any, data: Path) -> int:
+    asked = [("mmlu", "anatomy", index) for index in range(6)] + [("cmmlu", "genetics", index) for index in range(6)]
+    texts = [f"{letter_scorer.prompt('opencompass', data, *one)} A" for one in asked]
+    return max(len(tokenizer(text)["input_ids"]) for text in texts)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("shared")
 def test_a_tokenizer_with_letters_of_several_tokens_gives_a_note(
     model: Path, environment: Environment, data: Path, tmp_path: Path
 ) -> None:
@@ -326,8 +264,7 @@ def test_a_tokenizer_with_letters_of_several_tokens_gives_a_note(
     vocabulary["ĠA"] = vocabulary.pop("".join(merges.pop()))
     merges.append(["Ġ", "A"])
     (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(fields))
-    (tmp_path / "work").mkdir()
-    found, info = scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], stop=2)
+    found, info = scored(tmp_path / "model", environment, data, tmp_path / "work", parts=[(ANATOMY, 0, 2)])
     assert UNEVEN in info.notes
     network = AutoModelForCausalLM.from_pretrained(model).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -347,14 +284,15 @@ def likelihood(network: Any, tokenizer: Any, text: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("shared")
 def test_generated_answers(model: Path, environment: Environment, data: Path, tmp_path: Path) -> None:
     """Of a portion that does not begin with the first question, and by a model as transformers 5 saves it, with code
     that is not run."""
     saved = shutil.copytree(model, tmp_path / "model")
     as_transformers_5_saves_it(saved)
     bring_code(saved)
-    (tmp_path / "work").mkdir()
-    found, info = scored(saved, environment, data, tmp_path / "work", mode="gen", start=2, stop=5, max_out_len=2)
+    parts = [(ANATOMY, 2, 5), (GENETICS, 2, 5)]
+    found, info = scored(saved, environment, data, tmp_path / "work", parts=parts, mode="gen", max_out_len=2)
     for subject, rows in found.items():
         assert [(row.index, row.gold) for row in rows] == [
             (index, question.gold) for index, question in enumerate(read_subject(data, subject).test) if 2 <= index < 5
@@ -391,32 +329,6 @@ def lose_a_weight(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-class Writes:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.slow
-def test_code_in_pickled_weights_is_not_run(model: Path, tmp_path: Path) -> None:
-    """Both drivers load models by this function."""
-    import torch
-    from transformers import AutoTokenizer
-
-    folder = shutil.copytree(model, tmp_path / "model")
-    (folder / "model.safetensors").unlink()
-    torch.save({"model.norm.weight": Writes(tmp_path / "ran")}, folder / "pytorch_model.bin")
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        opencompass_driver.load_strictly(
-            str(folder), AutoTokenizer.from_pretrained(folder), device="cpu", dtype="float32"
-        )
-    assert not (tmp_path / "ran").exists()
-
-
 def shrink_the_vocabulary(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -428,13 +340,20 @@ def shrink_the_vocabulary(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
 
 
+def rename_the_architecture(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "transformer_of_2030"}))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lose_a_weight, r"failed loading the model: .* 1 weights .* are missing, as model\.norm\.weight"),
         (shrink_the_vocabulary, r"failed loading the model: .*the tokenizer .* has \d+ tokens .* vocabulary 300"),
+        (rename_the_architecture, r"has no causal language model of the architecture 'transformer_of_2030'"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(
@@ -442,14 +361,14 @@ def test_a_model_that_does_not_fit_is_refused(
 ) -> None:
     shutil.copytree(model, tmp_path / "model")
     damage(tmp_path / "model")
-    (tmp_path / "work").mkdir()
     with pytest.raises(EvaluationError, match=message):
-        scored(tmp_path / "model", environment, data, tmp_path / "work", subjects=[ANATOMY], stop=1)
+        scored(tmp_path / "model", environment, data, tmp_path / "work", parts=[(ANATOMY, 0, 1)])
     assert "Traceback" in (tmp_path / "work" / "opencompass.log").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
+@pytest.mark.usefixtures("shared")
 def test_opencompass_own_data_is_found_in_its_cache(
     environment: Environment, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,44 +382,24 @@ def test_opencompass_own_data_is_found_in_its_cache(
 
 
 FACTS = """
-import importlib, inspect, json, sys
-sys.path.append(sys.argv[1])
-import opencompass_driver as driver
+import importlib, inspect
 from opencompass.models.turbomind import TurboMindModel
-names = {}
 for (suite, mode), name in driver.CONFIGS.items():
     module = importlib.import_module(f"opencompass.configs.datasets.{suite}.{name}")
-    names[f"{suite} {mode}"] = [config["name"] for config in getattr(module, f"{suite}_datasets")]
-print(json.dumps([names, list(inspect.signature(TurboMindModel.__init__).parameters)]))
+    names = [config["name"] for config in getattr(module, f"{suite}_datasets")]
+    emit(event="config", suite=suite, mode=mode, names=names)
+emit(event="turbomind", parameters=list(inspect.signature(TurboMindModel.__init__).parameters))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_opencompass_has_what_the_driver_needs(environment: Environment) -> None:
+def test_opencompass_has_what_the_driver_needs(process: SharedDriver) -> None:
     """Its subjects are ours; and its TurboMind model, which needs a GPU to run, takes the arguments it is given."""
-    folder = Path(inspect.getfile(opencompass_driver)).parent
-    done = subprocess.run([environment.python, "-I", "-c", FACTS, folder], capture_output=True, text=True, check=True)
-    names, parameters = json.loads(done.stdout.splitlines()[-1])
-    for suite, mode in opencompass_driver.CONFIGS:
-        assert set(names[f"{suite} {mode}"]) == set(SUITES[suite].test_questions)
+    *configs, turbomind = process.run(FACTS)
+    assert [(one["suite"], one["mode"]) for one in configs] == list(opencompass_driver.CONFIGS)
+    assert all(set(one["names"]) == set(SUITES[one["suite"]].test_questions) for one in configs)
+    request = {"engine": "turbomind", "gpus": 2}
+    request |= dict.fromkeys(("model", "batch_size", "max_seq_len", "max_out_len"), 8)
     of_opencompass = {"type", "abbr", "run_cfg", "batch_size", "max_out_len"}
-    assert set(opencompass_driver.model_config(REQUEST)) - of_opencompass <= set(parameters)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_no_process_is_left_when_the_reader_stops(
-    model: Path, environment: Environment, data: Path, tmp_path: Path
-) -> None:
-    driver = Path(opencompass_driver.__file__).name
-
-    def interrupt(subject: Subject, rows: Sequence[Answer]) -> None:
-        assert any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())
-        raise KeyboardInterrupt
-
-    backend = OpenCompass(spec=ScoresSpec(data=data, backend="opencompass"), environment=environment)
-    portions = [Portion(data=read_subject(data, subject), start=0, stop=1) for subject in (ANATOMY, GENETICS)]
-    with pytest.raises(KeyboardInterrupt):
-        backend.score(model, portions, work=tmp_path, on_subject=interrupt)
-    assert not any(driver in " ".join(child.cmdline()) for child in psutil.Process().children())
+    assert set(opencompass_driver.model_config(request)) - of_opencompass <= set(turbomind["parameters"])

@@ -1,0 +1,153 @@
+"""What the report of a study of module-wise LRs holds; `raylr.report.html` writes it."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raylr.analysis.figures import labels
+from raylr.analysis.figures.comparison import arm_losses
+from raylr.analysis.figures.modules import ModuleCurve, module_losses
+from raylr.analysis.optimum import OptimumFit
+from raylr.analysis.units import format_count
+from raylr.module_study import ModulesResult, SizeModules
+from raylr.report.failures import failures_of
+from raylr.report.lines import Line
+from raylr.report.modules import TABLE, module_rows, modules_ending, overall
+from raylr.report.page import paragraph, picture, table
+from raylr.report.scores import ScoreSection
+from raylr.searchers.policies.axes_search import LR
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from raylr.searchers.policies.modules_stages import ModuleStage
+
+MODULES_FOOTER = (
+    "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
+    "the Learning Rate for Large-Scale Pre-training?”, Section 6.1 and Appendix A.3.2. Losses are validation losses in "
+    "nats per token; intervals are 90 % intervals."
+)
+PICTURE = "figure-5-modules"
+_POINTS = 81
+
+
+def modules_figures(result: ModulesResult) -> dict[str, Figure]:
+    """Return the figures of a study of module-wise LRs, by name of the file."""
+    drawn = {}
+    if curves := [curve for one in result.sizes for curve in module_curves(result, one)]:
+        drawn[PICTURE] = module_losses(curves, "LR" if _all_lrs(result) else "value")
+    for i, one in enumerate(result.sizes):
+        if one.comparison is not None:
+            drawn[_compared(i)] = arm_losses(one.comparison, one.size, one.tokens)
+    return drawn
+
+
+def _all_lrs(result: ModulesResult) -> bool:
+    return all(axis.table == "lr_multipliers" for axis in result.axes)
+
+
+def _compared(i: int) -> str:
+    return f"figure-6-compared-{i + 1}"
+
+
+def module_curves(result: ModulesResult, one: SizeModules) -> list[ModuleCurve]:
+    """Return the fitted curves of one size: over the global LR, then over each axis."""
+    out = []
+    if (stage := one.global_stage) is not None and math.isfinite(one.lr):
+        out.append(_curve("all modules", one, stage, LR, 1.0, math.nan))
+    for axis in result.axes:
+        scale = one.lr if axis.table == "lr_multipliers" else 1.0
+        for stage in (stage for stage in one.stages if axis.name in stage.names):
+            out.append(_curve(axis.name, one, stage, axis.name, scale, stage.held[axis.name]))
+    return out
+
+
+def _curve(module: str, one: SizeModules, stage: ModuleStage, name: str, scale: float, start: float) -> ModuleCurve:
+    answer, fit = stage.answers[name], stage.fit
+    if isinstance(fit, OptimumFit):
+        tried, loss = np.exp(fit.given[0]), fit.given[1]
+    else:
+        key = LR if name == stage.names[0] else name
+        tried, loss = np.exp(fit.given[0][:, fit.names.index(key)]), fit.given[1]
+    ends = [*tried, answer.value]
+    grid = np.unique([*np.geomspace(min(ends), max(ends), _POINTS), answer.value, *([start] if start > 0 else [])])
+    if isinstance(fit, OptimumFit):
+        mean, sd = (np.asarray(values) for values in fit.predict(grid))
+    else:
+        places = {other: np.full(grid.size, value) for other, value in fit.at.items()} | {key: grid}
+        mean, sd = fit.predict(places)
+    known = math.isfinite(start)
+    return ModuleCurve(
+        module=module, size=one.size, tried=scale * tried, loss=loss, grid=scale * grid, mean=mean, sd=sd,
+        start=scale * start, start_loss=float(np.interp(start, grid, mean)) if known else math.nan,
+        best=scale * answer.value, low=scale * answer.low, high=scale * answer.high,
+        off_curve=not isinstance(fit, OptimumFit),
+    )  # fmt: skip
+
+
+def modules_answer(result: ModulesResult) -> str:
+    """Return the verdicts in bold, the LRs, and what to do next."""
+    out = []
+    for line in modules_ending(result):
+        text = html.escape(line.text)
+        out.append(f"<b>{text}</b>" if line.heading == "Verdict" else f"{line.heading} {text}".strip())
+    return f'<div class="answer">{"<br>".join(out)}</div>'
+
+
+def modules_sections(result: ModulesResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
+    """Yield the sections: the modules, the comparison, the cost, failures."""
+    numbered = labels.replaced([one.size for one in result.sizes] + [axis.name for axis in result.axes])
+    more = "".join(f" {label} is {name}." for label, name in numbered.items())
+    yield "<h2>The modules</h2>"
+    yield table(*overall(result))
+    joint = result.spec.modules is not None and result.spec.modules.method == "joint"
+    runs = "hollow points are runs that differ in the other modules too" if joint else "points are runs"
+    yield _image(
+        images, PICTURE,
+        "Figures 5 and 19 to 23 of the paper for this study: the loss over the LR of each module, the others held. "
+        f"Lines are the fitted curves with their standard deviation, {runs} (crosses diverged), triangles the optima, "
+        f"bars their 90 % intervals (an arrow marks an open end); the star is the global value, the dashed line the "
+        f"loss there.{more}",
+    )  # fmt: skip
+    yield table(TABLE, module_rows(result))
+    yield "<h2>Is it better?</h2>"
+    for i, one in enumerate(result.sizes):
+        yield _image(
+            images, _compared(i),
+            f"Figure 6 of the paper for {one.size}: both settings with seeds that the search has not used.{more}",
+        )  # fmt: skip
+    for section in scores:
+        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
+        yield from (paragraph(Line(remark)) for remark in section.remarks)
+        yield table(section.head, section.rows)
+        yield from (_image(images, name, caption) for name, caption in section.captions.items())
+    yield from _cost(result)
+    failures = failures_of(result.directory)
+    if failures:
+        yield "<h2>Runs that failed</h2>"
+    for failure in failures:
+        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
+        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
+
+
+def _cost(result: ModulesResult) -> Iterable[str]:
+    cost = result.cost
+    yield "<h2>The cost</h2>"
+    yield table(
+        ["", "tokens", "FLOPs", "of the full grid"],
+        [
+            ["search and seeds", format_count(cost.search_tokens), f"{cost.search_flops:.3g}",
+             f"{cost.token_share:.0%} of tokens"],
+            ["full grid over the global LR and each module", format_count(cost.grid_tokens),
+             f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
+        ],
+    )  # fmt: skip
+
+
+def _image(images: Mapping[str, str], name: str, caption: str) -> str:
+    return picture(images[name], caption) if name in images else ""

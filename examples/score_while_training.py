@@ -10,6 +10,7 @@ import ray
 from ray import tune
 
 from raylr.analysis.figures.scores import score_over_loss, scores_over_tokens
+from raylr.analysis.figures.static import draw
 from raylr.analysis.scores.scores import summarise_all
 from raylr.analysis.scores.table import calibrated, fit_scores, join_scores
 from raylr.evaluation.evaluator import EvaluationCallback, Evaluator
@@ -92,8 +93,8 @@ def main(questions: Path, out: Path) -> None:
     for suite in ("mmlu", "cmmlu"):
         fit = fit_scores(joined, suite)
         print(suite, fit.status, fit.message)
-        score_over_loss(joined, suite, fit).savefig(out / f"{suite}-over-loss.png", dpi=110)
-    scores_over_tokens(summarise_all(found)).savefig(out / "scores.png", dpi=110)
+        draw(score_over_loss(joined, suite, fit)).savefig(out / f"{suite}-over-loss.png", dpi=110)
+    draw(scores_over_tokens(summarise_all(found))).savefig(out / "scores.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from raylr.analysis.figures.scores import scores_over_tokens
+from raylr.analysis.figures.static import draw
 from raylr.analysis.optimum import fit_optimum
 from raylr.analysis.scores.scores import Score, summarise, summarise_all
 from raylr.analysis.scores.suites import LETTERS
@@ -181,7 +182,7 @@ def main(out: Path, lrs: list[float]) -> None:
     rank(table[table["tokens"] == points[-1]])
     asked = QuestionTable(out / "scores").read()
     asked = asked.filter(pc.and_(pc.not_equal(asked["subject"], ELSEWHERE), pc.equal(asked["backend"], BACKEND)))
-    scores_over_tokens(summarise_all(asked)).savefig(out / "scores.png", dpi=110)
+    draw(scores_over_tokens(summarise_all(asked))).savefig(out / "scores.png", dpi=110)
 
 
 def columns(score: Score, prefix: str = "") -> dict[str, Any]:

@@ -76,6 +76,7 @@ def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dic
         StorageError: If they cannot be written.
     """
     from raylr.analysis.figures.coordinates import figures
+    from raylr.analysis.figures.static import draw
 
     folder = Path(folder)
     with storage_errors(folder, "make"):
@@ -85,7 +86,7 @@ def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dic
     for name, figure in figures(checks).items():
         paths.append(folder / FIGURES / f"{name}.png")
         with storage_errors(paths[-1]):
-            figure.savefig(paths[-1], dpi=130)
+            draw(figure).savefig(paths[-1], dpi=130)
     return paths
 
 

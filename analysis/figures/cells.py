@@ -1,83 +1,117 @@
-"""The pictures of finished runs: the loss over the LR of each cell, and the law through the optima."""
+"""The figures of finished runs: the loss over the LR of each cell, and the law through the optima."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raylr.analysis.cells import CellOptimum, Family
-from raylr.analysis.figures._drawing import ACCENT, GREY, mark_ticks, new_figure, size_colours, styled
+from raylr.analysis.figures.colours import ACCENT, GREY, ordered
+from raylr.analysis.figures.description import (
+    Axis,
+    Band,
+    Boxes,
+    Figure,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+    finite,
+    loss_limits,
+)
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.units import format_count, format_lr
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MOST = 12
 """Cells that are drawn: more are too small to read."""
+MOST_OPTIMA = 400
+"""Optima of a law that are drawn."""
+_GRID = 80
+_SIGMAS = 1.6449
 
 
-@styled
 def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
-    """Draw the final losses over the LR with the fitted curve, its optimum and the interval, one panel a cell.
+    """Describe the final losses over the LR with the fitted curve, its optimum and the interval, one panel a cell.
 
-    Of more than `MOST` cells, those are drawn that are spread evenly over the list. Diverged runs are crosses at the
-    upper edge.
+    Args:
+        optima: The cells. Of more than `MOST`, those are drawn that are spread evenly over the list.
     """
     at = np.unique(np.linspace(0, len(optima) - 1, min(MOST, len(optima))).round().astype(int))
-    columns = min(3, len(at))
-    figure, axes = new_figure(math.ceil(len(at) / columns), columns, width=4.2 if columns > 1 else 5.6, height=3.4)
-    for ax, i in zip(axes, at, strict=False):
-        _draw_cell(ax, optima[i])
-    for ax in axes[len(at) :]:
-        ax.set_visible(False)
-    return figure
+    drawn = [optima[i] for i in at]
+    known = [one for one in optima if math.isfinite(one.fit.lr)]
+    statement = f"None of {len(optima)} settings has a known optimum."
+    if known:
+        lrs = [one.fit.lr for one in known]
+        spread = (
+            f"from {format_lr(min(lrs))} to {format_lr(max(lrs))}" if max(lrs) > min(lrs) else f"at {format_lr(lrs[0])}"
+        )
+        statement = f"The optimal LR of {len(known)} of {len(optima)} settings lies {spread}."
+        if len(optima) == 1:
+            statement = f"The lowest loss, {known[0].fit.loss:.4f}, lies {spread}."
+    caption = (
+        "Points are final losses, the line is raylr's model of the loss over the LR with its 90 % band; dashed is the "
+        "optimum, shaded its 90 % interval"
+    )
+    if len(drawn) < len(optima):
+        caption += f". {len(drawn)} of {len(optima)} settings are drawn, spread evenly over the table below"
+    return Figure(
+        title="Loss over the learning rate",
+        statement=statement,
+        caption=f"{caption}.",
+        panels=[_cell(one) for one in drawn],
+        width=4.2 if len(drawn) > 1 else 5.6,
+        height=3.3,
+        names=[one.setting.name for one in drawn],
+    )
 
 
-def _draw_cell(ax: Axes, optimum: CellOptimum) -> None:
+def _cell(optimum: CellOptimum) -> Panel:
     cell, fit = optimum.cell, optimum.fit
-    finite = np.isfinite(cell.loss)
-    if finite.any():
-        floor = float(cell.loss[finite].min())
-        span = max(float(np.quantile(cell.loss[finite], 0.7)) - floor, 1e-3 * abs(floor), 1e-9)
-        ceiling = floor + 1.6 * span
-        if fit.curves is not None:
-            grid = np.geomspace(*fit.lr_range, 200)
-            mean, sd = (np.asarray(v, float) for v in fit.predict(grid))
-            ax.fill_between(grid, mean - 1.645 * sd, mean + 1.645 * sd, color=ACCENT, alpha=0.15, lw=0)
-            ax.plot(grid, mean, "-", color=ACCENT, lw=1.3)
-        shown = finite & (cell.loss <= ceiling)
-        ax.plot(cell.lr[shown], cell.loss[shown], "o", color="black", ms=4.5, zorder=3)
-        above = finite & (cell.loss > ceiling)
-        ax.plot(cell.lr[above], np.full(above.sum(), ceiling - 0.02 * span), "^", color=GREY, ms=5, zorder=3)
-        ax.plot(cell.lr[~finite], np.full((~finite).sum(), ceiling - 0.02 * span), "x", color=GREY, ms=6, zorder=3)
-        ax.set_ylim(floor - 0.15 * span, ceiling)
+    low, high = loss_limits(cell.loss, share=0.7)
+    marks: list[Mark] = []
+    if fit.curves is not None:
+        grid = np.geomspace(*fit.lr_range, _GRID)
+        mean, sd = (np.asarray(v, float) for v in fit.predict(grid))
+        marks.append(Band(x=grid, low=mean - _SIGMAS * sd, high=mean + _SIGMAS * sd, colour=ACCENT))
+        marks.append(Line(x=grid, y=mean, colour=ACCENT, hover="fitted loss"))
     if math.isfinite(fit.lr):
-        low, high = max(fit.lr_low, fit.lr_range[0]), min(fit.lr_high, fit.lr_range[1])
-        ax.axvspan(low, high, color=GREY, alpha=0.15, lw=0)
-        ax.axvline(fit.lr, color=GREY, lw=1, ls="--")
-    ax.set_xscale("log")
-    mark_ticks(ax.xaxis, format_lr)
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel("final loss")
+        marks.append(
+            Boxes(
+                x_low=[fit.lr_low], x_high=[fit.lr_high], y_low=[-math.inf], y_high=[math.inf], colour=GREY, alpha=0.16
+            )
+        )
+        marks.append(Rule(at=fit.lr))
+    marks.append(Points(x=cell.lr, y=cell.loss, hover=[f"LR {format_lr(float(lr))}" for lr in cell.lr]))
+    lrs = finite([*cell.lr, *fit.lr_range])
     words = format_lr(fit.lr) if math.isfinite(fit.lr) else "unknown"
-    ax.set_title(f"{optimum.setting.name}: {words} ({fit.status})", fontsize=9)
+    return Panel(
+        title=f"{optimum.setting.name}: {words} ({fit.status})",
+        x=Axis("learning rate", scale="log", unit="lr", low=float(lrs.min()) / 1.2, high=float(lrs.max()) * 1.2),
+        y=Axis("final loss", low=low, high=high),
+        marks=marks,
+    )
 
 
-@styled
 def law(family: Family) -> Figure:
-    """Draw the optima over parameters, tokens and batch, as far as these differ, with the law.
+    """Describe the optima over parameters, tokens and batch, as far as these differ, with the law.
 
     In each panel the optima are brought by the law to the middle of the other quantities, so that one line is the law.
+
+    Args:
+        family: A family with a law.
+
+    Raises:
+        ValueError: There is no law.
     """
     fitted = family.law
     if fitted is None:
         raise ValueError("there is no law to draw")
     known = [one for one in family.optima if one.used]
+    if len(known) > MOST_OPTIMA:
+        known = [known[i] for i in np.linspace(0, len(known) - 1, MOST_OPTIMA).round().astype(int)]
     values = {
         "parameters": np.array([one.setting.params or 1.0 for one in known]),
         "tokens": np.array([one.setting.tokens or 1.0 for one in known]),
@@ -86,41 +120,65 @@ def law(family: Family) -> Figure:
         values["batch"] = np.array([one.setting.batch or 1.0 for one in known])
     middle = {name: float(np.exp(np.log(v).mean())) for name, v in values.items()}
     shown = [name for name, v in values.items() if np.ptp(np.log(v)) > 0.05] or ["tokens"]
-    figure, axes = new_figure(1, len(shown), width=4.4, height=3.6)
-    lr = np.array([one.fit.lr for one in known])
-    expected = _lr(fitted, values)
-    for ax, name in zip(axes, shown, strict=True):
-        _draw_axis(ax, name, fitted, known, values, middle, lr / expected)
-    return figure
+    ratio = np.array([one.fit.lr for one in known]) / _lr(fitted, values)
+    off = float(np.exp(np.median(np.abs(np.log(ratio)))))
+    used = sum(one.used for one in family.optima)
+    caption = (
+        "Points are the optima with their intervals, the line is the law. In each panel the "
+        "law brings the optima to the middle of the quantities that are not drawn."
+    )
+    if len(known) < used:
+        caption += f" {len(known)} of {used} optima are drawn."
+    return Figure(
+        title=f"The law of {family.name}" if family.name else "The law",
+        statement=f"The law passes {used} optima at a median factor of {off:.2f}.",
+        caption=caption,
+        panels=[_over(name, fitted, known, values, middle, ratio) for name in shown],
+        height=3.6,
+        names=[one.setting.name for one in known],
+    )
 
 
-def _draw_axis(
-    ax: Axes, name: str, fitted: LRLaw, known: Sequence[CellOptimum], values: dict[str, np.ndarray],
-    middle: dict[str, float], ratio: np.ndarray,
-) -> None:  # fmt: skip
+def _over(
+    name: str,
+    fitted: LRLaw,
+    known: Sequence[CellOptimum],
+    values: dict[str, np.ndarray],
+    middle: dict[str, float],
+    ratio: np.ndarray,
+) -> Panel:
     x = values[name]
     here = {other: np.full(x.size, middle[other]) for other in values} | {name: x}
     y = _lr(fitted, here) * ratio
     sizes = sorted(set(values["parameters"].tolist()))
-    colours = dict(zip(sizes, size_colours(len(sizes)), strict=True))
-    for i, one in enumerate(known):
-        low, high = one.fit.lr_low, one.fit.lr_high
-        error = [[y[i] * (1 - low / one.fit.lr)], [y[i] * (high / one.fit.lr - 1)]]
-        colour = colours[float(values["parameters"][i])]
-        bounded = low > 0 and math.isfinite(high) and low <= one.fit.lr <= high
-        ax.errorbar(x[i], y[i], yerr=error if bounded else None, fmt="o", ms=4, color=colour, lw=0.8, alpha=0.8)
+    marks: list[Mark] = []
+    for params, colour in zip(sizes, ordered(len(sizes)), strict=True):
+        own = np.flatnonzero(values["parameters"] == params).tolist()
+        moved = [y[i] / known[i].fit.lr for i in own]
+        bounded = [known[i].fit.lr_low <= known[i].fit.lr <= known[i].fit.lr_high for i in own]
+        marks.append(
+            Points(
+                x=x[own],
+                y=y[own],
+                colour=colour,
+                size=4.5,
+                label=f"{format_count(params)} parameters" if len(sizes) <= MOST and params != 1.0 else "",
+                low=[known[i].fit.lr_low * k if ok else y[i] for i, k, ok in zip(own, moved, bounded, strict=True)],
+                high=[known[i].fit.lr_high * k if ok else y[i] for i, k, ok in zip(own, moved, bounded, strict=True)],
+                hover=[f"{known[i].setting.name}: {format_lr(known[i].fit.lr)}" for i in own],
+            )
+        )
     grid = np.geomspace(x.min() / 1.3, x.max() * 1.3, 60)
-    ax.plot(
-        grid, _lr(fitted, {other: np.full(60, middle[other]) for other in values} | {name: grid}), "-", color=ACCENT
+    line = _lr(fitted, {other: np.full(60, middle[other]) for other in values} | {name: grid})
+    marks.append(Line(x=grid, y=line, colour=ACCENT, label="law"))
+    others = [f"{other} {format_count(middle[other])}" for other in values if other != name and middle[other] != 1.0]
+    low, high = float(min(y.min(), line.min())), float(max(y.max(), line.max()))
+    return Panel(
+        title=f"brought to {', '.join(others)}" if others else "",
+        x=Axis(name, scale="log", unit="count"),
+        y=Axis("optimal LR", scale="log", unit="lr", low=low / 2, high=high * 2),
+        marks=marks,
     )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    mark_ticks(ax.xaxis, format_count)
-    mark_ticks(ax.yaxis, format_lr)
-    others = [f"{other} {format_count(middle[other])}" for other in values if other != name]
-    ax.set_xlabel(name)
-    ax.set_ylabel("optimal LR")
-    ax.set_title(f"brought to {', '.join(others)}" if others else "", fontsize=9)
 
 
 def _lr(fitted: LRLaw, at: dict[str, np.ndarray]) -> np.ndarray:

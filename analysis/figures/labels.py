@@ -8,6 +8,7 @@ for the caption which name each number stands for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 DEFAULT = "DejaVu Sans"
@@ -53,6 +54,44 @@ def shown(names: Iterable[str]) -> dict[str, str]:
 def replaced(names: Iterable[str]) -> dict[str, str]:
     """Return label → name for the names that figures show as a number."""
     return {label: name for name, label in shown(names).items() if label != name and label.startswith("#")}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Turns texts into texts that can be drawn."""
+
+    families: list[str]
+    """Fonts to draw with."""
+    numbers: dict[str, str]
+    """Name → number, of names that cannot be drawn; the longest first."""
+
+    def __call__(self, text: str) -> str:
+        """Return a text whose characters all have a glyph.
+
+        Args:
+            text: Any text.
+        """
+        for name, number in self.numbers.items():
+            text = text.replace(name, number)
+        missing = _missing(text.splitlines(), self.families[0])
+        for family in self.families[1:]:
+            missing -= _characters(family)
+        text = "".join("?" if ord(character) in missing and character != "\n" else character for character in text)
+        return f" {text}" if text.startswith("_") else text  # matplotlib leaves such labels out of legends
+
+
+def writer(names: Iterable[str], texts: Iterable[str]) -> Writer:
+    """Return what makes the texts of a figure drawable on this machine.
+
+    Args:
+        names: Names that may occur in the texts.
+        texts: Everything that is to be drawn.
+    """
+    wanted = list(names)
+    numbers = {name: label for label, name in replaced(wanted).items()}
+    longest_first = dict(sorted(numbers.items(), key=lambda one: -len(one[0])))
+    found = families([*wanted, *(line for text in texts for line in text.splitlines())])
+    return Writer(found if len(found) > 1 else families(wanted), longest_first)
 
 
 def _missing(names: Iterable[str], family: str) -> frozenset[int]:

@@ -1,24 +1,18 @@
-"""The picture of a module-wise search: the loss over the LR of each module (the paper's Figures 5 and 19 to 23)."""
+"""The figure of a module-wise search: the loss over the LR of each module (the paper's Figures 5 and 19 to 23)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raylr.analysis._checks import Array
-from raylr.analysis.figures._drawing import GREY, Colour, labels_of, mark_ticks, new_figure, size_colours, styled
+from raylr.analysis.figures.colours import Colour, ordered
+from raylr.analysis.figures.description import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, loss_limits
 from raylr.analysis.units import format_lr
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_COLUMNS = 3
-"""Panels side by side."""
 _ROOM = 1.15
 """Factor by which a panel reaches beyond the outermost run."""
 
@@ -54,9 +48,8 @@ class ModuleCurve:
     """Whether the runs differ in other modules too, so that they do not lie on the curve."""
 
 
-@styled
 def module_losses(curves: Sequence[ModuleCurve], label: str = "LR") -> Figure:
-    """Draw the loss over the LR of each module, a panel a module, a colour a size.
+    """Describe the loss over the LR of each module, a panel a module, a colour a size.
 
     Args:
         curves: The curves of all panels, panels in their order.
@@ -64,51 +57,101 @@ def module_losses(curves: Sequence[ModuleCurve], label: str = "LR") -> Figure:
 
     Returns:
         Runs (points), the fitted curves with their standard deviation, the optimum of each (triangle) with its 90 %
-        interval (bar; an open end has an arrow), the global value (star) and the loss there (dashed line).
+        interval, the global value (star) and the loss there (dashed line).
     """
-    panels = list(dict.fromkeys(curve.module for curve in curves))
+    names = list(dict.fromkeys(curve.module for curve in curves))
     sizes = list(dict.fromkeys(curve.size for curve in curves))
-    columns = min(_COLUMNS, max(len(panels), 1))
-    rows = -(-len(panels) // columns)
-    figure, axes = new_figure(rows, columns, width=4.2, height=3.4)
-    names, shown = labels_of(sizes), labels_of(panels)
-    colours = dict(zip(sizes, size_colours(len(sizes)), strict=True))
-    for ax, panel in zip(axes, panels, strict=False):
-        parts = [curve for curve in curves if curve.module == panel]
-        for place, curve in enumerate(parts):
-            _draw(ax, curve, colours[curve.size], names[curve.size], place)
+    colours = dict(zip(sizes, ordered(len(sizes)), strict=True))
+    panels = []
+    for name in names:
+        parts = [curve for curve in curves if curve.module == name]
         ends = np.concatenate([[*curve.tried, curve.best] for curve in parts])
-        ax.set_xscale("log")
-        ax.set_xlim(ends.min() / _ROOM, ends.max() * _ROOM)
-        mark_ticks(ax.xaxis, format_lr)
-        ax.set_xlabel(f"{label} of {shown[panel]}" if label == "LR" else label)
-        ax.set_ylabel("loss (nats)")
-        ax.set_title(shown[panel])
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    if len(sizes) > 1 and axes:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(sizes), 6))
-    return figure
+        shown = [*(loss for curve in parts for loss in curve.loss), *(curve.start_loss for curve in parts)]
+        low, high = loss_limits(shown, share=0.9, room=0.3)
+        panels.append(
+            Panel(
+                title=name,
+                x=Axis(
+                    f"{label} of {name}" if label == "LR" else label,
+                    scale="log",
+                    unit="lr",
+                    low=float(ends.min()) / _ROOM,
+                    high=float(ends.max()) * _ROOM,
+                ),
+                y=Axis("loss (nats)", low=low, high=high),
+                marks=[mark for curve in parts for mark in _marks(curve, colours[curve.size])],
+            )
+        )
+    hollow = any(curve.off_curve for curve in curves)
+    caption = "After Figures 5 and 19 to 23 of the paper: the loss over the LR of each module, the others held. "
+    caption += "Lines are the fitted curves with their standard deviation, "
+    caption += "hollow points runs that differ in the other modules too" if hollow else "points are runs"
+    caption += ", triangles the optima with their 90 % intervals"
+    if any(math.isfinite(curve.start_loss) for curve in curves):
+        caption += "; the star is the global value, the dashed line the loss there"
+    return Figure(
+        title="The loss over the LR of each module",
+        statement=_statement(curves, label),
+        caption=f"{caption}.",
+        panels=panels,
+        width=4.2,
+        height=3.4,
+        names=[*sizes, *names],
+    )
 
 
-def _draw(ax: Axes, curve: ModuleCurve, colour: Colour, name: str, place: int) -> None:
-    finite = np.isfinite(curve.loss)
-    ax.plot(curve.grid, curve.mean, "-", lw=1.2, color=colour)
-    ax.fill_between(curve.grid, curve.mean - curve.sd, curve.mean + curve.sd, color=colour, alpha=0.12, lw=0)
-    filled = "none" if curve.off_curve else colour
-    ax.plot(curve.tried[finite], curve.loss[finite], "o", ms=4, color=colour, markerfacecolor=filled, label=name)
-    top = ax.get_xaxis_transform()
-    if (~finite).any():
-        ax.plot(curve.tried[~finite], np.full(int((~finite).sum()), 0.97), "x", ms=6, color=colour, transform=top)
+def _statement(curves: Sequence[ModuleCurve], label: str) -> str:
+    moved = [curve for curve in curves if curve.start > 0 and curve.best > 0]
+    if not moved:
+        return f"No optimum is known beside a global one, over {len(curves)} curves."
+    far = max(moved, key=lambda curve: abs(math.log(curve.best / curve.start)))
+    inside = far.low <= far.start <= far.high
+    return (
+        f"Of {len(moved)} optima of modules, that of {far.module} at size {far.size} is farthest from the global "
+        f"{label}: {format_lr(far.best)}, a factor {far.best / far.start:.2f}, "
+        f"{'inside' if inside else 'outside'} its interval."
+    )
+
+
+def _marks(curve: ModuleCurve, colour: Colour) -> list[Mark]:
+    size = curve.size
+    marks: list[Mark] = [
+        Line(x=curve.grid, y=curve.mean, colour=colour, group=size, hover=f"{size}, fitted", width=1.2),
+        Band(x=curve.grid, low=curve.mean - curve.sd, high=curve.mean + curve.sd, colour=colour, group=size),
+        Points(
+            x=curve.tried,
+            y=curve.loss,
+            symbol="hollow" if curve.off_curve else "circle",
+            size=4,
+            colour=colour,
+            label=size,
+            hover=f"{size}, {curve.module}",
+        ),
+        Points(
+            x=[curve.best],
+            y=[float(np.interp(curve.best, curve.grid, curve.mean))],
+            symbol="triangle",
+            size=6,
+            colour=colour,
+            group=size,
+            along="x",
+            low=[curve.low],
+            high=[curve.high],
+            hover=f"{size}: optimum of {curve.module}",
+        ),
+    ]
     if math.isfinite(curve.start_loss):
-        ax.axhline(curve.start_loss, color=colour, ls="--", lw=0.8)
+        marks.append(Rule(axis="y", at=curve.start_loss, colour=colour, group=size))
         if math.isfinite(curve.start):
-            ax.plot([curve.start], [curve.start_loss], "*", ms=9, color=colour, zorder=4)
-    ax.plot([curve.best], [np.interp(curve.best, curve.grid, curve.mean)], "^", ms=7, color=colour, zorder=5)
-    first, last = min(*curve.tried, curve.best) / _ROOM, max(*curve.tried, curve.best) * _ROOM
-    height = 0.03 + 0.03 * place
-    low, high = max(curve.low, first), min(curve.high, last)
-    ax.plot([low, high], [height, height], "-", lw=3, color=colour, alpha=0.6, transform=top, solid_capstyle="butt")
-    for end, given, marker in ((low, curve.low, "<"), (high, curve.high, ">")):
-        if end != given:
-            ax.plot([end], [height], marker, ms=6, color=colour or GREY, transform=top, clip_on=False)
+            marks.append(
+                Points(
+                    x=[curve.start],
+                    y=[curve.start_loss],
+                    symbol="star",
+                    size=5,
+                    colour=colour,
+                    group=size,
+                    hover=f"{size}: global value",
+                )
+            )
+    return marks

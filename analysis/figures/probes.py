@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from raylr.analysis.figures._drawing import GREY, labels_of, new_figure, size_colours, styled
+from raylr.analysis.figures.colours import categories, ordered
+from raylr.analysis.figures.description import Axis, Figure, Line, Mark, Panel, Rule, finite
 from raylr.analysis.probes import MATRICES, QUANTITIES, Rows, list_of
 from raylr.analysis.stability import Moved
 from raylr.analysis.units import format_count, format_lr
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 NOISE = math.sqrt((1 - 0.9) / (1 + 0.9))
 """Update RMS where gradients are noise without memory, for β₁ = 0.9."""
@@ -51,24 +48,12 @@ def _name(trial: str, rows: Rows) -> str:
     return (f"{first['size']} at {format_lr(first['lr'])}" if known else trial) + kind
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    columns = min(COLUMNS, max(count, 1))
-    figure, axes = new_figure(math.ceil(max(count, 1) / columns), columns, width=3.3, height=2.7)
-    for ax in axes[count:]:
-        ax.set_visible(False)
-    return figure, axes
+def _tokens(label: str = "tokens") -> Axis:
+    return Axis(label, scale="log", unit="count")
 
 
-def _tokens(ax: Axes) -> None:
-    ax.set_xscale("log")
-    ax.set_xlabel("tokens")
-    ax.xaxis.set_major_formatter(lambda value, _: format_count(value))
-    ax.xaxis.set_minor_formatter(lambda value, _: "")
-
-
-@styled
 def update_rms(runs: Mapping[str, Rows]) -> Figure:
-    """Draw the update RMS of every matrix' role over tokens, a panel for each run (paper, Figure 7).
+    """Describe the update RMS of every matrix' role over tokens, a panel for each run (paper, Figure 7).
 
     The dotted line is where it is for gradients that are noise, √((1 − β₁)/(1 + β₁)) at β₁ = 0.9.
 
@@ -76,61 +61,82 @@ def update_rms(runs: Mapping[str, Rows]) -> Figure:
         runs: Trial → its rows by tokens.
     """
     there = {trial: rows for trial, rows in runs.items() if any("update_rms/embedding" in row for row in rows)}
-    labels = labels_of([_name(trial, rows) for trial, rows in there.items()])
-    figure, axes = _panels(len(there))
-    colours = dict(zip(MATRICES, size_colours(len(MATRICES)), strict=True))
-    for ax, (trial, rows) in zip(axes, there.items(), strict=False):
+    colours = dict(zip(MATRICES, categories(len(MATRICES)), strict=True))
+    panels, last = [], []
+    for place, (trial, rows) in enumerate(there.items()):
+        marks: list[Mark] = [Rule(axis="y", at=NOISE, style="dotted", label="gradients that are noise")]
         for role in MATRICES:
             points = [(row["tokens"], row[f"update_rms/{role}"]) for row in rows if _is(row.get(f"update_rms/{role}"))]
             if points:
-                ax.plot(*zip(*points, strict=True), "-", color=colours[role], lw=1.2, label=role)
-        ax.axhline(NOISE, color=GREY, ls=":", lw=1.0)
-        ax.set_ylim(0, 1.02)
-        ax.set_title(labels[_name(trial, rows)], fontsize=9)
-        _tokens(ax)
-    axes[0].set_ylabel("update RMS")
-    if there:
-        handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-    return figure
+                x, y = (list(part) for part in zip(*points, strict=True))
+                last.append(y[-1])
+                hover = f"{_name(trial, rows)}, {role}"
+                marks.append(Line(x=x, y=y, colour=colours[role], label=role, hover=hover, width=1.2))
+        panels.append(Panel(title=_name(trial, rows), x=_tokens(), marks=marks,
+                            y=Axis("update RMS" if place % COLUMNS == 0 else "", low=0.0, high=1.02)))  # fmt: skip
+    statement = "No update RMS was measured."
+    if last:
+        statement = (
+            f"At the ends of {len(there)} run{'s' if len(there) > 1 else ''} the update RMS of the matrices lies "
+            f"between {min(last):.2f} and {max(last):.2f}, in the middle at {np.median(last):.2f}."
+        )
+    return Figure(
+        title="Update RMS over training",
+        statement=statement,
+        caption="After Figure 7 of the paper: a line a role of matrices; the dotted line is where the update RMS is "
+        f"for gradients that are noise without memory, {NOISE:.2f}.",
+        panels=panels or [Panel(x=_tokens(), y=Axis("update RMS"), marks=[], note="not measured")],
+        columns=COLUMNS,
+        width=3.3,
+        height=2.7,
+        names=[_name(trial, rows) for trial, rows in there.items()],
+    )
 
 
-@styled
 def by_layer(runs: Mapping[str, Rows], quantities: Sequence[str]) -> Figure:
-    """Draw quantities over tokens, a row for each and a column for each run, a line for each layer.
+    """Describe quantities over tokens, a row for each and a column for each run, a line for each layer.
 
     Args:
         runs: Trial → its rows by tokens.
         quantities: Such as "attention_logit_max", whose columns have lists over layers.
     """
     there = {trial: rows for trial, rows in runs.items() if any(_is(row.get(quantities[0])) for row in rows)}
-    labels = labels_of([_name(trial, rows) for trial, rows in there.items()])
-    figure, axes = new_figure(len(quantities), max(len(there), 1), width=2.6, height=2.3)
-    for line, quantity in enumerate(quantities):
-        mine = axes[line * max(len(there), 1) :][: len(there)]
-        for ax, (trial, rows) in zip(mine, there.items(), strict=True):
-            lists = [(row["tokens"], list_of(row.get(f"{quantity}/layers"))) for row in rows]
-            layers = max((len(values) for _, values in lists), default=0)
-            for layer, colour in enumerate(size_colours(layers)):
-                points = [(at, values[layer]) for at, values in lists if layer < len(values) and _is(values[layer])]
+    panels = []
+    ends = {name: [row[name] for rows in there.values() for row in rows if _is(row.get(name))] for name in quantities}
+    for quantity in quantities:
+        lists = {trial: [(row["tokens"], list_of(row.get(f"{quantity}/layers"))) for row in rows]
+                 for trial, rows in there.items()}  # fmt: skip
+        every = finite([v for rows in lists.values() for _, values in rows for v in values if _is(v)])
+        low, high = (min(0.0, float(every.min())), 1.05 * float(every.max())) if every.size else (None, None)
+        for place, (trial, rows) in enumerate(there.items()):
+            layers = max((len(values) for _, values in lists[trial]), default=0)
+            marks: list[Mark] = []
+            for layer, colour in enumerate(ordered(layers)):
+                points = [(at, values[layer]) for at, values in lists[trial]
+                          if layer < len(values) and _is(values[layer])]  # fmt: skip
                 if points:
-                    ax.plot(*zip(*points, strict=True), "-", color=colour, lw=1.2, label=f"layer {layer}")
-            if line == 0:
-                ax.set_title(labels[_name(trial, rows)], fontsize=9)
-            _tokens(ax)
-        if mine:
-            mine[0].set_ylabel(QUANTITIES[quantity])
-            top = max(ax.get_ylim()[1] for ax in mine)
-            for ax in mine:
-                ax.set_ylim(min(0, *(other.get_ylim()[0] for other in mine)), top)
-    if there:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
-    return figure
+                    x, y = (list(part) for part in zip(*points, strict=True))
+                    hover = f"{_name(trial, rows)}, layer {layer}"
+                    marks.append(Line(x=x, y=y, colour=colour, label=f"layer {layer}", hover=hover, width=1.2))
+            panels.append(Panel(title=_name(trial, rows), x=_tokens(), marks=marks,
+                                y=Axis(QUANTITIES[quantity] if place == 0 else "", low=low, high=high),
+                                note="" if marks else "not measured"))  # fmt: skip
+    said = [f"{QUANTITIES[name]} reaches {max(values):.3g}" for name, values in ends.items() if values]
+    text = "; ".join(said) or "Not measured"
+    return Figure(
+        title=" and ".join(QUANTITIES[name] for name in quantities),
+        statement=f"{text[0].upper()}{text[1:]}.",
+        caption="A panel a quantity and a run, a line a layer.",
+        panels=panels or [Panel(x=_tokens(), y=Axis(""), marks=[], note="not measured")],
+        columns=max(len(there), 1),
+        width=2.8,
+        height=2.4,
+        names=[_name(trial, rows) for trial, rows in there.items()],
+    )
 
 
-@styled
 def movement(measured: Mapping[str, Sequence[Moved]], *, data: str = "tokens", size: str = "parameters") -> Figure:
-    """Draw the standard deviation of x_t − x_0 over data, a row for each kind of run (paper, Figure 10).
+    """Describe the standard deviation of x_t − x_0 over data, a row for each kind of run (paper, Figure 10).
 
     A line is a run; its colour is the size.
 
@@ -141,32 +147,41 @@ def movement(measured: Mapping[str, Sequence[Moved]], *, data: str = "tokens", s
     """
     names = [name for name in SHOWN if any(one.name == name for many in measured.values() for one in many)]
     names = names or list(dict.fromkeys(one.name for many in measured.values() for one in many))[:4]
-    labels = labels_of(measured)
     sizes = list(dict.fromkeys(map(format_count, sorted({one.size for many in measured.values() for one in many}))))
-    colours = dict(zip(sizes, size_colours(len(sizes)), strict=True))  # QK norm's few weights make no other size
-    figure, axes = new_figure(len(measured), len(names), width=2.9, height=2.4)
-    for line, (kind, many) in enumerate(measured.items()):
+    colours = dict(zip(sizes, ordered(len(sizes)), strict=True))  # QK norm's few weights make no other size
+    panels, growths = [], []
+    for kind, many in measured.items():
         for place, name in enumerate(names):
-            ax = axes[line * len(names) + place]
             runs: dict[str, list[Moved]] = {}
             for one in many:
                 if one.name == name and one.value > 0:
                     runs.setdefault(one.run, []).append(one)
+            marks: list[Mark] = []
             for run in runs.values():
-                x, y = np.array(sorted((one.progress, one.value) for one in run)).T
-                ax.plot(x, y, "-", color=colours[format_count(run[0].size)], lw=1.1)
-            if not runs:
-                ax.text(0.5, 0.5, "not observed", transform=ax.transAxes, ha="center", color=GREY)
-            ax.set_yscale("log")
-            _tokens(ax)
-            ax.set_xlabel(data)
-            if line == 0:
-                ax.set_title(name.replace("_", " "), fontsize=9)
-        axes[line * len(names)].set_ylabel(f"{labels[kind]}\nstd of x_t − x_0")
-    for value in sizes:
-        axes[0].plot([], [], "-", color=colours[value], label=value)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, title=size)
-    return figure
+                ways = sorted((one.progress, one.value) for one in run)
+                x, y = (list(part) for part in zip(*ways, strict=True))
+                shown = format_count(run[0].size)
+                growths.append((y[-1] / y[0], name, kind))
+                marks.append(Line(x=x, y=y, colour=colours[shown], label=f"{shown} {size}", width=1.1,
+                                  hover=f"{kind}, {run[0].run}"))  # fmt: skip
+            panels.append(
+                Panel(title=name.replace("_", " "), x=_tokens(data), marks=marks, note="" if marks else "not observed",
+                      y=Axis(f"{kind}\nstd of x_t − x_0" if place == 0 else "", scale="log"))
+            )  # fmt: skip
+    statement = "No activation was observed."
+    if growths:
+        growth, name, kind = max(growths)
+        statement = f"What moves most is {name.replace('_', ' ')}, by a factor of {growth:.3g} along a run ({kind})."
+    return Figure(
+        title="How activations move",
+        statement=statement,
+        caption=f"After Figure 10 of the paper: the standard deviation of x_t − x_0 over {data}, a line a run.",
+        panels=panels,
+        columns=max(len(names), 1),
+        width=3.0,
+        height=2.5,
+        names=list(measured),
+    )
 
 
 def _is(value: Any) -> bool:

@@ -18,9 +18,9 @@ from raylr.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from matplotlib.figure import Figure
     from rich.console import Console
 
+    from raylr.analysis.figures.description import Figure
     from raylr.analysis.qk_norm import NormEffect
     from raylr.analysis.stability import Movement
 
@@ -64,7 +64,7 @@ def probes(
     console = make_console()
     for line in summaries(found.runs()):
         say(console, line)
-    _write(figures.figures(found.runs()), _place(path, out), console)
+    _write("probes", figures.figures(found.runs()), _place(path, out), console)
 
 
 @app.command
@@ -108,7 +108,7 @@ def stability(
     for kind, many in found.items():
         say(console, f"{kind[0].upper()}{kind[1:]}: {_sentence(many, data, size)}")
         _movement_table(many, console, data, size)
-    _write({"stability": figures.movement(measured, data=data, size=size)}, _place(path, out), console)
+    _write("stability", {"stability": figures.movement(measured, data=data, size=size)}, _place(path, out), console)
 
 
 @app.command(name="qk-norm")
@@ -151,23 +151,27 @@ def qk_norm(
     for one in effects:
         say(console, one.sentence)
     _effect_table(effects, console)
-    _write(drawn, _place(path, out), console)
+    _write("qk-norm", drawn, _place(path, out), console)
 
 
 def _place(path: Path, out: Path | None) -> Path:
     return out or (path if path.is_dir() else path.parent) / FIGURES
 
 
-def _write(drawn: Mapping[str, Figure], folder: Path, console: Console) -> None:
-    from raylr.store.files import storage_errors
+def _write(name: str, drawn: Mapping[str, Figure], folder: Path, console: Console) -> None:
+    """Write the figures as PNG and SVG, and a page with all of them."""
+    from raylr.report.page import Figures, page
+    from raylr.store.files import write_atomic
 
-    for name, figure in drawn.items():
-        with storage_errors(folder, "make"):
-            folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{name}.png"
-        with storage_errors(file):
-            figure.savefig(file, dpi=130)
-        say(console, f"{file}", heading="Written")
+    if not drawn:
+        return
+    figures = Figures(drawn, folder)
+    file = folder / f"{name}.html"
+    footer = f"Made by raylr analyse {name}."
+    write_atomic(file, page(name=name, heading="Analysis", answer="", sections=map(figures, drawn), footer=footer))
+    for one in drawn:
+        say(console, f"{folder / one}.png", heading="Written")
+    say(console, f"{file}", heading="Written")
 
 
 def _sentence(found: list[Movement], data: str, size: str) -> str:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raylr.analysis.comparison import Arm, ArmKind, Comparison, seeds_needed
-from raylr.analysis.figures import comparison as figures
-from raylr.analysis.figures.labels import replaced
+from raylr.analysis.figures import comparison as drawings
 from raylr.analysis.figures.scores import scores_over_tokens
 from raylr.analysis.laws.compare import RunComparison
 from raylr.analysis.scores.suites import SUITES
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count
 from raylr.report.lines import Line, show_lines, shown_path
-from raylr.report.page import page, paragraph, picture, save, table
+from raylr.report.page import Figures, lead, page, paragraph, table
 from raylr.report.text import number
-from raylr.store.files import storage_errors, write_atomic
+from raylr.store.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -257,22 +256,20 @@ def write_comparison(result: ComparisonResult, out: Path) -> Path:
     """
     from raylr.comparison import as_json
 
-    with storage_errors(out / "figures", "make"):
-        (out / "figures").mkdir(parents=True, exist_ok=True)
     found = result.comparison
     drawn = {
-        "compare-losses": figures.arm_losses(found, result.target, result.tokens),
-        "compare-costs": figures.arm_costs(found),
+        "compare-losses": drawings.arm_losses(found, result.target, result.tokens),
+        "compare-costs": drawings.arm_costs(found),
     }
     if result.scores:
         drawn["compare-scores"] = scores_over_tokens(result.scores, labels=result.labels)
-    images = {name: save(figure, out / "figures" / name) for name, figure in drawn.items()}
+    figures = Figures(drawn, out / "figures")
     lines = comparison_lines(result)
     answer = f'<div class="answer"><b>{html.escape(lines[0].text)}</b></div>'
     text = page(
         name=f"Comparison at {result.target}",
         answer=answer,
-        sections=_sections(result, lines[1:], images),
+        sections=_sections(result, lines[1:], figures),
         footer=FOOTER,
     )
     write_atomic(out / JSON_FILE, as_json(result) + "\n")
@@ -280,18 +277,16 @@ def write_comparison(result: ComparisonResult, out: Path) -> Path:
     return out / REPORT_FILE
 
 
-def _sections(result: ComparisonResult, lines: Sequence[Line], images: dict[str, str]) -> Iterable[str]:
+def _sections(result: ComparisonResult, lines: Sequence[Line], figures: Figures) -> Iterable[str]:
     found = result.comparison
-    numbered = replaced([arm.name for arm in found.arms] + [result.target])
-    names = "".join(f" {label} is {name}." for label, name in numbered.items())
     yield "<h2>The arms</h2>"
+    yield figures.lead("compare-losses")
     yield table(*arm_table(found))
-    yield picture(
-        images["compare-losses"],
-        "After Figure 6 of the paper. Left: mean and range of the loss over seeds. Right: the final losses." + names,
-    )
+    yield figures("compare-losses", said=True)
     yield from (paragraph(line) for line in lines)
     yield "<h2>The pairs</h2>"
+    decided = sum(one.better is not None for one in found.pairs)
+    yield lead(f"{decided} of {len(found.pairs)} pairs are decided: one arm of them is better.")
     yield table(
         ["", "and", "difference", "90 % interval", "the first is better with probability", "better"],
         [
@@ -302,15 +297,16 @@ def _sections(result: ComparisonResult, lines: Sequence[Line], images: dict[str,
     )  # fmt: skip
     yield f'<p class="dim">Better from a probability of {found.decided:.3f} on, for {len(found.arms)} arms.</p>'
     yield "<h2>The cost</h2>"
-    yield picture(images["compare-costs"], "What finding each arm's hyperparameters took." + names)
-    if "compare-scores" in images:
+    yield figures.lead("compare-costs")
+    yield figures("compare-costs", said=True)
+    if figures("compare-scores"):
         yield "<h2>The scores</h2>"
-        yield picture(
-            images["compare-scores"],
-            "After Figures 3 and 4 of the paper. Bars are ±1 standard error over the questions, the dashed line is the "
-            "score of a guess.",
-        )
+        yield figures.lead("compare-scores")
+        yield figures("compare-scores", said=True)
     yield "<h2>The runs</h2>"
+    runs = [run for arm in found.arms for run in arm.runs]
+    lost = sum(not math.isfinite(run.loss) for run in runs)
+    yield lead(f"{len(runs)} runs of {len(found.arms)} arms, {lost} of them diverged.")
     yield table(
         ["arm", "seed", "loss", "run"],
         [

@@ -1,5 +1,8 @@
 """The report: one HTML file that needs nothing else, and its figures beside it as PNG and SVG.
 
+Its figures are those of `raylr.analysis.figures`, drawn by the page itself and, for print and for browsers without
+JavaScript, as SVG. Each section begins with the sentence that says what the data show.
+
 Every text that comes from a spec, a message or a table is escaped. Pieces that a study lacks are left out.
 """
 
@@ -7,23 +10,22 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylr.analysis.figures import labels
-from raylr.analysis.figures import study as figures
+from raylr.analysis.figures import check, curves, law, loss_over_lr, precision, regret, runs, surface
 from raylr.analysis.figures.batch import over_batch
+from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
-from raylr.report.lines import Line
 from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
-from raylr.report.page import page, paragraph, picture, save, table
-from raylr.report.scores import ScoreSection, score_sections
+from raylr.report.page import Figures, lead, page, paragraph, table
+from raylr.report.scores import ScoreSection, score_html, score_sections
 from raylr.report.text import (
     FLOPS_NOTE,
     batch_lines,
@@ -38,15 +40,17 @@ from raylr.report.text import (
     spread_text,
 )
 from raylr.report.transfer_html import TRANSFER_FOOTER, transfer_answer, transfer_figures, transfer_sections
-from raylr.store.files import storage_errors, write_atomic
-from raylr.store.runtable import evaluations_table
+from raylr.store.files import write_atomic
+from raylr.store.runs import run_end
+from raylr.store.runtable import evaluations_table, trials_table
 from raylr.transfer_study import TransferResult
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+    from raylr.analysis.figures.description import Figure
     from raylr.study import StudyResult
 
+_STABLE = {"figure-1b-loss-over-lr", "figure-15-over-tokens", "figure-16-surface", "regret"}
+"""Figures of the losses along training: in a study with a decay those of its trunks."""
 FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
     "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
@@ -68,21 +72,20 @@ def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path
         StorageError: If the folder cannot be written; the message names the file.
     """
     folder = Path(out or result.directory)
-    with storage_errors(folder / "figures", "make"):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
     scores = score_sections(result.directory, evaluations_table(result.directory).read())
+    drawn: dict[str, Figure]
     if isinstance(result, ModulesResult):
         drawn = modules_figures(result)
     else:
         drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
-    pictures = drawn | {name: figure for section in scores for name, figure in section.pictures.items()}
-    images = {name: save(figure, folder / "figures" / name) for name, figure in pictures.items()}
+    drawn |= {name: figure for section in scores for name, figure in section.figures.items()}
+    figures = Figures(drawn, folder / "figures")
     if isinstance(result, TransferResult):
-        answer, sections, footer = transfer_answer(result), transfer_sections(result, images, scores), TRANSFER_FOOTER
+        answer, sections, footer = transfer_answer(result), transfer_sections(result, figures, scores), TRANSFER_FOOTER
     elif isinstance(result, ModulesResult):
-        answer, sections, footer = modules_answer(result), modules_sections(result, images, scores), MODULES_FOOTER
+        answer, sections, footer = modules_answer(result), modules_sections(result, figures, scores), MODULES_FOOTER
     else:
-        answer, sections, footer = _answer(result), _sections(result, images, scores), FOOTER
+        answer, sections, footer = _answer(result), _sections(result, figures, scores), FOOTER
     text = page(
         name=result.spec.name, answer=answer, sections=sections, footer=footer.format(folder=result.directory.name)
     )
@@ -97,19 +100,40 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
     # The curves are those of the stable loss, in a study with a decay those of its trunks.
     stable = replace(fit, optima=fit.stable) if fit.stable else fit
     largest = max(fit.optima, key=lambda optimum: optimum.params).size
-    drawn = {
-        "figure-1a-loss-curves": figures.loss_curves(fit, largest, budget),
-        "figure-1b-loss-over-lr": figures.loss_over_lr(stable, budget),
-        "figure-14-all-loss-curves": figures.all_loss_curves(fit, budget),
-    }
     shown = prediction if prediction and known(prediction.lr) else None
+    drawn: dict[str, Figure | None] = {
+        "figure-1a-loss-curves": curves.loss_curves(fit, largest, budget),
+        "figure-1b-loss-over-lr": loss_over_lr.loss_over_lr(stable, budget),
+        "figure-12-precision": precision.precision(fit),
+        "figure-14-all-loss-curves": curves.all_loss_curves(fit, budget) if len(fit.surfaces) > 1 else None,
+        "figure-15-over-tokens": loss_over_lr.over_tokens(stable, budget),
+        "figure-16-surface": surface.loss_surface(stable, budget),
+        "regret": regret.regret(
+            {size: one.at(float(budget)) for size, one in fit.surfaces.items()},
+            law=None if fit.stable else fit.curvature_law,  # that of a study with a decay is of the decayed loss
+            prediction=shown,
+        ),
+        "runs": runs.run_ends(fit, _ends(result.directory), budget),
+    }
     if known(fit.law.c):
-        drawn["figure-2-law"] = figures.law(fit, shown)
+        drawn["figure-2-law"] = law.law(fit, shown)
+        if min(len({one.params for one in fit.optima}), len({one.tokens for one in fit.optima})) > 1:
+            drawn["figure-18-law"] = law.law_in_space(fit, shown)
         if fit.law.batch_unit is not None:
             drawn["figure-batch"] = over_batch(fit, shown)
     if result.check and shown and result.spec.target:
-        drawn["check"] = figures.prediction_check(result.check, shown, result.spec.target.name)
-    return drawn
+        drawn["check"] = check.prediction_check(result.check, shown, result.spec.target.name)
+    found = {name: figure for name, figure in drawn.items() if figure is not None}
+    if fit.stable:
+        for name in _STABLE & set(found):
+            found[name] = replace(found[name], statement=f"Stable loss, before the decay: {found[name].statement}")
+    return found
+
+
+def _ends(directory: Path) -> dict[str, RunEnd]:
+    """Return run → how its last segment ended."""
+    rows = trials_table(directory).read().to_pylist()
+    return {row["trial"]: run_end(row) for row in sorted(rows, key=lambda row: int(row["tokens"]))}
 
 
 def _answer(result: StudyResult) -> str:
@@ -134,10 +158,15 @@ def _answer(result: StudyResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
+def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     fit, cost = result.fit, result.cost
-    numbered = labels.replaced(fit.surfaces)
     yield "<h2>The optima</h2>"
+    decayed = decay_lines(result)
+    yield (
+        lead(f"{decayed[1].text}.".replace("they are", "The optima after the decay are"))
+        if decayed
+        else figures.lead("figure-1b-loss-over-lr")
+    )
     yield table(
         ["size", "parameters", "tokens", "optimal LR", "90 % interval", "loss", "LRs tried", "longest run", ""],
         [
@@ -148,46 +177,33 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
         ],
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
-    yield from (paragraph(line) for line in decay_lines(result))
-    yield _picture(
-        images, "figure-1b-loss-over-lr",
-        "Figure 1(b) of the paper for this study. Filled points were measured at the full budget, hollow ones "
-        "predicted for shorter runs from all runs of the size; triangles are the optima, thick bars their 90 % "
-        f"intervals.{' All are of the stable loss, from the trunks.' if fit.stable else ''}",
-        numbered,
-    )  # fmt: skip
+    yield from (paragraph(line) for line in decayed)
+    yield figures("figure-1b-loss-over-lr", said=not decayed)
+    yield figures("figure-15-over-tokens")
+    yield figures("figure-16-surface")
+    if figures("regret"):
+        yield "<h2>What an LR beside the best costs</h2>"
+        yield figures.lead("regret")
+        yield figures("regret", said=True)
     yield "<h2>The law</h2>"
+    yield figures.lead("figure-2-law")
     yield f"<p><code>{html.escape(law_text(fit.law))}</code></p>" + _law_intervals(result)
-    yield _picture(
-        images, "figure-2-law",
-        "Figure 2 of the paper for this study: the optima with their intervals, the law (lines), and its prediction "
-        "(star, band).",
-        numbered,
-    )  # fmt: skip
+    yield figures("figure-2-law", said=True)
+    yield figures("figure-18-law")
     yield from (paragraph(line) for line in batch_lines(fit.law))
-    yield _picture(
-        images, "figure-batch",
-        "The optimal LR over the batch at each parameter count and token budget, with the law (lines) and its "
-        "prediction at the target (star, band).",
-        numbered,
-    )  # fmt: skip
+    yield figures("figure-batch")
     yield from (paragraph(line) for line in loss_lines(result))
     lines = check_lines(result)
     if lines:
         yield "<h2>The check</h2>"
+        yield figures.lead("check")
         yield from (paragraph(line) for line in lines)
-        yield _picture(
-            images, "check",
-            "Left: training at the target. Right: its final losses; the dashed line is the predicted LR.",
-            labels.replaced([result.spec.target.name] if result.spec.target else []),
-        )  # fmt: skip
-    for section in scores:
-        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
-        yield from (paragraph(Line(remark)) for remark in section.remarks)
-        yield table(section.head, section.rows)
-        for name, caption in section.captions.items():
-            yield _picture(images, name, caption, section.numbered)
+        yield figures("check", said=True)
+    yield from score_html(scores, figures)
     yield "<h2>The cost</h2>"
+    yield lead(
+        f"The search trained {format_count(cost.search_tokens)} tokens, {cost.token_share:.0%} of the full grid's."
+    )
     shares = f"{cost.token_share:.0%} of tokens"
     shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
     yield table(
@@ -208,18 +224,15 @@ def _sections(result: StudyResult, images: Mapping[str, str], scores: Sequence[S
     failures = failures_of(result.directory)
     if failures:
         yield "<h2>Runs that failed</h2>"
+        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
     for failure in failures:
         yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
         yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
     yield "<h2>The runs</h2>"
-    yield _picture(
-        images, "figure-14-all-loss-curves",
-        "Figure 14 of the paper for this study: every run with its power law (Eq. 4). A dashed vertical line marks "
-        "where a run was stopped; right of it the curve is a prediction with its 90 % interval.",
-        numbered,
-    )  # fmt: skip
-    caption = "Figure 1(a) of the paper for this study: the largest training size."
-    yield _picture(images, "figure-1a-loss-curves", caption, numbered)
+    yield figures.lead("runs")
+    yield figures("runs", said=True)
+    for name in ("figure-14-all-loss-curves", "figure-1a-loss-curves", "figure-12-precision"):
+        yield figures(name)
 
 
 def _searched(result: StudyResult) -> str:
@@ -240,13 +253,3 @@ def _law_intervals(result: StudyResult) -> str:
     ]
     spread = f"{spread_text(law)}, RMSE {number(law.rmse, 3)} in ln LR." if law.cells > 1 else f"{spread_text(law)}."
     return f"{message}<p>{'; '.join([', '.join(parts), spread] if parts else [spread])}</p>"
-
-
-def _picture(images: Mapping[str, str], name: str, caption: str, numbered: Mapping[str, str]) -> str:
-    """Return a figure with its caption, which also explains the numbers that stand for names (`labels.replaced`)."""
-    if name not in images:
-        return ""
-    if numbered:
-        names = ", ".join(f"{label} is {name}" for label, name in numbered.items())
-        caption += f" This machine has no font for some names, so that the figure shows numbers: {names}."
-    return picture(images[name], caption)

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylr.analysis.figures import labels
 from raylr.analysis.figures.comparison import arm_losses
 from raylr.analysis.figures.modules import ModuleCurve, module_losses
 from raylr.analysis.optimum import OptimumFit
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult, SizeModules
 from raylr.report.failures import failures_of
-from raylr.report.lines import Line
 from raylr.report.modules import TABLE, module_rows, modules_ending, overall
-from raylr.report.page import paragraph, picture, table
-from raylr.report.scores import ScoreSection
+from raylr.report.page import Figures, lead, table
+from raylr.report.scores import ScoreSection, score_html
 from raylr.searchers.policies.axes_search import LR
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+    from raylr.analysis.figures.description import Figure
     from raylr.searchers.policies.modules_stages import ModuleStage
 
 MODULES_FOOTER = (
@@ -99,37 +96,23 @@ def modules_answer(result: ModulesResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def modules_sections(result: ModulesResult, images: Mapping[str, str], scores: Sequence[ScoreSection]) -> Iterable[str]:
+def modules_sections(result: ModulesResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     """Yield the sections: the modules, the comparison, the cost, failures."""
-    numbered = labels.replaced([one.size for one in result.sizes] + [axis.name for axis in result.axes])
-    more = "".join(f" {label} is {name}." for label, name in numbered.items())
     yield "<h2>The modules</h2>"
+    yield figures.lead(PICTURE)
     yield table(*overall(result))
-    joint = result.spec.modules is not None and result.spec.modules.method == "joint"
-    runs = "hollow points are runs that differ in the other modules too" if joint else "points are runs"
-    yield _image(
-        images, PICTURE,
-        "Figures 5 and 19 to 23 of the paper for this study: the loss over the LR of each module, the others held. "
-        f"Lines are the fitted curves with their standard deviation, {runs} (crosses diverged), triangles the optima, "
-        f"bars their 90 % intervals (an arrow marks an open end); the star is the global value, the dashed line the "
-        f"loss there.{more}",
-    )  # fmt: skip
+    yield figures(PICTURE, said=True)
     yield table(TABLE, module_rows(result))
     yield "<h2>Is it better?</h2>"
-    for i, one in enumerate(result.sizes):
-        yield _image(
-            images, _compared(i),
-            f"Figure 6 of the paper for {one.size}: both settings with seeds that the search has not used.{more}",
-        )  # fmt: skip
-    for section in scores:
-        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
-        yield from (paragraph(Line(remark)) for remark in section.remarks)
-        yield table(section.head, section.rows)
-        yield from (_image(images, name, caption) for name, caption in section.captions.items())
+    compared = [i for i, one in enumerate(result.sizes) if one.comparison is not None]
+    yield lead(f"Sizes at which both settings were trained with seeds that the search has not used: {len(compared)}.")
+    yield from (figures(_compared(i)) for i in compared)
+    yield from score_html(scores, figures)
     yield from _cost(result)
     failures = failures_of(result.directory)
     if failures:
         yield "<h2>Runs that failed</h2>"
+        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
     for failure in failures:
         yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
         yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
@@ -138,6 +121,9 @@ def modules_sections(result: ModulesResult, images: Mapping[str, str], scores: S
 def _cost(result: ModulesResult) -> Iterable[str]:
     cost = result.cost
     yield "<h2>The cost</h2>"
+    yield lead(
+        f"The search trained {format_count(cost.search_tokens)} tokens, {cost.token_share:.0%} of the full grid's."
+    )
     yield table(
         ["", "tokens", "FLOPs", "of the full grid"],
         [
@@ -147,7 +133,3 @@ def _cost(result: ModulesResult) -> Iterable[str]:
              f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
         ],
     )  # fmt: skip
-
-
-def _image(images: Mapping[str, str], name: str, caption: str) -> str:
-    return picture(images[name], caption) if name in images else ""

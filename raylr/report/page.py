@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import html
-import io
-from collections.abc import Iterable, Sequence
-from importlib import resources
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import metadata, resources
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from raylr.analysis.figures.interactive import describe
+from raylr.analysis.figures.labels import replaced
+from raylr.analysis.figures.placing import edge_note
+from raylr.analysis.figures.static import render
 from raylr.report.lines import Line
-from raylr.store.files import write_atomic
+from raylr.store.files import storage_errors, write_atomic
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from raylr.analysis.figures.description import Figure
 
-PNG_DPI = 160
-CSS_DPI = 110
+CSS_DPI = 100
 """Pixels of the page per inch of a figure."""
+MOST_BYTES = 3_000_000
+"""A report is at most this large."""
+_NEWLINE = "\n"
+_PLAIN = ' "/;=,!()*+$@?[]|{}'
+"""What an address in single quotes may hold as it is."""
+_STATEMENT = "<!--statement-->"
+_WORDS = 40
+"""Characters of a cell of a table from which on it is broken into lines."""
+_DECIMALS = re.compile(r"(\.\d{2})\d+")
+_GEOMETRY = re.compile(r'(?<=[ \n])(?:d|x|y|transform|points)="[^"]*"')
 
 
-def page(*, name: str, answer: str, sections: Iterable[str], footer: str) -> str:
+def page(*, name: str, answer: str, sections: Iterable[str], footer: str, heading: str = "Which learning rate?") -> str:
     """Return a page: `answer` and `sections` are HTML, `name` and `footer` plain text."""
-    template = Template(resources.files("raylr.report").joinpath("template.html").read_text(encoding="utf-8"))
+    template = Template(_resource("template.html"))
+    body = "\n".join(sections)
     return template.substitute(
-        name=html.escape(name), answer=answer, sections="\n".join(sections), footer=html.escape(footer)
+        name=html.escape(name),
+        heading=html.escape(heading),
+        answer=answer,
+        sections=body,
+        footer=html.escape(footer),
+        library=library() if 'class="data"' in body else "",
     )
 
 
@@ -38,25 +61,104 @@ def paragraph(line: Line, style: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of plain texts."""
+    """Return a table of plain texts, in a box that scrolls where the screen is narrower."""
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
 
 
-def picture(image: str, caption: str) -> str:
-    """Return a figure, as `save` returned it, with its caption."""
-    return f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>"
+def _cell(text: str) -> str:
+    kind = ' class="long"' if len(text) > _WORDS else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
-def save(figure: Figure, path: Path) -> str:
-    """Write a figure as PNG and SVG; return it as an HTML image that needs no file."""
-    drawn = {}
-    for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": PNG_DPI})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, **options)
-        drawn[kind] = buffer.getvalue()
-        write_atomic(path.with_name(f"{path.name}.{kind}"), drawn[kind])
-    data = base64.b64encode(drawn["png"]).decode()
-    width = f"{figure.get_figwidth() * CSS_DPI:.0f}"
-    return f'<img alt="{html.escape(path.name)}" width="{width}" src="data:image/png;base64,{data}">'
+class Figures:
+    """The figures of a page: written to a folder as SVG and PNG, and given to the page in both forms.
+
+    Args:
+        figures: Name of the file → figure.
+        folder: Folder of the files; made if it is not there.
+
+    Raises:
+        StorageError: If the folder cannot be written.
+    """
+
+    def __init__(self, figures: Mapping[str, Figure], folder: Path) -> None:
+        with storage_errors(folder, "make"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._figures = dict(figures)
+        self._html = {name: _figure(name, figure, folder) for name, figure in figures.items()}
+
+    def __call__(self, name: str, *, said: bool = False) -> str:
+        """Return the HTML of a figure; "" if there is none of that name.
+
+        Args:
+            name: Name of its file.
+            said: Whether its statement stands elsewhere, as the first sentence of a section.
+        """
+        if name not in self._figures:
+            return ""
+        statement = "" if said else f'<p class="says">{html.escape(self._figures[name].statement)}</p>'
+        return self._html[name].replace(_STATEMENT, statement, 1)
+
+    def lead(self, name: str) -> str:
+        """Return the statement of a figure as the first sentence of a section; "" if there is none of that name."""
+        return lead(self._figures[name].statement) if name in self._figures else ""
+
+
+def lead(sentence: str) -> str:
+    """Return the first sentence of a section: what the data show."""
+    return f'<p class="lead">{html.escape(sentence)}</p>'
+
+
+def _figure(name: str, figure: Figure, folder: Path) -> str:
+    svg, width = _files(figure, folder / name)
+    data = json.dumps(describe(figure), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    image = f"data:image/svg+xml,{quote(svg.replace(_NEWLINE, ' '), safe=_PLAIN)}"
+    numbered = replaced(figure.names)
+    note = ""
+    if numbered:
+        names = ", ".join(f"{label} is {name}" for label, name in numbered.items())
+        text = f" This machine has no font for some names, so that the figure shows numbers: {names}."
+        note = f'<span class="static-note">{html.escape(text)}</span>'
+    alt = html.escape(f"{figure.title}. {figure.statement}")
+    return (
+        f'<figure id="{html.escape(re.sub("[^A-Za-z0-9-]+", "-", name))}">'
+        f'{_STATEMENT}<div class="static scroll"><img alt="{alt}" width="{width}" src=\'{image}\'></div>'
+        f'<div class="live"></div>'
+        f"<figcaption>{html.escape(figure.caption + edge_note(figure.panels))}{note}</figcaption>"
+        f'<script type="text/plain" class="data">{_packed(data)}</script></figure>'
+    )
+
+
+def _files(figure: Figure, path: Path) -> tuple[str, int]:
+    """Write a figure as SVG and PNG; return the SVG and its width on a page, in pixels."""
+    found = render(figure)
+    write_atomic(path.with_name(f"{path.name}.png"), found.png)
+    svg = _GEOMETRY.sub(lambda part: _DECIMALS.sub(r"\1", part[0]), found.svg)
+    write_atomic(path.with_name(f"{path.name}.svg"), svg)
+    return svg, round(found.width * CSS_DPI)
+
+
+@cache
+def library() -> str:
+    """Return plotly.js, compressed, with its licence and the script that draws the figures of a page with it."""
+    code = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    licence = next(
+        (file.read_text() for file in metadata.files("plotly") or () if file.name.startswith("LICENSE")),
+        "plotly.js, Copyright Plotly, Inc., MIT licence",
+    )
+    comment = html.escape(licence).replace("--", "- -")
+    return (
+        f"<!-- The figures are drawn by plotly.js, compressed below.\n{comment}\n-->\n"
+        f'<script type="text/plain" id="library">{_packed(code)}</script>\n'
+        f"<script>\n{_resource('figures.js')}</script>"
+    )
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _resource(name: str) -> str:
+    return resources.files("raylr.report").joinpath(name).read_text(encoding="utf-8")

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from raylr.analysis.cells import Family
-from raylr.analysis.figures import cells as figures
+from raylr.analysis.figures import cells as drawings
+from raylr.analysis.figures.description import Figure
+from raylr.analysis.figures.regret import regret
 from raylr.analysis.units import format_lr
-from raylr.report.page import page, paragraph, picture, save, table
+from raylr.report.page import Figures, lead, page, paragraph, table
 from raylr.report.runs_text import RunsResult, ending, law_lines_of, next_lines, remarks, row_of, verdict_of_family
 from raylr.report.text import known
-from raylr.store.files import storage_errors, write_atomic
+from raylr.store.files import write_atomic
 
 FOOTER = (
     "Made by raylr from finished runs; raylr report makes it again. Learning rates are peak rates of the runs' own "
@@ -34,11 +36,10 @@ def write_runs_report(result: RunsResult, out: Path) -> Path:
     Raises:
         StorageError: If the folder cannot be written.
     """
-    with storage_errors(out / "figures", "make"):
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+    figures = Figures(_figures(result), out / "figures")
     path = out / "report.html"
     name = result.runs.path.stem or str(result.runs.path)
-    text = page(name=name, answer=_answer(result), sections=_sections(result, out / "figures"), footer=FOOTER)
+    text = page(name=name, answer=_answer(result), sections=_sections(result, figures), footer=FOOTER)
     write_atomic(path, text)
     return path
 
@@ -51,17 +52,41 @@ def _answer(result: RunsResult) -> str:
     return f'<div class="answer">{head}{body}</div>'
 
 
-def _sections(result: RunsResult, folder: Path) -> Iterable[str]:
+def _figures(result: RunsResult) -> dict[str, Figure]:
+    """Return the figures that there is something to draw for, by name of the file."""
+    optima = result.fit.optima
+    drawn = {"loss-over-lr": drawings.loss_over_lr(optima)}
+    costs = regret({one.setting.name: one.fit for one in optima})
+    if costs is not None:
+        drawn["regret"] = costs
+    return drawn | {
+        _law_name(i): drawings.law(family) for i, family in enumerate(result.fit.families) if _has_law(family)
+    }
+
+
+def _law_name(number: int) -> str:
+    return f"law-{number + 1}" if number else "law"
+
+
+def _has_law(family: Family) -> bool:
+    law = family.law
+    return len(family.optima) > 1 and law is not None and known(law.c) and any(one.used for one in family.optima)
+
+
+def _sections(result: RunsResult, figures: Figures) -> Iterable[str]:
     optima = result.fit.optima
     yield "<h2>What to run next</h2>"
     yield from (paragraph(line) for line in next_lines(result))
     yield "<h2>The loss over the learning rate</h2>"
-    image = save(figures.loss_over_lr(optima), folder / "loss-over-lr")
-    yield picture(image, "Final losses (points), the fitted curve with its 90 % band, the optimum (dashed) and its "
-                  "interval (grey). Crosses diverged; triangles lie above the panel.")  # fmt: skip
+    yield figures.lead("loss-over-lr")
+    yield figures("loss-over-lr", said=True)
+    yield figures("regret")
     for i, family in enumerate(result.fit.families):
-        yield from _family(family, folder, i)
+        if _has_law(family):
+            yield from _family(family, figures, _law_name(i))
     yield "<h2>All optima</h2>"
+    settled = sum(one.fit.ok for one in optima)
+    yield lead(f"Settings whose optimum is known within the tolerance: {settled} of {len(optima)}.")
     yield table(
         ["setting", "runs", "optimal LR", "90 % interval", "loss", "status", "an LR off by 2× costs"],
         [[*row_of(one), "may diverge" if one.cost() == math.inf else f"{one.cost():.2g}"] for one in optima],
@@ -72,17 +97,13 @@ def _sections(result: RunsResult, folder: Path) -> Iterable[str]:
     yield from (f'<p class="dim">{html.escape(note)}</p>' for note in result.runs.notes)
 
 
-def _family(family: Family, folder: Path, number: int) -> Iterable[str]:
+def _family(family: Family, figures: Figures, name: str) -> Iterable[str]:
     law = family.law
-    if len(family.optima) < 2:
-        return
-    if law is None or not known(law.c) or not any(one.used for one in family.optima):
-        return
+    assert law is not None
     title = f"The law: {family.name}" if family.name else "The law"
     yield f"<h2>{html.escape(title)}</h2>"
+    yield figures.lead(name)
     yield paragraph(verdict_of_family(family))
     yield f"<p><code>{html.escape(law.formula)}</code></p>"
     yield from (paragraph(line) for line in law_lines_of(family)[1:])
-    image = save(figures.law(family), folder / ("law" if not number else f"law-{number + 1}"))
-    yield picture(image, "The optima with their intervals and the law (line). In each panel the law brings the optima "
-                  "to the middle of the quantities that are not drawn.")  # fmt: skip
+    yield figures(name, said=True)

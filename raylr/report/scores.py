@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import html
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from raylr.analysis.figures import scores as score_figures
-from raylr.analysis.figures.labels import replaced
 from raylr.analysis.scores.scores import Scores, summarise_all
 from raylr.analysis.scores.suites import SUITES
 from raylr.analysis.scores.table import at_chance, calibrated, fit_scores, join_scores, labels_of
 from raylr.analysis.units import format_count
 from raylr.evaluation.tables import EVALS, QuestionTable, failures
+from raylr.report.lines import Line
+from raylr.report.page import paragraph, table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from raylr.analysis.figures.description import Figure
+    from raylr.report.page import Figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +33,19 @@ class ScoreSection:
     remarks: list[str]
     head: list[str]
     rows: list[list[str]]
-    pictures: dict[str, Figure]
+    figures: dict[str, Figure]
     """Name of the file -> figure."""
-    captions: dict[str, str]
-    """Name of the file -> text below the figure."""
-    numbered: dict[str, str]
-    """Label in the figures -> name of the run, for names that no font of this machine has."""
+
+
+def score_html(sections: Iterable[ScoreSection], figures: Figures) -> Iterable[str]:
+    """Yield the sections of a page: the figure along training, remarks, the table, the scores over the loss."""
+    for section in sections:
+        names = list(section.figures)
+        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
+        yield figures.lead(names[0])
+        yield from (paragraph(Line(remark)) for remark in section.remarks)
+        yield table(section.head, section.rows)
+        yield from (figures(name, said=name == names[0]) for name in names)
 
 
 def score_sections(study: Path, evaluations: pa.Table) -> list[ScoreSection]:
@@ -73,12 +84,11 @@ def _section(
         for suite, chance in at_chance(scores).items()
         if chance
     ]
-    pictures = {f"scores-{backend}": score_figures.scores_over_tokens(scores, labels=labels)}
-    captions = {
-        f"scores-{backend}": "Figures 3, 4 and 11 of the paper for this study. Bars are ±1 standard error over the "
-        "questions, the dashed line is the score of a guess. A decay phase is shaded and its points are triangles. "
-        "Log-probabilities are corrected for the answer bias of the model (`raylr.analysis.scores.table.calibrated`)."
-    }
+    figure = score_figures.scores_over_tokens(scores, labels=labels)
+    note = (
+        " Log-probabilities are corrected for the answer bias of the model (`raylr.analysis.scores.table.calibrated`)."
+    )
+    figures = {f"scores-{backend}": replace(figure, caption=figure.caption + note)}
     clash = _several(scores)
     joined = None if clash else join_scores(evaluations, questions, backend=backend)
     if clash:
@@ -87,9 +97,9 @@ def _section(
         fit = fit_scores(joined, suite)
         remarks.append(f"{SUITES[suite].title} over the loss: {fit.message}.")
         if fit.has_line:
-            name = f"scores-{backend}-{suite}-over-loss"
-            pictures[name] = score_figures.score_over_loss(joined, suite, fit, labels=labels)
-            captions[name] = "Every scored checkpoint, with the line through them and its ±1 standard error."
+            figures[f"scores-{backend}-{suite}-over-loss"] = score_figures.score_over_loss(
+                joined, suite, fit, labels=labels
+            )
     return ScoreSection(
         backend=backend,
         remarks=[*remarks, *failed],
@@ -104,9 +114,7 @@ def _section(
             ]
             for one in scores
         ],
-        pictures=pictures,
-        captions=captions,
-        numbered=replaced(labels.get(one.run, one.run) for one in sorted(scores, key=lambda one: one.run)),
+        figures=figures,
     )
 
 

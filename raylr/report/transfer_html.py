@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from raylr.analysis.figures import labels
-from raylr.analysis.figures import study as figures
+from raylr.analysis.figures.check import prediction_check
 from raylr.analysis.figures.transfer import proxy_search
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
-from raylr.report.page import paragraph, picture, table
-from raylr.report.scores import ScoreSection
+from raylr.report.page import Figures, lead, paragraph, table
+from raylr.report.scores import ScoreSection, score_html
 from raylr.report.text import known, lines_of_check, number
 from raylr.report.transfer import SETTINGS, proxy_lines, settings_rows, target_lines, transfer_ending
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+    from raylr.analysis.figures.description import Figure
     from raylr.transfer_study import Transferred, TransferResult
 
 TRANSFER_FOOTER = (
@@ -36,11 +34,15 @@ def transfer_figures(result: TransferResult) -> dict[str, Figure]:
     search = result.search
     drawn = {}
     for name in search.axes:
-        drawn[f"proxy-{name.replace('_', '-')}"] = proxy_search(search.fit, name)
+        drawn[_proxy_name(name)] = proxy_search(search.fit, name)
     for i, one in enumerate(result.targets):
         if one.check is not None and known(one.prediction.lr):
-            drawn[_check_name(i)] = figures.prediction_check(one.check, one.prediction, one.target.name)
+            drawn[_check_name(i)] = prediction_check(one.check, one.prediction, one.target.name)
     return drawn
+
+
+def _proxy_name(axis: str) -> str:
+    return f"proxy-{axis.replace('_', '-')}"
 
 
 def _check_name(number_of_target: int) -> str:
@@ -59,20 +61,14 @@ def transfer_answer(result: TransferResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def transfer_sections(
-    result: TransferResult, images: Mapping[str, str], scores: Sequence[ScoreSection]
-) -> Iterable[str]:
+def transfer_sections(result: TransferResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     """Yield the sections: the proxy, each target, failures, scores."""
     search = result.search
     yield "<h2>The proxy</h2>"
+    yield from (figures.lead(_proxy_name(axis)) for axis in list(search.axes)[:1])
     yield from (paragraph(line) for line in proxy_lines(result))
-    for name in search.axes:
-        shown = name.replace("_", " ")
-        yield _image(
-            images, f"proxy-{name.replace('_', '-')}",
-            f"The loss over LR and {shown} at the proxy: runs (crosses diverged), the surface through them, its best "
-            "place (star) and the rectangle of the 90 % intervals.",
-        )  # fmt: skip
+    for i, axis in enumerate(search.axes):
+        yield figures(_proxy_name(axis), said=i == 0)
     names = ("lr", *search.axes)
     yield table(
         [*("LR" if name == "lr" else name.replace("_", " ") for name in names), "loss", "tokens", "end"],
@@ -85,41 +81,38 @@ def transfer_sections(
     )  # fmt: skip
     for i, one in enumerate(result.targets):
         yield f"<h2>The transfer to {html.escape(one.target.name)}</h2>"
-        yield from _target(one, images, i)
-    for section in scores:
-        yield f"<h2>The scores, by {html.escape(section.backend)}</h2>"
-        yield from (paragraph(Line(remark)) for remark in section.remarks)
-        yield table(section.head, section.rows)
-        yield from (_image(images, name, caption) for name, caption in section.captions.items())
+        yield from _target(one, figures, i)
+    yield from score_html(scores, figures)
     yield from _cost(result)
     failures = failures_of(result.directory)
     if failures:
         yield "<h2>Runs that failed</h2>"
+        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
     for failure in failures:
         yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
         yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
 
 
-def _target(one: Transferred, images: Mapping[str, str], i: int) -> Iterable[str]:
-    yield from (paragraph(line, "dim" if line.dim else "") for line in target_lines(one))
+def _target(one: Transferred, figures: Figures, i: int) -> Iterable[str]:
+    lines = target_lines(one)
+    first = f"The LR is {lines[0].text}." if lines else f"No LR is known: {one.prediction.message}."
+    yield lead(first.replace("..", "."))
+    yield from (paragraph(line, "dim" if line.dim else "") for line in lines[1:])
     if one.settings:
         yield table(SETTINGS, settings_rows(one))
         note = "“output ×” multiplies the output of the matrix or what its block adds to the residual stream"
         yield paragraph(Line(f"{note}; raylr transfer --explain shows every factor with its source."), "dim")
     if one.check is not None and known(one.prediction.lr):
         yield from (paragraph(line) for line in lines_of_check(one.check, one.prediction, one.target.name))
-        numbered = labels.replaced([one.target.name])
-        more = "".join(f" {label} is {name}." for label, name in numbered.items())
-        yield _image(
-            images, _check_name(i),
-            "Left: training at the target. Right: its final losses; the dashed line is the transferred LR, by its "
-            f"value at the proxy.{more}",
-        )  # fmt: skip
+        yield figures(_check_name(i))
 
 
 def _cost(result: TransferResult) -> Iterable[str]:
     cost = result.cost
     yield "<h2>The cost</h2>"
+    yield lead(
+        f"The search trained {format_count(cost.search_tokens)} tokens, {cost.token_share:.0%} of the full grid's."
+    )
     shares = f"{cost.token_share:.0%} of tokens"
     shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
     yield table(
@@ -131,7 +124,3 @@ def _cost(result: TransferResult) -> Iterable[str]:
             ["runs at the targets", format_count(cost.check_tokens), f"{cost.check_flops:.3g}", ""],
         ],
     )  # fmt: skip
-
-
-def _image(images: Mapping[str, str], name: str, caption: str) -> str:
-    return picture(images[name], caption) if name in images else ""

@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 import synthetic
+from figure_marks import conforms, of_kind
 
-from raylr.analysis.figures import study as figures
 from raylr.analysis.figures.batch import over_batch
+from raylr.analysis.figures.description import Line, Points, legend
+from raylr.analysis.figures.law import law, law_in_space
 from raylr.analysis.laws.lr_fit import fit_lr_law
 from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
@@ -36,21 +38,28 @@ def study():
 
 def test_each_size_and_budget_has_its_optima_and_the_law_through_them(study):
     fit, prediction = study
-    (ax,) = over_batch(fit, prediction).axes
-    solid = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 60]
+    figure = over_batch(fit, prediction)
+    conforms(figure)
+    (panel,) = figure.panels
+    solid = of_kind(panel, Line, style="solid")
     assert len(solid) == 6
     for line, optimum in zip(solid, sorted(fit.optima, key=lambda one: (one.params, one.tokens))[::2], strict=True):
-        drawn = np.interp(math.log(1024), np.log(line.get_xdata()), np.log(line.get_ydata()))
+        drawn = np.interp(math.log(1024), np.log(line.x), np.log(line.y))
         assert drawn == pytest.approx(math.log(optimum.lr_opt), abs=0.1)
-    star = [line for line in ax.lines if line.get_marker() == "*"]
-    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in star] == [(4096, prediction.lr)]
-    assert "0.40 (90% interval" in ax.get_title()
-    assert len(over_batch(fit, None).axes[0].lines) < len(ax.lines)
+    star = of_kind(panel, Points, symbol="star")
+    assert [(mark.x[0], mark.y[0]) for mark in star] == [(4096, prediction.lr)]
+    assert "to the power 0.40 (90% interval" in figure.statement
+    without = over_batch(fit, None)
+    conforms(without)
+    assert len(without.panels[0].marks) < len(panel.marks)
+    assert "star" not in without.caption
 
 
-def test_the_laws_own_figure_is_drawn_at_one_batch(study):
+def test_the_laws_own_figures_are_drawn_at_one_batch(study):
     fit, prediction = study
     for shown in (prediction, None):
-        axes = figures.law(fit, shown).axes
-        assert "at a batch of" in axes[1].get_title()
-        assert any("B=1.02k" in text.get_text() for text in axes[2].get_legend().get_texts())
+        figure = law(fit, shown)
+        conforms(figure)
+        assert "at a batch of" in figure.panels[1].title
+        assert any("B=1.02k" in label for label in legend(figure))
+        conforms(law_in_space(fit, shown))

@@ -2,9 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from figure_marks import conforms, of_kind, texts_of
 
 from raylr.analysis.comparison import Arm, ArmRun, Spent, compare_arms
 from raylr.analysis.figures.comparison import arm_costs, arm_losses
+from raylr.analysis.figures.description import Band, Boxes, Line, Points, Rule
+from raylr.analysis.figures.placing import edge_note, limits
 
 TOKENS = np.linspace(1e5, 1e6, 10)
 
@@ -27,30 +30,35 @@ def found():
 
 
 def test_curves_have_the_mean_and_the_range_over_seeds(found):
-    curves, finals = arm_losses(found, "XL", 1e6).axes
-    first = curves.lines[0]
-    np.testing.assert_allclose(first.get_ydata()[-1], 3.955)
-    (band, *_), (low, high) = curves.collections, curves.get_ylim()
-    at_end = [y for x, y in band.get_paths()[0].vertices if x == 1e6]
-    assert (min(at_end), max(at_end)) == pytest.approx((3.95, 3.96))
+    figure = arm_losses(found, "XL", 1e6)
+    conforms(figure)
+    assert figure.statement == "The lowest mean loss is that of transferred, 3.8100 (fitted 3.9550; elsewhere 3.9000)."
+    curves, finals = figure.panels
+    first, band = of_kind(curves, Line)[0], of_kind(curves, Band)[0]
+    assert first.y[-1] == pytest.approx(3.955)
+    assert (band.low[-1], band.high[-1]) == pytest.approx((3.95, 3.96))
+    low, high = limits(curves)[1]
     assert low < 3.80 < high < found.arms[0].runs[0].curve[0]
-    points = {round(float(y), 3) for line in finals.lines for y in line.get_ydata()}
+    points = {round(float(y), 3) for mark in of_kind(finals, Points) for y in mark.y if math.isfinite(y)}
     assert {3.95, 3.96, 3.80, 3.82, 3.9} <= points
-    words = " ".join(text.get_text() for text in finals.texts)
-    assert "1 of 3" in words
-    assert "3.9550" in words
+    assert "3.9550" in texts_of(finals)
+    assert edge_note(figure.panels) == " Crosses at the upper edge are runs that diverged."
 
 
 def test_costs_of_unknown_searches_are_said_to_be_unknown(found):
-    tokens, flops = arm_costs(found).axes
-    assert [bar.get_width() for bar in tokens.patches] == [4e6, 3e6, 0]
-    assert [bar.get_width() for bar in flops.patches] == [3e12, 5e11, 0]
-    assert [text.get_text().strip() for text in flops.texts] == ["3e+12", "5e+11", "not known"]
-    assert tokens.lines[0].get_xdata()[0] == 1e6
+    figure = arm_costs(found)
+    conforms(figure)
+    tokens, flops = figure.panels
+    assert [bar.x_high[0] for bar in of_kind(tokens, Boxes)] == [4e6, 3e6, 0]
+    assert [bar.x_high[0] for bar in of_kind(flops, Boxes)] == [3e12, 5e11, 0]
+    assert texts_of(flops) == ["3e+12", "5e+11", "not known"]
+    assert of_kind(tokens, Rule)[0].at == 1e6
 
 
 def test_arms_without_curves_can_be_drawn():
     bare = compare_arms([Arm(name="a", runs=[ArmRun(loss=3.0)]), Arm(name="b $x", runs=[ArmRun(loss=math.nan)])])
-    curves, _ = arm_losses(bare, "目标", 1e6).axes
-    assert [text.get_text() for text in curves.texts] == ["no curve is known"]
-    assert len(arm_costs(bare).axes) == 2
+    figure = arm_losses(bare, "目标", 1e6)
+    conforms(figure)
+    assert figure.panels[0].note == "no curve is known"
+    assert "Left" not in figure.caption
+    conforms(arm_costs(bare))

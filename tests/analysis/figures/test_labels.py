@@ -1,10 +1,12 @@
+import html
 from collections.abc import Iterator
 
 import pytest
 from matplotlib import font_manager
 
 from raylr.analysis.figures import labels
-from raylr.analysis.figures._drawing import labels_of, new_figure, styled
+from raylr.analysis.figures.description import Axis, Figure, Line, Panel
+from raylr.analysis.figures.static import render
 
 
 @pytest.fixture
@@ -41,23 +43,21 @@ def test_legends_show_names_with_an_underscore() -> None:
     assert labels.replaced(["_S"]) == {}
 
 
-@pytest.mark.parametrize("name", ["$x", "$x_1$", "a$b$c$", "_S", "{x}", "%", "学习", "#1"])
+@pytest.mark.usefixtures("only_dejavu")
+def test_texts_that_hold_such_names_get_the_numbers_and_the_rest_a_question_mark() -> None:
+    write = labels.writer(["学习"], ["size 学习, optimum 1e-3", "速\nline"])
+    assert write("size 学习, optimum 1e-3") == "size #1, optimum 1e-3"
+    assert write("速\nline") == "?\nline"
+    assert write("_S") == " _S"
+
+
+@pytest.mark.parametrize("name", ["$x", "$x_1$", "a$b$c$", "_S", "{x}", "%", "学习", "#1", "<b>&", "two\nlines"])
 def test_every_name_is_drawn_without_a_warning(name: str) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    @styled
-    def draw() -> object:
-        label = labels_of([name])[name]
-        figure, (ax,) = new_figure(1, 1, width=2, height=2)
-        ax.plot([1, 2], [1, 2], label=label)
-        ax.legend()
-        ax.set_title(f"Size {label}")
-        return figure
-
-    figure = draw()
-    FigureCanvasAgg(figure).draw()  # warnings are errors in tests
-    legend = figure.axes[0].get_legend()
-    assert legend.get_texts()[0].get_text().strip() == labels.shown([name])[name].strip()
+    panel = Panel(x=Axis("x"), y=Axis("y"), marks=[Line(x=[1, 2], y=[1, 2], label=name)], title=f"size {name}")
+    figure = Figure(title="t", statement="1.", caption="c.", panels=[panel], names=[name], width=2, height=2)
+    svg = render(figure).svg  # warnings are errors in tests
+    shown = labels.shown([name])[name].strip().split("\n")[0]
+    assert f"size {html.escape(shown, quote=False)}" in svg
     import matplotlib as mpl
 
     assert mpl.rcParams["font.family"] == mpl.rcParamsDefault["font.family"]

@@ -1,8 +1,11 @@
 import math
 
 import numpy as np
+from figure_marks import conforms, of_kind
 
+from raylr.analysis.figures.description import Points, legend
 from raylr.analysis.figures.modules import ModuleCurve, module_losses
+from raylr.analysis.figures.placing import edge_note
 
 
 def curve(module: str, size: str, **fields) -> ModuleCurve:
@@ -17,19 +20,24 @@ def curve(module: str, size: str, **fields) -> ModuleCurve:
 
 def test_a_panel_a_module_and_a_colour_a_size() -> None:
     curves = [curve(module, size) for module in ("all", "lm_head", "router", "hidden") for size in ("S", "M")]
-    figure = module_losses([*curves[:1], *curves[1:]])
-    shown = [ax for ax in figure.axes if ax.get_visible()]
-    assert [ax.get_title() for ax in shown] == ["all", "lm_head", "router", "hidden"]
-    assert all(ax.get_xlabel().startswith("LR of") for ax in shown)
-    markers = [line.get_marker() for line in shown[1].lines]
-    assert markers.count("^") == markers.count("*") == markers.count(">") == 2  # the optimum, the start, the open end
-    assert "<" not in markers
-    assert markers.count("x") == 2
+    figure = module_losses(curves)
+    conforms(figure)
+    assert [panel.title for panel in figure.panels] == ["all", "lm_head", "router", "hidden"]
+    assert all(panel.x.label.startswith("LR of") for panel in figure.panels)
+    assert list(legend(figure)) == ["S", "M"]
+    symbols = [mark.symbol for mark in of_kind(figure.panels[1], Points)]
+    assert symbols.count("triangle") == symbols.count("star") == symbols.count("circle") == 2
+    note = edge_note(figure.panels)
+    assert "open end" in note
+    assert "diverged" in note
+    assert "3.00e-3, a factor 0.60, inside its interval" in figure.statement
 
 
 def test_without_a_start_there_is_no_star_and_runs_off_the_curve_are_hollow() -> None:
     figure = module_losses([curve("all", "S", start=math.nan, start_loss=math.nan, off_curve=True)], "init std")
-    (ax,) = figure.axes
-    assert ax.get_xlabel() == "init std"
-    assert "*" not in [line.get_marker() for line in ax.lines]
-    assert "none" in [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"]
+    conforms(figure)
+    (panel,) = figure.panels
+    assert panel.x.label == "init std"
+    assert {mark.symbol for mark in of_kind(panel, Points)} == {"hollow", "triangle"}
+    assert "star" not in figure.caption
+    assert "hollow points" in figure.caption

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from made_pages import is_self_contained
 
 from raylr.analyses import read_measured
 from raylr.cli import app
@@ -55,7 +56,9 @@ def test_probes_are_shown_drawn_and_listed(file: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "S at LR 1.00e-3, QK norm: update RMS 0.21 (embedding) to 0.23 (router), largest attention logit 3" in out
     drawn = {path.name for path in (file.parent / "figures").iterdir()}
-    assert drawn == {"update_rms.png", "attention.png", "router.png"}
+    pictures = {f"{name}.{kind}" for name in ("update_rms", "attention", "router") for kind in ("png", "svg")}
+    assert drawn == {*pictures, "probes.html"}
+    is_self_contained(file.parent / "figures" / "probes.html", figures={"update-rms", "attention", "router"})
     main(["analyse", "probes", str(file), "--csv"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "trial,tokens,step,quantity,module,layer,expert,value"

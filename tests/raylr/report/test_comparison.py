@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from made_pages import is_self_contained
 
 from raylr.analysis.comparison import Arm, ArmKind, ArmRun, ArmScore, Spent, compare_arms
 from raylr.comparison import ComparisonResult
@@ -99,6 +100,7 @@ def test_the_page_and_the_json_have_everything_and_escape_names(tmp_path):
     assert {file.name for file in (tmp_path / "out" / "figures").iterdir()} == {
         "compare-losses.png", "compare-losses.svg", "compare-costs.png", "compare-costs.svg"
     }  # fmt: skip
+    is_self_contained(path, figures={"compare-losses", "compare-costs"})
     record = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [one["name"] for one in record["arms"]] == ["fitted", "transferred", "parametrized", "<b>&"]
     assert record["arms"][3]["runs"][1]["loss"] is None

@@ -18,9 +18,9 @@ def test_a_section_for_each_backend_with_figures_fits_and_failures(tmp_path: Pat
     AttemptTable(tmp_path).append(failed, measurement="x", number=0)
     ours, theirs = score_sections(tmp_path, table)
     assert (ours.backend, theirs.backend) == ("lm-eval", "opencompass")
-    assert list(ours.pictures) == ["scores-lm-eval", "scores-lm-eval-mmlu-over-loss", "scores-lm-eval-cmmlu-over-loss"]
-    assert set(ours.pictures) == set(ours.captions)
-    assert list(theirs.pictures) == ["scores-opencompass"]
+    assert list(ours.figures) == ["scores-lm-eval", "scores-lm-eval-mmlu-over-loss", "scores-lm-eval-cmmlu-over-loss"]
+    assert "corrected for the answer bias" in ours.figures["scores-lm-eval"].caption
+    assert list(theirs.figures) == ["scores-opencompass"]
     assert len(ours.rows) == len(RUNS) * len(TOKENS)
     assert {len(row) for row in ours.rows} == {len(ours.head)} == {12}
     first = dict(zip(ours.head[:5], ours.rows[0], strict=False))
@@ -41,4 +41,4 @@ def test_several_evaluations_of_a_checkpoint_and_none(tmp_path: Path) -> None:
     QuestionTable(tmp_path).append(both.to_pylist())
     (section,) = score_sections(tmp_path, run_table(RUNS, TOKENS))
     assert any("at 100k tokens was evaluated with several settings" in remark for remark in section.remarks)
-    assert list(section.pictures) == ["scores-lm-eval"]
+    assert list(section.figures) == ["scores-lm-eval"]

@@ -29,6 +29,7 @@ from raylr.analysis.runs import Setting, setting_names
 from raylr.analysis.status import Status
 from raylr.analysis.studybatches import batches_of
 from raylr.analysis.studydecay import decayed_optima
+from raylr.analysis.studypriors import falling_schedule, fit_in_turn
 from raylr.analysis.surface._section import DRAWS
 from raylr.analysis.surface.decayed import DecayedOptimum
 from raylr.analysis.surface.surface import LossSurface, fit_surface
@@ -222,18 +223,19 @@ def fit_study(
     stable: list[SettingOptimum] = []
     decayed: dict[tuple[str, int], DecayedOptimum] = {}
     draws: list[np.ndarray] = []
-    for size in dict.fromkeys(run.size for run in runs):
-        own = [run for run in runs if run.size == size]
+    by_size = {size: [run for run in runs if run.size == size] for size in dict.fromkeys(run.size for run in runs)}
+    for size, own in by_size.items():
         lr = np.concatenate([np.full(len(run.tokens), run.lr) for run in own])
         tokens, loss = (np.concatenate([getattr(run, name) for run in own]) for name in ("tokens", "loss"))
-        falling = _decay(own, given)
         now = np.concatenate([run.current_lr for run in own])
         # The start of a wsd decay is known from the reported LRs alone; without them all of it counts as changing.
         reported = given is not None and name == "wsd" and all(run.schedule is not None for run in own)
         schedule = None if reported else given
-        surface = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
-        surfaces[size] = surface
-        order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
+        surfaces[size] = fit_surface(lr, tokens, loss, current_lr=now, schedule=schedule, lr_range=lr_range)
+    fits = {} if decay is not None else fit_in_turn(by_size, params, surfaces, budgets, given, lr_range)
+    for size, own in by_size.items():
+        surface, falling = surfaces[size], falling_schedule(own, given)
+        order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, those of sizes are independent
         if decay is not None:
             for budget, one in decayed_optima(table, own, budgets, decay, lr_range).items():
                 decayed[size, budget] = one
@@ -250,7 +252,7 @@ def fit_study(
                 draws.append(surface.optima(budget)[order])
                 continue
             final = budget == max(budgets)
-            optimum, drawn = _final_optimum(size, params[size], budget, own, falling, final, lr_range)
+            optimum, drawn = _final_optimum(size, params[size], budget, own, falling, final, fits[budget][size])
             optima.append(optimum)
             draws.append(drawn)
     found = [i for i, optimum in enumerate(optima) if math.isfinite(optimum.lr_opt)]
@@ -286,30 +288,17 @@ def _setting(size: str, params: int, budget: int, runs: Sequence[FittedRun]) -> 
     return Setting(name=name, params=params, tokens=budget, batch=runs[0].batch)
 
 
-def _decay(runs: Sequence[FittedRun], given: Schedule | None) -> Schedule | None:
-    """Return a schedule of the runs in which the LR falls, if there is one.
-
-    A run that was stopped before its decay shows a constant LR; the schedule that was given still says that it falls.
-    """
-    falling = [one for one in (*(run.schedule for run in runs), given) if one is not None and not one.constant]
-    return falling[0] if falling else None
-
-
 def _final_optimum(
-    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, final: bool,
-    lr_range: tuple[float, float] | None,
-) -> tuple[SettingOptimum, np.ndarray]:  # fmt: skip
+    size: str, params: int, budget: int, runs: list[FittedRun], decay: Schedule, final: bool, fit: OptimumFit
+) -> tuple[SettingOptimum, np.ndarray]:
     """Return the optimum of the losses measured at `budget`, and draws of its logarithm (DRAWS,).
 
     `final` says whether the runs end there; otherwise they are not yet decayed, and there is no optimum.
     """
-    ended = [run for run in runs if run.diverged or run.tokens[-1] >= budget] if final else []
-    loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
-    fit = fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None)
     known = math.isfinite(fit.lr)
     if final:
         status = fit.status
-        message = f"through the final losses of {len(ended)} runs, since {decay}: {fit.message}"
+        message = f"through the final losses of {fit.trials} runs, since {decay}: {fit.message}"
     else:
         status = Status.NOT_CONSTANT
         message = f"no optimum at {format_count(budget)} tokens: {decay}, and longer runs are not yet decayed there"

@@ -120,18 +120,27 @@ def sweeps_section(options: Options) -> Out:
                 row(name, runs, v["median"], v["mean"], v["worst"], v["best_tried"], v["worse"])
             continue
         traces = search_all(name, problems, options.seeds, 16, **(EXACT if name == "raylr" else {}))
-        for runs in (8, 16):
-            flat = [(p, t) for p, ts in zip(problems, traces, strict=True) for t in ts]
-            lost = [regret(p, t.at(runs).lr) for p, t in flat]
-            best = [regret(p, best_tried(p, t, runs)) for p, t in flat]
-            count = sum(worse(p, t.at(runs).lr, best_tried(p, t, runs)) for p, t in flat)
-            values = {"median": float(np.median(lost)), "mean": float(np.mean(lost)), "worst": float(np.max(lost)),
-                      "best_tried": float(np.mean(best)), "worse": count, "count": len(flat)}  # fmt: skip
-            out.setdefault(name, {})[str(runs)] = values
-            row(name, runs, values["median"], values["mean"], values["worst"], values["best_tried"], count)
+        out[name] = {str(runs): _sweep_row(name, problems, traces, runs) for runs in (8, 16)}
         if name == "raylr":
             print_worst(options.worst, problems, [ts[0] for ts in traces])
+            out["defaults"] = {
+                str(most): _sweep_row(
+                    "raylr, defaults", problems, search_all(name, problems, options.seeds, most), most
+                )
+                for most in (8, 16)
+            }
     return out
+
+
+def _sweep_row(name: str, problems: list[Any], traces: list[list[Trace]], runs: int) -> Out:
+    """Print and return the numbers of all sweeps after so many runs, or after the last."""
+    flat = [(p, t) for p, ts in zip(problems, traces, strict=True) for t in ts]
+    lost = [regret(p, t.at(runs).lr) for p, t in flat]
+    best = [regret(p, best_tried(p, t, runs)) for p, t in flat]
+    count = sum(worse(p, t.at(runs).lr, best_tried(p, t, runs)) for p, t in flat)
+    row(name, runs, float(np.median(lost)), float(np.mean(lost)), float(np.max(lost)), float(np.mean(best)), count)
+    return {"median": float(np.median(lost)), "mean": float(np.mean(lost)), "worst": float(np.max(lost)),
+            "best_tried": float(np.mean(best)), "worse": count, "count": len(flat)}  # fmt: skip
 
 
 def search_section(options: Options) -> Out:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import Array
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
+from raylr.analysis.optimum.prior import OptimumPrior
 
 DRAWS = 800
 """Draws of an optimum."""
@@ -93,7 +94,9 @@ class Section:
         """The loss over the LR were each predicted loss known to `error`: what is open then is the shape of the curve
         between the LRs. What the predictions are wrong by is in `moved`."""
         stderr = np.where(self.measured, 0.0, error)
-        return fit_optimum(np.exp(self.log_lr), self.loss, stderr=stderr, lr_range=self.fit.lr_range)
+        return fit_optimum(
+            np.exp(self.log_lr), self.loss, stderr=stderr, lr_range=self.fit.lr_range, prior=self.fit.prior
+        )
 
 
 def errors(shape: OptimumFit) -> Array:
@@ -119,12 +122,14 @@ def share_left(shape: OptimumFit, log_lr: float, error: float) -> float:
 
 
 def section(
-    log_lr: Array, loss: Array, stderr: Array, measured: NDArray[np.bool_], lr_range: tuple[float, float] | None
-) -> Section:
+    log_lr: ArrayLike, loss: ArrayLike, stderr: ArrayLike, measured: ArrayLike,
+    lr_range: tuple[float, float] | None, prior: OptimumPrior | None = None,
+) -> Section:  # fmt: skip
     """Return the section of these losses (n,)."""
-    order = np.lexsort((loss, log_lr))
-    x, y, s, known = log_lr[order], loss[order], stderr[order], measured[order]
-    fit = fit_optimum(np.exp(x), y, stderr=s if (s > 0).any() else None, lr_range=lr_range)
+    order = np.lexsort((np.asarray(loss), np.asarray(log_lr)))
+    x, y, s = (np.asarray(v, dtype=np.float64)[order] for v in (log_lr, loss, stderr))
+    known = np.asarray(measured, dtype=np.bool_)[order]
+    fit = fit_optimum(np.exp(x), y, stderr=s if (s > 0).any() else None, lr_range=lr_range, prior=prior)
     return Section(log_lr=x, loss=y, stderr=s, measured=known, fit=fit)
 
 

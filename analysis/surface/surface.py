@@ -15,7 +15,7 @@ from raylr.analysis._checks import Array, level_of, losses_of, positive, same_le
 from raylr.analysis._threads import one_thread
 from raylr.analysis.curves import _backtest, _progress
 from raylr.analysis.curves.schedule import Schedule
-from raylr.analysis.optimum.fit import OptimumFit
+from raylr.analysis.optimum import OptimumFit, OptimumPrior
 from raylr.analysis.status import Status
 from raylr.analysis.surface._evaluations import average, in_order, stable
 from raylr.analysis.surface._section import DRAWS, Measured, Section, errors, measured_at, section
@@ -73,6 +73,8 @@ class LossSurface:
     an e-fold, per e-fold (`_backtest`)."""
     lr_range: tuple[float, float] | None = None
     """Range in which the optimum was searched, None for that of the runs."""
+    priors: dict[float, OptimumPrior] = field(default_factory=dict, repr=False)
+    """What other sizes say of the loss over the LR, by token count."""
     curves: Measured = field(default_factory=dict, repr=False)
     """What was measured, by ln lr, of the runs that did not diverge."""
     diverged: Array = field(default_factory=lambda: np.empty(0), repr=False)
@@ -111,7 +113,7 @@ class LossSurface:
             for one, mean, sd in zip(z + self.centre, runs.mean, error, strict=True):
                 if not any(abs(one - other) < SAME_LR for other in known):
                     x, loss, stderr, measured = [*x, one], [*loss, mean], [*stderr, sd], [*measured, False]
-        return section(np.array(x), np.array(loss), np.array(stderr), np.array(measured, dtype=bool), self.lr_range)
+        return section(x, loss, stderr, measured, self.lr_range, self.priors.get(tokens))
 
     @property
     def least_stderr(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from raylr.analysis.across import AT_ONCE
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.optimum.response import AXES
 from raylr.analysis.runs import Setting
@@ -68,7 +69,7 @@ class AxesPolicy(QuadraticPolicy):
         max_trials: int | None = None,
         extend: bool = False,
         batch: int = 1,
-        settings_at_once: int = 3,
+        settings_at_once: int = AT_ONCE,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,

@@ -183,12 +183,16 @@ class CellSearch:
         return [readable(p) for p in (points if points[1] - points[0] >= APART else points[:1])]
 
     def _untried_answer(self, fit: OptimumFit) -> float | None:
-        """ln of the lr that `fit` recommends if nothing was run there: the last run tries it, so that what is
-        recommended at the end was measured or lies beside it."""
+        """ln of the lr that `fit` recommends, or would recommend if it had been run, if nothing was run there: the last
+        run tries it, so that what is recommended at the end was measured or lies beside it."""
         low, high = self.window()
-        at = math.log(fit.lr) if fit.lr > 0 else math.nan
-        tried = all(abs(at - run.log_lr) > CONFIRMED for run in self.runs)
-        return at if low <= at <= high and tried else None
+        choices = [math.log(fit.lr)] if fit.lr > 0 else []
+        if fit.status in (Status.OK, Status.UNCERTAIN) and fit.losses.tried.size > 1:
+            choices.append(math.log(fit.recommend(*np.exp(fit.losses.tried[[0, -1]]))[0]))
+        for at in choices:
+            if low <= at <= high and all(abs(at - run.log_lr) > CONFIRMED for run in self.runs):
+                return at
+        return None
 
     def _most_informative(self, fit: OptimumFit, taken: list[float], *, repeats: bool = True) -> float:
         low, high = self.window()

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from raylr.analysis.across import SCATTER, Known, prior_from
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers._config import number
-from raylr.searchers.policies.cells import SCATTER, Known, prior_from
 
 UNKNOWN_SD = 0.7
 """Standard deviation of ln lr around a law that says nothing about its own error: a factor of two."""

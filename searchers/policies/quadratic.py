@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+from raylr.analysis.across import AT_ONCE
 from raylr.analysis.curves.curve import OWN, Curve
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumPrior
@@ -73,7 +74,7 @@ class QuadraticPolicy(SettingsPolicy):
         extend: bool = False,
         batch: int = 1,
         seeds: int | None = None,
-        settings_at_once: int = 3,
+        settings_at_once: int = AT_ONCE,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from raylr.analysis._checks import LOSSES
+from raylr.analysis.across import Known, in_order_of_cost, prior_from
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, check_range, merge
-from raylr.searchers.policies.cells import Known, in_order_of_cost, prior_from
 from raylr.searchers.policies.failures import SAME, repeat_failed
 from raylr.searchers.policies.history import History
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+from raylr.analysis.across import AT_ONCE
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError
@@ -74,7 +75,7 @@ class SurfacePolicy(SettingsPolicy):
         max_trials: int = 8,
         prior: Any = None,
         extend: bool = False,
-        settings_at_once: int = 3,
+        settings_at_once: int = AT_ONCE,
         points: Sequence[Point] = (),
         seed: int = 0,
     ) -> None:

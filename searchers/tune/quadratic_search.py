@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from raylr.analysis.across import AT_ONCE
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers.policies.axes import AxesPolicy
@@ -90,7 +91,7 @@ class QuadraticSearch(PolicySearch):
         prior: Any = None,
         extend: bool = False,
         batch: int = 1,
-        settings_at_once: int = 3,
+        settings_at_once: int = AT_ONCE,
         inner: Searcher | bool | None = None,
         seed: int = 0,
     ) -> None:

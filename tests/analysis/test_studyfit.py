@@ -6,10 +6,9 @@ import pytest
 import synthetic
 
 from raylr.analysis.laws.conditions import Conditions
-from raylr.analysis.runs import RunEnd, Setting
+from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
 from raylr.analysis.studyfit import SettingOptimum, check_prediction, fit_study
-from raylr.searchers.policies.quadratic import QuadraticPolicy
 from raylr.store.runtable import evaluations_table
 
 
@@ -118,26 +117,3 @@ def test_repeated_reports_change_nothing(table, fit):
                                                  pa.array(np.array(table["loss"]) + 1)), table])  # fmt: skip
     again = fit_study(doubled, [synthetic.BUDGET // 2, synthetic.BUDGET])
     assert [optimum.lr_opt for optimum in again.optima] == [optimum.lr_opt for optimum in fit.optima]
-
-
-def test_the_final_table_says_what_the_search_said_last(tmp_path):
-    """One model of the loss over the LR: all runs go to the budget, and the table repeats the search's answers."""
-    rng = np.random.default_rng(1)
-    settings = [Setting(name=n, params=p, tokens=synthetic.BUDGET) for n, p in synthetic.SIZES.items()]
-    policy, rows = QuadraticPolicy(settings, lr_range=(5e-4, 5e-2)), []
-    while (one := policy.ask()) is not None:
-        size, params = one.setting.name, int(one.setting.params)
-        for tokens in np.linspace(synthetic.BUDGET / 20, synthetic.BUDGET, 20).astype(int).tolist():
-            loss = synthetic.loss(params, one.lr, tokens) + 1e-3 * rng.standard_normal()
-            row = {"trial": f"{size}-{one.run.number}", "role": "search", "size": size, "params": params, "lr": one.lr}
-            rows.append(row | {"tokens": tokens, "loss": loss, "flops": 1.0, "diverged": False, "seed": 0})
-        policy.tell(one.run, RunEnd.COMPLETED, loss=loss)
-    table = evaluations_table(tmp_path)
-    table.append(rows)
-    fit = fit_study(table.read(), [synthetic.BUDGET // 2, synthetic.BUDGET], lr_range=(5e-4, 5e-2))
-    final = {one.size: one for one in fit.optima if one.tokens == synthetic.BUDGET}
-    for size in synthetic.SIZES:
-        said = policy.recommend(size)
-        assert (final[size].lr_opt, final[size].status) == (said.lr, said.status)
-        assert final[size].loss == pytest.approx(said.loss, rel=1e-12)
-        assert final[size].message == said.reason

@@ -1,4 +1,7 @@
-"""What a finished setting says about another one: its optimum, curvature and skew as a prior. No Ray, no state.
+"""What a finished setting says about another one: its optimum, curvature and skew as a prior.
+
+A search begins its settings in groups, each with the prior from the groups before it, and a study's table of optima
+gives each size the prior that its search had.
 
 ln lr of the optimum is taken as linear in the logarithms of what tells the settings apart (Eq. 6 of Zhou et al., 2026:
 ln η* = ln C - α·ln N - β·ln D), as a Bayesian regression: with one known setting the exponents are those of the prior,
@@ -13,16 +16,16 @@ Notation and shapes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raylr.analysis.optimum import OptimumPrior
+from raylr.analysis.optimum import OptimumFit, OptimumPrior
 from raylr.analysis.runs import Setting
-from raylr.searchers._config import number
 
 Array = NDArray[np.float64]
 
@@ -35,6 +38,10 @@ SCATTER = 0.2
 """How far the optimum of one setting lies from any smooth law, in ln lr."""
 CURVATURE_SCATTER = 0.35
 """How far ln of the curvature of one setting lies from the others'."""
+AT_ONCE = 3
+"""Settings of a group, by default."""
+LEAST_RUNS = 2
+"""Runs with a finite loss from which a setting says something about others."""
 SKEW_SCATTER = 0.25
 """How far the skew of one setting lies from the others'."""
 
@@ -97,6 +104,32 @@ def prior_from(
     return replace(prior, center=mean, center_sd=sd)
 
 
+def earlier(index: int, at_once: int = AT_ONCE) -> range:
+    """Which settings are finished when the one at `index`, in the order of their cost, begins."""
+    return range(index - index % at_once)
+
+
+def in_turn(
+    settings: Sequence[Setting], fit: Callable[[Setting, OptimumPrior | None], OptimumFit]
+) -> dict[str, OptimumFit]:
+    """Fit all settings in the order of a search, each with the prior from the groups before it.
+
+    Args:
+        settings: The settings, with a name each.
+        fit: Returns the fit of a setting with a prior, None for no prior.
+
+    Returns:
+        Name of a setting → its fit.
+    """
+    ordered, out = in_order_of_cost(settings), dict[str, OptimumFit]()
+    for index, setting in enumerate(ordered):
+        done = [(ordered[i], out[ordered[i].name]) for i in earlier(index)]
+        known = [Known(one, found.moments()) for one, found in done if found.losses.tried_count.sum() >= LEAST_RUNS]
+        prior = prior_from(setting, known, ordered, OptimumPrior()) if known else None
+        out[setting.name] = fit(setting, prior)
+    return out
+
+
 def _law(
     setting: Setting, known: Sequence[Known], settings: Sequence[Setting], optima: Sequence[tuple[float, float]]
 ) -> tuple[float, float]:
@@ -132,4 +165,4 @@ def _pool(
 
 
 def _positive(value: Any) -> bool:
-    return number(value) and value > 0
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and float(value) > 0

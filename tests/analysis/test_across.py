@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from raylr.analysis.optimum import OptimumPrior
+from raylr.analysis.across import AT_ONCE, Known, covariates, in_order_of_cost, in_turn, prior_from
+from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
-from raylr.searchers.policies.cells import Known, covariates, in_order_of_cost, prior_from
 
 SETTINGS = [Setting(name=f"{n}/{d}", config={"n": n, "kind": "moe"}, params=n, tokens=d)
             for n in (1e6, 4e6, 1.6e7) for d in (1e8, 4e8)]  # fmt: skip
@@ -50,3 +50,18 @@ def test_cheapest_first():
     assert in_order_of_cost(SETTINGS[::-1])[0].name == SETTINGS[0].name
     unknown = [Setting(name="b"), Setting(name="a")]
     assert in_order_of_cost(unknown) == unknown
+
+
+def test_settings_are_fitted_in_groups_each_with_the_prior_from_those_before():
+    seen = {}
+
+    def fit(setting, prior):
+        seen[setting.name] = prior
+        return fit_optimum([5e-4, 1e-3, 2e-3, 4e-3], [3.05, 3.01, 3.0, 3.03], prior=prior)
+
+    fits = in_turn(SETTINGS, fit)
+    assert list(seen) == [setting.name for setting in in_order_of_cost(SETTINGS)]
+    priors = list(seen.values())
+    assert priors[:AT_ONCE] == [None] * AT_ONCE
+    assert all(prior is not None and prior.informative for prior in priors[AT_ONCE:])
+    assert len(fits) == len(SETTINGS)

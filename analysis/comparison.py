@@ -3,7 +3,8 @@
 Notation: an arm is one setting of the target, trained with one or more seeds; k arms make m = k (k − 1) / 2 pairs.
 
 Every pair is compared by `compare_runs`, the noise between seeds being that of the pair itself, or of the other arms
-where the pair has no two runs of one arm. One of two equal settings is called better with a probability of
+where the pair has no two runs of one arm; runs of both arms with the same seed count as alike as far as the pair shows
+it. One of two equal settings is called better with a probability of
 2 (1 − `decided`) at most; `decided` is chosen so that for all m pairs together this stays at `FALSE_BETTER`
 (Bonferroni), and is never below that of a single comparison.
 """
@@ -25,6 +26,8 @@ from raylr.errors import InputError
 
 FALSE_BETTER = 0.1
 """Most probability that any of several equal arms is called better than another."""
+_AIMED = 0.09
+"""What is aimed at: arms whose noise differs by a factor of 2, and seeds that seem to share something, add a tenth."""
 LEVEL = 0.9
 """Coverage of the intervals."""
 _LARGE = 50
@@ -236,7 +239,8 @@ def compare_arms(
     pairs = []
     for a, b in combinations(present, 2):
         known = _noise_elsewhere(a, b, present, seed_sd, seed_sd_dof)
-        result = compare_runs(a.losses, b.losses, level=level, decided=decided, **known)
+        seeds = ([run.seed for run in a.runs], [run.seed for run in b.runs])
+        result = compare_runs(a.losses, b.losses, seeds=seeds, level=level, decided=decided, **known)
         pairs.append(ArmPair(a=a.name, b=b.name, result=result))
     return _judged(present, pairs, decided, level)
 
@@ -246,17 +250,17 @@ def decision(arms: int) -> float:
 
     Example:
         >>> [round(decision(arms), 4) for arms in (2, 3, 4)]
-        [0.975, 0.9833, 0.9917]
+        [0.975, 0.985, 0.9925]
     """
     pairs = max(1, arms * (arms - 1) // 2)
-    return max(DECIDED, 1 - FALSE_BETTER / (2 * pairs))
+    return max(DECIDED, 1 - _AIMED / (2 * pairs))
 
 
 def seeds_needed(pair: RunComparison, decided: float, power: float = POWER) -> int | None:
     """Return how many seeds of each arm would decide, if the difference is the one that was measured.
 
     Args:
-        pair: A comparison.
+        pair: A comparison. What seeds share in it, they are taken to share with more of them too.
         decided: Probability from which an arm counts as better.
         power: Probability with which that many seeds decide.
 
@@ -272,7 +276,7 @@ def seeds_needed(pair: RunComparison, decided: float, power: float = POWER) -> i
         return None
     from scipy import stats
 
-    ratio = abs(pair.difference) / pair.seed_sd
+    ratio = abs(pair.difference) / (pair.seed_sd * math.sqrt(1 - pair.correlation))
     wanted = float(stats.norm.ppf(decided) + stats.norm.ppf(power))
     seeds = max(2, math.ceil(2 * (wanted / ratio) ** 2))  # by the normal distribution; Student's needs a few more
     while seeds < _LARGE:

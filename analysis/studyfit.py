@@ -30,6 +30,7 @@ from raylr.analysis.status import Status
 from raylr.analysis.studybatches import batches_of
 from raylr.analysis.studydecay import decayed_optima
 from raylr.analysis.surface._section import DRAWS
+from raylr.analysis.surface.decayed import DecayedOptimum
 from raylr.analysis.surface.surface import LossSurface, fit_surface
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
@@ -130,6 +131,8 @@ class StudyFit:
     """What an LR beside the best costs, through the curvatures at the optima."""
     stable: list[SettingOptimum] = field(default_factory=list)
     """Optima of the stable loss beside `optima`, where those are of the decayed one: from the trunks."""
+    decayed: dict[tuple[str, int], DecayedOptimum] = field(default_factory=dict)
+    """Size and budget -> its losses after the decay, of the same."""
 
 
 def runs_of(table: pa.Table, role: str, given: Schedule | None = None) -> list[FittedRun]:
@@ -187,8 +190,7 @@ def fit_study(
         batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
             several batches, and not at all where they have one.
         lr_range: LR range of the search; that of the runs by default.
-        decay: The decay of the study, where its objective is the loss after it: the runs of the search are then trunks
-            at a constant LR, and those with the role `decay` their branches.
+        decay: How the LR falls, if the objective is the loss after it: runs of role `decay` branch from the others.
 
     Returns:
         The fits. An optimum at a budget that runs went to is that of the losses measured there, as the search itself
@@ -218,6 +220,7 @@ def fit_study(
     surfaces: dict[str, LossSurface] = {}
     optima: list[SettingOptimum] = []
     stable: list[SettingOptimum] = []
+    decayed: dict[tuple[str, int], DecayedOptimum] = {}
     draws: list[np.ndarray] = []
     for size in dict.fromkeys(run.size for run in runs):
         own = [run for run in runs if run.size == size]
@@ -233,12 +236,11 @@ def fit_study(
         order = rng.permutation(DRAWS)  # the budgets of a size share their runs' errors, sizes share nothing
         if decay is not None:
             for budget, one in decayed_optima(table, own, budgets, decay, lr_range).items():
-                optima.append(
-                    _setting_optimum(
-                        size, params[size], budget, own, lr_opt=one.lr, interval=one.interval(LEVEL), loss=one.loss,
-                        curvature=one.curvature, status=one.status, message=one.message,
-                    )
-                )  # fmt: skip
+                decayed[size, budget] = one
+                optima.append(_setting_optimum(
+                    size, params[size], budget, own, lr_opt=one.lr, interval=one.interval(LEVEL), loss=one.loss,
+                    curvature=one.curvature, status=one.status, message=one.message,
+                ))  # fmt: skip
                 stable.append(_optimum(size, params[size], budget, surface, own))
                 draws.append(one.draws[order])
             continue
@@ -272,6 +274,7 @@ def fit_study(
         surfaces=surfaces,
         optima=optima,
         stable=stable,
+        decayed=decayed,
         law=law,
         loss_law=_loss_law(known, batch),
         curvature_law=_curvature_law(known),

@@ -1,7 +1,7 @@
 """How often the coordinate check raises a false alarm, and which broken rules it catches.
 
-python benchmarks/coord_check.py alarms [--checks 20] [--seeds 1] [--cases 5]     right rules, fresh seeds
-python benchmarks/coord_check.py broken [--seeds 4]                               each rule of Table 10 broken in turn
+python benchmarks/coord_check.py alarms [--checks 20] [--seeds 1] [--first 100] [--case depth]    right rules, new seeds
+python benchmarks/coord_check.py broken [--seeds 4]                                each rule of Table 10 broken in turn
 
 What was measured is kept in the output folder; a run that was stopped goes on.
 """
@@ -86,7 +86,7 @@ def line(check: CoordinateCheck, name: str) -> str:
     return f"{name:42s} {check.verdict!s:12s} {len(wrong):2d} of {len(check.rows)} off, {unsure} cannot tell  {shown}"
 
 
-def alarms(checks: int, each: int, count: int, results: StoredResults, pool: Executor | None) -> None:
+def alarms(checks: int, each: int, first: int, case: str | None, results: StoredResults, pool: Executor | None) -> None:
     cases: list[tuple[str, ModelSpec, Parametrization, Axis, Heads]] = [
         ("width, heads ∝ width", BASE, RIGHT, "width", "scaled"),
         ("width, heads fixed", BASE, RIGHT, "width", "fixed"),
@@ -94,10 +94,12 @@ def alarms(checks: int, each: int, count: int, results: StoredResults, pool: Exe
         ("width, heads ∝ width, no QK norm", PLAIN, RIGHT, "width", "scaled"),
         ("width, output-like router", BASE, parametrization("completed_p", router="output"), "width", "scaled"),
     ]
-    for name, model, rule, axis, heads in cases[:count]:
+    for name, model, rule, axis, heads in cases:
+        if case not in (None, name):
+            continue
         found = []
         for k in range(checks):
-            settings = CheckSettings(seeds=tuple(range(100 + k * each, 100 + (k + 1) * each)))
+            settings = CheckSettings(seeds=tuple(range(first + k * each, first + (k + 1) * each)))
             found.append(coordinate_check(model, rule=rule, axis=axis, heads=heads, settings=settings,
                                           results=results, executor=pool))  # fmt: skip
         false = [check for check in found if check.verdict in (Verdict.GROWS, Verdict.VANISHES)]
@@ -123,14 +125,15 @@ def main() -> None:
     parser.add_argument("what", choices=["alarms", "broken"])
     parser.add_argument("--checks", type=int, default=20)
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--cases", type=int, default=5)
+    parser.add_argument("--first", type=int, default=100, help="first seed of the alarms")
+    parser.add_argument("--case", help="one case of the alarms, by its name; default: all")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/coord_check"))
     options = parser.parse_args()
     results = StoredResults(options.out)
     with worker_processes(options.workers) as pool:
         if options.what == "alarms":
-            alarms(options.checks, options.seeds or 1, options.cases, results, pool)
+            alarms(options.checks, options.seeds or 1, options.first, options.case, results, pool)
         else:
             broken(options.seeds or len(CheckSettings().seeds), results, pool)
 

@@ -1,9 +1,8 @@
-"""What a proxy search reaches, and how far rules have carried an optimum where both ends were measured.
+"""What a proxy search reaches (how far rules carry an optimum: transfer_shifts.py).
 
     python benchmarks/transfer.py                          # everything below but --make
     python benchmarks/transfer.py --made-up --count 40     # LR × init std, quadratics with a ridge
     python benchmarks/transfer.py --real                   # a Qwen3-MoE of width 32: lr_init_std.csv, interpolated
-    python benchmarks/transfer.py --shifts                 # widths_mup.csv (RAYLR_DATA): ln LR* over the width
     python benchmarks/transfer.py --make CORPUS            # trains the grid behind lr_init_std.csv, an hour on one core
 
 Regrets are in percent of the lowest loss, of the true loss at the answer; of the real surface above the best run of its
@@ -21,11 +20,7 @@ import numpy as np
 import pandas as pd
 from axes import Trace, raylr, typical
 from axes_problems import Problem, inside
-from replay_data import DATA
 from scipy.interpolate import RegularGridInterpolator
-from scipy.stats import linregress
-
-from raylr.analysis import fit_optimum
 
 AT = (6, 7, 8, 9)
 """Runs after which answers are compared."""
@@ -75,33 +70,6 @@ def show(kind: str, traces: list[Trace]) -> None:
         print(f"  {kind:10s} {runs} runs: {numbers}, {near} of {len(found)} within {NEAR} %", flush=True)
 
 
-def shifts() -> None:
-    """Print ln LR* over log2 of the width for each parametrization of widths_mup.csv, by raylr's fit and a parabola."""
-    path = DATA / "widths_mup.csv"
-    if not path.exists():
-        print(f"  {path} is not there: skipped")
-        return
-    print("shift of ln LR* for each doubling of the width (one seed; the standard error is that of the line)")
-    for name, rows in pd.read_csv(path).groupby("parametrization", sort=False):
-        widths, best, plain = [], [], []
-        for width, part in rows.groupby("width"):
-            lr, loss = part["lr"].to_numpy(float), part["loss"].to_numpy(float)
-            widths.append(math.log2(float(width)))
-            best.append(math.log(fit_optimum(lr, loss).lr))
-            plain.append(parabola(lr, loss))
-        line, other = linregress(widths, best), linregress(widths, plain)
-        print(f"  {name:42s} {line.slope:+.2f} ± {line.stderr:.2f}, parabola {other.slope:+.2f} ± {other.stderr:.2f}")
-
-
-def parabola(lr: np.ndarray, loss: np.ndarray, window: float = 1.6) -> float:
-    """Return ln LR* of the parabola through the LRs within a factor e^window of the best."""
-    x, y = np.log(lr[np.isfinite(loss)]), loss[np.isfinite(loss)]
-    middle = x[y.argmin()]
-    near = np.abs(x - middle) <= window
-    c = np.polyfit(x[near] - middle, y[near], 2)
-    return float(middle - c[1] / 2 / c[0])
-
-
 def make(corpus: str) -> None:
     """Train the grid and write it: a Qwen3-MoE of width 32, 256 steps of 1,024 tokens."""
     from raylr.trainables import ModelSpec, TrainSpec, train
@@ -120,7 +88,7 @@ def make(corpus: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("made-up", "real", "shifts"):
+    for name in ("made-up", "real"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--make", metavar="CORPUS")
     parser.add_argument("--count", type=int, default=40)
@@ -128,13 +96,11 @@ def main() -> None:
     if args.make:
         make(args.make)
         return
-    everything = not (args.made_up or args.real or args.shifts)
+    everything = not (args.made_up or args.real)
     if args.made_up or everything:
         show("made-up", [raylr(made_up(i), 0, AT[-1]) for i in range(args.count)])
     if args.real or everything:
         show("real", [raylr(real(), seed, AT[-1]) for seed in range(STARTS)])
-    if args.shifts or everything:
-        shifts()
 
 
 if __name__ == "__main__":

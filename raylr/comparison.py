@@ -352,7 +352,8 @@ def record(result: ComparisonResult) -> dict[str, Any]:
                 {
                     "a": one.a, "b": one.b, "better": one.better, "probability_a_better": one.result.probability,
                     "difference": one.result.difference, "low": one.result.low, "high": one.result.high,
-                    "level": one.result.level, "seed_sd": one.result.seed_sd, "status": one.result.status.value,
+                    "level": one.result.level, "seed_sd": one.result.seed_sd,
+                    "seed_correlation": one.result.correlation, "status": one.result.status.value,
                 }
                 for one in found.pairs
             ],

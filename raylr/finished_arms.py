@@ -64,7 +64,7 @@ def compare_finished(
         shown = f"LR {format_lr(lr)}"
         name = words if words and alone else f"{words}, {shown}" if words else shown
         found = [_run(row, curves.get(str(row["run"]), [])) for row in members]
-        arms.append(Arm(name=name, lr=lr, about=shown, runs=found, training=_training(members[0])))
+        arms.append(Arm(name=name, lr=lr, runs=found, training=_training(members[0])))
     first = rows[0]
     return ComparisonResult(
         target=str(first["size"] or (format_count(first["params"]) if first["params"] else "the model")),

@@ -42,7 +42,7 @@ lr: [1e-3, 3e-2]
 
 transfer:
   rule: completed_p                     # width, depth and tokens; `raylr transfer --explain` shows every factor
-  init_std: [0.005, 0.08]               # searched together with the LR, in nine runs at most
+  init_std: [0.01, 0.08]                # searched with the LR, nine runs at most; smaller ones do not carry the LR over
   targets:
     - name: wide
       model: {hidden_size: 128, heads: 8, kv_heads: 4, expert_size: 128}     # heads grow with the width

@@ -14,7 +14,7 @@ from raylr.analysis.figures.scores import scores_over_tokens
 from raylr.analysis.laws.compare import RunComparison
 from raylr.analysis.scores.suites import SUITES
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count
+from raylr.analysis.units import format_count, format_lr
 from raylr.report.lines import Line, show_lines, shown_path
 from raylr.report.page import Figures, lead, page, paragraph, table
 from raylr.report.text import number
@@ -32,8 +32,8 @@ SUREST = 0.999
 """A probability above this is shown as such: the noise is not known well enough for more digits."""
 FOOTER = (
     "Made by raylr compare. Losses are validation losses in nats per token. Probabilities are those of Student's t for "
-    "the noise between seeds. An arm counts as better from a probability on at which any of equal arms is called "
-    "better in one comparison of ten at most."
+    "the noise between seeds; runs of two arms with the same seed count as alike as far as they show it. An arm counts "
+    "as better from a probability on at which any of equal arms is called better in one comparison of ten at most."
 )
 
 
@@ -227,18 +227,20 @@ def show_comparison(result: ComparisonResult, report: Path | None, console: Cons
 
 
 def arm_table(found: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return the arms as a table: head and rows."""
-    head = ["arm", "what", "seeds", "loss", "sd of seeds", "search tokens", "search FLOPs"]
+    """Return the arms as a table: head and rows; columns in which no arm has anything are left out."""
+    head = ["arm", "what", "LR", "seeds", "loss", "sd of seeds", "search tokens", "search FLOPs"]
     rows = [
         [
-            arm.name, arm.about, str(len(arm.runs)) + (f" ({arm.diverged} diverged)" if arm.diverged else ""),
+            arm.name, arm.about, "" if arm.about or not math.isfinite(arm.lr) else format_lr(arm.lr),
+            str(len(arm.runs)) + (f" ({arm.diverged} diverged)" if arm.diverged else ""),
             number(arm.mean), number(arm.sd),
             "" if arm.search is None else format_count(arm.search.tokens),
             "" if arm.search is None or not math.isfinite(arm.search.flops) else f"{arm.search.flops:.2g}",
         ]
         for arm in found.arms
     ]  # fmt: skip
-    return head, rows
+    kept = [place for place in range(len(head)) if place == 0 or any(row[place] for row in rows)]
+    return [head[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def write_comparison(result: ComparisonResult, out: Path) -> Path:
@@ -288,9 +290,11 @@ def _sections(result: ComparisonResult, lines: Sequence[Line], figures: Figures)
     decided = sum(one.better is not None for one in found.pairs)
     yield lead(f"{decided} of {len(found.pairs)} pairs are decided: one arm of them is better.")
     yield table(
-        ["", "and", "difference", "90 % interval", "the first is better with probability", "better"],
+        ["", "and", "difference", "90 % interval", "correlation of seeds", "the first is better with probability",
+         "better"],
         [
             [one.a, one.b, number(one.result.difference), f"{number(one.result.low)} to {number(one.result.high)}",
+             f"{one.result.correlation:.2f}" if one.result.correlation else "",
              _probability(one.result.probability), one.better or "cannot tell"]
             for one in found.pairs
         ],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.figures import check, curves, law, loss_over_lr, precision, regret, runs, surface
 from raylr.analysis.figures.batch import over_batch
+from raylr.analysis.figures.decay import before_and_after, study_panels
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
@@ -121,6 +122,8 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
             drawn["figure-18-law"] = law.law_in_space(fit, shown)
         if fit.law.batch_unit is not None:
             drawn["figure-batch"] = over_batch(fit, shown)
+    if fit.decayed:
+        drawn["decay"] = before_and_after(study_panels(fit, budget))
     if result.check and shown and result.spec.target:
         drawn["check"] = check.prediction_check(result.check, shown, result.spec.target.name)
     found = {name: figure for name, figure in drawn.items() if figure is not None}
@@ -178,6 +181,7 @@ def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSecti
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
     yield from (paragraph(line) for line in decayed)
+    yield figures("decay")
     yield figures("figure-1b-loss-over-lr", said=not decayed)
     yield figures("figure-15-over-tokens")
     yield figures("figure-16-surface")

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 TABLE = ("size", "module", "× global", "value", "90 % interval", "runs", "loss", "")
 """Columns of `module_rows`."""
-MANY = 0.05
-"""Difference of factors below which a module is at the global LR."""
 
 
 def modules_ending(result: ModulesResult) -> list[Line]:

@@ -41,6 +41,19 @@ def test_equal_arms_are_rarely_called_different_and_never_best(sds):
     assert np.mean(best) <= 0.03
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+def test_equal_arms_with_the_same_seeds_are_rarely_called_different(rho):
+    rng, false = np.random.default_rng(0), []
+    for _ in range(120):
+        seed = math.sqrt(rho) * rng.standard_normal(3)
+        losses = 3 + 0.01 * (seed + math.sqrt(1 - rho) * rng.standard_normal((3, 3)))
+        arms = [
+            Arm(name=f"{k}", runs=[ArmRun(loss=x, seed=s) for s, x in enumerate(row)]) for k, row in enumerate(losses)
+        ]
+        false.append(any(one.better for one in compare_arms(arms).pairs))
+    assert np.mean(false) <= 1.2 * FALSE_BETTER
+
+
 def test_a_clear_order_is_found_with_its_probability():
     found = compare_arms(arms_of([3.95, 3.96, 3.94], [3.81, 3.80, 3.815], [3.88, 3.885, 3.89]))
     assert (found.best, found.status) == ("b", "ok")

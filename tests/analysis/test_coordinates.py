@@ -153,3 +153,10 @@ def test_an_activation_without_a_slope_leaves_the_verdict_open():
         assert check.verdict is verdict
     assert check_coordinates("own", "width", zero, lambda *_: FLAT, (4,)).undecided()[0].found.problem
     assert json.dumps(check_coordinates("own", "width", zero, lambda *_: FLAT, (4,)).to_json(), allow_nan=False)
+
+
+def test_three_networks_of_one_seed_do_not_show_their_scatter():
+    on_a_line = fit_slope([1, 2, 4], [1, 2.4, 5.76], [0, 0, 0])  # a slope of 1.26 without any scatter
+    assert judge(on_a_line, Expected(low=1, high=1, why=""), INITIAL_TOLERANCE) is Verdict.CANNOT_TELL
+    far = fit_slope([1, 2, 4], [1, 2.9, 8.41], [0, 0, 0])  # 1.54: the smallest mistake in a rule
+    assert judge(far, Expected(low=1, high=1, why=""), INITIAL_TOLERANCE) is Verdict.GROWS

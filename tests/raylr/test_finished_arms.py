@@ -5,6 +5,7 @@ from raylr.errors import InputError
 from raylr.finished import read_finished
 from raylr.finished_arms import MOST_ARMS, compare_finished
 from raylr.imports.options import parse_options
+from raylr.report.comparison import arm_table
 
 
 def write(path, rows, head="kind,lr,params,tokens,seed,loss"):
@@ -34,6 +35,9 @@ def test_runs_are_arms_by_the_columns_that_are_named(tmp_path):
     arm = found.comparison.arms[0]
     assert arm.search is None
     assert arm.training.flops == pytest.approx(6 * 4e9 * 120e9)
+    head, table = arm_table(found.comparison)
+    assert head == ["arm", "LR", "seeds", "loss", "sd of seeds"]
+    assert table[0][:3] == ["fitted", "1.00e-3", "3"]
 
 
 def test_without_columns_each_lr_is_an_arm(tmp_path):

@@ -150,6 +150,21 @@ def _at_one(job):
     return job
 
 
+def test_another_trainer_gets_the_factors_and_its_runs_are_told_apart_by_them(tmp_path):
+    words = ["{python}", "train.py", "{lr}", "{seed}", *(f"{{lr_multiplier_{name}}}" for name in BEST)]
+    spec = StudySpec.model_validate({
+        "command": words, "sizes": {"S": {"params": "100k"}}, "train": {"batch_tokens": 512, "schedule": "constant"},
+        "budgets": "40k", "lr": [1e-3, 1e-1], "modules": {"method": "joint", "lr": LR, "seeds": 2},
+    })  # fmt: skip
+    study = study_of(spec, tmp_path / "study")
+    (one,) = study.run().sizes
+    low, high = one.answer("embedding")[1:]
+    assert low <= BEST["embedding"] <= high
+    rows = [json.loads(row["config"]) for row in study.trials.read().to_pylist()]
+    assert len({tuple(row["command"]) for row in rows}) == len(rows)
+    assert {"0.5", "1.0"} & {word for row in rows for word in row["command"]}
+
+
 def test_the_tables_and_the_report(searched):
     _, result = searched
     head, rows = overall(result)

@@ -16,6 +16,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from raylr.analysis.coordinates import LEAST_SCALES, CoordinateCheck, check_coordinates
 from raylr.analysis.runs import identity_of
-from raylr.errors import InputError, SpecError
+from raylr.errors import InputError, SpecError, TrainingError
 from raylr.trainables.coordinates.expected import expected_slope
 from raylr.trainables.coordinates.scaling import Heads, scaled
 from raylr.trainables.coordinates.subject import MakeModel, Subject, batch_ids, language_model
@@ -161,7 +162,7 @@ def coordinate_check(
             if progress is not None:
                 progress(len(found), len(runs))
             if key not in found:
-                found[key] = waiting[key].result() if key in waiting else subjects.measure(*key)
+                found[key] = _result(waiting[key]) if key in waiting else subjects.measure(*key)
                 if results is not None:
                     results.put(run, found[key])
     finally:
@@ -179,6 +180,16 @@ def coordinate_check(
     if axis == "depth":  # the first layer of a deep network has less depth before it than that of a shallow one
         measured = [row for row in measured if row["layer"] != "first"]
     return check_coordinates(name or table.name, axis, measured, expected, steps)
+
+
+def _result(waiting: Future[Measured]) -> Measured:
+    try:
+        return waiting.result()
+    except BrokenProcessPool:
+        raise TrainingError(
+            "a worker process ended before its network was trained: it was killed, or the machine has too little "
+            "memory for so many (workers: fewer); what was measured is kept"
+        ) from None
 
 
 def _checked(scales: Sequence[float]) -> tuple[float, ...]:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 from raylr.errors import InputError
 
+_LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
+"""Signals that may reach a whole process group (Ctrl-C, the end of a job on a cluster): the parent ends its workers."""
 MOST_WORKERS = 4
 """Processes that are started at most, unless more are wanted: each holds torch in memory."""
 
@@ -37,11 +39,30 @@ def worker_processes(count: int | None = None) -> Iterator[Executor | None]:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_start) as executor:
+        with _blocked():
+            for _ in range(count):  # a pool starts a worker for each task, while none is idle
+                executor.submit(os.getpid)
         yield executor
 
 
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Start processes here with the signals of `_LEFT_TO_PARENT` blocked, until `_start` ignores them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
+    for number in _LEFT_TO_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEFT_TO_PARENT)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -2,6 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raylr.analysis import compare_runs
 from raylr.errors import InputError
@@ -24,6 +26,68 @@ def test_equal_settings_are_rarely_called_different_and_intervals_cover(a, b, op
     assert np.mean(better) <= 0.12
     assert 0.87 <= np.mean(inside) <= 0.93
     assert np.mean(sure) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
+@pytest.mark.parametrize("runs", [2, 3])
+def test_equal_settings_with_the_same_seeds_are_rarely_called_different(rho, runs):
+    rng, better, inside = np.random.default_rng(0), [], []
+    for _ in range(250):
+        seed = math.sqrt(rho) * rng.standard_normal(runs)
+        a, b = (3 + 0.01 * (seed + math.sqrt(1 - rho) * rng.standard_normal(runs)) for _ in range(2))
+        result = compare_runs(a, b, seeds=(range(runs), range(runs)))
+        better.append(result.better is not None)
+        inside.append(result.low <= 0 <= result.high)
+    assert np.mean(better) <= 0.1
+    assert np.mean(inside) >= 0.83  # of the 90 % intervals: worst at rho = 0, which the runs cannot exclude
+
+
+def test_seeds_that_move_both_settings_alike_make_a_small_difference_visible():
+    rng, alone, paired = np.random.default_rng(0), [], []
+    for _ in range(60):
+        seed = rng.standard_normal(8)
+        a, b = (seed + shift + 0.1 * rng.standard_normal(8) for shift in (0.0, 0.3))
+        alone.append(compare_runs(a, b).better == "a")
+        results = compare_runs(a, b, seeds=(range(8), range(8)))
+        paired.append(results.better == "a")
+        assert results.correlation > 0.5
+    assert np.mean(alone) < 0.1
+    assert np.mean(paired) > 0.9
+
+
+RUNS = st.lists(
+    st.tuples(st.floats(2, 4).map(lambda x: round(x, 4)), st.one_of(st.none(), st.integers(0, 4))),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(
+    a=RUNS, b=RUNS, known=st.sampled_from([{}, {"seed_sd": 0.1}, {"seed_sd": 0.1, "seed_sd_dof": 3}]), data=st.data()
+)
+def test_pairing_depends_on_which_seeds_are_equal_alone(a, b, known, data):
+    def compared(a, b):
+        (x, first), (y, second) = zip(*a, strict=True), zip(*b, strict=True)
+        return compare_runs(x, y, seeds=(first, second), **known)
+
+    found = compared(a, b)
+    again = compared(data.draw(st.permutations(a)), data.draw(st.permutations(b)))
+    turned = compared(b, a).turned()
+    named = compared(*([(loss, None if seed is None else seed + 7) for loss, seed in side] for side in (a, b)))
+    for other in (again, turned, named):
+        for key in ("difference", "low", "high", "probability", "correlation"):
+            assert getattr(other, key) == pytest.approx(getattr(found, key), abs=1e-6, nan_ok=True)
+    if found.better is not None:  # never against the means
+        assert (found.better == "a") == (np.mean([x for x, _ in a]) < np.mean([y for y, _ in b]))
+    assert 0 <= found.correlation < 1
+
+
+@pytest.mark.parametrize(
+    "seeds", [None, ([None] * 4, [None] * 4), ([0, 0, 1, 1], [0, 0, 1, 1]), (range(4), range(3, 7))]
+)
+def test_fewer_than_two_seeds_in_common_are_no_pairs(seeds):
+    a, b = [3.0, 3.1, 3.05, 3.02], [3.02, 3.11, 3.07, 3.05]
+    assert compare_runs(a, b, seeds=seeds) == compare_runs(a, b)
 
 
 def test_a_large_difference_is_seen_in_its_direction():
@@ -81,7 +145,8 @@ def test_a_stricter_probability_decides_less():
     ("arguments", "options", "words"),
     [(([], [3.0]), {}, "no runs"), (([3.0], [3.0]), {"seed_sd": -1}, "seed_sd"),
      (([3.0], [3.0]), {"level": 2}, "level"), (([3.0], [3.0]), {"decided": 0.5}, "decided"),
-     (([3.0], [3.0]), {"seed_sd": 1, "seed_sd_dof": 0}, "dof")],
+     (([3.0], [3.0]), {"seed_sd": 1, "seed_sd_dof": 0}, "dof"),
+     (([3.0], [3.0]), {"seeds": ([0], [0, 1])}, "1 and 2 entries for 1 and 1 runs")],
 )  # fmt: skip
 def test_bad_input_is_refused(arguments, options, words):
     with pytest.raises(InputError, match=words):

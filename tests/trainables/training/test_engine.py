@@ -61,7 +61,7 @@ def test_the_first_bf16_step_moves_weights_by_the_lr() -> None:
     model.initialise(0)
     run = TrainSpec(seq_len=8, batch_tokens=64, dtype="bf16", weight_decay=0.0, grad_clip=0.0)
     ids = torch.randint(0, 32, (8, 9), generator=torch.Generator().manual_seed(0))
-    with running_engine(model, run, {}) as engine:
+    with running_engine(model, run) as engine:
         for group in engine.optimizer.param_groups:
             group["lr"] = 2.0**-6 * group["lr_multiplier"]
         before = model.lm_head.weight.detach().float().clone()
@@ -81,7 +81,7 @@ def test_bf16_sums_micro_batches_in_fp32() -> None:
         model = Qwen3MoE(MODEL)
         model.initialise(0)
         spec = TrainSpec(seq_len=8, batch_tokens=8 * 128, dtype="bf16", grad_clip=0.0, micro_batch=micro)
-        with running_engine(model, spec, {}) as engine:
+        with running_engine(model, spec) as engine:
             for first in range(0, 128, micro):
                 engine.backward(engine(ids[first : first + micro, :-1], ids[first : first + micro, 1:]).total)
                 engine.step()

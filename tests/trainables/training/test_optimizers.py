@@ -185,7 +185,7 @@ def test_a_parametrization_for_muon_reaches_its_groups() -> None:
     assert train.parametrization is not None
     model = network()
     factors = {one.name: one for one in train.parametrization.transfer(SPEC).tensors}
-    groups = parametrized_groups(model, train, {})
+    groups = parametrized_groups(model, train)
     names = {param: name for name, param in model.named_parameters()}
     for group in groups:
         for param in group["params"]:
@@ -215,5 +215,5 @@ def test_a_run_learns_and_resumes_bit_for_bit(corpus: Corpus, tmp_path: Path) ->
     with pytest.raises(ValueError, match="optimizer"):
         run(corpus.path, run_dir=tmp_path / "whole", lr=1e-2)
     bring_up(1)
-    with running_engine(network(), muon(), {}) as engine:
+    with running_engine(network(), muon()) as engine:
         assert isinstance(engine.optimizer, MuonWithAdamW)

@@ -62,8 +62,8 @@
     const state = drawn.get(figure);
     for (const [div, panel] of state.panels) {
       Plotly.react(div, tracesOf(panel, state.data.colours, state.hidden),
-        {...layoutOf(panel, state.data.colours, state.hidden), uirevision: 1},
-        {responsive: true, displaylogo: false, modeBarButtons: panel.space ? BUTTONS_3D : BUTTONS,
+        {...layoutOf(panel, state.data.colours, state.hidden), width: div.clientWidth, uirevision: 1},
+        {displaylogo: false, modeBarButtons: panel.space ? BUTTONS_3D : BUTTONS,
           toImageButtonOptions: {filename: figure.id, scale: 2}});
     }
     for (const [button, entry] of state.buttons) {
@@ -108,7 +108,10 @@
   };
 
   const fit = new ResizeObserver((entries) => {
-    for (const {target} of entries) if (target.classList.contains("js-plotly-plot")) Plotly.Plots.resize(target);
+    for (const {target} of entries) {
+      const now = target._fullLayout && target._fullLayout.width;
+      if (now && Math.abs(now - target.clientWidth) > 1) Plotly.relayout(target, {width: target.clientWidth});
+    }
   });
   const draw = async (figure) => {
     const data = JSON.parse(await unpack(figure.querySelector("script.data").textContent));

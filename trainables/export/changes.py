@@ -41,7 +41,7 @@ def changes_of(checkpoint: Path, corpus: Path, *, trust: bool = False) -> dict[s
     spec, train = model_spec(run["model"]), TrainSpec.model_validate(run["train"])
     network: Any = build(spec, seed=train.seed, within_documents=not train.cross_document_attention)
     if train.parametrization is not None:
-        parametrized_groups(network, train, {})  # scales the initial weights
+        parametrized_groups(network, train)  # scales the initial weights
     windows = Windows(texts.validation, train.seq_len).batch(0, SEQUENCES)
     observer = observer_of(network, model_inputs(windows, texts, train, torch.device("cpu")))
     start = observer.capture()

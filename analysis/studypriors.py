@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from raylr.analysis.across import in_turn
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
@@ -43,17 +45,21 @@ def fit_in_turn(
 
     Returns:
         Fits by budget and size. Where the LR falls they are those of the final losses, and empty at smaller budgets.
+        A size without a finite loss at a budget has no optimum there: a prior alone says where to look, and measures
+        nothing.
     """
 
     def fit(budget: int, setting: Setting, prior: OptimumPrior | None) -> OptimumFit:
         size, runs = setting.name, by_size[setting.name]
         if falling_schedule(runs, given) is None:
-            if prior is not None:
+            if prior is not None and surfaces[size].at(budget).curves is not None:
                 known = {**surfaces[size].priors, float(budget): prior}
                 surfaces[size] = replace(surfaces[size], priors=known, _sections={})
             return surfaces[size].at(budget)
         ended = [run for run in runs if budget == max(budgets) and (run.diverged or run.tokens[-1] >= budget)]
         loss = [math.nan if run.diverged else float(run.loss[-1]) for run in ended]
+        if not np.isfinite(loss).any():
+            prior = None
         return fit_optimum([run.lr for run in ended], loss, lr_range=lr_range if ended else None, prior=prior)
 
     settings = [Setting(name=k, params=params[k], tokens=1, batch=own[0].batch) for k, own in by_size.items()]

@@ -33,6 +33,9 @@ STOP_SECONDS = 60
 """Seconds between the SIGTERM and the SIGKILL of `ray job stop` (Ray's own default is 3): the runs that are measured
 when it comes are written in far less; loading a law's libraries on a busy head node takes longer than 3 s."""
 
+AGENT_SECONDS = 60.0
+"""Seconds to wait for an agent of the cluster that can start a job: Ray 2.60 refuses jobs in its first seconds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -114,13 +117,24 @@ class Jobs:
             runtime["working_dir"] = files
             name = f"raylr-{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
             made = self._asked(
-                self._client.submit_job,
+                self._submitted,
                 entrypoint=f"python -m raylr search {SPEC} --out {shlex.quote(str(folder))}",
                 submission_id=name,
                 runtime_env=runtime,
                 metadata={FOLDER: str(folder)},
             )
         return Job(id=made, new=True)
+
+    def _submitted(self, **job: Any) -> str:
+        """Submit a job; a cluster that has just started has no agent that takes it yet."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return str(self._client.submit_job(**job))
+            except RuntimeError as error:
+                if "No available agent" not in str(error) or time.monotonic() - begun > AGENT_SECONDS:
+                    raise
+            time.sleep(1.0)
 
     def follow(self, job: Job, show: Callable[[str], None]) -> None:
         """Show what the job prints, from its beginning, until it ends.

@@ -106,7 +106,7 @@ def test_a_finished_study_trains_nothing_and_its_report_names_the_objective(deca
     again = FittingStudy(study.spec, study.directory, executor=no_executor).run()
     assert again.fit.law == result.fit.law
     page = write_report(again, tmp_path / "report").read_text()
-    assert "of the stable loss, from the trunks" in page
+    assert "Stable loss, before the decay: " in page
     lines = [line.text for line in (*ending(again), *decay_lines(again), cost_line(again))]
     said = " ".join(lines)
     assert "peak LR of a wsd schedule, optimum of the decayed loss" in said

@@ -114,6 +114,23 @@ def test_what_would_be_lost_is_refused_before_anything_is_sent(spec, server, tmp
     assert server.sent == []
 
 
+def test_a_cluster_that_has_just_started_is_asked_again(spec, server, tmp_path, monkeypatch):
+    submit, refusals = server.submit_job, ["No available agent to submit job, please try again later."] * 2
+
+    def busy(**given):
+        if refusals:
+            raise RuntimeError(f"Request failed with status code 500: {refusals.pop()}")
+        return submit(**given)
+
+    monkeypatch.setattr(server, "submit_job", busy)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert Jobs().submit(spec, tmp_path / "study").new
+    assert len(server.sent) == 1
+    refusals.append("the spec of the runtime environment is wrong")
+    with pytest.raises(InputError, match="runtime environment is wrong"):
+        Jobs().submit(spec, tmp_path / "other")
+
+
 @pytest.mark.parametrize(("end", "says"), [("STOPPED", "was stopped"), ("FAILED", "failed: out of memory")])
 def test_how_a_job_ended_is_said(server, end, says):
     shown = []
@@ -144,6 +161,7 @@ def test_a_server_that_is_not_there_or_refuses_is_one_sentence(monkeypatch, erro
         Jobs("http://head:1")
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_job_that_is_stopped_goes_on_when_it_is_submitted_again(spec, job_server, tmp_path):
     jobs, folder, printed = Jobs(job_server), tmp_path / "study", []

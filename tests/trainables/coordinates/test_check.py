@@ -45,7 +45,8 @@ def changed(quantity, roles, axis, exponent, rule=RIGHT):
 
 def check(rule, memory, axis="width", **options):
     scales = (1, 2, 8) if axis == "width" else (1, 2, 4)
-    return coordinate_check(BASE, rule=rule, axis=axis, scales=scales, settings=SETTINGS, results=memory, **options)
+    options = {"settings": SETTINGS, "results": memory} | options
+    return coordinate_check(BASE, rule=rule, axis=axis, scales=scales, **options)
 
 
 @pytest.mark.slow
@@ -82,7 +83,8 @@ def test_the_right_rule_raises_no_alarm(memory, heads):
     ],
 )
 def test_each_broken_rule_is_caught_where_it_is_broken(memory, axis, rule, observable, verdict):
-    found = check(rule, memory, axis)
+    more = {"settings": replace(SETTINGS, seeds=(0, 1))} if axis == "depth" else {}  # one seed hides a slope over depth
+    found = check(rule, memory, axis, **more)
     assert verdict in {row.verdict for row in found.rows if row.observable == observable}
     assert found.verdict in (Verdict.GROWS, Verdict.VANISHES)
 

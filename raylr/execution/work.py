@@ -21,6 +21,7 @@ from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.execution.executor import Job
 from raylr.records.tail import last_lines
+from raylr.searchers.policies.stopping import final_loss
 from raylr.store.runs import KnownEnd, Row, RunStore
 
 STOPPING = (RunEnd.TRUNCATED, RunEnd.PRUNED, RunEnd.DIVERGED)
@@ -333,7 +334,8 @@ def _final_loss(curve: Curve, target: float, end: RunEnd) -> tuple[float | None,
         return curve.loss[-1], 0.0
     if end not in (RunEnd.TRUNCATED, RunEnd.PRUNED):
         return None, None
-    loss, stderr = curve.extrapolate(target)
+    known = curve.not_constant(target) is None  # else the rest of the schedule decides, and no fall can be foretold
+    loss, stderr = final_loss(curve, target, end) if known else curve.extrapolate(target)
     return float(loss), float(stderr)
 
 

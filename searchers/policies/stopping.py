@@ -119,14 +119,24 @@ def final_loss(curve: Curve, target: float | None, end: RunEnd) -> tuple[float, 
         end: How the run ended.
 
     Returns:
-        Loss and standard error; (NaN, inf) for a run that diverged or reported nothing. Where the curve cannot be
-        extrapolated the last loss, with its whole fall as standard error.
+        Loss and standard error; (NaN, inf) for a run that diverged or reported nothing. A run may report once more
+        after it was stopped, and its whole curve then be none that can be extrapolated: the loss is the last one plus
+        the fall that the longest beginning foretells from there on, and what that beginning missed at the last report
+        is part of the error. Where no beginning can tell, the last loss, with its whole fall as standard error.
     """
     if end is RunEnd.DIVERGED or not curve.loss:
         return math.nan, math.inf
     if end is RunEnd.COMPLETED or target is None:
         return curve.loss[-1], 0.0
     loss, stderr = curve.extrapolate(target)
+    reports = len(curve.loss)
+    while not math.isfinite(stderr) and reports > max(1, len(curve.loss) // 2):
+        reports -= 1
+        part = Curve(curve.tokens[:reports], curve.loss[:reports], curve.lr, curve.given)
+        foretold, stderr = part.extrapolate(target)
+        if math.isfinite(stderr):
+            missed = curve.loss[-1] - part.extrapolate(curve.tokens[-1])[0]
+            loss, stderr = foretold + missed, math.hypot(stderr, missed)
     if not math.isfinite(stderr):
         stderr = abs(loss - min(curve.loss[0], loss)) or abs(loss)
     return loss, stderr

@@ -180,6 +180,7 @@ from pathlib import Path
 import raylr.trainables.training.loop as loop
 from made_study import study_of
 from raylr.spec import StudySpec
+from raylr.store.folder import CHECKPOINTS
 from training_executor import TrainingExecutor
 
 spec, folder, log = StudySpec.model_validate(json.loads(sys.argv[1])), Path(sys.argv[2]), open(sys.argv[3], "a")
@@ -196,7 +197,7 @@ class Executor(TrainingExecutor):
         super().execute(trainable, work)
 
 loop.lr_factor = noted
-print(study_of(spec, folder, Executor()).run().fit.law.to_json())
+print(study_of(spec, folder, Executor(folder / CHECKPOINTS)).run().fit.law.to_json())
 """
 
 
@@ -205,18 +206,18 @@ def run_real(spec, folder: Path, log: Path, kill_after: float | None = None) -> 
     path = os.pathsep.join(str(Path(__file__).parents[depth]) for depth in (2,)) + os.pathsep
     path += str(Path(__file__).parents[1] / "support")
     command = [sys.executable, "-c", PROGRAM, spec.model_dump_json(exclude_defaults=True), str(folder), str(log)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
-    if kill_after is None:
-        out, error = process.communicate()
-        assert not process.returncode, error
-        return out.strip().splitlines()[-1]
-    begun = log.stat().st_size if log.exists() else 0
-    while process.poll() is None and not (log.exists() and log.stat().st_size > begun):
-        time.sleep(0.05)
-    time.sleep(kill_after)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    environment, pipe = {**os.environ, "PYTHONPATH": path}, subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        if kill_after is None:
+            out, error = process.communicate()
+            assert not process.returncode, error
+            return out.strip().splitlines()[-1]
+        begun = log.stat().st_size if log.exists() else 0
+        while process.poll() is None and not (log.exists() and log.stat().st_size > begun):
+            time.sleep(0.02)
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     return ""
 
 

@@ -16,7 +16,15 @@ class StopRunError(Exception):
 
 
 class TrainingExecutor:
-    """Implements `Executor`."""
+    """Implements `Executor`.
+
+    Args:
+        checkpoints: The folder of the runs' own checkpoints, as Ray's trials have one; None: a run that is killed
+            begins again.
+    """
+
+    def __init__(self, checkpoints: Path | None = None) -> None:
+        self.checkpoints = checkpoints
 
     def execute(self, trainable: Trainable, work: Work) -> None:
         while not work.finished:
@@ -34,6 +42,9 @@ class TrainingExecutor:
                 study = Path(job.config["study"])
                 queue = EvaluationQueue(study).folder_of(job.config["run"])
                 given |= {"run_dir": study / "checkpoints" / job.config["run"], "queue_dir": queue}
+            given["checkpoint_reports"] = False
+            if self.checkpoints is not None:
+                given["run_dir"] = self.checkpoints / job.run.name
             with suppress(StopRunError):
-                train(**given | {"checkpoint_reports": False}, report=report, threads=1)
+                train(**given, report=report, threads=1)
             work.end(job, seconds=1.0)

@@ -66,6 +66,25 @@ def test_the_loss_at_the_target():
     assert final_loss(short, None, RunEnd.PRUNED) == (2.5, 0.0)
 
 
+def test_a_last_report_that_fits_no_power_law_takes_nothing_from_what_was_known():
+    """A run reports once more after it was stopped: the losses of the quickstart's size S at an LR of 1.08e-2."""
+    losses = [7.34, 6.6663, 6.4427, 6.2623, 6.0655, 5.9134, 5.758, 5.6056, 5.5279, 5.4847, 5.3841, 5.3124, 5.2553,
+              5.1262, 5.057]  # fmt: skip
+    tokens = [16384, 30720, 47104, 61440, 77824, 94208, 108544, 124928, 141312, 155648, 172032, 188416, 202752, 219136,
+              233472]  # fmt: skip
+    whole, part, target = Curve(), Curve(), 249_856
+    for number, (at, loss) in enumerate(zip(tokens, losses, strict=True)):
+        for one in (whole, part) if number < 13 else (whole,):
+            one.add(at, loss)
+            one.note_lr(at, 1.08e-2 * min(1.0, at / 40_960))
+    loss, stderr = part.extrapolate(target)
+    assert math.isinf(whole.extrapolate(target)[1])
+    assert math.isfinite(stderr)
+    now, error = final_loss(whole, target, RunEnd.TRUNCATED)
+    assert losses[-1] - 0.1 < now < min(losses[-1], loss)
+    assert stderr < error < 0.3 < losses[0] - losses[-1]  # what the beginning missed, not the whole fall
+
+
 def test_only_what_lies_above_by_both_errors_cannot_win():
     assert cannot_win(3.0, 0.1, [(2.0, 0.1)])
     assert not cannot_win(3.0, 0.1, [(2.0, 0.5)])

@@ -8,6 +8,7 @@ on with in another must end with the same law. The matrices are small: more thre
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -21,10 +22,9 @@ R = TypeVar("R")
 @functools.cache
 def _controller() -> ThreadpoolController:
     """Return what sets the threads of numpy's and scipy's BLAS, which are loaded by then."""
-    import numpy.linalg  # noqa: F401
-    import scipy.linalg  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
+    importlib.import_module("scipy.linalg")
     return ThreadpoolController()
 
 

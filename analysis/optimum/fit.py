@@ -6,7 +6,7 @@ losses.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,8 @@ from raylr.analysis._checks import floats, level_of, losses_of, positive, same_l
 from raylr.analysis._threads import one_thread
 from raylr.analysis.optimum._curves import Curves, draw
 from raylr.analysis.optimum._hypotheses import enumerate_hypotheses
-from raylr.analysis.optimum._losses import Losses, prepare
+from raylr.analysis.optimum._imprecise import CONTRADICTING, contradicts, informative, outweighed
+from raylr.analysis.optimum._losses import CLUSTER, Losses, prepare
 from raylr.analysis.optimum._recommend import at_least, best_lr
 from raylr.analysis.optimum._verdict import interval, judge
 from raylr.analysis.optimum.prior import OptimumPrior
@@ -76,6 +77,8 @@ class OptimumFit:
     """ln lr, losses and standard errors as they were given."""
     prior: OptimumPrior = field(repr=False, compare=False)
     """What was known beforehand."""
+    contradicting: tuple[float, ...] = ()
+    """ln of the LRs whose losses the others overrule although they lie further below than their errors explain."""
 
     @property
     def ok(self) -> bool:
@@ -135,7 +138,9 @@ class OptimumFit:
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Interval that holds the best LR with probability `level`; 0 or inf on a side that is open."""
         tail = 0.5 * (1 - level_of(level))
-        return interval(self.losses, self.curves, self.lr, tail)
+        low, high = interval(self.losses, self.curves, self.lr, tail)
+        ends = [math.exp(one + side * CLUSTER) for one in self.contradicting for side in (-1, 1)]
+        return min([low, *ends]), max([high, *ends])
 
     def log_lr_stderr(self) -> float:
         """Standard deviation of ln of the best LR; inf where its interval is open."""
@@ -201,8 +206,9 @@ def fit_optimum(
             are.
         loss: Loss of each run (n,), smaller is better, at any level and scale. NaN, masked and infinite losses are
             diverged runs.
-        stderr: Standard error of each loss, in its unit (a number or (n,)), for extrapolated losses. The noise between
-            runs is estimated in addition.
+        stderr: Standard error of each loss, in its unit (a number or (n,)), for extrapolated losses; NaN: none; inf:
+            nothing is known of that loss, which is left out. The noise between runs is estimated in addition. A lowest
+            loss that is known less well than others, which are expected to be lower, is left out too.
         lr_range: Lowest and highest LR that are searched; those of `lr` by default.
         prior: What other settings or a law say.
         tolerance: Expected regret, in the unit of the loss, at which the optimum counts as known. By default 10 % of
@@ -245,7 +251,7 @@ def fit_optimum(
 
 
 def errors_of(stderr: ArrayLike | None, size: int) -> Array | None:
-    """Standard errors of `size` losses, 0 for one that has none."""
+    """Standard errors of `size` losses, 0 for one that has none (NaN); inf, of which nothing is known, stays."""
     if stderr is None:
         return None
     values = floats(stderr, "stderr")
@@ -254,7 +260,7 @@ def errors_of(stderr: ArrayLike | None, size: int) -> Array | None:
     if (values < 0).any():
         at = int(np.argmax(values < 0))
         raise InputError(f"stderr must not be negative, got {values[at]} at position {at}")
-    return np.where(np.isfinite(values), values, 0.0)
+    return np.where(np.isnan(values), 0.0, values)
 
 
 @one_thread
@@ -263,13 +269,25 @@ def fit_log(
     tolerance: float | None, lr_factor: float, level: float, searching: bool,
 ) -> OptimumFit:  # fmt: skip
     """`fit_optimum` of ln lr `x` and losses `y` that were checked before."""
-    losses = prepare(x, y, s, prior)
     ends = [*(np.log(lr_range) if lr_range is not None else ()), *([x.min(), x.max()] if x.size else ())]
     low, high = (min(ends), max(ends)) if ends else (math.nan, math.nan)
-    curves = draw(enumerate_hypotheses(losses, low, high, prior)) if losses.x.size else None
+    use, left_out = informative(y, s), []
+    while True:
+        losses = prepare(x[use], y[use], None if s is None else s[use], prior)
+        curves = draw(enumerate_hypotheses(losses, low, high, prior)) if losses.x.size else None
+        if curves is None or not losses.error[0]:
+            break
+        expected = np.interp(losses.x, curves.x, curves.mean)
+        if not outweighed(losses.h, losses.error, expected):
+            break
+        there = use & np.isfinite(y) & (np.abs(x - losses.x[0]) <= CLUSTER)
+        if not there.any():  # of so many LRs that neighbours are averaged
+            break
+        left_out.append((float(losses.x[0]), losses.lowest, float(losses.error[0]) * losses.unit))
+        use &= ~there
     verdict = judge(losses, curves, low, high, prior, tolerance, lr_factor, level, searching)
     unit = losses.unit
-    return OptimumFit(
+    fit = OptimumFit(
         status=verdict.status, message=verdict.message, lr=verdict.lr, lr_low=verdict.lr_low, lr_high=verdict.lr_high,
         loss=losses.lowest + unit * verdict.loss, loss_stderr=unit * verdict.loss_stderr, regret=unit * verdict.regret,
         relative_regret=verdict.regret / verdict.curvature if verdict.curvature > 0 else math.nan,
@@ -277,3 +295,12 @@ def fit_log(
         lr_range=(math.exp(low), math.exp(high)) if ends else (math.nan, math.nan), tolerance=tolerance,
         lr_factor=lr_factor, searching=searching, losses=losses, curves=curves, given=(x, y, s), prior=prior,
     )  # fmt: skip
+    expected_there = [(at, loss, error, *fit.predict(math.exp(at))) for at, loss, error in left_out]
+    against = tuple(at for at, *rest in expected_there if contradicts(*map(float, rest)))
+    if not against:
+        return fit
+    fit = replace(fit, contradicting=against)
+    names, ends_of = " and ".join(f"{math.exp(one):.3g}" for one in against), fit.interval(level)
+    return replace(
+        fit, status=Status.CONTRADICTED, lr_low=ends_of[0], lr_high=ends_of[1], message=f"{CONTRADICTING}LR {names}"
+    )

@@ -7,16 +7,17 @@ runs.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raylr.analysis._checks import level_of, losses_of, one_of, positive, same_length
 from raylr.analysis._threads import one_thread
+from raylr.analysis.optimum._imprecise import CONTRADICTING, contradicts, informative, outweighed
 from raylr.analysis.optimum._recommend import at_least
 from raylr.analysis.optimum._response_model import Surfaces, draw
-from raylr.analysis.optimum._response_runs import Runs, prepare
+from raylr.analysis.optimum._response_runs import SAME, Runs, prepare
 from raylr.analysis.optimum._response_verdict import cost_of_e, interval, judge
 from raylr.analysis.optimum._verdict import RELATIVE_REGRET
 from raylr.analysis.optimum.fit import errors_of
@@ -174,7 +175,7 @@ class ResponseFit:
         places = self.runs.units(logs_of(points, self.names))
         if self.surfaces is None:
             return None
-        low, high = _box(self.runs, self.ranges, self.names)
+        low, high = _box(self.runs, self.given[0], self.ranges, self.names)
         return draw(self.runs, low, high, _index(self.rising, self.names), places)
 
 
@@ -274,10 +275,18 @@ def fit_logs(
 ) -> ResponseFit:  # fmt: skip
     """`fit_response` of ln of the axes' values `x` (n, d) and losses `y` that were checked before."""
     given = np.log(np.array([ranges[name] for name in names]))
-    runs = prepare(x, y, s, given[:, 0], given[:, 1])
-    low, high = _box(runs, ranges, names)
-    top = _index(rising, names)
-    surfaces = draw(runs, low, high, top) if runs.h.size else None
+    use, top, left_out = informative(y, s), _index(rising, names), []
+    while True:
+        runs = prepare(x[use], y[use], None if s is None else s[use], given[:, 0], given[:, 1])
+        low, high = _box(runs, x, ranges, names)
+        surfaces = draw(runs, low, high, top) if runs.h.size else None
+        if surfaces is None or not runs.error[0]:
+            break
+        if not outweighed(runs.h, runs.error, surfaces.mean[: runs.h.size]):
+            break
+        place = runs.logs(runs.v[0])
+        left_out.append((place, runs.lowest, float(runs.error[0]) * runs.unit))
+        use &= ~(np.isfinite(y) & (np.abs(x - place).max(axis=1) <= SAME))
     verdict = judge(runs, surfaces, names, low, high, top, tolerance, level)
     unit = runs.unit
 
@@ -285,7 +294,7 @@ def fit_logs(
         logs = np.full(len(names), open_end) if v is None else runs.logs(v)
         return {name: float(np.exp(logs[k])) for k, name in enumerate(names)}
 
-    return ResponseFit(
+    fit = ResponseFit(
         status=verdict.status, message=verdict.message, names=names,
         at={} if verdict.at is None else values(verdict.at, math.nan), low=values(verdict.low, -math.inf),
         high=values(verdict.high, math.inf), loss=runs.lowest + unit * verdict.loss,
@@ -295,12 +304,22 @@ def fit_logs(
         trials=int(y.size), level=level, ranges=ranges, rising=rising, tolerance=tolerance, runs=runs,
         surfaces=surfaces, given=(x, y, s),
     )  # fmt: skip
+    for place, loss, error in left_out:
+        point = {name: float(np.exp(place[k])) for k, name in enumerate(names)}
+        mean, sd = fit.predict({name: [value] for name, value in point.items()})
+        if contradicts(loss, error, float(mean[0]), float(sd[0])):
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in point.items())
+            ends_of = ({name: pick(ends[name], point[name]) for name in names}
+                       for pick, ends in ((min, fit.low), (max, fit.high)))  # fmt: skip
+            low_ends, high_ends = ends_of
+            fit = replace(fit, status=Status.CONTRADICTED, message=CONTRADICTING + shown, low=low_ends, high=high_ends)
+    return fit
 
 
-def _box(runs: Runs, ranges: dict[str, tuple[float, float]], names: tuple[str, ...]) -> tuple[Array, Array]:
-    """The ranges in units, as far as runs have extended them."""
+def _box(runs: Runs, x: Array, ranges: dict[str, tuple[float, float]], names: tuple[str, ...]) -> tuple[Array, Array]:
+    """The ranges in units, as far as the runs at `x`, ln of the axes' values, have extended them."""
     ends = runs.units(np.log(np.array([ranges[name] for name in names])).T)
-    tried = np.concatenate([runs.v, runs.diverged, ends])
+    tried = np.concatenate([runs.units(x), ends])
     return tried.min(axis=0), tried.max(axis=0)
 
 

@@ -48,12 +48,13 @@ def submit(
     follow
         Print the job's output until it ends. Ctrl-C leaves the job running.
     """
-    from raylr.execution.jobs import Jobs
+    from raylr.execution.jobs import Jobs, shared_folder
     from raylr.spec import load_spec, summary
 
     wanted, console = load_spec(spec, check_files=False), make_console()
     wanted.check_models()
     variables = [_variable(text) for text in env or []]
+    shared_folder(out)  # before the cluster is asked
     jobs = Jobs(address)
     job = jobs.submit(wanted, out, packages=[str(one) for one in package or []], pip=pip or [], env=variables)
     if job.new:

@@ -47,6 +47,22 @@ class Job:
     """Whether it was submitted now; False: it was there already, pending or running."""
 
 
+def shared_folder(out: Path | str) -> Path:
+    """Return the folder of a study that is to run as a job.
+
+    Raises:
+        InputError: If it is relative, an object store's, or in Ray's copy of a job's files.
+    """
+    folder = local_folder(out)
+    if not folder.is_absolute():
+        raise InputError(
+            f"{out} is a relative path, which on the cluster lies in Ray's copy of the job's files, and Ray "
+            "deletes that; give the study's folder as an absolute path on storage that all nodes share"
+        )
+    refuse_copy(folder)
+    return folder
+
+
 class Jobs:
     """The jobs of one cluster.
 
@@ -92,13 +108,7 @@ class Jobs:
             InputError: For a folder that is relative or an object store's, a package that is not there, or if the
                 cluster refuses the job.
         """
-        folder = local_folder(out)
-        if not folder.is_absolute():
-            raise InputError(
-                f"{out} is a relative path, which on the cluster lies in Ray's copy of the job's files, and Ray "
-                "deletes that; give the study's folder as an absolute path on storage that all nodes share"
-            )
-        refuse_copy(folder)
+        folder = shared_folder(out)
         for package in packages:
             if not Path(package).exists():
                 raise InputError(f"{package}: there is no such wheel or package")

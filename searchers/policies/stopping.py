@@ -24,6 +24,10 @@ SHORT = 0.99
 SURE = 3.0
 """Standard errors by which a run must lie above the best one before it counts as worse (once in a thousand wrong)."""
 
+AFTER_STOP = 4
+"""Most reports of a run after the decision to stop it that are looked behind: Ray Tune's trials are one report ahead of
+their scheduler, and a second decision needs two reports."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingRule:
@@ -121,25 +125,26 @@ def final_loss(curve: Curve, target: float | None, end: RunEnd) -> tuple[float, 
     Returns:
         Loss and standard error; (NaN, inf) for a run that diverged or reported nothing. A run may report once more
         after it was stopped, and its whole curve then be none that can be extrapolated: the loss is the last one plus
-        the fall that the longest beginning foretells from there on, and what that beginning missed at the last report
-        is part of the error. Where no beginning can tell, the last loss, with its whole fall as standard error.
+        the fall that the longest beginning (see `AFTER_STOP`) foretells from there on, and what that beginning missed
+        at the last report is part of the error. Where no beginning can tell, the last loss, with its whole fall as
+        standard error, and inf where it has not changed.
     """
     if end is RunEnd.DIVERGED or not curve.loss:
         return math.nan, math.inf
     if end is RunEnd.COMPLETED or target is None:
         return curve.loss[-1], 0.0
     loss, stderr = curve.extrapolate(target)
-    reports = len(curve.loss)
-    while not math.isfinite(stderr) and reports > max(1, len(curve.loss) // 2):
-        reports -= 1
+    for reports in range(len(curve.loss) - 1, max(len(curve.loss) - 1 - AFTER_STOP, 0), -1):
+        if math.isfinite(stderr):
+            break
         part = Curve(curve.tokens[:reports], curve.loss[:reports], curve.lr, curve.given)
         foretold, stderr = part.extrapolate(target)
         if math.isfinite(stderr):
             missed = curve.loss[-1] - part.extrapolate(curve.tokens[-1])[0]
             loss, stderr = foretold + missed, math.hypot(stderr, missed)
     if not math.isfinite(stderr):
-        stderr = abs(loss - min(curve.loss[0], loss)) or abs(loss)
-    return loss, stderr
+        stderr = abs(loss - min(curve.loss[0], loss)) or math.inf
+    return float(loss), float(stderr)
 
 
 def cannot_win(loss: float, stderr: float, others: Iterable[tuple[float, float]]) -> bool:

@@ -92,6 +92,9 @@ def test_a_wrong_spec_is_refused_before_a_server_is_asked(tmp_path, monkeypatch,
         raise InputError("asked")
 
     monkeypatch.setattr(Jobs, "__init__", ask)
+    assert run("init", tmp_path / "good.yaml") == 0
+    assert run("submit", tmp_path / "good.yaml", "--out", "runs/x") == 2
+    assert "is a relative path" in capsys.readouterr().err
     (tmp_path / "spec.yaml").write_text("name: x\n")
     assert run("submit", tmp_path / "spec.yaml", "--out", "/shared/x") == 2
     assert "asked" not in capsys.readouterr().err

@@ -24,12 +24,13 @@ def serve(directory: Path, *, host: str = HOST, port: int = PORT) -> None:
     port
         Port to listen at; 0 takes a free one.
     """
+    from raylr.live.answer import Child
     from raylr.live.board import Board
     from raylr.live.server import LiveServer
     from raylr.live.watcher import AREAS, Watcher
 
-    console, board = make_console(), Board(AREAS)
-    watcher = Watcher(directory, board)
+    console, board, child = make_console(), Board(AREAS), Child()
+    watcher = Watcher(directory, board, compute=child)
     with LiveServer(board, host=host, port=port, asked=watcher.asked) as server:
         say(console, f"{directory} is shown at {server.url}; Ctrl-C ends this, and the study does not notice.")
         if server.public:
@@ -43,4 +44,5 @@ def serve(directory: Path, *, host: str = HOST, port: int = PORT) -> None:
             say(console, "Ended.")
             raise
         finally:
+            child.end()
             watcher.stop()

@@ -11,20 +11,18 @@ Everything is read; nothing is written, and no lock is taken that a study would 
 from __future__ import annotations
 
 import html
-import re
+import sys
 import threading
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raylr.errors import InputError, RaylrError
+from raylr.errors import RaylrError
+from raylr.live.answer import Found, answer_of, bug_of, sentence
 from raylr.live.board import Block, Board
 from raylr.live.progress import clock, key_of, log_blocks, now_blocks, output_blocks, runs_now, state_blocks
-from raylr.report.html import content
-from raylr.report.page import DescribedFigures
 from raylr.state import state_of
 from raylr.store.files import held
 from raylr.store.folder import ENDING_FILE, LOCK_FILE
@@ -38,9 +36,6 @@ REST = 4.0
 """Rest after a fit, as a multiple of its duration: fitting takes at most a fifth of one core."""
 WATCHED_SECONDS = 30.0
 """Without a request for so long nobody watches. A page in a background tab asks every 15 s (live.js)."""
-_FIGURE = re.compile(r'(<figure id="([^"]+)">.*?</figure>)', re.DOTALL)
-_HEADING = re.compile(r"<h2>(.*?)</h2>")
-_NOT_WORD = re.compile(r"[^a-z0-9]+")
 
 
 class Watcher:
@@ -49,16 +44,15 @@ class Watcher:
     Args:
         place: The study's folder, as `raylr.studies.open_study` takes it.
         board: Where it is shown; one with the areas of `AREAS`.
-        wall: The time in seconds since 1970.
+        compute: Returns what the report of the study in a folder would say.
 
     Raises:
         StudyError: If the folder holds no study and is not an empty one, in which a study may begin.
         DamagedError, SpecError: If it holds one that cannot be read.
     """
 
-    def __init__(self, place: Path, board: Board, *, wall: Callable[[], float] = time.time) -> None:
-        self.place, self.board = place, board
-        self._wall = wall
+    def __init__(self, place: Path, board: Board, *, compute: Callable[[Path], Found] = answer_of) -> None:
+        self.place, self.board, self._compute = place, board, compute
         self._stop = threading.Event()
         self._asked = time.monotonic()
         self._seen: Any = None
@@ -72,6 +66,7 @@ class Watcher:
         """When the answer on the board was computed, in how many seconds, from how many measurements."""
         self._problem = ""
         self._rest_until = 0.0
+        self._look_thread = threading.Thread(target=self._loop, name="look", daemon=True)
         self._fit_thread: threading.Thread | None = None
         self._bugs: set[str] = set()
         if not self._waiting():
@@ -81,12 +76,16 @@ class Watcher:
     # -- threads --
 
     def start(self) -> None:
-        """Look at the folder until `stop` is called, in a thread that ends with the process."""
-        threading.Thread(target=self._loop, name="watcher", daemon=True).start()
+        """Look at the folder until `stop` is called, in a thread."""
+        self.asked()
+        self._look_thread.start()
 
     def stop(self) -> None:
-        """End the threads as soon as what they do is done."""
+        """End the threads, and wait for them: one that is in a library of C++ must not see Python end."""
         self._stop.set()
+        for thread in (self._look_thread, self._fit_thread):
+            if thread is not None and thread.is_alive():
+                thread.join()
 
     def asked(self) -> None:
         """Note that somebody asked for the page."""
@@ -118,12 +117,10 @@ class Watcher:
             if seen != self._seen:
                 self._show(study)
                 self._seen = seen
-        except RaylrError as error:
-            self._show_problem(_sentence(error))
-        except OSError as error:
-            self._show_problem(f"cannot read {error.filename or self.place}: {error.strerror or error}")
+        except (RaylrError, OSError) as error:
+            self._show_problem(sentence(error))
         except Exception as error:
-            self._show_problem(self._bug(error))
+            self._show_problem(self._bug(bug_of(error), traceback.format_exc()))
 
     def _waiting(self) -> bool:
         """Return whether the folder is there, and empty: a study may begin in it."""
@@ -142,7 +139,7 @@ class Watcher:
         trials = study.trials.read().to_pylist()
         runs = runs_now(study.evaluations.read().to_pylist(), trials)
         for row in trials:
-            self._known.setdefault(key_of(row), None if self._first else self._wall())
+            self._known.setdefault(key_of(row), None if self._first else time.time())
         self._first = False
         seen = {key: at for key, at in self._known.items() if at is not None}
         self.board.title = study.spec.name
@@ -180,7 +177,7 @@ class Watcher:
 
     def fit(self) -> None:
         """Compute what the report says, if anything was measured since the last time, and show it."""
-        begun, problem = time.monotonic(), ""
+        begun = time.monotonic()
         try:
             if self._waiting():
                 return
@@ -191,63 +188,29 @@ class Watcher:
             rows = (files[0], study.evaluations.checksum(), study.trials.checksum())
             measured = len(study.evaluations)
             if measured and rows != self._fitted[1]:  # other files with the same rows: they were merged
-                try:
-                    self._compute(study, measured, begun)
-                except InputError as error:
-                    problem = f"No answer yet: {html.escape(_sentence(error))}"
-            self._fitted, self._problem = [files, rows], problem
+                found = self._compute(self.place)
+                if self._stop.is_set() or found.unread:  # of the folder `look` says what is wrong
+                    return
+                self._show_found(found, measured, begun)
+            self._fitted = [files, rows]
         except (RaylrError, OSError):
-            pass  # the folder, of which `look` says what is wrong; the next time tries again
-        except Exception as error:
-            self._problem = html.escape(self._bug(error))
+            pass  # as above; the next time tries again
         finally:
             self._rest_until = time.monotonic() + REST * (time.monotonic() - begun)
 
-    def _compute(self, study: Any, measured: int, begun: float) -> None:
-        result = study.result()
-        found = content(result)
-        figures = DescribedFigures(found.figures)
-        sections = blocks_of(found.sections(figures), figures)
+    def _show_found(self, found: Found, measured: int, begun: float) -> None:
+        if found.bug or found.problem:
+            before = "" if found.bug else "No answer yet: "
+            self._problem = html.escape(before + (self._bug(found.bug, found.trace) if found.bug else found.problem))
+            return
+        self._problem = ""
         self.board.put("answer", [Block(id="answer", html=found.answer)])
-        foot = Block(id="footer", html=f'<p class="dim">{html.escape(found.footer)}</p>')
-        self.board.put("sections", [*sections, foot])
-        self._computed = self._wall(), time.monotonic() - begun, measured
+        self.board.put("sections", found.sections)
+        self._computed = time.time(), time.monotonic() - begun, measured
 
-    def _bug(self, error: Exception) -> str:
-        """Return a sentence about an error that is none of the study's; its traceback goes to the terminal once."""
-        sentence = f"raylr failed here, which is a bug: {type(error).__name__}: {error}."
+    def _bug(self, sentence: str, trace: str) -> str:
+        """Return the sentence; the traceback goes to the terminal once."""
         if sentence not in self._bugs:
             self._bugs.add(sentence)
-            traceback.print_exception(error)
+            print(trace, file=sys.stderr)
         return sentence
-
-
-def blocks_of(pieces: Iterable[str], figures: DescribedFigures) -> list[Block]:
-    """Return the sections of a report as blocks, each figure a block of its own.
-
-    The id of a block is the heading above it and its place below that, so that it stays when other sections come.
-
-    Args:
-        pieces: HTML of the sections, in pieces.
-        figures: The figures in them.
-    """
-    blocks: list[Block] = []
-    section, place, sections = "top", 0, Counter[str]()
-    for piece in pieces:
-        parts = _FIGURE.split(piece)  # HTML, figure, its id, HTML, …
-        for text, figure, name in zip(parts[::3], [*parts[1::3], ""], [*parts[2::3], ""], strict=True):
-            if text.strip():
-                if heading := _HEADING.search(text):
-                    name_of = _NOT_WORD.sub("-", heading[1].lower()).strip("-")
-                    sections[name_of] += 1
-                    section, place = f"{name_of}-{sections[name_of]}", 0
-                blocks.append(Block(id=f"{section}-{place}", html=text))
-                place += 1
-            if figure:
-                blocks.append(Block(id=f"figure-{name}", html=figure, figure=figures.data[name]))
-    return blocks
-
-
-def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "!", "?")) else f"{text}."

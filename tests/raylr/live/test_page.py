@@ -65,9 +65,10 @@ def test_a_page_follows_a_study_without_a_reload(browser, texts, tmp_path, monke
                 page.look(width, dark=width == 800)
                 page.until("document.documentElement.scrollWidth <= innerWidth")
             assert page.js("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 30)"
+            page.js("fetch = () => Promise.reject(new TypeError('nobody answers'))")
+            page.until("!document.getElementById('lost').hidden")
             assert page.errors == []
+            page.close()
         finally:
             watcher.stop()
             server.shutdown()
-    page.until("!document.getElementById('lost').hidden")  # it says so when nobody answers
-    page.close()

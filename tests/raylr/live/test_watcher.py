@@ -10,9 +10,9 @@ from page_tags import balanced
 
 from raylr.errors import DamagedError, StudyError
 from raylr.live import watcher as module
+from raylr.live.answer import Found
 from raylr.live.board import Board
-from raylr.live.watcher import AREAS, Watcher, blocks_of
-from raylr.report.page import DescribedFigures
+from raylr.live.watcher import AREAS, Watcher
 from raylr.studies import open_study
 
 
@@ -85,10 +85,14 @@ def test_a_study_is_followed_from_an_empty_folder_to_its_end(texts, tmp_path, mo
     assert "sizes" not in board.news()["order"]
 
 
-def test_nothing_is_fitted_again_without_a_change_also_not_after_tables_were_merged(finished, monkeypatch):
-    watcher, _ = watched(finished.directory)
+def test_nothing_is_fitted_again_without_a_change_also_not_after_tables_were_merged(finished):
     made = []
-    monkeypatch.setattr(Watcher, "_compute", lambda self, study, measured, begun: made.append(measured))
+
+    def compute(place):
+        made.append(len(finished.evaluations))
+        return Found(answer="a")
+
+    watcher = Watcher(finished.directory, Board(AREAS), compute=compute)
     watcher.fit()
     watcher.fit()
     assert len(made) == 1
@@ -129,7 +133,7 @@ def test_a_bug_is_said_printed_once_and_the_page_goes_on(finished, monkeypatch, 
     def broken(study):
         raise ZeroDivisionError("a <bug>")
 
-    monkeypatch.setattr(module, "content", broken)
+    monkeypatch.setattr("raylr.live.answer.content", broken)
     monkeypatch.setattr(module, "state_of", broken)
     watcher.look()
     watcher.look()
@@ -193,18 +197,6 @@ def until(true):
             return
         time.sleep(0.005)
     raise AssertionError
-
-
-def test_sections_become_blocks_with_stable_ids():
-    from figure_marks import EVERY_MARK
-
-    figures = DescribedFigures({"one": EVERY_MARK})
-    pieces = ["<h2>The law</h2>", "<p>a</p>", f"<p>b</p>{figures('one')}<p>c</p>", "", "<h2>The law</h2><p>d</p>"]
-    blocks = blocks_of(pieces, figures)
-    assert [block.id for block in blocks] == [
-        "the-law-1-0", "the-law-1-1", "the-law-1-2", "figure-one", "the-law-1-3", "the-law-2-0",
-    ]  # fmt: skip
-    assert blocks[3].figure is not None
 
 
 def test_a_copy_under_another_name_has_the_same_blocks(whole, tmp_path):

@@ -79,8 +79,9 @@ class Child:
         """Return what `answer_of` returns there."""
         words = [sys.executable, "-m", "raylr.live.answer", str(place)]
         # A session of its own: Ctrl-C in the terminal ends this process, which then ends that one.
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
+        self._process = subprocess.Popen(
+            words, text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
         if self._ended:
             self.end()
         printed, _ = self._process.communicate()

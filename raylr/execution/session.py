@@ -17,6 +17,8 @@ import ray
 
 from raylr.errors import EXIT_FAILURE, TrainingError
 
+LOOPBACK = "127.0.0.1"
+"""Address of a cluster on this machine alone: Ray's ports, which run what they are sent, are open to nobody else."""
 OWN_SECONDS = 5.0
 """Seconds without Ray's own processes on this machine after which they are gone: nobody starts them again."""
 HEAD_SECONDS = 45.0
@@ -140,6 +142,7 @@ def ray_session() -> Iterator[bool]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=False,
+                **({"_node_ip_address": LOOPBACK} if own else {}),
             )
         except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one
             ray.shutdown()

@@ -1,5 +1,8 @@
 """A function trainable without a model, for studies that are disturbed: a made-up loss, a checkpoint with every report,
-a line in `steps.log` of the run's folder for each report, and a folder of marks that make it misbehave once.
+and a line in `steps.log` of the run's folder for each.
+
+FAULTY_SECONDS is how long a report takes; FAULTY_MARKS a folder whose files each make one run misbehave once, after its
+third report: `hang`, or the name of a signal that its process gets, such as `kill`.
 """
 
 import json
@@ -22,18 +25,17 @@ def loss_at(config: dict, tokens: int) -> float:
     ) ** 2 + noise  # fmt: skip
 
 
-def misbehave(marks: Path, done: int) -> None:
-    """Do what the first mark says, once: of a file `hang` in the folder of marks, for example, `hang-done` is made."""
-    for mark in sorted(marks.glob("*")):
+def misbehave() -> None:
+    """Do what the first file of the folder of marks says."""
+    for mark in sorted(Path(os.environ["FAULTY_MARKS"]).glob("[a-z]*")):
         try:
-            mark.rename(mark.with_name(f".{mark.name}-done-{os.getpid()}"))  # one run alone gets it
+            mark.rename(mark.with_name(f".{mark.name}"))  # one run alone gets it
         except OSError:
             continue
         if mark.name == "hang":
             time.sleep(1000)
-        else:
-            os.kill(os.getpid(), getattr(signal, f"SIG{mark.name.upper()}"))
-        return
+        os.kill(os.getpid(), getattr(signal, f"SIG{mark.name.upper()}"))
+        time.sleep(1000)
 
 
 def train(config: dict) -> None:
@@ -43,16 +45,16 @@ def train(config: dict) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as kept:
             done = json.loads((Path(kept) / "state.json").read_text())["tokens"]
+    fresh = done == 0
     for tokens in config["eval_at"]:
         if tokens <= done or tokens > config["stop_at"]:
             continue
-        time.sleep(float(config.get("seconds", 0)))
+        time.sleep(float(os.environ.get("FAULTY_SECONDS", "0")))
+        if fresh and "FAULTY_MARKS" in os.environ and tokens > config["eval_at"][2]:
+            misbehave()
         with (folder / "steps.log").open("a") as log:
             log.write(f"{tokens}\n")
-        if "marks" in config and tokens > config["eval_at"][2]:
-            misbehave(Path(config["marks"]), tokens)
-        broken = "nan" in config and tokens > config["eval_at"][2]
         with tempfile.TemporaryDirectory() as made:
             Path(made, "state.json").write_text(json.dumps({"tokens": tokens}))
-            row = {"loss": math.nan if broken else loss_at(config, tokens), "tokens": tokens}
+            row = {"loss": loss_at(config, tokens), "tokens": tokens}
             tune.report(row, checkpoint=tune.Checkpoint.from_directory(made))

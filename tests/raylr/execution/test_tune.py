@@ -140,8 +140,8 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(tmp_path):
     }
     (message,) = heard
     assert re.fullmatch(
-        r"0\.1: it hangs: it reported nothing for \d+ s(?: \(until then \d+ s at most\))?, and was ended; it is tried again "
-        r"from its last checkpoint\.",
+        r"0\.1: it hangs: it reported nothing for \d+ s(?: \(until then \d+ s at most\))?, and was ended; "
+        r"it is tried again from its last checkpoint\.",
         message,
     )
 

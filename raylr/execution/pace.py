@@ -1,7 +1,8 @@
 """`Pace`: how long a run may report nothing before it counts as hung. No clock but the caller's, no Ray.
 
 A run is judged by its own pace. With the seconds that it took per token so far, and the tokens between two of its
-reports, the next report is expected after E seconds, at least its longest interval so far. It hangs when it has
+reports, the next report is expected after E seconds, at least its longest interval so far; the time to its first
+report, with its start, is such an interval only until there is another. It hangs when it has
 reported nothing for PATIENCE · E and for `least` seconds. Before its first report (also that of another attempt) the
 limit is PATIENCE times what the other runs of the study let expect, by their seconds per FLOP and the longest time that
 one of them took to start, and at least START · `least`, which has room for a start and a compilation. Until any run
@@ -40,10 +41,12 @@ class _Heard:
     """Time of the last sign of life."""
     started: bool = False
     """Whether this attempt has reported anything new."""
+    first: tuple[float, float] = (0.0, 0.0)
+    """Seconds and tokens up to the first report, with a start: what is known until there is another one."""
     longest: float = 0.0
     seconds: float = 0.0
     trained: float = 0.0
-    """Seconds and tokens between the reports of all attempts, with their starts."""
+    """Longest interval, seconds and tokens between the reports of all attempts, without their starts."""
     ended: int = 0
     """How often it was ended for a hang; each doubles its limit."""
 
@@ -55,8 +58,8 @@ class Silence:
     job: Job
     seconds: float
     """For how long."""
-    expected: float | None
-    """Seconds after which its next report was expected; None before its first."""
+    longest: float | None
+    """Longest interval between two of its reports until then; None before its second."""
 
 
 class Pace:
@@ -86,7 +89,7 @@ class Pace:
             self._watched += min(max(now - self._seen, 0.0), WATCHED_SECONDS)
         self._seen = now
         return [
-            Silence(job=job, seconds=self._watched - heard.alive, expected=heard.longest or None)
+            Silence(job=job, seconds=self._watched - heard.alive, longest=heard.longest or None)
             for job, heard in self._runs.items()
             if self._watched - heard.alive > self.limit(job)
         ]
@@ -120,9 +123,11 @@ class Pace:
         if not heard.started:
             trained = min(trained, heard.gap)  # a decay that begins at the end of a trunk has trained little of this
             self._longest_start = max(self._longest_start, interval)
+            heard.first = interval, trained
+        else:
+            heard.longest = max(heard.longest, interval)
+            heard.seconds, heard.trained = heard.seconds + interval, heard.trained + trained
         heard.started, heard.at, heard.tokens = True, self._watched, tokens
-        heard.longest = max(heard.longest, interval)
-        heard.seconds, heard.trained = heard.seconds + interval, heard.trained + trained
         self._share = max(self._share, trained / max(job.tokens, 1))
         seconds, flops = self._sizes.get(job.size, (0.0, 0.0))
         self._sizes[job.size] = seconds + interval, flops + trained * _flops(job)
@@ -148,7 +153,9 @@ class Pace:
         """Return the seconds of silence after which the job hangs, as things are."""
         heard = self._runs[job]
         gap = max(heard.gap, self._share * job.tokens)  # a function may report less often than it was asked to
-        own = PATIENCE * max(heard.longest, heard.seconds / heard.trained * gap) if heard.trained else 0.0
+        seconds, trained = (heard.seconds, heard.trained) if heard.trained else heard.first
+        longest = heard.longest or heard.first[0]
+        own = PATIENCE * max(longest, seconds / trained * gap) if trained else 0.0
         if heard.started:
             return float(max(own, self._least) * 2**heard.ended)
         if not self._sizes:

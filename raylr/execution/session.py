@@ -84,6 +84,20 @@ def cluster_watch(own: bool, lost: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _on_loopback(own: bool) -> Iterator[None]:
+    """Let Ray take the address of this machine alone as it is: Ray 2.60 replaces it by that of the network."""
+    services = ray._private.services
+    before = getattr(services, "resolve_ip_for_localhost", None)
+    if own and before is not None:
+        services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        if before is not None:
+            services.resolve_ip_for_localhost = before
+
+
+@contextlib.contextmanager
 def _without_logs() -> Iterator[None]:
     """Keep Ray from printing the last lines of its raylet's log when that has died, which `log_to_driver` does not."""
     worker = ray._private.worker
@@ -133,7 +147,7 @@ def ray_session() -> Iterator[bool]:
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _on_loopback(own):
         warnings.simplefilter("ignore", FutureWarning)
         try:
             ray.init(

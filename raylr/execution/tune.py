@@ -18,6 +18,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
+from ray.tune.trainable.function_trainable import wrap_function
 
 from raylr.analysis.units import format_duration
 from raylr.errors import InputError, StudyError, TrainingError
@@ -27,6 +28,7 @@ from raylr.execution.session import cluster_watch, lacking_resources, ray_sessio
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
 from raylr.searchers.tune.results import BOOKKEEPING
+from raylr.trainables.training.preemption import catch
 
 KEPT = 2
 """Checkpoints of a trial that Tune keeps: the last, and the one before, which is noted until the last is whole."""
@@ -78,7 +80,7 @@ class TuneExecutor:
                     raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
                 self._warn(f"{lacking} now; the study waits until it has grown.")
             tuner = tune.Tuner(
-                tune.with_resources(trainable, self._resources),
+                tune.with_resources(_preemptible(trainable), self._resources),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -102,6 +104,18 @@ class TuneExecutor:
             finally:
                 if jobs.failure is not None:  # Tune logs some of what is raised under it, and wraps the rest
                     raise jobs.failure
+
+
+def _preemptible(trainable: Trainable) -> type[Any]:
+    """The function as Tune wraps it, with a process in which SIGTERM waits for the checkpoint of what it trains."""
+    wrapped: type[Any] = wrap_function(trainable)
+
+    class PreemptibleTrial(wrapped):  # type: ignore[misc, valid-type]
+        def setup(self, config: Config) -> None:
+            super().setup(config)
+            catch()
+
+    return PreemptibleTrial
 
 
 class _Jobs:
@@ -276,7 +290,7 @@ class _Events(Callback):  # type: ignore[misc]  # no types
 
 def _hung(silence: Silence) -> str:
     """Why a trial that hangs was ended, as a sentence about "it"."""
-    paused = "" if silence.expected is None else f" (until then {format_duration(silence.expected)} at most)"
+    paused = "" if silence.longest is None else f" (until then {format_duration(silence.longest)} at most)"
     return f"it hangs: it reported nothing for {format_duration(silence.seconds)}{paused}, and was ended"
 
 

@@ -116,12 +116,12 @@ def test_a_study_that_is_disturbed_again_and_again(
     program = Program(place)
     program.further()
     listening = {
-        connection.laddr.ip
+        (one.name(), connection.laddr.ip)
         for one in psutil.Process(program.process.pid).children(recursive=True)
         for connection in one.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
-    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
     program.process.send_signal(signal.SIGKILL)
     assert program.process.wait() == -signal.SIGKILL
     note("driver killed", "SIGKILL to `raylr search`", "nothing: it is gone", program)

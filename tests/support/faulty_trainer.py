@@ -46,6 +46,8 @@ def train(config: dict) -> None:
         with checkpoint.as_directory() as kept:
             done = json.loads((Path(kept) / "state.json").read_text())["tokens"]
     fresh = done == 0
+    if config.get("fails"):
+        raise RuntimeError("device-side assert triggered")
     for tokens in config["eval_at"]:
         if tokens <= done or tokens > config["stop_at"]:
             continue

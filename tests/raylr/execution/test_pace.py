@@ -52,12 +52,13 @@ def test_no_run_is_ended_that_is_less_slow_than_its_own_pace_allows(intervals, s
     simulated.pace.heard(job, POINTS[0])
     for seconds, tokens in zip(intervals[1:], POINTS[1:], strict=False):
         limit = simulated.pace.limit(job)
-        assert limit >= max(LEAST_SECONDS, PATIENCE * intervals[0])
+        assert limit >= LEAST_SECONDS
         simulated.pace._watched += min(seconds, 0.999 * limit)
         assert simulated.pace.look(0.0) == []
         simulated.pace.heard(job, tokens)
-    longest = max(min(seconds, simulated.pace.limit(job)) for seconds in intervals)
-    simulated.pace._watched += min(slower * longest, 0.999 * simulated.pace.limit(job))
+    longest = simulated.pace._runs[job].longest or intervals[0]
+    assert simulated.pace.limit(job) >= PATIENCE * longest
+    simulated.pace._watched += 0.999 * slower * longest
     assert simulated.pace.look(0.0) == []
 
 
@@ -67,6 +68,15 @@ def test_a_run_that_has_reported_hangs_after_a_multiple_of_its_own_interval(inte
     simulated.train(job, [interval] * 4)
     found = simulated.wait(limit + 2)
     assert found[job] == pytest.approx(limit, abs=2)
+
+
+def test_a_long_start_counts_until_there_is_another_interval():
+    simulated, job = Simulated(), job_of()
+    simulated.train(job, [300])
+    assert simulated.pace.limit(job) == pytest.approx(PATIENCE * 300, rel=0.01)
+    simulated.wait(20)
+    simulated.pace.heard(job, POINTS[1])
+    assert simulated.pace.limit(job) == pytest.approx(PATIENCE * 20, rel=0.1)
 
 
 def test_a_late_report_raises_the_limit():

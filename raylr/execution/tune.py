@@ -110,7 +110,7 @@ def _preemptible(trainable: Trainable) -> type[Any]:
     """The function as Tune wraps it, with a process in which SIGTERM waits for the checkpoint of what it trains."""
     wrapped: type[Any] = wrap_function(trainable)
 
-    class PreemptibleTrial(wrapped):  # type: ignore[misc, valid-type]
+    class PreemptibleTrial(wrapped):  # type: ignore[misc]
         def setup(self, config: Config) -> None:
             super().setup(config)
             catch()

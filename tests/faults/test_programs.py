@@ -67,7 +67,7 @@ class Program:
         """Wait for its end; return its status and what it printed, with nothing of Ray's and no traceback."""
         status = self.process.wait(PATIENCE)
         printed = self.log.read_text()
-        for unwanted in ("Traceback", "stack", "ray/core", "(raylet)", "core_worker", "rpc_client"):
+        for unwanted in ("Traceback", "stack", "ray/core", "state-dump", "core_worker", "rpc_client"):
             assert unwanted not in printed, printed
         return status, printed
 

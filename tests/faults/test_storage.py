@@ -156,11 +156,19 @@ def damage(path: Path, how: str) -> None:
             path.unlink()
 
 
-@pytest.mark.parametrize("how", ["torn", "zero-byte", "bit-flipped", "missing"])
-@pytest.mark.parametrize("table", ["evaluations", "trials"])
-@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize(
+    ("table", "how", "ended"),
+    [
+        *(("evaluations", how, False) for how in ("torn", "zero-byte", "bit-flipped", "missing")),
+        ("evaluations", "missing", True),
+        ("evaluations", "torn", True),
+        ("trials", "missing", False),
+        ("trials", "bit-flipped", False),
+        ("trials", "zero-byte", True),
+    ],
+)
 def test_a_damaged_fragment(
-    how: str, table: str, ended: bool, tmp_path: Path, undisturbed: FittingStudy, record: Record
+    table: str, how: str, ended: bool, tmp_path: Path, undisturbed: FittingStudy, record: Record
 ) -> None:
     """Each table has several fragments when it is damaged (of a study that was stopped), or one (of a finished one)."""
     folder = tmp_path / "study"

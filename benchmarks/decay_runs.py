@@ -1,16 +1,19 @@
-"""Real decays at every LR of a small model: a trunk a LR, and branches of several decays from its kept checkpoints.
+"""Real decays at every LR of a small model: a trunk a LR, branches of several decays from its kept checkpoints, and
+averages of the trunk's last checkpoints.
 
     python benchmarks/decay_runs.py --corpus DIR --out runs/decays     # trains; goes on where it was
     python benchmarks/decay_runs.py --out runs/decays --json decays.json   # judges predictions on what is there
 
 What the annealing law says from all trunks and two branches of the smaller budget is compared with every branch of the
-larger one, and the predicted optimum with that of the measured decayed losses."""
+larger one, and the predicted optimum with that of the measured decayed losses. Averages, which cost no training, are
+compared with the decays as they are: with their losses, their order of the LRs and their optimum."""
 
 import argparse
 import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,7 @@ from raylr.analysis import Decay, decayed_optimum, fit_annealing, fit_optimum
 from raylr.trainables import ModelSpec, TrainSpec, train
 from raylr.trainables.training.schedule import branch_tokens
 
-LRS = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
+LRS = (1.5e-3, 3e-3, 4.2e-3, 6e-3, 8.5e-3, 1.2e-2)
 TOKENS = (409600, 819200)
 DECAYS = (("linear", 0.2), ("linear", 0.6), ("sqrt", 0.2))
 STABLE = TrainSpec(
@@ -27,7 +30,10 @@ STABLE = TrainSpec(
 )
 MODEL = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8, "top_k": 2,
          "expert_size": 32}  # fmt: skip
-REPORTS = 32
+REPORTS = 64
+"""Validations of a trunk, and checkpoints that its averages are made of."""
+MEANS, MEMORIES = (0.1, 0.2, 0.4, 0.6), (0.05, 0.1)
+"""Last shares of the tokens whose checkpoints count alike, and shares in which those of an EMA lose a factor e."""
 SIGMAS = 1.6449
 
 
@@ -70,17 +76,54 @@ def measure(lr: float, corpus: Path, out: Path) -> None:
     rows = [
         row | {"decay": "", "total": last}
         for row in train(train=STABLE, tokens=last, eval_at=every, run_dir=folder / "own", keep_dir=folder / "kept",
-                         keep_at=points, **shared)
+                         keep_at=every, **shared)
     ]  # fmt: skip
     for tokens, one in branches:
         leaves = branch_tokens(one, tokens)
         at = [*(point for point in even if leaves < point < tokens), tokens]
         found = train(train=one, tokens=tokens, eval_at=at, trunk_dir=folder / "kept", **shared)
         rows += [row | {"decay": f"{one.decay_shape} {one.decay_fraction:g}", "total": tokens} for row in found]
+    rows += averages(folder / "kept", lr, model, corpus)
     columns = ["lr", "decay", "total", "tokens", "current_lr", "loss", "train_seconds"]
     whole = pd.DataFrame(rows)[[*columns, "trunk_tokens"]]
     whole.to_csv(file.with_suffix(".part"), index=False)
     file.with_suffix(".part").rename(file)
+
+
+def averages(kept: Path, lr: float, model: ModelSpec, corpus: Path) -> list[dict[str, Any]]:
+    """Return a row for each average of the checkpoints of a trunk, with its validation loss."""
+    import torch
+
+    from raylr.trainables.data.corpus import Corpus
+    from raylr.trainables.export.weights import read_weights
+    from raylr.trainables.models.build import build
+    from raylr.trainables.training.checkpoint import TAG, load_state
+    from raylr.trainables.training.engine import bring_up, running_engine
+    from raylr.trainables.training.validation import validate, validation_batches
+
+    bring_up(1)
+    found = {load_state(path)["step"] * STABLE.batch_tokens: path for path in sorted(kept.glob("step-*"))}
+    weights = {tokens: read_weights(path / TAG) for tokens, path in found.items()}
+    rows = []
+    with running_engine(build(model, seed=STABLE.seed), STABLE) as engine:
+        batches = validation_batches(Corpus.open(corpus), STABLE, 0, engine.device)
+        for total in TOKENS:
+            every = np.array([tokens for tokens in sorted(weights) if tokens <= total])
+            shares = {f"mean {share:g}": (every > (1 - share) * total) * 1.0 for share in MEANS}
+            shares |= {f"ema {memory:g}": np.exp((every - total) / (memory * total)) for memory in MEMORIES}
+            for name, share in {"last": (every == total) * 1.0, **shares}.items():
+                share = share / share.sum()
+                used = [(tokens, one) for tokens, one in zip(every.tolist(), share.tolist(), strict=True) if one > 1e-6]
+                mean = {
+                    key: sum((one * weights[tokens][key].double() for tokens, one in used)).to(value.dtype)
+                    if value.is_floating_point() else value
+                    for key, value in weights[total].items()
+                }  # fmt: skip
+                with torch.no_grad():
+                    engine.module.load_state_dict(mean)
+                rows.append({"lr": lr, "decay": name, "total": total, "tokens": total, "current_lr": lr,
+                             "loss": validate(engine, batches, 1), "train_seconds": 0.0, "trunk_tokens": total})  # fmt: skip
+    return rows
 
 
 def judge(frame: pd.DataFrame) -> dict[str, float]:

@@ -328,6 +328,7 @@ class Stages:
             config=config,
             handle=handle,
             columns={"optimizer": train.optimizer.label, **columns},
+            axes=dict(axes or {}),
         )
 
     def run_of(

@@ -16,6 +16,7 @@ What the law leaves out is the same smooth process in ln S as for single curves 
 most: they are one model.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,11 +37,15 @@ MIDDLE = 1
 FALLS, LEVELS_OVER_LR = (0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)
 """q and w, equally likely: the noise floor of SGD grows as the LR, that of Adam slower; what a decay gives grows more
 slowly with the peak LR than it falls with the LR within a run."""
+SPEEDS = np.geomspace(1e-3, 10, 13)
 RATES = (0.0, 0.5, 1.0)
 """r, equally likely: whether a floor follows the LR in tokens (Tissue et al. 2024), in LR times tokens, or in between
 (the multi-power law, whose response to a fall to h is in h^-0.5 times the area)."""
 DELAYS = np.geomspace(0.002, 0.3, 7)
 """lam as a share of the longest run's tokens, with a flat prior in ln."""
+EXPONENTIAL = math.inf
+POWERS = (EXPONENTIAL, 0.5)
+"""beta, equally likely."""
 LINEAR = ((2 * len(LEVELS_OVER_LR)) * len(RATES) + 2) * len(DELAYS) + 1
 """Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
 DROP_PRIOR = (2.0, 3.0)
@@ -97,19 +102,33 @@ class Points:
 
 
 def axes(longest: float) -> Array:
-    """(q, w, r, lam) of every response of the floor (Q, 4); lam varies fastest."""
-    return np.array(
-        [(q, w, r, share * longest) for q in FALLS for w in LEVELS_OVER_LR for r in RATES for share in DELAYS]
-    )
+    """(q, w, r, lam, beta) of every response of the floor (Q, 5); lam varies fastest, beta slowest."""
+    each = itertools.product(POWERS, FALLS, LEVELS_OVER_LR, RATES, DELAYS)
+    return np.array([(q, w, r, share * longest, beta) for beta, q, w, r, share in each])
+
+
+def _modes(responses: Array) -> tuple[Array, NDArray[np.intp], Array]:
+    """Exponential responses that make up the responses (Q, 5): (q, w, r, lam) of each (M, 4), the number of the
+    response that it is a part of, in order (M,), and its share in that (M,)."""
+    rows, at, share = [], [], []
+    for number, (q, w, r, lam, beta) in enumerate(responses):
+        k = SPEEDS if math.isfinite(beta) else np.ones(1)
+        weight = k**beta * np.exp(-k) if math.isfinite(beta) else np.ones(1)
+        rows += [(q, w, r, lam / one) for one in k]
+        at += [number] * k.size
+        share += list(weight / weight.sum())
+    return np.array(rows), np.array(at), np.array(share)
 
 
 def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
     """Return S for each p (P, n) and R for each response (Q, n) at the points of a path."""
     powers = np.array([p for p, _ in PROGRESS])
-    q, w, rate, lam = responses.T
+    modes, at, share = _modes(responses)
+    starts = np.searchsorted(at, np.arange(len(responses)))
+    q, w, rate, lam = modes.T
     height, first = path.peak ** (w - q), max(float(path.lr[0]), 1e-3 * path.peak)
     s, r = path.tokens[0] * first**powers, height * first**q
-    progress, floor = [s], [r]
+    progress, floor = [s], [np.add.reduceat(share * r, starts)]
     for i in range(1, path.tokens.size):
         before, after = path.lr[i - 1], path.lr[i]
         pieces = max(1, math.ceil(abs(after - before) / STEP))
@@ -119,7 +138,7 @@ def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
             s = s + width * h**powers
             r = height * h**q + (r - height * h**q) * np.exp(-width * h**rate / lam)
         progress.append(s)
-        floor.append(r)
+        floor.append(np.add.reduceat(share * r, starts))
     return np.array(progress).T, np.array(floor).T
 
 

@@ -46,6 +46,7 @@ class Job:
         flops_per_token: FLOPs of training on one token, for a trainable that reports none.
         log: File that takes what the run prints; its last lines are kept if it fails.
         ends_itself: Whether the trainable ends at `stop_at`; otherwise it is stopped there.
+        axes: Values of the searched hyperparameters beside the LR, for people.
         folder: The run's own folder, in which a checkpoint that it reports to Tune is noted.
     """
 
@@ -64,6 +65,7 @@ class Job:
     flops_per_token: float | None = None
     log: Path | None = None
     ends_itself: bool = True
+    axes: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
 
     @property

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from raylr.analysis import Decay, decayed_optimum, fit_annealing, fit_optimum
-from raylr.trainables import ModelSpec, TrainSpec, train
+from raylr.trainables import ModelSpec, TrainSpec, averaged_loss, train
 from raylr.trainables.training.schedule import branch_tokens
 
 LRS = (1.5e-3, 3e-3, 4.2e-3, 6e-3, 8.5e-3, 1.2e-2)
@@ -83,46 +83,27 @@ def measure(lr: float, corpus: Path, out: Path) -> None:
         at = [*(point for point in even if leaves < point < tokens), tokens]
         found = train(train=one, tokens=tokens, eval_at=at, trunk_dir=folder / "kept", **shared)
         rows += [row | {"decay": f"{one.decay_shape} {one.decay_fraction:g}", "total": tokens} for row in found]
-    rows += averages(folder / "kept", lr, model, corpus)
+    rows += averages(folder / "kept", lr, corpus)
     columns = ["lr", "decay", "total", "tokens", "current_lr", "loss", "train_seconds"]
     whole = pd.DataFrame(rows)[[*columns, "trunk_tokens"]]
     whole.to_csv(file.with_suffix(".part"), index=False)
     file.with_suffix(".part").rename(file)
 
 
-def averages(kept: Path, lr: float, model: ModelSpec, corpus: Path) -> list[dict[str, Any]]:
+def averages(kept: Path, lr: float, corpus: Path) -> list[dict[str, Any]]:
     """Return a row for each average of the checkpoints of a trunk, with its validation loss."""
-    import torch
-
-    from raylr.trainables.data.corpus import Corpus
-    from raylr.trainables.export.weights import read_weights
-    from raylr.trainables.models.build import build
-    from raylr.trainables.training.checkpoint import TAG, load_state
-    from raylr.trainables.training.engine import bring_up, running_engine
-    from raylr.trainables.training.validation import validate, validation_batches
-
-    bring_up(1)
-    found = {load_state(path)["step"] * STABLE.batch_tokens: path for path in sorted(kept.glob("step-*"))}
-    weights = {tokens: read_weights(path / TAG) for tokens, path in found.items()}
+    found = {int(path.name.split("-")[1]) * STABLE.batch_tokens: path for path in sorted(kept.glob("step-*"))}
     rows = []
-    with running_engine(build(model, seed=STABLE.seed), STABLE) as engine:
-        batches = validation_batches(Corpus.open(corpus), STABLE, 0, engine.device)
-        for total in TOKENS:
-            every = np.array([tokens for tokens in sorted(weights) if tokens <= total])
-            shares = {f"mean {share:g}": (every > (1 - share) * total) * 1.0 for share in MEANS}
-            shares |= {f"ema {memory:g}": np.exp((every - total) / (memory * total)) for memory in MEMORIES}
-            for name, share in {"last": (every == total) * 1.0, **shares}.items():
-                share = share / share.sum()
-                used = [(tokens, one) for tokens, one in zip(every.tolist(), share.tolist(), strict=True) if one > 1e-6]
-                mean = {
-                    key: sum((one * weights[tokens][key].double() for tokens, one in used)).to(value.dtype)
-                    if value.is_floating_point() else value
-                    for key, value in weights[total].items()
-                }  # fmt: skip
-                with torch.no_grad():
-                    engine.module.load_state_dict(mean)
-                rows.append({"lr": lr, "decay": name, "total": total, "tokens": total, "current_lr": lr,
-                             "loss": validate(engine, batches, 1), "train_seconds": 0.0, "trunk_tokens": total})  # fmt: skip
+    for total in TOKENS:
+        every = np.array([tokens for tokens in sorted(found) if tokens <= total])
+        shares = {f"mean {share:g}": (every > (1 - share) * total) * 1.0 for share in MEANS}
+        shares |= {f"ema {memory:g}": np.exp((every - total) / (memory * total)) for memory in MEMORIES}
+        for name, share in shares.items():
+            used = share > 1e-6 * share.sum()
+            paths = [found[tokens] for tokens in every[used].tolist()]
+            rows.append({"lr": lr, "decay": name, "total": total, "tokens": total, "current_lr": lr, "train_seconds": 0.0,
+                         "loss": averaged_loss(paths, corpus, weights=share[used].tolist(), threads=1),
+                         "trunk_tokens": total})  # fmt: skip
     return rows
 
 

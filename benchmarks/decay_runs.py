@@ -118,10 +118,10 @@ def judge(frame: pd.DataFrame) -> dict[str, float]:
         _measured(f"stable, {tokens}", stable[tokens])
         for shape, fraction in DECAYS:
             _measured(f"{shape} {fraction:g}, {tokens}", ends[f"{shape} {fraction:g}", tokens])
+    out = _compared(ends)
     print(f"\npredicted at {large} tokens from the trunks and two branches of {small} tokens, every pair of LRs")
     print(f"{'decay':12s} {'pairs':>5s} {'rms error':>9s} {'z':>5s} {'inside':>6s} {'ln lr':>6s} {'regret':>8s} "
           f"{'inside':>6s} {'half width':>10s} {'order':>6s}")  # fmt: skip
-    out: dict[str, float] = {}
     for shape, fraction in DECAYS:
         name = f"{shape} {fraction:g}"
         truth = ends[name, large]
@@ -152,6 +152,24 @@ def judge(frame: pd.DataFrame) -> dict[str, float]:
               f"{np.mean([one[6] for one in found]):6.2f}")  # fmt: skip
         key = f"decays_{name.replace(' ', '_')}"
         out |= {f"{key}_error": rms, f"{key}_inside": float(np.mean([one[4] for one in found]))}
+    return out
+
+
+def _compared(ends: "pd.Series[float]") -> dict[str, float]:
+    """Print what averages say beside the decays that they stand for, at each number of tokens."""
+    out: dict[str, float] = {}
+    averages = [f"mean {share:g}" for share in MEANS] + [f"ema {memory:g}" for memory in MEMORIES]
+    print("\naverages of a trunk's checkpoints, and the decays: difference of the losses, ln of the ratio of the optima")
+    print(f"{'average':10s} {'tokens':>7s} {'decay':12s} {'mean':>8s} {'sd over LRs':>11s} {'order':>6s} {'ln lr':>6s}")
+    for total, name, (shape, fraction) in itertools.product(TOKENS, averages, DECAYS):
+        if (name, total) not in ends.index:
+            continue
+        one, real = ends[name, total], ends[f"{shape} {fraction:g}", total]
+        found, truth = fit_optimum(one.index, one.to_numpy()), fit_optimum(real.index, real.to_numpy())
+        order = np.corrcoef(one.rank(), real.rank())[0, 1]
+        print(f"{name:10s} {total:7d} {shape + f' {fraction:g}':12s} {(one - real).mean():+8.4f} {(one - real).std():11.4f} "
+              f"{order:6.2f} {math.log(found.lr / truth.lr):+6.2f}")  # fmt: skip
+        out[f"{name} {total} {shape} {fraction:g}".replace(" ", "_")] = float((one - real).mean())
     return out
 
 

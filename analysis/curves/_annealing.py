@@ -3,14 +3,14 @@
 Notation
     t, h     tokens, and LR over the reference LR along the path of a run        (n,)
     S        progress: the integral of h^p over tokens                           (n,)
-    R        height of the noise floor: dR/dt = (h0^w (h / h0)^q - R) h / lam,
-             h0 the run's peak                                                   (n,)
-    node     (gamma, p, (q, w, lam))                                             (N, 3)
+    R        height of the noise floor: dR/dt = (h0^w (h / h0)^q - R) h^r / lam,
+             h0 the run's peak; for a finite beta a mixture of such              (n,)
+    node     (gamma, p, (q, w, r, lam, beta))                                    (N, 3)
     phi      (l_inf, a, b), linear given the node: L = l_inf + a (S / S_end)^-gamma + b R
 
 At a constant LR R is constant, and this is Eq. 4. A decay lowers R, after a while that is measured in LR times tokens,
 as in the annealing-area law of Tissue et al. 2024 and the multi-power law of Luo et al. 2025; the latter's power-law
-response differs little from an exponential one whose rate is integrated over.
+response is among the ones that are integrated over.
 
 What the law leaves out is the same smooth process in ln S as for single curves (`_discount`), of which runs share the
 most: they are one model.
@@ -37,7 +37,6 @@ MIDDLE = 1
 FALLS, LEVELS_OVER_LR = (0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)
 """q and w, equally likely: the noise floor of SGD grows as the LR, that of Adam slower; what a decay gives grows more
 slowly with the peak LR than it falls with the LR within a run."""
-SPEEDS = np.geomspace(1e-3, 10, 13)
 RATES = (0.0, 0.5, 1.0)
 """r, equally likely: whether a floor follows the LR in tokens (Tissue et al. 2024), in LR times tokens, or in between
 (the multi-power law, whose response to a fall to h is in h^-0.5 times the area)."""
@@ -45,7 +44,12 @@ DELAYS = np.geomspace(0.002, 0.3, 7)
 """lam as a share of the longest run's tokens, with a flat prior in ln."""
 EXPONENTIAL = math.inf
 POWERS = (EXPONENTIAL, 0.5)
-"""beta, equally likely."""
+"""beta, equally likely: what is left of a floor after a fall is exp(-x / lam), or (1 + x / lam)^-beta with an exponent
+near those of the multi-power law (Luo et al. 2025: 0.4 to 0.6). Curves of 25M and 100M parameters under five schedules
+want the former, decays of a 124M model and of small MoEs over many lengths the latter (lab notebook)."""
+SPEEDS = np.geomspace(1e-3, 10, 13)
+"""k of the exponential responses whose mixture a power law is: (1 + x)^-beta is the mean of exp(-k x) over k of a gamma
+distribution with shape beta. They span x from 0.1 to 1,000."""
 LINEAR = ((2 * len(LEVELS_OVER_LR)) * len(RATES) + 2) * len(DELAYS) + 1
 """Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
 DROP_PRIOR = (2.0, 3.0)

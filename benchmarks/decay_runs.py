@@ -28,8 +28,8 @@ DECAYS = (("linear", 0.2), ("linear", 0.6), ("sqrt", 0.2))
 STABLE = TrainSpec(
     seq_len=128, batch_tokens=1024, warmup_steps=20, validation_tokens=32768, repeat_data=True, checkpoint_seconds=1e9
 )
-MODEL = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8, "top_k": 2,
-         "expert_size": 32}  # fmt: skip
+MODEL: dict[str, Any] = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8,
+                         "top_k": 2, "expert_size": 32}  # fmt: skip
 REPORTS = 64
 """Validations of a trunk, and checkpoints that its averages are made of."""
 MEANS, MEMORIES = (0.1, 0.2, 0.4, 0.6), (0.05, 0.1)
@@ -72,7 +72,7 @@ def measure(lr: float, corpus: Path, out: Path) -> None:
     last = max(TOKENS)
     even = [STABLE.round_tokens(last * (i + 1) / REPORTS) for i in range(REPORTS)]
     every = sorted({*points, *TOKENS, *even})
-    shared = {"lr": lr, "model": model, "corpus": corpus, "threads": 1}
+    shared: dict[str, Any] = {"lr": lr, "model": model, "corpus": corpus, "threads": 1}
     rows = [
         row | {"decay": "", "total": last}
         for row in train(train=STABLE, tokens=last, eval_at=every, run_dir=folder / "own", keep_dir=folder / "kept",
@@ -101,9 +101,11 @@ def averages(kept: Path, lr: float, corpus: Path) -> list[dict[str, Any]]:
         for name, share in shares.items():
             used = share > 1e-6 * share.sum()
             paths = [found[tokens] for tokens in every[used].tolist()]
-            rows.append({"lr": lr, "decay": name, "total": total, "tokens": total, "current_lr": lr, "train_seconds": 0.0,
-                         "loss": averaged_loss(paths, corpus, weights=share[used].tolist(), threads=1),
-                         "trunk_tokens": total})  # fmt: skip
+            loss = averaged_loss(paths, corpus, weights=share[used].tolist(), threads=1)
+            rows.append(
+                {"lr": lr, "decay": name, "total": total, "tokens": total, "current_lr": lr, "train_seconds": 0.0,
+                 "loss": loss, "trunk_tokens": total}
+            )  # fmt: skip
     return rows
 
 
@@ -159,7 +161,9 @@ def _compared(ends: "pd.Series[float]") -> dict[str, float]:
     """Print what averages say beside the decays that they stand for, at each number of tokens."""
     out: dict[str, float] = {}
     averages = [f"mean {share:g}" for share in MEANS] + [f"ema {memory:g}" for memory in MEMORIES]
-    print("\naverages of a trunk's checkpoints, and the decays: difference of the losses, ln of the ratio of the optima")
+    print(
+        "\naverages of a trunk's checkpoints, and the decays: difference of the losses, ln of the ratio of the optima"
+    )
     print(f"{'average':10s} {'tokens':>7s} {'decay':12s} {'mean':>8s} {'sd over LRs':>11s} {'order':>6s} {'ln lr':>6s}")
     for total, name, (shape, fraction) in itertools.product(TOKENS, averages, DECAYS):
         if (name, total) not in ends.index:
@@ -167,8 +171,8 @@ def _compared(ends: "pd.Series[float]") -> dict[str, float]:
         one, real = ends[name, total], ends[f"{shape} {fraction:g}", total]
         found, truth = fit_optimum(one.index, one.to_numpy()), fit_optimum(real.index, real.to_numpy())
         order = np.corrcoef(one.rank(), real.rank())[0, 1]
-        print(f"{name:10s} {total:7d} {shape + f' {fraction:g}':12s} {(one - real).mean():+8.4f} {(one - real).std():11.4f} "
-              f"{order:6.2f} {math.log(found.lr / truth.lr):+6.2f}")  # fmt: skip
+        print(f"{name:10s} {total:7d} {shape + f' {fraction:g}':12s} {(one - real).mean():+8.4f} "
+              f"{(one - real).std():11.4f} {order:6.2f} {math.log(found.lr / truth.lr):+6.2f}")  # fmt: skip
         out[f"{name} {total} {shape} {fraction:g}".replace(" ", "_")] = float((one - real).mean())
     return out
 

@@ -267,6 +267,7 @@ class Stages:
             concurrency=requested.concurrency,
             callbacks=callbacks,
             warn=self.listener.message,
+            hang_seconds=requested.hang_seconds,
         )
 
     def _job(
@@ -331,6 +332,8 @@ class Stages:
             handle=handle,
             columns={"optimizer": train.optimizer.label, **columns},
             axes=dict(axes or {}),
+            flops_per_token=model.flops_per_token(train.seq_len),
+            eval_at=eval_at,
         )
 
     def run_of(

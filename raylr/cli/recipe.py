@@ -46,7 +46,8 @@ def recipe(
     trainer
         megatron, torchtitan, nanotron, deepspeed, hf, axolotl or torch (any script of PyTorch).
     params
-        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, of one of modules the size, and the tokens.
+        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, and the tokens;
+        of a study of modules the size.
     tokens
         Training tokens: 500e9 or 500B.
     target
@@ -114,7 +115,10 @@ def recipe(
         made = transferred_recipe(study.result(), target, wishes)
     else:
         if target is not None:
-            raise InputError("--target names a target of a transfer study or a size of a study of modules; give --params and --tokens")
+            raise InputError(
+                "--target names a target of a transfer study, or a size of a study of modules; give --params and "
+                "--tokens"
+            )
         if params is None or tokens is None:
             raise InputError(f"--{'params' if params is None else 'tokens'} is needed for an LR from a law")
         fitted = read_law(law, family)

@@ -28,8 +28,8 @@ NO_GROUPS = {
     "LambdaLR(…, lr_factor))",
     "axolotl": "the recipe for axolotl has one LR for all tensors",
     "nanotron": "nanotron's configuration has one LR for all tensors",
-    "torchtitan": "torchtitan calls tensors by names of its own, which raylr does not know: copy the LRs of --for torch "
-    "into ParamGroupConfig by hand",
+    "torchtitan": "torchtitan calls tensors by names of its own, which raylr does not know: copy the LRs of --for "
+    "torch into ParamGroupConfig by hand",
 }
 """Why a trainer gets no recipe of groups."""
 DECOUPLED = ("embedding", "lm_head")
@@ -61,13 +61,17 @@ def module_recipe(result: ModulesResult, size: str | None, wishes: Wishes, train
     model = spec.models()[one.size]
     if not isinstance(model, ModelSpec):
         found = ", ".join(f"{name} × {value:.3g}" for name, value in one.values.items())
-        raise InputError(f"{one.size} is no model of raylr's own, whose tensors have known names; set the LR {format_lr(one.lr)} times {found} by hand")  # fmt: skip
+        raise InputError(
+            f"{one.size} is no model of raylr's own, whose tensors have known names; set the LR {format_lr(one.lr)} "
+            f"times {found} by hand"
+        )
     for what, given in (("--batch", wishes.batch), ("--weight-decay", wishes.weight_decay)):
         if given is not None:
             raise InputError(f"{what} is the study's: the LRs were found with it")
     train = next(setting.train for setting in spec.settings() if setting.size == one.size)
     model, train, _ = placed(spec, model, train, one.values)
-    assert isinstance(model, ModelSpec) and isinstance(train, TrainSpec)
+    assert isinstance(model, ModelSpec)
+    assert isinstance(train, TrainSpec)
     law = LRLaw(c=one.lr / 1e-4, alpha=0.0, beta=0.0, conditions=conditions_of(train, spec.objective))
     prediction = law.predict(one.params, one.tokens, batch=one.batch)
     made = make_recipe(law, prediction, replace(wishes, batch=one.batch))
@@ -108,8 +112,8 @@ def _decoupled(made: Recipe, size: str) -> Recipe:
     if len(ends) > 1 or len(others) > 1 or len(decays) > 1:
         found = ", ".join(f"{module} {format_lr(lr)}" for module, lr in of.items())
         raise InputError(
-            f"--for megatron: Megatron-LM has one LR for the embedding and the output layer (--decoupled-lr) and one for "
-            f"all else, and {size} has {found}: use --for torch"
+            f"--for megatron: Megatron-LM has one LR for the embedding and the output layer (--decoupled-lr) and one "
+            f"for all else, and {size} has {found}: use --for torch"
         )
     (lr,), (end,) = others, ends
     return replace(made, lr=lr, min_lr=made.min_lr * lr / made.lr, decoupled_lr=end if end != lr else None)

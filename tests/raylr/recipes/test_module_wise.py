@@ -38,7 +38,8 @@ def test_the_groups_of_a_recipe_are_what_was_found(found):
     assert {"lm_head", "router", "experts_in", "attention", "embedding"} <= seen
     assert isinstance(optimizer, torch.optim.AdamW)
     text = "\n".join(recipe.notes)
-    assert "with probability" in text and "no law carries them" in text
+    assert "with probability" in text
+    assert "no law carries them" in text
 
 
 @pytest.mark.parametrize("trainer", sorted(NO_GROUPS))
@@ -48,7 +49,7 @@ def test_a_trainer_without_groups_is_named_with_what_to_do(found, trainer):
 
 
 def test_megatron_has_one_lr_for_both_ends_and_one_for_all_else(found):
-    with pytest.raises(InputError, match="one for all else, and S has .*lm_head .*use --for torch"):
+    with pytest.raises(InputError, match=r"one for all else, and S has .*lm_head .*use --for torch"):
         module_recipe(found, None, Wishes(), "megatron")
     (one,) = found.sizes
     equal = dict.fromkeys(one.values, 1.0)

@@ -8,7 +8,6 @@ search ──▶ fit ──▶ check at the target ──▶ evaluate
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,13 +291,11 @@ class Stages:
         run = self.store.named(self.run_of(role, setting.name, model, tokens, lr, train))
         eval_at = self.spec.eval_at(tokens, train.batch_tokens if role in AT_TARGET else None)
         if self._external is not None:
-            job = self._external.job(
+            return self._external.job(
                 role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle,
                 columns=columns,
             )  # fmt: skip
-            return replace(job, axes=dict(axes or {}))
-        assert isinstance(train, TrainSpec)
-        assert not isinstance(model, ExternalModel)
+        assert isinstance(train, TrainSpec) and not isinstance(model, ExternalModel)
         scores = self.spec.scores
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {

@@ -6,6 +6,8 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from raylr.analysis.comparison import seeds_needed
 from raylr.analysis.optimum import OptimumFit
 from raylr.analysis.status import Status
@@ -146,7 +148,7 @@ def module_rows(result: ModulesResult) -> list[list[str]]:
 def _loss_at(stage: ModuleStage, value: float) -> float:
     """The loss that a stage expects at its answer, which is not its lowest one where the losses differ by noise."""
     fit = stage.fit
-    return float(fit.predict([value])[0][0]) if isinstance(fit, OptimumFit) and value > 0 else float(fit.loss)
+    return float(np.ravel(fit.predict([value])[0])[0]) if isinstance(fit, OptimumFit) and value > 0 else float(fit.loss)
 
 
 def _caution(stage: ModuleStage, value: float) -> str:

@@ -295,7 +295,8 @@ class Stages:
                 role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle,
                 columns=columns,
             )  # fmt: skip
-        assert isinstance(train, TrainSpec) and not isinstance(model, ExternalModel)
+        assert isinstance(train, TrainSpec)
+        assert not isinstance(model, ExternalModel)
         scores = self.spec.scores
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
@@ -311,8 +312,7 @@ class Stages:
             "eval_at": eval_at,
             "queue_at": queued,
         }
-        if stop_at is not None:
-            config["stop_at"] = stop_at
+        config |= {} if stop_at is None else {"stop_at": stop_at}
         if train.schedule == "wsd" and self.spec.decay is not None and self.spec.decay.corpus is not None:
             config["decay_corpus"] = str(self.spec.decay.corpus.resolve())
         return Job(

@@ -1,10 +1,12 @@
-"""Real decays at every LR of a small model: a trunk a LR, and branches of several decays from its kept checkpoints.
+"""Real decays at every LR of a small model: a trunk a LR, branches of several decays from its kept checkpoints, and
+averages of the trunk's last checkpoints.
 
     python benchmarks/decay_runs.py --corpus DIR --out runs/decays     # trains; goes on where it was
     python benchmarks/decay_runs.py --out runs/decays --json decays.json   # judges predictions on what is there
 
 What the annealing law says from all trunks and two branches of the smaller budget is compared with every branch of the
-larger one, and the predicted optimum with that of the measured decayed losses."""
+larger one, and the predicted optimum with that of the measured decayed losses. Averages, which cost no training, are
+compared with the decays as they are: with their losses, their order of the LRs and their optimum."""
 
 import argparse
 import itertools
@@ -17,10 +19,10 @@ import numpy as np
 import pandas as pd
 
 from raylr.analysis import Decay, decayed_optimum, fit_annealing, fit_optimum
-from raylr.trainables import ModelSpec, TrainSpec, train
+from raylr.trainables import ModelSpec, TrainSpec, averaged_loss, train
 from raylr.trainables.training.schedule import branch_tokens
 
-LRS = (1.5e-3, 3e-3, 6e-3, 1.2e-2)
+LRS = (1.5e-3, 3e-3, 4.2e-3, 6e-3, 8.5e-3, 1.2e-2)
 TOKENS = (409600, 819200)
 DECAYS = (("linear", 0.2), ("linear", 0.6), ("sqrt", 0.2))
 STABLE = TrainSpec(
@@ -28,7 +30,10 @@ STABLE = TrainSpec(
 )
 MODEL: dict[str, Any] = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8,
                          "top_k": 2, "expert_size": 32}  # fmt: skip
-REPORTS = 32
+REPORTS = 64
+"""Validations of a trunk, and checkpoints that its averages are made of."""
+MEANS, MEMORIES = (0.1, 0.2, 0.4, 0.6), (0.05, 0.1)
+"""Last shares of the tokens whose checkpoints count alike, and shares in which those of an EMA lose a factor e."""
 SIGMAS = 1.6449
 
 
@@ -71,17 +76,37 @@ def measure(lr: float, corpus: Path, out: Path) -> None:
     rows = [
         row | {"decay": "", "total": last}
         for row in train(train=STABLE, tokens=last, eval_at=every, run_dir=folder / "own", keep_dir=folder / "kept",
-                         keep_at=points, **shared)
+                         keep_at=every, **shared)
     ]  # fmt: skip
     for tokens, one in branches:
         leaves = branch_tokens(one, tokens)
         at = [*(point for point in even if leaves < point < tokens), tokens]
         found = train(train=one, tokens=tokens, eval_at=at, trunk_dir=folder / "kept", **shared)
         rows += [row | {"decay": f"{one.decay_shape} {one.decay_fraction:g}", "total": tokens} for row in found]
+    rows += averages(folder / "kept", lr, corpus)
     columns = ["lr", "decay", "total", "tokens", "current_lr", "loss", "train_seconds"]
     whole = pd.DataFrame(rows)[[*columns, "trunk_tokens"]]
     whole.to_csv(file.with_suffix(".part"), index=False)
     file.with_suffix(".part").rename(file)
+
+
+def averages(kept: Path, lr: float, corpus: Path) -> list[dict[str, Any]]:
+    """Return a row for each average of the checkpoints of a trunk, with its validation loss."""
+    found = {int(path.name.split("-")[1]) * STABLE.batch_tokens: path for path in sorted(kept.glob("step-*"))}
+    rows = []
+    for total in TOKENS:
+        every = np.array([tokens for tokens in sorted(found) if tokens <= total])
+        shares = {f"mean {share:g}": (every > (1 - share) * total) * 1.0 for share in MEANS}
+        shares |= {f"ema {memory:g}": np.exp((every - total) / (memory * total)) for memory in MEMORIES}
+        for name, share in shares.items():
+            used = share > 1e-6 * share.sum()
+            paths = [found[tokens] for tokens in every[used].tolist()]
+            loss = averaged_loss(paths, corpus, weights=share[used].tolist(), threads=1)
+            rows.append(
+                {"lr": lr, "decay": name, "total": total, "tokens": total, "current_lr": lr, "train_seconds": 0.0,
+                 "loss": loss, "trunk_tokens": total}
+            )  # fmt: skip
+    return rows
 
 
 def judge(frame: pd.DataFrame) -> dict[str, float]:
@@ -95,10 +120,10 @@ def judge(frame: pd.DataFrame) -> dict[str, float]:
         _measured(f"stable, {tokens}", stable[tokens])
         for shape, fraction in DECAYS:
             _measured(f"{shape} {fraction:g}, {tokens}", ends[f"{shape} {fraction:g}", tokens])
+    out = _compared(ends)
     print(f"\npredicted at {large} tokens from the trunks and two branches of {small} tokens, every pair of LRs")
     print(f"{'decay':12s} {'pairs':>5s} {'rms error':>9s} {'z':>5s} {'inside':>6s} {'ln lr':>6s} {'regret':>8s} "
           f"{'inside':>6s} {'half width':>10s} {'order':>6s}")  # fmt: skip
-    out: dict[str, float] = {}
     for shape, fraction in DECAYS:
         name = f"{shape} {fraction:g}"
         truth = ends[name, large]
@@ -129,6 +154,26 @@ def judge(frame: pd.DataFrame) -> dict[str, float]:
               f"{np.mean([one[6] for one in found]):6.2f}")  # fmt: skip
         key = f"decays_{name.replace(' ', '_')}"
         out |= {f"{key}_error": rms, f"{key}_inside": float(np.mean([one[4] for one in found]))}
+    return out
+
+
+def _compared(ends: "pd.Series[float]") -> dict[str, float]:
+    """Print what averages say beside the decays that they stand for, at each number of tokens."""
+    out: dict[str, float] = {}
+    averages = [f"mean {share:g}" for share in MEANS] + [f"ema {memory:g}" for memory in MEMORIES]
+    print(
+        "\naverages of a trunk's checkpoints, and the decays: difference of the losses, ln of the ratio of the optima"
+    )
+    print(f"{'average':10s} {'tokens':>7s} {'decay':12s} {'mean':>8s} {'sd over LRs':>11s} {'order':>6s} {'ln lr':>6s}")
+    for total, name, (shape, fraction) in itertools.product(TOKENS, averages, DECAYS):
+        if (name, total) not in ends.index:
+            continue
+        one, real = ends[name, total], ends[f"{shape} {fraction:g}", total]
+        found, truth = fit_optimum(one.index, one.to_numpy()), fit_optimum(real.index, real.to_numpy())
+        order = np.corrcoef(one.rank(), real.rank())[0, 1]
+        print(f"{name:10s} {total:7d} {shape + f' {fraction:g}':12s} {(one - real).mean():+8.4f} "
+              f"{(one - real).std():11.4f} {order:6.2f} {math.log(found.lr / truth.lr):+6.2f}")  # fmt: skip
+        out[f"{name} {total} {shape} {fraction:g}".replace(" ", "_")] = float((one - real).mean())
     return out
 
 

@@ -18,6 +18,7 @@ Printed for each noise and method:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -38,6 +39,7 @@ GRID = 7 * len(MODULES)
 LEVEL = 3.0
 OPEN = 3.0
 REPLICATES = 3
+RATIOS = (0.0, 0.05, 0.1, 0.2, 0.4, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Tally:
     held: list[bool] = field(default_factory=list)
     width: list[float] = field(default_factory=list)
     gain: list[float] = field(default_factory=list)
+    ratio: list[float] = field(default_factory=list)
+    """Scatter of a run over what a factor e of the global LR costs."""
 
     def summary(self) -> dict[str, float]:
         """Return the numbers that are printed."""
@@ -115,6 +119,9 @@ def search(problem: Problem, method: str, noise: float, seed: int, tally: Tally)
         _add(problem, math.log(lr), stage, tally)
     answer = np.log(lr * np.array([found.axes[name].value for name in MODULES]))
     start = problem.loss(np.full(len(MODULES), math.log(lr))) - LEVEL
+    best = minimize_scalar(lambda v: problem.loss(np.full(len(MODULES), v)), bounds=(-6, 6), method="bounded")
+    cost = [problem.loss(np.full(len(MODULES), float(best.x) + side)) - float(best.fun) for side in (-1, 1)]
+    tally.ratio.append(LEVEL * noise / 100 / float(np.mean(cost)))
     tally.gain.append(max(problem.loss(answer) - LEVEL, 1e-9) / max(start, 1e-9))
 
 
@@ -136,6 +143,19 @@ def _ends(low: float, high: float) -> tuple[float, float]:
     return (math.log(low) if low > 0 else -OPEN), (math.log(high) if high < math.inf else OPEN)
 
 
+def by_noise(tallies: list[Tally]) -> dict[str, float]:
+    """Return how often searches ended worse than one LR, by the scatter over what a factor e of the LR costs."""
+    ratio, gain = (np.concatenate([getattr(one, name) for one in tallies]) for name in ("ratio", "gain"))
+    out = {}
+    for low, high in itertools.pairwise(RATIOS):
+        at = (ratio >= low) & (ratio < high)
+        if at.any():
+            out[f"{low:g} to {high:g}"] = float(np.mean(gain[at] > 1))
+            print(f"scatter of {low:g} to {high:g} of what a factor e costs: {at.sum()} searches, "
+                  f"{out[f'{low:g} to {high:g}']:.0%} worse than one LR")  # fmt: skip
+    return out
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,6 +166,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers here")
     args = parser.parse_args()
     report: dict[str, dict[str, float]] = {}
+    tallies: dict[str, list[Tally]] = {method: [] for method in args.methods}
     print(f"{'noise':>6} {'method':>7} {'runs':>6} {'of grid':>8} {'cover':>6} {'held':>6} {'width':>6} {'lost':>6}"
           f" {'worse':>6}")  # fmt: skip
     for noise in args.noise:
@@ -153,6 +174,7 @@ def main() -> None:
             tally = Tally()
             for i in range(args.first, args.first + args.count):
                 search(made_up(i), method, noise, i, tally)
+            tallies[method].append(tally)
             one = report[f"{method} at {noise:g} %"] = tally.summary()
             shares = " ".join(f"{one[name]:>6.0%}" for name in ("cover_joint", "cover_held"))
             print(
@@ -162,6 +184,11 @@ def main() -> None:
             )
             if args.json is not None:
                 args.json.write_text(json.dumps(report, indent=1) + "\n")
+    for method, found in tallies.items():
+        print(f"\n{method}, all noises")
+        report[f"{method} by noise over cost"] = by_noise(found)
+    if args.json is not None:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

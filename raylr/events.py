@@ -56,6 +56,8 @@ class RunStarted:
     lr: float
     tokens: int
     """Training tokens of the whole run."""
+    axes: Mapping[str, float] = field(default_factory=dict)
+    """Values of the searched hyperparameters beside the LR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ class RunEnded:
     target_loss: float | None = None
     """Loss at `target_tokens` as predicted when the run was truncated; None if nothing was predicted."""
     target_loss_stderr: float | None = None
+    axes: Mapping[str, float] = field(default_factory=dict)
+    """Values of the searched hyperparameters beside the LR."""
     known: bool = False
     """Whether the run was measured before this process started."""
 

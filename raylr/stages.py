@@ -310,8 +310,7 @@ class Stages:
             "eval_at": eval_at,
             "queue_at": queued,
         }
-        if stop_at is not None:
-            config["stop_at"] = stop_at
+        config |= {} if stop_at is None else {"stop_at": stop_at}
         if train.schedule == "wsd" and self.spec.decay is not None and self.spec.decay.corpus is not None:
             config["decay_corpus"] = str(self.spec.decay.corpus.resolve())
         return Job(
@@ -327,6 +326,7 @@ class Stages:
             config=config,
             handle=handle,
             columns={"optimizer": train.optimizer.label, **columns},
+            axes=dict(axes or {}),
             flops_per_token=model.flops_per_token(train.seq_len),
             eval_at=eval_at,
         )

@@ -9,6 +9,7 @@ from .models.spec import HFSpec as HFSpec
 from .models.spec import ModelSpec as ModelSpec
 from .models.spec import ModuleSpec as ModuleSpec
 from .training.arguments import arguments as arguments
+from .training.averages import averaged_loss as averaged_loss
 from .training.identity import run_identity as run_identity
 from .training.loop import train as train
 from .training.parametrize import parametrize as parametrize

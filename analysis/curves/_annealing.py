@@ -3,19 +3,20 @@
 Notation
     t, h     tokens, and LR over the reference LR along the path of a run        (n,)
     S        progress: the integral of h^p over tokens                           (n,)
-    R        height of the noise floor: dR/dt = (h0^w (h / h0)^q - R) h / lam,
-             h0 the run's peak                                                   (n,)
-    node     (gamma, p, (q, w, lam))                                             (N, 3)
+    R        height of the noise floor: dR/dt = (h0^w (h / h0)^q - R) h^r / lam,
+             h0 the run's peak; for a finite beta a mixture of such              (n,)
+    node     (gamma, p, (q, w, r, lam, beta))                                    (N, 3)
     phi      (l_inf, a, b), linear given the node: L = l_inf + a (S / S_end)^-gamma + b R
 
 At a constant LR R is constant, and this is Eq. 4. A decay lowers R, after a while that is measured in LR times tokens,
 as in the annealing-area law of Tissue et al. 2024 and the multi-power law of Luo et al. 2025; the latter's power-law
-response differs little from an exponential one whose rate is integrated over.
+response is among the ones that are integrated over.
 
 What the law leaves out is the same smooth process in ln S as for single curves (`_discount`), of which runs share the
 most: they are one model.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ RATES = (0.0, 0.5, 1.0)
 (the multi-power law, whose response to a fall to h is in h^-0.5 times the area)."""
 DELAYS = np.geomspace(0.002, 0.3, 7)
 """lam as a share of the longest run's tokens, with a flat prior in ln."""
+EXPONENTIAL = math.inf
+POWERS = (EXPONENTIAL, 0.5)
+"""beta, equally likely: what is left of a floor after a fall is exp(-x / lam), or (1 + x / lam)^-beta with an exponent
+near those of the multi-power law (Luo et al. 2025: 0.4 to 0.6). Curves of 25M and 100M parameters under five schedules
+want the former, decays of a 124M model and of small MoEs over many lengths the latter (lab notebook)."""
+SPEEDS = np.geomspace(1e-3, 10, 13)
+"""k of the exponential responses whose mixture a power law is: (1 + x)^-beta is the mean of exp(-k x) over k of a gamma
+distribution with shape beta. They span x from 0.1 to 1,000."""
 LINEAR = ((2 * len(LEVELS_OVER_LR)) * len(RATES) + 2) * len(DELAYS) + 1
 """Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
 DROP_PRIOR = (2.0, 3.0)
@@ -97,19 +106,33 @@ class Points:
 
 
 def axes(longest: float) -> Array:
-    """(q, w, r, lam) of every response of the floor (Q, 4); lam varies fastest."""
-    return np.array(
-        [(q, w, r, share * longest) for q in FALLS for w in LEVELS_OVER_LR for r in RATES for share in DELAYS]
-    )
+    """(q, w, r, lam, beta) of every response of the floor (Q, 5); lam varies fastest, beta slowest."""
+    each = itertools.product(POWERS, FALLS, LEVELS_OVER_LR, RATES, DELAYS)
+    return np.array([(q, w, r, share * longest, beta) for beta, q, w, r, share in each])
+
+
+def _modes(responses: Array) -> tuple[Array, NDArray[np.intp], Array]:
+    """Exponential responses that make up the responses (Q, 5): (q, w, r, lam) of each (M, 4), the number of the
+    response that it is a part of, in order (M,), and its share in that (M,)."""
+    rows, at, share = [], [], []
+    for number, (q, w, r, lam, beta) in enumerate(responses):
+        k = SPEEDS if math.isfinite(beta) else np.ones(1)
+        weight = k**beta * np.exp(-k) if math.isfinite(beta) else np.ones(1)
+        rows += [(q, w, r, lam / one) for one in k]
+        at += [number] * k.size
+        share += list(weight / weight.sum())
+    return np.array(rows), np.array(at), np.array(share)
 
 
 def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
     """Return S for each p (P, n) and R for each response (Q, n) at the points of a path."""
     powers = np.array([p for p, _ in PROGRESS])
-    q, w, rate, lam = responses.T
+    modes, at, share = _modes(responses)
+    starts = np.searchsorted(at, np.arange(len(responses)))
+    q, w, rate, lam = modes.T
     height, first = path.peak ** (w - q), max(float(path.lr[0]), 1e-3 * path.peak)
     s, r = path.tokens[0] * first**powers, height * first**q
-    progress, floor = [s], [r]
+    progress, floor = [s], [np.add.reduceat(share * r, starts)]
     for i in range(1, path.tokens.size):
         before, after = path.lr[i - 1], path.lr[i]
         pieces = max(1, math.ceil(abs(after - before) / STEP))
@@ -119,7 +142,7 @@ def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
             s = s + width * h**powers
             r = height * h**q + (r - height * h**q) * np.exp(-width * h**rate / lam)
         progress.append(s)
-        floor.append(r)
+        floor.append(np.add.reduceat(share * r, starts))
     return np.array(progress).T, np.array(floor).T
 
 

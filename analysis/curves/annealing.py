@@ -56,8 +56,8 @@ class AnnealingFit:
     """None without a fit."""
     runs: tuple[object, ...] = field(default=(), repr=False)
     """Labels of the fitted runs."""
-    responses: Array = field(default_factory=lambda: np.empty((0, 4)), repr=False, compare=False)
-    """Exponents and delays of the floor that are integrated over."""
+    responses: Array = field(default_factory=lambda: np.empty((0, 5)), repr=False, compare=False)
+    """Exponents, delays and shapes of the floor that are integrated over."""
 
     @property
     def ok(self) -> bool:

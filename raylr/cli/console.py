@@ -137,7 +137,7 @@ class ConsoleListener(Listener):
         if event.role == "search":
             self._progress.started(event.run, event.size, time.monotonic())
         if self._live is None and time.monotonic() - self._last_loss >= LOSS_SECONDS:
-            self._line((f"  {event.size:<8} LR {format_lr(event.lr)}  begins, {format_count(event.tokens)} tokens", ""))
+            self._line((f"  {event.size:<8} {place(event)}  begins, {format_count(event.tokens)} tokens", ""))
         self._show()
 
     def loss_measured(self, event: LossMeasured) -> None:
@@ -152,7 +152,7 @@ class ConsoleListener(Listener):
                 at = f"{format_count(event.tokens)} of {format_count(run.tokens)}"
                 after = self._progress.words() if run.role == "search" else ""
                 self._line(
-                    (f"  {run.size:<8} LR {format_lr(run.lr)}  loss {loss} at {at}", ""),
+                    (f"  {run.size:<8} {place(run)}  loss {loss} at {at}", ""),
                     (f"  ({after})" if after else "", "dim"),
                 )
         self._show()
@@ -167,7 +167,7 @@ class ConsoleListener(Listener):
             shown = self._plan.optimum(event.size) if self._plan is not None else None
         if shown is not None:
             after = f"  → optimum {format_lr(shown.lr)} ({format_lr(shown.lr_low)} to {format_lr(shown.lr_high)})"
-        self._line((f"  {event.size:<8} LR {format_lr(event.lr)}  {outcome(event)}", ""), (after, "dim"))
+        self._line((f"  {event.size:<8} {place(event)}  {outcome(event)}", ""), (after, "dim"))
         self._show()
 
     def evaluation_planned(self, event: EvaluationPlanned) -> None:
@@ -244,11 +244,17 @@ class ConsoleListener(Listener):
             done = last.tokens if last else 0
             table.add_row(
                 Text(run.size),
-                format_lr(run.lr),
+                place(run).removeprefix("LR "),
                 f"{format_count(done)} of {format_count(run.tokens)}",
                 f"{last.loss:.4f}" if last and math.isfinite(last.loss) else "–",
             )
         return table
+
+
+def place(run: RunStarted | RunEnded) -> str:
+    """Return the LR of a run, and what else was searched: `LR 4.70e-3, lm_head 2.86`. Factors of 1 are left out."""
+    others = [f"{name} {value:.3g}" for name, value in run.axes.items() if value != 1]
+    return ", ".join([f"LR {format_lr(run.lr)}", *others])
 
 
 def count_text(event: Counted) -> str:

@@ -12,7 +12,7 @@ from raylr.cli.console import make_console, say
 from raylr.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from raylr.transfer_study import TransferStudy
+    from raylr.study import Study
 
 
 def recipe(
@@ -46,11 +46,12 @@ def recipe(
     trainer
         megatron, torchtitan, nanotron, deepspeed, hf, axolotl or torch (any script of PyTorch).
     params
-        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, and the tokens.
+        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, and the tokens;
+        of a study of modules the size.
     tokens
         Training tokens: 500e9 or 500B.
     target
-        Name of the target, of a transfer study with several.
+        Name of the target, of a transfer study with several; of a study of modules, of the size.
     batch
         Batch of one optimizer step, in what the law counts it in (tokens, unless its runs had sequences).
     seq_len
@@ -78,10 +79,13 @@ def recipe(
     """
     from raylr.cli.results import EXIT_NO_MEANING, read_law, refusal
     from raylr.cli.runs import count_of
+    from raylr.module_study import ModuleStudy
+    from raylr.recipes.module_wise import module_recipe
     from raylr.recipes.recipe import Wishes, make_recipe
     from raylr.recipes.targets import GROUPED, TARGETS
     from raylr.recipes.transferred import transferred_recipe
     from raylr.store.files import write_atomic
+    from raylr.transfer_study import TransferStudy
 
     if trainer not in TARGETS:
         raise InputError(f"--for: there is no recipe for {trainer!r}{nearest(trainer, TARGETS)}")
@@ -97,19 +101,24 @@ def recipe(
         ranks=ranks,
         micro_batch=micro_batch,
     )
-    transferred = _transfer_study(law)
-    if transferred is not None:
+    study = _study(law)
+    if isinstance(study, ModuleStudy | TransferStudy) and (params or tokens):
+        raise InputError("--params and --tokens are those of the study's size or target: use --target")
+    if isinstance(study, ModuleStudy):
+        made = module_recipe(study.result(), target, wishes, trainer)
+    elif isinstance(study, TransferStudy):
         if trainer not in GROUPED:
             raise InputError(
                 f"--for {trainer}: its recipe has one LR for all tensors, and a parametrization gives each group of "
                 f"tensors its own; use --for {' or '.join(GROUPED)} (docs/transfer.md says what trainers' own μP does)"
             )
-        if params or tokens:
-            raise InputError("--params and --tokens are those of the transfer study's target: use --target")
-        made = transferred_recipe(transferred.result(), target, wishes)
+        made = transferred_recipe(study.result(), target, wishes)
     else:
         if target is not None:
-            raise InputError("--target names a target of a transfer study; give --params and --tokens")
+            raise InputError(
+                "--target names a target of a transfer study, or a size of a study of modules; give --params and "
+                "--tokens"
+            )
         if params is None or tokens is None:
             raise InputError(f"--{'params' if params is None else 'tokens'} is needed for an LR from a law")
         fitted = read_law(law, family)
@@ -127,14 +136,12 @@ def recipe(
         write_atomic(out, text)
 
 
-def _transfer_study(where: str) -> TransferStudy | None:
-    """Return the transfer study in a folder; None if it is none."""
+def _study(where: str) -> Study | None:
+    """Return the study in a folder; None if it holds none."""
     from raylr.finished import is_runs
     from raylr.store.folder import SPEC_FILE
     from raylr.studies import open_study
-    from raylr.transfer_study import TransferStudy
 
     if "\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where):
         return None
-    study = open_study(where)
-    return study if isinstance(study, TransferStudy) else None
+    return open_study(where)

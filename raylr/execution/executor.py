@@ -48,6 +48,7 @@ class Job:
         eval_at: Token counts at which it is to report.
         log: File that takes what the run prints; its last lines are kept if it fails.
         ends_itself: Whether the trainable ends at `stop_at`; otherwise it is stopped there.
+        axes: Values of the searched hyperparameters beside the LR, for people.
         folder: The run's own folder, in which a checkpoint that it reports to Tune is noted.
     """
 
@@ -67,6 +68,7 @@ class Job:
     eval_at: Sequence[int] = ()
     log: Path | None = None
     ends_itself: bool = True
+    axes: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
 
     @property

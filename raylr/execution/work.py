@@ -113,7 +113,7 @@ class Work:
     def started(self, job: Job) -> None:
         """Note that a job began to train."""
         self._listener.run_started(
-            RunStarted(run=job.run.name, role=job.role, size=job.shown, lr=job.lr, tokens=job.tokens)
+            RunStarted(run=job.run.name, role=job.role, size=job.shown, lr=job.lr, tokens=job.tokens, axes=job.axes)
         )
 
     def position(self, job: Job) -> int:
@@ -385,6 +385,7 @@ def _event(job: Job, row: Mapping[str, Any], *, known: bool = False) -> RunEnded
         role=row["role"],
         size=job.shown,
         lr=row["lr"],
+        axes=job.axes,
         end=end,
         tokens=row["tokens"],
         loss=_number(row["loss"]),

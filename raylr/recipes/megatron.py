@@ -8,11 +8,22 @@ from raylr.recipes.recipe import Recipe
 STYLES = {"constant": "constant", "wsd": "WSD", "cosine": "cosine", "linear": "linear"}
 
 
+def _decoupled(recipe: Recipe) -> list[tuple[str, object, str]]:
+    if recipe.decoupled_lr is None:
+        return []
+    least = recipe.decoupled_lr * recipe.min_lr / recipe.lr
+    return [
+        ("decoupled-lr", format_lr(recipe.decoupled_lr), "of the embedding and the output layer, as found"),
+        ("decoupled-min-lr", format_lr(least), ""),
+    ]
+
+
 def write(recipe: Recipe) -> str:
     """Return the fragment. Batches are in sequences; a WSD decay is exponential unless its style is given."""
     arguments: list[tuple[str, object, str]] = [
         ("optimizer", "adam", "AdamW: weight decay is decoupled"),
         ("lr", format_lr(recipe.lr), recipe.why("lr")),
+        *_decoupled(recipe),
         ("min-lr", format_lr(recipe.min_lr), "at the end of the decay"),
         ("lr-decay-style", STYLES[recipe.schedule], recipe.why("schedule")),
         ("lr-decay-iters", recipe.steps, "the whole run"),

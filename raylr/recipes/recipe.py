@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -89,6 +90,8 @@ class Recipe:
     """The law, the interval, the extrapolation."""
     groups: tuple[Group, ...] = ()
     """Groups of tensors, which together are all; empty: all tensors have the same."""
+    decoupled_lr: float | None = None
+    """Peak LR of the embedding and the output layer, for Megatron-LM; None: `lr`."""
 
     @property
     def accumulation(self) -> int:
@@ -117,6 +120,11 @@ class Recipe:
     def why(self, name: str) -> str:
         """Return where a value comes from."""
         return self.origin.get(name, DEFAULT)
+
+
+def pattern_of(name: str) -> str:
+    """Return the pattern of a tensor's name, in which numbers of layers and experts are free."""
+    return r"\.".join(r"\d+" if piece.isdigit() else re.escape(piece) for piece in name.split("."))
 
 
 def make_recipe(law: LRLaw, prediction: LRPrediction, wishes: Wishes) -> Recipe:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.units import format_count, format_lr
 from raylr.errors import InputError, nearest
-from raylr.recipes.recipe import Group, Recipe, Wishes, make_recipe
+from raylr.recipes.recipe import Group, Recipe, Wishes, make_recipe, pattern_of
 from raylr.spec.batches import conditions_of
 from raylr.trainables.models.parametrization import SYMBOLS
 
@@ -58,10 +57,7 @@ def transferred_recipe(result: TransferResult, target: str | None, wishes: Wishe
 
 def _group(setting: RoleSettings) -> Group:
     """The group of tensors of equal settings; numbers of layers and experts become patterns."""
-    patterns = {
-        r"\.".join(r"\d+" if piece.isdigit() else re.escape(piece) for piece in name.split("."))
-        for name in setting.tensors
-    }
+    patterns = {pattern_of(name) for name in setting.tensors}
     return Group(
         roles=", ".join(setting.roles), patterns=tuple(sorted(patterns)), init_std=setting.init_std, lr=setting.lr,
         weight_decay=setting.weight_decay, eps=setting.eps, multiplier=setting.forward * setting.residual,

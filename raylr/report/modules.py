@@ -6,7 +6,10 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from raylr.analysis.comparison import seeds_needed
+from raylr.analysis.optimum import OptimumFit
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.module_study import GLOBAL, MODULE_WISE, ModulesResult, SizeModules
@@ -18,8 +21,12 @@ from raylr.searchers.policies.axes_search import LR
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from raylr.searchers.policies.modules_stages import ModuleStage
     from raylr.spec.modules import SearchedAxis
 
+NOISY, WORSE = 0.1, "two in five"
+"""Scatter of a run over what a factor e of the global LR costs from which a search of modules often ends worse than one
+LR, and how often that was: `python benchmarks/modules.py`."""
 TABLE = ("size", "module", "× global", "value", "90 % interval", "runs", "loss", "")
 """Columns of `module_rows`."""
 
@@ -63,8 +70,22 @@ def _lr_lines(result: ModulesResult, one: SizeModules) -> list[Line]:
     ends = f" ({interval(low, high)})" if math.isfinite(low) else " (given)"
     lines = [Line(f"{format_lr(one.lr)}{ends} for all modules; {', '.join(parts)}", "LR")]
     if one.noise > 0:
-        lines.append(Line(f"a run's loss scatters by {number(one.noise)} between seeds", dim=True))
+        lines.append(Line(noise_text(one), dim=True))
     return lines
+
+
+def noise_text(one: SizeModules) -> str:
+    """Return how much runs scatter beside what the LR is worth, and what that means for a search of modules."""
+    text = f"a run's loss scatters by {number(one.noise)} between seeds"
+    stage = one.global_stage
+    cost = stage.fit.curvature if stage is not None and isinstance(stage.fit, OptimumFit) else math.nan
+    if not cost > 0:
+        return text
+    text += f", {one.noise / cost:.0%} of what a factor e of the global LR costs"
+    if one.noise <= NOISY * cost:
+        return text
+    return f"{text}: of made-up losses with more than {NOISY:.0%}, {WORSE} searches ended worse than one LR, so that " \
+           "only the seeds at the end tell"  # fmt: skip
 
 
 def _next_lines(result: ModulesResult) -> list[Line]:
@@ -119,9 +140,23 @@ def module_rows(result: ModulesResult) -> list[list[str]]:
                 rows.append([
                     one.size, axis.name, f"{answer.value:.3g}" if axis.table else "–",
                     shown_value(axis, one, answer.value), interval(scale * answer.low, scale * answer.high),
-                    str(len(stage.runs)), number(stage.fit.loss), "" if stage.fit.ok else stage.fit.message,
+                    str(len(stage.runs)), number(_loss_at(stage, answer.value)), _caution(stage, answer.value),
                 ])  # fmt: skip
     return rows
+
+
+def _loss_at(stage: ModuleStage, value: float) -> float:
+    """The loss that a stage expects at its answer, which is not its lowest one where the losses differ by noise."""
+    fit = stage.fit
+    return float(np.ravel(fit.predict([value])[0])[0]) if isinstance(fit, OptimumFit) and value > 0 else float(fit.loss)
+
+
+def _caution(stage: ModuleStage, value: float) -> str:
+    fit = stage.fit
+    if fit.status is not Status.FLAT or not isinstance(fit, OptimumFit):
+        return "" if fit.ok else fit.message
+    low, high = math.exp(fit.given[0].min()), math.exp(fit.given[0].max())
+    return f"the losses from × {low:.3g} to × {high:.3g} differ by no more than noise: it stays at × {value:.3g}"
 
 
 def overall(result: ModulesResult) -> tuple[list[str], list[list[str]]]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
 from raylr.analysis.optimum import OptimumFit, OptimumPrior, ResponseFit
 from raylr.analysis.optimum.response import AXES
 from raylr.analysis.runs import RunEnd, Setting
@@ -35,6 +37,8 @@ FRESH = 1000
 """Number of the first replicate of a place: no search repeats a run so often, so that the seeds are its own."""
 FIT_DOF = 2
 """Degrees of freedom that the noise of the global fit counts as: six runs less the four parameters of its curve."""
+TREND = 2.0
+"""Standard errors of the slope over an axis from which losses that are else called noise show a trend."""
 NOTHING_FOUND = (Status.FLAT, Status.TOO_FEW, Status.DIVERGED)
 """Statuses after which an axis stays where it was."""
 
@@ -176,15 +180,32 @@ def require_module_axes(axes: Mapping[str, ModuleAxis], method: str) -> None:
         raise InputError(f"a joint search takes {AXES[0]} to {AXES[1]} axes, got {len(axes)}: use method greedy")
 
 
+def _falls(policy: QuadraticPolicy) -> bool:
+    """Whether the losses of a stage over one axis rise or fall with it by more than noise.
+
+    All differences together may be noise where one trend through them is not: the test for that has one degree of
+    freedom, where the one of `flat` has as many as there are LRs.
+    """
+    runs = [run for run in policy.runs_of(policy.settings[0].name) if run.measured and run.stderr > 0]
+    if len(runs) < 3:
+        return False
+    x, y = np.log([run.lr for run in runs]), np.array([run.loss for run in runs])
+    weight = np.array([run.stderr for run in runs]) ** -2
+    x = x - float(weight @ x) / float(weight.sum())
+    spread = float(weight @ x**2)
+    return spread > 0 and abs(float(weight @ (x * y))) > TREND * math.sqrt(spread)
+
+
 def ended_stage(
     policy: QuadraticPolicy, names: tuple[str, ...], held: Mapping[str, float], runs: tuple[int, ...]
 ) -> ModuleStage:
     """Return what the policy of an ended stage has found; an axis that makes no difference stays where it was."""
     fit, found = policy.fit(), policy.recommend()
+    flat_all = fit.status in NOTHING_FOUND and not (fit.status is Status.FLAT and _falls(policy))
     answers = {}
     for i, name in enumerate(names):
         key = name if i else LR  # a policy over several axes calls the first one so
-        flat = fit.status in NOTHING_FOUND
+        flat = flat_all
         if isinstance(fit, ResponseFit):
             flat, low, high = flat or key in fit.flat, fit.low[key], fit.high[key]
         else:

@@ -154,11 +154,13 @@ def test_bad_paths_are_refused():
 
 def test_the_floor_follows_the_lr_with_a_delay():
     path = _annealing.Path(tokens=np.array([1.0, 50.0, 50.001, 60.0]), lr=np.array([1.0, 1.0, 0.5, 0.5]))
-    responses = np.array([[1.0, 0.0, 1.0, 10.0], [0.5, 0.0, 1.0, 1e-3]])
+    exponential, lam = math.inf, 10.0
+    responses = np.array([[1, 0, 1, lam, exponential], [0.5, 0, 1, 1e-3, exponential], [1, 0, 1, lam, 0.5]], float)
     progress, floor = _annealing.integrate(path, responses)
     assert progress[-1] == pytest.approx([1, 50, 50.001, 55.0], rel=1e-4)  # p = 1: the area
     assert floor[0] == pytest.approx([1, 1, 1, 0.5 + 0.5 * math.exp(-0.5)], rel=1e-3)
     assert floor[1, -1] == pytest.approx(math.sqrt(0.5))
+    assert floor[2] == pytest.approx([1, 1, 1, 0.5 + 0.5 * (1 + 0.5) ** -0.5], rel=0.01)  # 5 of LR times tokens, lam 10
 
 
 @settings(deadline=None, max_examples=6)

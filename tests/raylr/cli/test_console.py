@@ -51,6 +51,12 @@ def test_a_log_has_a_line_per_run_with_the_optimum_so_far() -> None:
     assert "S        LR 3.00e-3  loss 4.0000 at 500k  → optimum 2.00e-3 (1.00e-3 to 4.00e-3)" in text
 
 
+def test_a_line_has_the_other_hyperparameters_that_are_not_at_their_start() -> None:
+    text = shown(("run_ended", ended(axes={"lm_head": 2.858, "router": 1.0, "init_std": 0.02})))
+    assert "LR 3.00e-3, lm_head 2.86, init_std 0.02  loss" in text
+    assert "router" not in text
+
+
 @pytest.mark.parametrize("end", list(RunEnd))
 def test_every_end_of_a_run_is_named(end: RunEnd) -> None:
     event = ended(end=end, target_loss=3.5, target_loss_stderr=0.01)

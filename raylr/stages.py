@@ -7,12 +7,14 @@ search ──▶ fit ──▶ check at the target ──▶ evaluate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raylr.analysis.runs import Run, RunEnd
+from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_lr
+from raylr.breadth import breadth_of, resources_of, room_of, settle_breadth
 from raylr.corpus import open_corpus
 from raylr.decays import DECAY, decay_fingerprint, decayed_job
 from raylr.errors import InputError, StudyError, TrainingError
@@ -22,7 +24,7 @@ from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns, Model
 from raylr.global_lrs import global_lrs
-from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.growth import from_plain, goes_on, growth, points_of
 from raylr.searchers.policies.branching import PartSuggestion
 from raylr.searches import optimum_now, search_policy, search_settings
 from raylr.spec import load_spec
@@ -60,7 +62,7 @@ class Stages:
         self, folder: StudyFolder, listener: Listener, executor: Callable[[list[Any]], Executor] | None = None
     ) -> None:
         self.folder, self.spec, self.listener = folder, folder.spec, listener
-        self._executor = executor or self._tune
+        self._executor, self._own_executor = executor or self._tune, executor is not None
         self.store = RunStore(folder.evaluations, folder.trials, folder.failures)
         self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
         self._fingerprint = folder.corpus
@@ -106,6 +108,7 @@ class Stages:
             return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
+        same = goes_on(old, self.spec)
         changes = self.spec.differences(old)
         found = growth(self.folder.trials.read().to_pylist(), run_of, changes)
         if found.left_out and not found.reused:
@@ -116,11 +119,9 @@ class Stages:
             )
         self.listener.message(found.sentence())
         points = self.folder.points
-        if not goes_on(old, self.spec) and self.spec.objective == "stable":
-            curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
-            names = {key: one.name for key, one in settings.items()}
-            points = to_plain(earlier_points(self.store, found.reused, budget, names, spec=self.spec, curves=curves))
-        self.folder.grow(points, found.left_out)
+        if not same and self.spec.objective == "stable":
+            points = points_of(self.spec, self.store, found.reused)
+        self.folder.grow(points, found.left_out, self.folder.side_by_side if same else None)
 
     def search(self) -> None:
         """Search the LR of every size.
@@ -130,7 +131,12 @@ class Stages:
             TrainingError: If runs failed for another reason.
         """
         settings = search_settings(self.spec)
-        policy = self.policy()
+        with contextlib.ExitStack() as held:
+            room = (lambda: 1) if self._own_executor else (lambda: room_of(self.spec, held))
+            settle_breadth(self.folder, self.store, self.listener, room)
+            self._search(settings, self.policy())
+
+    def _search(self, settings: Sequence[Setting], policy: Any) -> None:
         warnings = [*self.spec.schedule_warnings(), *self.spec.batch_warnings(), *transfer_warnings(self.spec)]
         for warning in warnings:
             self.listener.message(warning)
@@ -160,7 +166,7 @@ class Stages:
         settings = search_settings(self.spec)
         names = {setting.name for setting in settings}
         points = [point for point in from_plain(self.folder.points) if point.setting in names]
-        return search_policy(self.spec, settings, points, global_lrs(self.spec))
+        return search_policy(self.spec, settings, points, global_lrs(self.spec), breadth_of(self.folder))
 
     def search_job(self) -> Callable[[Any], Job]:
         """Return what makes a job of a suggestion of the search's policy."""
@@ -254,16 +260,11 @@ class Stages:
 
     def _tune(self, callbacks: list[Any]) -> Executor:
         from raylr.execution.tune import TuneExecutor
-        from raylr.trainables import trial_resources
 
-        requested, train = self.spec.resources, self.spec.train
-        resources = {"CPU": requested.cpus, "GPU": requested.gpus}
-        if isinstance(train, TrainSpec):
-            resources = trial_resources(train, cpus=requested.cpus, gpus=requested.gpus)
         return TuneExecutor(
             storage=self.folder.path / "tune",
-            resources=resources,
-            concurrency=requested.concurrency,
+            resources=resources_of(self.spec),
+            concurrency=self.spec.resources.concurrency,
             callbacks=callbacks,
             warn=self.listener.message,
         )

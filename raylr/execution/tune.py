@@ -234,10 +234,25 @@ def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]
         there: What the cluster has in all, `ray.cluster_resources()`.
     """
     for name, amount in requested.items():
-        known = {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
+        known = _ray_name(name)
         if amount > there.get(known, 0.0):
             return f"one trial requests {amount:g} {known}s and Ray's cluster has {there.get(known, 0.0):g}"
     return ""
+
+
+def room_for(requested: Mapping[str, float]) -> int:
+    """Return how many trials with these resources the connected cluster has room for, at least one."""
+    there = ray.cluster_resources()
+    rooms = [there.get(_ray_name(name), 0.0) // amount for name, amount in requested.items() if amount > 0]
+    return max(1, int(min(rooms, default=1)))
+
+
+def _ray_name(name: str) -> str:
+    return {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
+
+
+_OWN: list[bool] = []
+"""Of each session that is open in this process, the outer one first: whether it started its cluster."""
 
 
 @contextlib.contextmanager
@@ -247,11 +262,13 @@ def ray_session() -> Iterator[bool]:
     A cluster that happens to run on this machine is left alone: Ray would connect to the latest one, and wait for
     minutes where that is about to end.
 
+    A session inside of another one is the same session.
+
     Yields:
         Whether the cluster was started here, so that it does not grow.
     """
     if ray.is_initialized():
-        yield False
+        yield bool(_OWN) and _OWN[-1]
         return
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
@@ -278,7 +295,9 @@ def ray_session() -> Iterator[bool]:
             ) from error
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
+    _OWN.append(own)
     try:
         yield own
     finally:
+        _OWN.pop()
         ray.shutdown()

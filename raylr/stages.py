@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Stages:
         self._executor, self._own_executor = executor or self._tune, executor is not None
         self.store = RunStore(folder.evaluations, folder.trials, folder.failures)
         self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
-        self._fingerprint = folder.corpus
+        self._fingerprint, self._eval_at = folder.corpus, cache(folder.spec.eval_at)
         for run, what in self.store.lost().items():
             listener.message(f"{run} lacks {what}; it is trained again.")
 
@@ -289,7 +290,7 @@ class Stages:
             assert target is None or isinstance(target, TransferTarget)
             model, train, columns = placed(self.spec, model, train, axes, target)
         run = self.store.named(self.run_of(role, setting.name, model, tokens, lr, train))
-        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role in AT_TARGET else None)
+        eval_at = list(self._eval_at(tokens, train.batch_tokens if role in AT_TARGET else None))
         if self._external is not None:
             return self._external.job(
                 role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle,
@@ -360,7 +361,7 @@ class Stages:
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
         """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""
-        return min((point for point in self.spec.eval_at(tokens) if point >= stop_at * (1 - 1e-9)), default=tokens)
+        return min((point for point in self._eval_at(tokens, None) if point >= stop_at * (1 - 1e-9)), default=tokens)
 
     # -- the corpus and the checkpoints --
 

@@ -25,6 +25,7 @@ from ray.tune.search import Searcher
 
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
+from raylr.execution.trials import TensorBoard, only_own_loggers, packed, unpacked
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
 from raylr.searchers.tune.results import BOOKKEEPING
@@ -72,7 +73,7 @@ class TuneExecutor:
                     raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
                 self._warn(f"{lacking} now; the study waits until it has grown.")
             tuner = tune.Tuner(
-                tune.with_resources(trainable, self._resources),
+                tune.with_resources(unpacked(trainable), self._resources),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -85,13 +86,14 @@ class TuneExecutor:
                     name=f"{self._storage.name}-{time.strftime('%Y%m%d-%H%M%S')}",
                     storage_path=str(self._storage),
                     verbose=0,
-                    callbacks=[_Events(jobs), *self._callbacks],
+                    callbacks=[_Events(jobs), TensorBoard(), *self._callbacks],
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                 ),
             )
             try:
-                tuner.fit()
+                with only_own_loggers():
+                    tuner.fit()
             finally:
                 if jobs.failure is not None:  # Tune logs some of what is raised under it, and wraps the rest
                     raise jobs.failure
@@ -142,7 +144,7 @@ class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
             if job is None:
                 return str(Searcher.FINISHED) if self._jobs.work.finished else None
             self._jobs.of[trial_id] = job
-            return dict(job.config)
+            return packed(job.config)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:  # the last of its failures; other ends are passed on by the scheduler

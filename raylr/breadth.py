@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from raylr.events import Listener
-from raylr.growth import points_of
 from raylr.searches import Breadth, search_settings
 from raylr.spec import StudySpec
 from raylr.store.folder import StudyFolder
-from raylr.store.runs import RunStore
 from raylr.trainables.training.spec import TrainSpec
 
 
@@ -22,37 +20,24 @@ def breadth_of(folder: StudyFolder) -> Breadth:
     return Breadth() if noted is None else Breadth(settings=noted[0], runs=noted[1])
 
 
-def settle_breadth(folder: StudyFolder, store: RunStore, listener: Listener, room: Callable[[], int]) -> None:
-    """Choose the breadth of a search that begins, or follow a spec whose `resources.concurrency` was changed.
-
-    A search that has measured something and is to be broader (or narrower) from now on begins anew, and is given what
-    was measured as known results, as that of a study that grew is.
+def settle_breadth(folder: StudyFolder, listener: Listener, room: Callable[[], int]) -> None:
+    """Choose the breadth of a search that begins; one that has measured something keeps its own.
 
     Args:
         folder: The study's folder, locked and claimed.
-        store: Its tables.
-        listener: Receives a sentence where the breadth was changed.
-        room: Returns how many runs can train side by side. It is called only where the spec does not say it and nothing
-            was noted before.
+        listener: Receives a sentence where `resources.concurrency` was changed since the search began.
+        room: Returns how many runs can train side by side. It is called only where the spec does not say it.
     """
-    spec, settings, noted = folder.spec, len(search_settings(folder.spec)), folder.side_by_side
+    spec, settings = folder.spec, len(search_settings(folder.spec))
     named = spec.resources.concurrency
-    if noted is None and not folder.measured:
+    if not folder.measured:
         found = Breadth.for_room(room() if named is None else named, settings)
         folder.note_search((found.settings, found.runs))
-        return
-    if named is None:
-        return
-    before, now = breadth_of(folder), Breadth.for_room(named, settings)
-    if now == before or spec.objective != "stable" or spec.modules is not None:
-        return
-    left_out = set(folder.left_out)
-    runs = [name for name in store.names() if name not in left_out]
-    folder.note_search((now.settings, now.runs), points_of(spec, store, runs))
-    listener.message(
-        f"resources.concurrency is {named} now: from here on {now.settings} searches go on side by side, with up to "
-        f"{now.runs} learning rates each, and begin with what was measured."
-    )
+    elif named is not None and Breadth.for_room(named, settings) != (kept := breadth_of(folder)):
+        listener.message(
+            f"The search began with {kept.settings} sizes side by side and up to {kept.runs} new learning rates of "
+            f"each at a time, and goes on so; resources.concurrency ({named}) limits how many of these train at once."
+        )
 
 
 def resources_of(spec: StudySpec) -> Mapping[str, float]:

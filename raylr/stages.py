@@ -134,7 +134,7 @@ class Stages:
         settings = search_settings(self.spec)
         with contextlib.ExitStack() as held:
             room = (lambda: 1) if self._own_executor else (lambda: room_of(self.spec, held))
-            settle_breadth(self.folder, self.store, self.listener, room)
+            settle_breadth(self.folder, self.listener, room)
             self._search(settings, self.policy())
 
     def _search(self, settings: Sequence[Setting], policy: Any) -> None:

@@ -230,15 +230,9 @@ class StudyFolder:
                 "or start a study in another folder"
             )
 
-    def note_search(self, breadth: tuple[int, int], points: Sequence[Mapping[str, Any]] | None = None) -> None:
-        """Note how much the search plans at one time, so that it goes on the same way wherever it is started again.
-
-        Args:
-            breadth: `side_by_side`.
-            points: What the runs measured so far say to a search that begins anew; None: what was noted before.
-        """
-        more = self._kept() | {"side_by_side": list(breadth)} | ({} if points is None else {"points": list(points)})
-        self._write_about(self.corpus, **more)
+    def note_search(self, breadth: tuple[int, int]) -> None:
+        """Note `side_by_side`, so that the search goes on the same way wherever it is started again."""
+        self._write_about(self.corpus, **(self._kept() | {"side_by_side": list(breadth)}))
 
     def _kept(self) -> dict[str, Any]:
         about = self._about()

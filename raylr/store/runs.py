@@ -96,10 +96,6 @@ class RunStore:
                     found[run] = f"{lacking} of {row['evaluations']} evaluations up to {row['tokens']} tokens"
         return found
 
-    def names(self) -> list[str]:
-        """Return the names of the runs that have an end, in the order in which they ended first."""
-        return list(self._ends)
-
     def unfinished(self) -> list[str]:
         """Return the runs that have evaluations and no end."""
         return [run for run in self._curves if run not in self._ends]

@@ -52,7 +52,7 @@ def resources_of(spec: StudySpec) -> Mapping[str, float]:
 
 def room_of(spec: StudySpec, held: ExitStack) -> int:
     """Return how many runs of a study can train side by side; Ray is kept running until `held` ends."""
-    from raylr.execution.tune import ray_session, room_for
+    from raylr.execution.session import ray_session, room_for
 
     held.enter_context(ray_session())
     return room_for(resources_of(spec))

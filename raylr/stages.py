@@ -44,10 +44,8 @@ from raylr.trainables.training.spec import TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
-AT_TARGET = ("check", "arm", "sweep")
-"""Roles of runs at a target."""
-SEEDS = ("seed", "data_seed")
-"""Training settings in which two runs of one arm differ."""
+AT_TARGET, SEEDS = ("check", "arm", "sweep"), ("seed", "data_seed")
+"""Roles of runs at a target; training settings in which two runs of one arm differ."""
 
 
 class Stages:
@@ -133,8 +131,7 @@ class Stages:
         """
         settings = search_settings(self.spec)
         with contextlib.ExitStack() as held:
-            room = (lambda: 1) if self._own_executor else (lambda: room_of(self.spec, held))
-            settle_breadth(self.folder, self.listener, room)
+            settle_breadth(self.folder, self.listener, lambda: 1 if self._own_executor else room_of(self.spec, held))
             self._search(settings, self.policy())
 
     def _search(self, settings: Sequence[Setting], policy: Any) -> None:
@@ -268,6 +265,7 @@ class Stages:
             concurrency=self.spec.resources.concurrency,
             callbacks=callbacks,
             warn=self.listener.message,
+            hang_seconds=self.spec.resources.hang_seconds,
         )
 
     def _job(
@@ -330,6 +328,8 @@ class Stages:
             config=config,
             handle=handle,
             columns={"optimizer": train.optimizer.label, **columns},
+            flops_per_token=model.flops_per_token(train.seq_len),
+            eval_at=eval_at,
         )
 
     def run_of(

@@ -153,6 +153,19 @@ def earlier_points(
     return sorted(points, key=lambda point: (str(point.setting), point.lr, *point.config.values(), point.stderr))
 
 
+def points_of(spec: StudySpec, store: RunStore, runs: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what earlier runs say to a spec's search, as values that JSON can hold.
+
+    Args:
+        spec: The spec.
+        store: The study's tables.
+        runs: Names of the runs.
+    """
+    names = {(one.size, one.train.batch_tokens): one.name for one in spec.settings()}
+    curves, budget = spec.search.method == "surface", max(spec.token_budgets)
+    return to_plain(earlier_points(store, runs, budget, names, spec=spec, curves=curves))
+
+
 DIVERGED = "diverged"
 
 

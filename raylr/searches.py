@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from raylr.analysis.across import AT_ONCE
 from raylr.analysis.runs import Setting
 from raylr.analysis.status import Status
 from raylr.events import Optimum
@@ -20,6 +22,34 @@ if TYPE_CHECKING:
 
 TWO_SIDED = (Status.OK, Status.UNCERTAIN, Status.PLATEAU)
 """Statuses of a search whose optimum lies between losses on either side. Before, its LR is a place in the range."""
+
+AXES_ROUNDS = 3
+"""Rounds that a search over several hyperparameters has at least: its start design, the optimum that this shows, and
+what that tells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breadth:
+    """How much of a search is planned at one time.
+
+    Args:
+        settings: Sizes (and batches) that are searched side by side; each later one begins with what they have shown.
+        runs: Most LRs of a round of one of them. The round after it is planned from their losses.
+    """
+
+    settings: int = AT_ONCE
+    runs: int = 1
+
+    @classmethod
+    def for_room(cls, room: int, settings: int) -> Breadth:
+        """Return the breadth that uses room for so many runs: all settings side by side first, then deeper rounds.
+
+        Example:
+            >>> Breadth.for_room(12, 12), Breadth.for_room(12, 3), Breadth.for_room(2, 12)
+            (Breadth(settings=12, runs=1), Breadth(settings=3, runs=4), Breadth(settings=3, runs=1))
+        """
+        beside = max(min(room, settings), AT_ONCE)
+        return cls(settings=beside, runs=max(1, room // min(beside, settings)))
 
 
 def search_settings(spec: StudySpec) -> list[Setting]:
@@ -37,8 +67,9 @@ def search_settings(spec: StudySpec) -> list[Setting]:
 
 
 def search_policy(
-    spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = (), lrs: Mapping[str, float] | None = None
-) -> Any:
+    spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = (), lrs: Mapping[str, float] | None = None,
+    breadth: Breadth | None = None,
+) -> Any:  # fmt: skip
     """Return the policy that the spec names, which searches these settings at the largest budget.
 
     Args:
@@ -46,6 +77,7 @@ def search_policy(
         settings: What is searched.
         points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
         lrs: Setting → global LR, in a study with `modules` that does not search it.
+        breadth: How much is planned at one time; None: as little as tells most.
     """
     from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.axes import AxesPolicy
@@ -54,7 +86,7 @@ def search_policy(
     from raylr.searchers.policies.stopping import StoppingRule
     from raylr.searchers.policies.surface import SurfacePolicy
 
-    search, budget = spec.search, max(spec.token_budgets)
+    search, budget, breadth = spec.search, max(spec.token_budgets), breadth or Breadth()
     shared: dict[str, Any] = {
         "lr_range": (spec.lr.low, spec.lr.high),
         "tolerance": search.tolerance,
@@ -62,6 +94,7 @@ def search_policy(
         "extend": search.extend,
         "seed": spec.seed,
         "points": points,
+        "settings_at_once": breadth.settings,
     }
     if search.method == "quadratic":
         least = search.min_fraction if search.truncate else 1.0
@@ -71,7 +104,9 @@ def search_policy(
         if spec.modules is not None:
             return _modules_policy(spec, settings, points, lrs or {}, rule)
         if spec.transfer is not None:
+            shared["batch"] = min(breadth.runs, math.ceil(search.max_trials / AXES_ROUNDS))
             return AxesPolicy(settings, axes=spec.transfer.axes, stopping=rule, **shared)
+        shared["batch"] = breadth.runs
         if spec.objective == "decayed":
             shared["points"] = ()
             only_divergence = StoppingRule(min_fraction=1.0)

@@ -7,12 +7,15 @@ search ──▶ fit ──▶ check at the target ──▶ evaluate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raylr.analysis.runs import Run, RunEnd
+from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_lr
+from raylr.breadth import breadth_of, room_of, settle_breadth
 from raylr.corpus import open_corpus
 from raylr.decays import DECAY, decay_fingerprint, decayed_job
 from raylr.errors import InputError, StudyError, TrainingError
@@ -22,7 +25,7 @@ from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns, Model
 from raylr.global_lrs import global_lrs
-from raylr.growth import earlier_points, from_plain, goes_on, growth, to_plain
+from raylr.growth import from_plain, goes_on, growth, points_of
 from raylr.searchers.policies.branching import PartSuggestion
 from raylr.searches import optimum_now, search_policy, search_settings
 from raylr.spec import load_spec
@@ -41,10 +44,8 @@ from raylr.trainables.training.spec import TrainSpec
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
-AT_TARGET = ("check", "arm", "sweep")
-"""Roles of runs at a target."""
-SEEDS = ("seed", "data_seed")
-"""Training settings in which two runs of one arm differ."""
+AT_TARGET, SEEDS = ("check", "arm", "sweep"), ("seed", "data_seed")
+"""Roles of runs at a target; training settings in which two runs of one arm differ."""
 
 
 class Stages:
@@ -60,10 +61,10 @@ class Stages:
         self, folder: StudyFolder, listener: Listener, executor: Callable[[list[Any]], Executor] | None = None
     ) -> None:
         self.folder, self.spec, self.listener = folder, folder.spec, listener
-        self._executor = executor or self._tune
+        self._executor, self._own_executor = executor or self._tune, executor is not None
         self.store = RunStore(folder.evaluations, folder.trials, folder.failures)
         self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
-        self._fingerprint = folder.corpus
+        self._fingerprint, self._eval_at = folder.corpus, cache(folder.spec.eval_at)
         for run, what in self.store.lost().items():
             listener.message(f"{run} lacks {what}; it is trained again.")
 
@@ -106,6 +107,7 @@ class Stages:
             return self.run_of(row["role"], size, model, tokens, float(measured["lr"]), train)
 
         old = load_spec(self.folder.path / SPEC_FILE, check_files=False)
+        same = goes_on(old, self.spec)
         changes = self.spec.differences(old)
         found = growth(self.folder.trials.read().to_pylist(), run_of, changes)
         if found.left_out and not found.reused:
@@ -116,11 +118,9 @@ class Stages:
             )
         self.listener.message(found.sentence())
         points = self.folder.points
-        if not goes_on(old, self.spec) and self.spec.objective == "stable":
-            curves, budget = self.spec.search.method == "surface", max(self.spec.token_budgets)
-            names = {key: one.name for key, one in settings.items()}
-            points = to_plain(earlier_points(self.store, found.reused, budget, names, spec=self.spec, curves=curves))
-        self.folder.grow(points, found.left_out)
+        if not same and self.spec.objective == "stable":
+            points = points_of(self.spec, self.store, found.reused)
+        self.folder.grow(points, found.left_out, self.folder.side_by_side if same else None)
 
     def search(self) -> None:
         """Search the LR of every size.
@@ -130,7 +130,11 @@ class Stages:
             TrainingError: If runs failed for another reason.
         """
         settings = search_settings(self.spec)
-        policy = self.policy()
+        with contextlib.ExitStack() as held:
+            settle_breadth(self.folder, self.listener, lambda: 1 if self._own_executor else room_of(self.spec, held))
+            self._search(settings, self.policy())
+
+    def _search(self, settings: Sequence[Setting], policy: Any) -> None:
         warnings = [*self.spec.schedule_warnings(), *self.spec.batch_warnings(), *transfer_warnings(self.spec)]
         for warning in warnings:
             self.listener.message(warning)
@@ -160,7 +164,7 @@ class Stages:
         settings = search_settings(self.spec)
         names = {setting.name for setting in settings}
         points = [point for point in from_plain(self.folder.points) if point.setting in names]
-        return search_policy(self.spec, settings, points, global_lrs(self.spec))
+        return search_policy(self.spec, settings, points, global_lrs(self.spec), breadth_of(self.folder))
 
     def search_job(self) -> Callable[[Any], Job]:
         """Return what makes a job of a suggestion of the search's policy."""
@@ -287,7 +291,7 @@ class Stages:
             assert target is None or isinstance(target, TransferTarget)
             model, train, columns = placed(self.spec, model, train, axes, target)
         run = self.store.named(self.run_of(role, setting.name, model, tokens, lr, train))
-        eval_at = self.spec.eval_at(tokens, train.batch_tokens if role in AT_TARGET else None)
+        eval_at = list(self._eval_at(tokens, train.batch_tokens if role in AT_TARGET else None))
         if self._external is not None:
             return self._external.job(
                 role, setting, model, tokens, lr, run=run, train=train, eval_at=eval_at, stop_at=stop_at, handle=handle,
@@ -360,7 +364,7 @@ class Stages:
 
     def _segment_end(self, tokens: int, stop_at: float) -> int:
         """The first measurement of the loss at or after `stop_at`: a segment ends where its loss is known."""
-        return min((point for point in self.spec.eval_at(tokens) if point >= stop_at * (1 - 1e-9)), default=tokens)
+        return min((point for point in self._eval_at(tokens, None) if point >= stop_at * (1 - 1e-9)), default=tokens)
 
     # -- the corpus and the checkpoints --
 

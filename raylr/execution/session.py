@@ -38,10 +38,25 @@ def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]
         there: What the cluster has in all, `ray.cluster_resources()`.
     """
     for name, amount in requested.items():
-        known = {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
+        known = _ray_name(name)
         if amount > there.get(known, 0.0):
             return f"one trial requests {amount:g} {known}s and Ray's cluster has {there.get(known, 0.0):g}"
     return ""
+
+
+def room_for(requested: Mapping[str, float]) -> int:
+    """Return how many trials with these resources the connected cluster has room for, at least one."""
+    there = ray.cluster_resources()
+    rooms = [there.get(_ray_name(name), 0.0) // amount for name, amount in requested.items() if amount > 0]
+    return max(1, int(min(rooms, default=1)))
+
+
+def _ray_name(name: str) -> str:
+    return {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
+
+
+_OWN: list[bool] = []
+"""Of each session that is open in this process, the outer one first: whether it started its cluster."""
 
 
 @contextlib.contextmanager
@@ -143,7 +158,7 @@ def ray_session() -> Iterator[bool]:
     # Ctrl-C ends at once, since the tables are always complete; Tune would end as if everything had been trained.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     if ray.is_initialized():
-        yield False
+        yield bool(_OWN) and _OWN[-1]  # a session inside of another one is the same session
         return
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
@@ -170,8 +185,10 @@ def ray_session() -> Iterator[bool]:
             ) from error
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
+    _OWN.append(own)
     try:
         with _without_logs():
             yield own
     finally:
+        _OWN.pop()
         ray.shutdown()

@@ -26,6 +26,7 @@ from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
 from raylr.execution.pace import LEAST_SECONDS, Pace, Silence
 from raylr.execution.session import cluster_watch, lacking_resources, ray_session
+from raylr.execution.trials import TensorBoard, only_own_loggers, packed, unpacked
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
 from raylr.searchers.tune.results import BOOKKEEPING
@@ -86,7 +87,7 @@ class TuneExecutor:
                         raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
                     self._warn(f"{lacking} now; the study waits until it has grown.")
             tuner = tune.Tuner(
-                tune.with_resources(_preemptible(trainable), self._requested()),
+                tune.with_resources(_preemptible(unpacked(trainable)), self._requested()),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -99,13 +100,13 @@ class TuneExecutor:
                     name=f"{self._storage.name}-{time.strftime('%Y%m%d-%H%M%S')}",
                     storage_path=str(self._storage),
                     verbose=0,
-                    callbacks=[_Events(jobs), *self._callbacks],
+                    callbacks=[_Events(jobs), TensorBoard(), *self._callbacks],
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                 ),
             )
             try:
-                with cluster_watch(own, jobs.lose):
+                with only_own_loggers(), cluster_watch(own, jobs.lose):
                     try:
                         tuner.fit()
                     except BaseException:
@@ -195,7 +196,7 @@ class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
             if job is None:
                 return str(Searcher.FINISHED) if self._jobs.work.finished else None
             self._jobs.of[trial_id] = job
-            return dict(job.config)
+            return packed(job.config)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:  # the last of its failures; other ends are passed on by the scheduler

@@ -234,7 +234,7 @@ class StudySpec(ModulesKeys, WithDecay):
                 )
 
     def _shown_batches(self) -> str:
-        found = sorted({setting.train.batch_tokens for setting in self.settings()})
+        found = sorted({batch for size in self.sizes for batch in self.batches.get(size, (self.train.batch_tokens,))})
         return ", ".join(format_count(batch) for batch in found)
 
     def _model(self, name: str, keys: Mapping[str, Any]) -> AnyModelSpec | ExternalModel:
@@ -275,7 +275,8 @@ class StudySpec(ModulesKeys, WithDecay):
     @property
     def batch_step(self) -> int:
         """The least number of tokens that is a whole number of every batch of the sizes."""
-        return common_batch([setting.train.batch_tokens for setting in self.settings()])
+        own = (self.train.batch_tokens,)
+        return common_batch(sorted({batch for size in self.sizes for batch in self.batches.get(size, own)}))
 
     @property
     def batch_exponent(self) -> Exponent | None:

@@ -41,6 +41,8 @@ from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
 CORPUS, CHECKPOINTS, TRUNKS = "corpus", "checkpoints", "trunks"
+KEPT = ("study", "points", "left_out", "side_by_side")
+"""What study.json says beside whose study it is, and what another note leaves as it is."""
 
 
 def spec_identity(spec: StudySpec) -> str:
@@ -104,6 +106,12 @@ class StudyFolder:
     def left_out(self) -> list[str]:
         """Names of the runs of earlier specs that the present one would not train."""
         return [str(name) for name in self._list("left_out")]
+
+    @property
+    def side_by_side(self) -> tuple[int, int] | None:
+        """Settings that the search works on at one time, and most LRs of a round of one, as noted when it began."""
+        found = self._list("side_by_side")
+        return (int(found[0]), int(found[1])) if len(found) == 2 else None
 
     @property
     def grows(self) -> bool:
@@ -186,18 +194,26 @@ class StudyFolder:
                 self._claim()
             yield
 
-    def grow(self, points: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> None:
+    def grow(
+        self,
+        points: Sequence[Mapping[str, Any]],
+        left_out: Sequence[str],
+        breadth: tuple[int, int] | None = None,
+    ) -> None:
         """Claim the folder, which holds measurements of another spec, for this one; the old spec's file is kept.
 
         Args:
             points: What the runs measured so far say to the search, as values that JSON can hold. They are kept as they
                 are now, so that a search that is started again is told the same.
             left_out: Names of the runs measured so far that this spec would not train.
+            breadth: `side_by_side` of a search that goes on; None: it begins anew and chooses its own.
         """
         about, file = self._about(), self.path / SPEC_FILE
         number = 1 + sum(1 for _ in self.path.glob("spec-*.yaml"))
         write_atomic(self.path / f"spec-{number}.yaml", file.read_bytes())
         runs = {"points": list(points), "left_out": sorted(left_out)}
+        if breadth is not None:
+            runs["side_by_side"] = list(breadth)
         # The identity changes first: a kill in between leaves a spec.yaml that is noticed as changed, and the same
         # command goes on.
         self._write_about(about.get("corpus"), study=self.owner, **runs)
@@ -205,15 +221,22 @@ class StudyFolder:
 
     def note_corpus(self, fingerprint: str) -> None:
         """Note the corpus that the runs are trained on. Raises StudyError if it was another one before."""
-        known, about = self.corpus, self._about()
+        known = self.corpus
         if known is None:
-            kept = {key: about[key] for key in ("study", "points", "left_out") if key in about}
-            self._write_about(fingerprint, **kept)
+            self._write_about(fingerprint, **self._kept())
         elif known != fingerprint:
             raise StudyError(
                 f"the corpus of the study in {self.path} has changed since its first runs were trained; put it back, "
                 "or start a study in another folder"
             )
+
+    def note_search(self, breadth: tuple[int, int]) -> None:
+        """Note `side_by_side`, so that the search goes on the same way wherever it is started again."""
+        self._write_about(self.corpus, **(self._kept() | {"side_by_side": list(breadth)}))
+
+    def _kept(self) -> dict[str, Any]:
+        about = self._about()
+        return {key: about[key] for key in KEPT if key in about}
 
     def _claim(self) -> None:
         file = self.path / SPEC_FILE

@@ -193,7 +193,7 @@ class AxesPolicy(QuadraticPolicy):
             search.finished = False
             search.queue.clear()
             self._put_points(setting)
-            self._advance()
+            self._advance(setting)
 
     def _repeats(self, run: RunId) -> int:
         runs = self._searches[run.setting].runs

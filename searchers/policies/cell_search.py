@@ -23,6 +23,8 @@ FIRST = 0.577
 range)."""
 FIRST_LEAST = 0.4
 """The same in ln lr, at least: closer together, the noise would hide the slope."""
+FIRST_MOST = 4
+"""LRs of a first round at most, where a round may hold so many: three determine a parabola, one more shows a misfit."""
 EXTEND_STEP = math.log(4.0)
 """An extended search goes at most this far beyond the lrs tried so far, in ln lr."""
 EXTEND_MOST = math.log(100.0)
@@ -37,6 +39,8 @@ CONFIRMED = 0.02
 """A run within this of an lr, in ln lr, shows the loss there: the model itself takes such lrs as one."""
 FLAT_AFTER = 4
 """LRs with a finite loss from which a search ends if none differs from the others."""
+KNOWN = (Status.OK, Status.PLATEAU)
+"""Statuses with which a search ends."""
 
 
 def readable(log_lr: float) -> float:
@@ -57,6 +61,7 @@ class CellSearch:
     max_trials: int
     extend: bool
     batch: int
+    """Most lrs of a round. Fewer are planned where these would show the optimum if they ended as expected."""
     seeds: int | None = None
     """Most runs of one lr; None: as many as tell most."""
     jitter: float = 0.0
@@ -159,6 +164,8 @@ class CellSearch:
         taken: list[float] = []
         for i in range(min(self.batch, left)):
             fit = imagined(self.fit(), taken)
+            if taken and fit.status in KNOWN:
+                break  # if the runs of this round end as expected, no more of them are needed
             confirming = self._untried_answer(fit) if i + 1 == left else None
             taken.append(self._most_informative(fit, taken) if confirming is None else confirming)
         self.queue = [readable(x) for x in taken]
@@ -174,13 +181,19 @@ class CellSearch:
             mid, half = self.prior.center, FIRST * self.prior.center_sd
         half = max(half, FIRST_LEAST)
         mid += self.jitter * half
-        points = [mid - half, mid + half]
+        count = min(max(self.batch, 2), FIRST_MOST, max(self.max_trials // 2, 2))
+        step = 6.0 / (count + 1) * half  # the quantiles i / (count + 1) of a flat prior of this width
+        points = [mid + step * (i - 0.5 * (count - 1)) for i in range(count)]
         if diverged:
-            shift = max(0.0, points[1] - (top - half))
+            shift = max(0.0, points[-1] - (top - half))
             points = [p - shift for p in points]
         if not self.extend:
             points = [min(max(p, self.low), self.high) for p in points]
-        return [readable(p) for p in (points if points[1] - points[0] >= APART else points[:1])]
+        apart = points[:1]
+        for point in points[1:]:
+            if point - apart[-1] >= APART:
+                apart.append(point)
+        return [readable(p) for p in apart]
 
     def _untried_answer(self, fit: OptimumFit) -> float | None:
         """ln of the lr that `fit` recommends, or would recommend if it had been run, if nothing was run there: the last
@@ -220,7 +233,7 @@ class CellSearch:
             return bool(at_end) and measured.size >= FLAT_AFTER and (not self.extend or self._at_limit(fit.status))
         if fit.status is Status.FLAT:
             return bool(measured.size >= FLAT_AFTER)
-        return fit.status in (Status.OK, Status.PLATEAU)
+        return fit.status in KNOWN
 
     def _at_limit(self, status: Status) -> bool:
         low, high = self.window()

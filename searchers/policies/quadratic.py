@@ -38,7 +38,8 @@ class QuadraticPolicy(SettingsPolicy):
         prior: An `LRLaw`, the name of a preset, an `OptimumPrior`, or earlier results (dicts with lr, loss and, where
             they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
-        batch: Runs of one setting that are suggested at once after its first two.
+        batch: Most runs of a round of one setting, which are suggested at once; fewer where these would show the
+            optimum. The first round has two, or up to four where a round may hold so many.
         seeds: Most runs of one lr of a setting, which differ by their seeds (`Suggestion.repeat`): where losses scatter
             around the model of them, the most informative run can be a replicate. 1: no lr is run twice. None: as many
             as tell most. Runs that failed do not count.

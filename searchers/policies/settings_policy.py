@@ -22,6 +22,7 @@ from raylr.searchers.policies.failures import SAME, repeat_failed
 from raylr.searchers.policies.history import History
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count
 from raylr.searchers.policies.priors import prior_for
+from raylr.searchers.policies.steps import keep_apart
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, RunState, Suggestion
 
 
@@ -38,6 +39,10 @@ class SettingsPolicy(ABC):
     """
 
     _searches: dict[str, SettingSearch]
+    _open: set[str]
+    """Names of the settings that have begun and not finished."""
+    _wanting: set[str]
+    """Names of those that have planned runs which were not suggested yet."""
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class SettingsPolicy(ABC):
         points: Sequence[Point],
     ) -> None:
         self._settings = in_order_of_cost(settings) if settings else [Setting()]
+        self._places = {s.name: i for i, s in enumerate(self._settings)}
         names = [s.name for s in self._settings]
         if len(set(names)) < len(names):
             raise InputError(f"two settings have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}")
@@ -59,6 +65,8 @@ class SettingsPolicy(ABC):
         self._points = [replace(p, setting=self._name(p.setting)) for p in points]
         self._domain: LRDomain | None = None
         self._searches = {}
+        self._open: set[str] = set()
+        self._wanting: set[str] = set()
         self._configs: dict[RunId, Mapping[str, Any]] = {}
         self._closed = False
         self.history = History()
@@ -100,8 +108,8 @@ class SettingsPolicy(ABC):
     @property
     def finished(self) -> bool:
         """Whether every setting is finished, or every begun one after `close`."""
-        begun = bool(self._searches) and all(s.finished for s in self._searches.values())
-        return begun and (self._closed or len(self._searches) == len(self._settings))
+        every = self._closed or len(self._searches) == len(self._settings)
+        return every and bool(self._searches) and not self._open
 
     def ended(self, setting: Setting | str) -> bool:
         """Whether the search of one setting was begun and has ended."""
@@ -167,7 +175,7 @@ class SettingsPolicy(ABC):
             end, value = RunEnd.DIVERGED, None
         self.run(run).raised = end is RunEnd.FAILED
         self._tell(run, end, value, float(stderr))
-        self._advance()
+        self._advance(run.setting)
 
     def add(self, lr: float, loss: float, setting: Setting | str | None = None) -> None:
         """Take in a final loss that was measured elsewhere; it counts as no trial.
@@ -194,7 +202,7 @@ class SettingsPolicy(ABC):
             search.finished = False
             search.queue.clear()
             self._put_points(str(point.setting))
-            self._advance()
+            self._advance(str(point.setting))
 
     def close(self) -> None:
         """No new run can be begun any more: paused ones may still be resumed."""
@@ -274,10 +282,9 @@ class SettingsPolicy(ABC):
 
     def peek(self) -> tuple[RunId, Mapping[str, Any], int] | None:
         """Return the run that `ask(resumed=False)` would begin, its point's keys, and how many runs were known then."""
-        wanting = [(s.tried(), i) for i, s in enumerate(self._searches.values()) if s.queue]
-        if not wanting or self._closed:
+        if not self._wanting or self._closed:
             return None
-        name = self._settings[min(wanting)[1]].name
+        name = min(self._wanting, key=lambda name: (self._searches[name].tried(), self._places[name]))
         search = self._searches[name]
         point = self._point(name, search.queue[0])
         return RunId(name, len(search.runs)), {} if point is None else point.config, search.planned
@@ -293,6 +300,8 @@ class SettingsPolicy(ABC):
         if point is not None:
             self._points.remove(point)  # each point is used once
         run = search.start()
+        if not search.queue:
+            self._wanting.discard(identity.setting)
         run.log_lr = math.log(self._domain.value(run.log_lr))
         return self._suggestion(identity, resumes=False)
 
@@ -317,40 +326,32 @@ class SettingsPolicy(ABC):
         open_points = (p for p in self._points if p.setting == setting and p.loss is None)
         return next((p for p in open_points if abs(math.log(p.lr) - log_lr) < SAME), None)
 
-    def _advance(self) -> None:
-        """Plan all rounds that can be planned. It is done when results come, so that plans follow from them alone."""
+    def _advance(self, changed: str | None = None) -> None:
+        """Plan all rounds that can be planned. It is done when results come, so that plans follow from them alone.
+
+        Args:
+            changed: Name of the only setting that has new results; None: any may have.
+        """
+        names = [*self._searches] if changed is None else [changed]
         while self._domain is not None:
-            for search in self._searches.values():
+            for name in names:
+                search = self._searches[name]
                 repeat_failed(search)
                 search.next()
                 self._keep_apart(search)
-            every = self._closed or len(self._searches) == len(self._settings)
-            if every or not all(s.finished for s in self._searches.values()):
+                for members, belongs in ((self._open, not search.finished), (self._wanting, bool(search.queue))):
+                    (members.add if belongs else members.discard)(name)
+            begun = len(self._searches)
+            if self._open or self._closed or begun == len(self._settings):
                 return
             self._begin_settings()
+            names = [*self._searches][begun:]
 
     def _keep_apart(self, search: SettingSearch) -> None:
         """In a domain with steps: move planned lrs that round to a tried value to a neighbour, or finish."""
         assert self._domain is not None
-        if not self._domain.quantised or not search.queue:
-            return
-        tried = {float(self._domain.value(r.log_lr)): r.log_lr for r in search.runs if r.measured or r.diverged}
-        suggested = {float(self._domain.value(p.log_lr)) for p in search.runs if p.running}
-        kept: list[float] = []
-        for log_lr in search.queue:
-            value = float(self._domain.value(log_lr))
-            replicate = any(abs(r.log_lr - log_lr) < SAME for r in search.runs)
-            if not replicate and (value in tried or value in suggested):
-                free = [v for v in self._domain.neighbours(log_lr) if v not in tried and v not in suggested]
-                if not free:
-                    continue
-                value = min(free, key=lambda v: abs(math.log(v) - log_lr))
-                log_lr = math.log(value)
-            suggested.add(value)
-            kept.append(log_lr)
-        search.queue[:] = kept
-        if not kept and search.pending() == 0:
-            search.finished = True  # every value around the optimum has been tried
+        if self._domain.quantised and search.queue:
+            keep_apart(search, self._domain)
 
     def _begin_settings(self) -> None:
         """Begin the next settings, each from what the finished ones say."""
@@ -387,10 +388,9 @@ class SettingsPolicy(ABC):
         name = setting.name if isinstance(setting, Setting) else setting
         if name is None and len(self._settings) == 1:
             return self._settings[0].name
-        names = [s.name for s in self._settings]
-        if name not in names:
-            raise InputError(f"which setting? One of {names}, not {name!r}")
+        if name not in self._places:
+            raise InputError(f"which setting? One of {[*self._places]}, not {name!r}")
         return str(name)
 
     def _setting(self, name: str) -> Setting:
-        return next(s for s in self._settings if s.name == name)
+        return self._settings[self._places[name]]

@@ -123,3 +123,33 @@ def test_noise_makes_replicates_up_to_seeds():
     assert replicates(None) >= 2
     with pytest.raises(InputError, match="seeds must be a whole number of at least 1, not 0"):
         QuadraticPolicy(lr_range=(1e-4, 1e-1), seeds=0)
+
+
+def test_a_round_is_no_deeper_than_its_information_needs():
+    def searched(batch):
+        policy = QuadraticPolicy(lr_range=(1e-4, 1e-1), max_trials=16, batch=batch)
+        rounds = runs = 0
+        while not policy.finished:
+            going = []
+            while (one := policy.ask()) is not None:
+                going.append(one)
+            for one in going:
+                policy.tell(one.run, RunEnd.COMPLETED, 3 + 0.05 * math.log(one.lr / 3e-3) ** 2)
+            rounds, runs = rounds + 1, runs + len(going)
+        return rounds, runs, policy.recommend().lr
+
+    narrow, broad = searched(1), searched(64)
+    assert broad[0] < narrow[0]
+    assert broad[1] <= narrow[1] + 2
+    assert abs(math.log(broad[2] / 3e-3)) < 0.1
+
+
+def test_results_of_one_setting_plan_that_setting_alone(monkeypatch):
+    settings = [Setting(name=f"s{i}", params=1e6 * 2**i, tokens=1e9) for i in range(20)]
+    policy = QuadraticPolicy(settings, lr_range=(1e-4, 1e-1), settings_at_once=20)
+    planned = []
+    first = [policy.ask() for _ in range(40)]
+    monkeypatch.setattr("raylr.searchers.policies.settings_policy.repeat_failed", planned.append)
+    for one in first:
+        policy.tell(one.run, RunEnd.COMPLETED, 3 + 0.05 * math.log(one.lr / 3e-3) ** 2)
+    assert len(planned) == 40

@@ -1,0 +1,187 @@
+"""What a study of thousands of trials costs the driver, and what runs side by side cost the search.
+
+    python benchmarks/scale.py                          # 500, 1,000 and 2,000 trials, 256 side by side
+    python benchmarks/scale.py --trials 500 10000       # these numbers of trials
+    python benchmarks/scale.py --without-tune           # raylr's driver alone: policy, tables, no Ray Tune
+    python benchmarks/scale.py --concurrency            # regret, runs and rounds at 1, 4, 16, 64 side by side
+    python benchmarks/scale.py --json -                 # the numbers alone
+
+Training is simulated: each trial reports eight losses at once, from actors inside of the driver's process
+(scale_actors.py). Everything else is real: the spec with one cell for every 20 trials, the policy, the tables, Tune's
+controller with its files and snapshots. Plain Tune runs as many trials with the same reports, by one OptunaSearch over
+LR and cell ("optuna"), and by one OptunaSearch for each cell ("optuna per cell", which costs it least). Each case is a
+process of its own, that has run a small study before. Times are processor times of the driver's process, with
+those of its threads; seconds on the wall are beside them, and hold the waits for the disk (a study's rows survive a
+crash of the machine; Tune's files do not). Exponents are slopes of ln cost over ln trials between the smallest and the
+largest number of trials (1 is linear)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CASES = ("raylr", "optuna", "optuna per cell")
+WITHOUT_TUNE = "raylr without tune"
+WARM = 50
+"""Trials of the study that a process runs first, so that imports are not counted."""
+SHOWN = (
+    ("cpu_ms", "ms/trial", "{:.1f}"),
+    ("wall_ms", "ms/trial, wall", "{:.1f}"),
+    ("suggest_ms", "ms/suggest", "{:.2f}"),
+    ("restore_seconds", "restore, s", "{:.1f}"),
+    ("memory_mb", "memory, MB", "{:.0f}"),
+    ("table_mb", "tables, MB", "{:.2f}"),
+)
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def one_case(case: str, trials: int, beside: int) -> dict[str, float]:
+    """Run one case in this process and return what it took."""
+    import scale_study as study
+
+    folder = Path(tempfile.mkdtemp(prefix="raylr-scale-"))
+    try:
+        if case != WITHOUT_TUNE:
+            start_ray()
+        if case.startswith("raylr"):
+            by_tune = case != WITHOUT_TUNE
+            study.search(folder / "warm" / "study", WARM, beside, by_tune=by_tune)
+            before = memory_mb()
+            took = study.search(folder / "study", trials, beside, by_tune=by_tune)
+            memory = memory_mb() - before
+            took["restore_seconds"] = study.search(folder / "study", trials, beside, by_tune=by_tune)["cpu_seconds"]
+        else:
+            per_cell = case == "optuna per cell"
+            study.plain(folder / "warm", WARM, beside, per_cell=per_cell)
+            before = memory_mb()
+            took = study.plain(folder / "plain", trials, beside, per_cell=per_cell)
+            memory = memory_mb() - before
+        return {
+            "trials": took["trials"],
+            "most_side_by_side": took["most_side_by_side"],
+            "cpu_ms": 1e3 * took["cpu_seconds"] / took["trials"],
+            "wall_ms": 1e3 * took["seconds"] / took["trials"],
+            "suggest_ms": took["suggest_ms"],
+            "restore_seconds": took["restore_seconds"],
+            "memory_mb": memory,
+            "table_mb": took["table_bytes"] / 1e6,
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_ray() -> None:
+    """Start Ray's processes, which Tune requires, with one CPU: no trial has an actor of its own."""
+    import ray
+
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="critical")
+
+
+def memory_mb() -> float:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def in_process(case: str, trials: int, beside: int) -> dict[str, float]:
+    """Run one case in a process of its own."""
+    command = [sys.executable, __file__, "--one", case, "--trials", str(trials), "--beside", str(beside)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{case} with {trials} trials failed:\n{done.stderr[-3000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def exponents(cases: list[dict[str, float]]) -> dict[str, float]:
+    """Return name of a cost -> exponent over the number of trials."""
+    first, last = cases[0], cases[-1]
+    span = math.log(last["trials"] / first["trials"]) if len(cases) > 1 else 0.0
+    if span == 0:
+        return {}
+    per_trial = {"cpu_ms", "wall_ms", "suggest_ms"}
+    return {
+        name: (name in per_trial) + math.log(last[name] / first[name]) / span
+        for name, _, _ in SHOWN
+        if min(first[name], last[name]) > 0
+    }
+
+
+def driver(counts: list[int], beside: int, cases: tuple[str, ...], *, quiet: bool) -> dict[str, Any]:
+    """Measure all cases at all numbers of trials."""
+    found: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
+    if not quiet:
+        print(f"{processor()}; {beside} trials side by side")
+        print(f"{'':20}{'trials':>8}" + "".join(f"{title:>16}" for _, title, _ in SHOWN), flush=True)
+    for trials in counts:
+        for case in cases:  # in turn, so that a busy machine is busy for all
+            one = in_process(case, trials, beside)
+            found[case].append(one)
+            if not quiet:
+                row = "".join(form.format(one[name]).rjust(16) for name, _, form in SHOWN)
+                print(f"{case:20}{one['trials']:>8.0f}{row}", flush=True)
+    own = cases[0]
+    growth = exponents(found[own])
+    report: dict[str, Any] = {
+        "processor": processor(), "side_by_side": beside, "cases": found,
+        "exponents": {case: exponents(rows) for case, rows in found.items()},
+    }  # fmt: skip
+    if growth:
+        report["growth_exponent"] = max(growth[name] for name in growth if name not in ("wall_ms", "suggest_ms"))
+    if found[own][-1]["trials"] >= 9_000:
+        report["restore_10k_seconds"] = found[own][-1]["restore_seconds"]
+    report["suggest_ms"] = found[own][-1]["suggest_ms"]
+    for case, name in (("optuna", "driver_ms_per_trial_ratio"), ("optuna per cell", "ratio_to_a_search_per_cell")):
+        if case in found and own == "raylr":
+            report[name] = found[own][-1]["cpu_ms"] / found[case][-1]["cpu_ms"]
+    return report
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="+", default=[500, 1000, 2000], help="numbers of trials, rising")
+    parser.add_argument("--beside", type=int, default=256, help="trials side by side")
+    parser.add_argument("--without-tune", action="store_true", help="raylr's driver alone")
+    parser.add_argument("--concurrency", action="store_true", help="the search at 1, 4, 16, 64 side by side instead")
+    parser.add_argument("--every", type=int, default=8, help="with --concurrency: take every n-th cell of the tables")
+    parser.add_argument("--functions", type=int, default=6, help="with --concurrency: made-up functions of each kind")
+    parser.add_argument("--json", type=Path, help="write the numbers there too; - prints them alone")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one_case(options.one, options.trials[0], options.beside)))
+        return
+    alone = str(options.json) == "-"
+    if options.concurrency:
+        from scale_concurrency import compare
+
+        report = compare(options.every, options.functions, quiet=alone)
+    else:
+        cases = (WITHOUT_TUNE,) if options.without_tune else CASES
+        report = driver(options.trials, options.beside, cases, quiet=alone)
+    text = json.dumps(report, indent=1)
+    if alone:
+        print(text)
+        return
+    if options.json:
+        options.json.write_text(text + "\n")
+    print(json.dumps({name: value for name, value in report.items() if name != "cases"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What the search loses when runs go on side by side, replayed on measured losses and made-up functions.
+
+A run takes one unit of time. At each unit the search is asked for as many LRs as there is room for, and is told all
+losses at its end. Peers get eight runs of each cell, in rounds of the same size, and answer with their best run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from optimum_functions import Function
+from search_replay import Cell, grid_cells
+
+from raylr.analysis.runs import RunEnd
+from raylr.searchers.policies.quadratic import QuadraticPolicy
+from raylr.searches import Breadth
+
+ROOMS = (1, 4, 16, 64)
+RUNS = 8
+"""Most runs of a cell."""
+TABLES = ("lr_grid_moe.csv", "lr_grid_dense.csv")
+SHAPES = ("parabola", "cliff_to_10", "flat", "hinge", "sgd_like", "noise_2")
+
+Loss = Callable[[float], float]
+
+
+def side_by_side(policy: QuadraticPolicy, losses: dict[str, Loss], room: int) -> tuple[int, int]:
+    """Search with room for so many runs; return the number of runs and the units of time."""
+    runs = units = 0
+    while not policy.finished:
+        going = []
+        while len(going) < room and (one := policy.ask()) is not None:
+            going.append(one)
+        for one in going:
+            loss = losses[one.setting.name](one.lr)
+            policy.tell(one.run, RunEnd.COMPLETED if math.isfinite(loss) else RunEnd.DIVERGED, loss)
+        runs, units = runs + len(going), units + 1
+    return runs, units
+
+
+def one_cell(low: float, high: float, loss: Loss, room: int, seed: int) -> tuple[float | None, int, int]:
+    """Search one cell alone; return the LR, the number of runs and the units of time."""
+    breadth = Breadth.for_room(room, 1)
+    policy = QuadraticPolicy(lr_range=(low, high), max_trials=RUNS, batch=breadth.runs, seed=seed)
+    runs, units = side_by_side(policy, {policy.settings[0].name: loss}, room)
+    return policy.recommend().lr, runs, units
+
+
+def peer(name: str, low: float, high: float, loss: Loss, room: int, seed: int) -> tuple[float | None, int, int]:
+    """The same by a sampler of Optuna's."""
+    samplers = {
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "TPE": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=4),
+        "GP": lambda: optuna.samplers.GPSampler(seed=seed, n_startup_trials=2),
+    }
+    study = optuna.create_study(sampler=samplers[name]())
+    units = 0
+    for left in range(RUNS, 0, -room):
+        space = {"lr": optuna.distributions.FloatDistribution(low, high, log=True)}
+        for one in [study.ask(space) for _ in range(min(room, left))]:
+            value = loss(one.params["lr"])
+            if math.isfinite(value):
+                study.tell(one, value)
+            else:
+                study.tell(one, state=optuna.trial.TrialState.FAIL)
+        units += 1
+    done = [one for one in study.trials if one.value is not None]
+    return (float(min(done, key=_value).params["lr"]) if done else None), RUNS, units
+
+
+def _value(trial: Any) -> float:
+    return float(trial.value)
+
+
+def single(problems: list[tuple[float, float, Loss, Callable[[float], float]]], seeds: int) -> dict[str, Any]:
+    """Return name of a search -> room -> mean and 90th percentile of the regret (percent), runs and units of a cell."""
+    found: dict[str, Any] = {}
+    for name in ("raylr", "random", "TPE", "GP"):
+        for room in ROOMS:
+            rows = []
+            for low, high, loss, regret in problems:
+                for seed in range(seeds):
+                    args = (low, high, loss, room, seed)
+                    lr, runs, units = one_cell(*args) if name == "raylr" else peer(name, *args)
+                    rows.append((regret(lr) if lr is not None else math.nan, runs, units))
+            table = np.array(rows)
+            found.setdefault(name, {})[room] = {
+                "regret": float(np.nanmean(table[:, 0])),
+                "regret_p90": float(np.nanquantile(table[:, 0], 0.9)),
+                "runs": float(table[:, 1].mean()),
+                "units": float(table[:, 2].mean()),
+            }
+    return found
+
+
+def studies(groups: list[list[Cell]]) -> dict[str, Any]:
+    """Return what a study of all cells of one batch takes: room -> regret, runs and units a study, and before."""
+    found = {}
+    for room in ROOMS:
+        for label, fixed in ((str(room), None), (f"{room}, three settings at a time", Breadth())):
+            rows = []
+            for group in groups:
+                settings = [cell.setting for cell in group]
+                breadth = fixed or Breadth.for_room(room, len(settings))
+                policy = QuadraticPolicy(
+                    settings, lr_range=(min(c.low for c in group), max(c.high for c in group)), max_trials=RUNS,
+                    settings_at_once=breadth.settings, batch=breadth.runs,
+                )  # fmt: skip
+                runs, units = side_by_side(policy, {cell.setting.name: cell.loss for cell in group}, room)
+                regrets = [cell.regret(policy.recommend(cell.setting).lr or math.nan) for cell in group]
+                rows.append((float(np.mean(regrets)), runs / len(group), units))
+            table = np.array(rows)
+            found[label] = dict(zip(("regret", "runs", "units"), table.mean(axis=0).tolist(), strict=True))
+    return found
+
+
+def function_problems(count: int) -> list[tuple[float, float, Loss, Callable[[float], float]]]:
+    """Return made-up functions as (low, high, loss, regret in percent)."""
+    problems = []
+    for kind in SHAPES:
+        for number in range(count):
+            made = Function(kind, number)
+            rng = np.random.default_rng([7, number])
+
+            def loss(lr: float, made: Function = made, rng: np.random.Generator = rng) -> float:
+                return float(made.observe(lr, rng))
+
+            def regret(lr: float, made: Function = made) -> float:
+                value = float(made.truth(np.array([math.log(min(max(lr, made.low), made.high))]))[0])
+                return 100 * (value - made.best) / made.unit if math.isfinite(value) else 100.0
+
+            problems.append((made.low, made.high, loss, regret))
+    return problems
+
+
+def compare(every: int, functions: int, *, quiet: bool) -> dict[str, Any]:
+    """Measure and print; return the numbers."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    cells = [cell for table in TABLES for cell in grid_cells(table)]
+    sample = [(cell.low, cell.high, cell.loss, cell.regret) for cell in cells[::every]]
+    by_batch: dict[Any, list[Cell]] = {}
+    for table in TABLES:
+        for cell in grid_cells(table):
+            by_batch.setdefault((table, cell.group), []).append(cell)
+    groups = [group[:12] for group in by_batch.values() if len(group) >= 6][:: max(1, every // 8)]
+    report: dict[str, Any] = {}
+    parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        (f"{len(groups)} studies of 6 to 12 measured cells", lambda: {"raylr": studies(groups)}),
+        (f"{len(sample)} measured cells alone", lambda: single(sample, 1)),
+        (f"{functions} made-up functions of {len(SHAPES)} kinds", lambda: single(function_problems(functions), 1)),
+    ]
+    for title, measure in parts:
+        report[title] = measure()
+        if not quiet:
+            print(f"\n{title}\n{'':8}{'side by side':>32}{'regret, %':>18}{'runs a cell':>13}{'time in runs':>14}")
+            for name, rows in report[title].items():
+                for room, row in rows.items():
+                    spread = f"({row['regret_p90']:.3f})" if "regret_p90" in row else ""
+                    numbers = f"{row['regret']:>10.3f} {spread:7}{row['runs']:>13.1f}{row['units']:>14.1f}"
+                    print(f"{name:8}{room:>32}{numbers}", flush=True)
+    return report

@@ -34,6 +34,7 @@ from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
+from raylr.remote.copies import with_addresses
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -130,7 +131,7 @@ def sentence(error: Exception) -> tuple[str, int] | None:
     disk, a removed folder, a missing permission.
     """
     if isinstance(error, RaylrError):
-        return " ".join(str(error).split()), error.exit_status
+        return with_addresses(" ".join(str(error).split())), error.exit_status
     if isinstance(error, cyclopts.CycloptsError):
         return f"{' '.join(str(error).split())} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):

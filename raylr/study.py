@@ -131,7 +131,7 @@ class Study(ABC):
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
         refuse_copy(self.directory)
-        with self.folder.locked():
+        with self.folder.locked(self.progress.message):
             stages = Stages(self.folder, self.progress, self.executor)
             stages.grow()
             stages.search()

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
 from raylr.errors import InputError, nearest
+from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.transfer_study import TransferStudy
@@ -134,7 +135,8 @@ def _transfer_study(where: str) -> TransferStudy | None:
     from raylr.studies import open_study
     from raylr.transfer_study import TransferStudy
 
-    if "\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where):
+    there = address_of(where) is not None and not where.endswith(".json")
+    if not there and ("\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where)):
         return None
     study = open_study(where)
     return study if isinstance(study, TransferStudy) else None

@@ -146,7 +146,9 @@ def with_addresses(text: str) -> str:
 
 
 @contextmanager
-def leased(path: Path, busy: str, timeout: float = 0.0) -> Iterator[None]:
+def leased(
+    path: Path, busy: str, timeout: float = 0.0, note: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
     """Hold the lease of a lock file for the block, if it lies in a working copy. Its own lock must be held.
 
     Raises:
@@ -158,7 +160,7 @@ def leased(path: Path, busy: str, timeout: float = 0.0) -> Iterator[None]:
         return
     copy, name = found
     lease = Lease(copy.storage, name, copy.identity)
-    lease.acquire(busy, timeout)
+    lease.acquire(busy, timeout, note)
     copy.leases[name] = lease
     try:
         yield
@@ -296,6 +298,8 @@ class WorkingCopy:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self.storage.download(entry.name, work)
+                if entry.written is not None:
+                    os.utime(work, ns=(entry.written, entry.written))
                 work.replace(target)
             finally:
                 work.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +34,8 @@ LEASE_SECONDS = RETRY_SECONDS + 6 * BEAT_SECONDS
 and its holder must still have the lease then; the rest is for counts that are late on a busy machine."""
 _POLLS = 4
 """Looks at a claim in `BEAT_SECONDS`."""
+_SILENCE = 2
+"""Beats without a new count after which the user is told why nothing happens."""
 
 
 class Lease:
@@ -52,13 +55,14 @@ class Lease:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def acquire(self, busy: str, timeout: float = 0.0) -> None:
+    def acquire(self, busy: str, timeout: float = 0.0, note: Callable[[str], None] = lambda text: None) -> None:
         """Take the lease.
 
         Args:
             busy: Sentence of the error if another process has it.
             timeout: Seconds to wait while a living process has it; -1 waits without end. A dead one is waited for
                 in any case.
+            note: Called with a sentence if that takes longer than a living one would need to be known.
 
         Raises:
             StudyLockedError: If another process has it.
@@ -66,7 +70,7 @@ class Lease:
         """
         begun = time.monotonic()
         while True:
-            holder = living_claim(self.storage, self.folder, dead_copy=self._copy, bury=True)
+            holder = living_claim(self.storage, self.folder, dead_copy=self._copy, bury=True, note=note)
             if holder is None:
                 self._token = f"{uuid.uuid4().hex}.json"
                 self._renew(retry=True)
@@ -120,7 +124,13 @@ class Lease:
 
 
 def living_claim(
-    storage: Storage, folder: str, *, dead_copy: str = "", bury: bool = False, patience: float | None = None
+    storage: Storage,
+    folder: str,
+    *,
+    dead_copy: str = "",
+    bury: bool = False,
+    patience: float | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> str | None:
     """Watch the claims in a folder until one is known to live or all are known to be dead.
 
@@ -130,11 +140,13 @@ def living_claim(
         dead_copy: A working copy whose claims are dead.
         bury: Whether to delete dead claims.
         patience: Seconds after which a claim that has not changed counts as dead; None: those that it names itself.
+        note: Called with a sentence, once, if a claim has not changed for some time.
 
     Returns:
         The holder of a claim that lives, in words; None if there is none.
     """
     seen: dict[str, tuple[bytes, float]] = {}
+    noted = False
     while True:
         waiting = False
         for entry in storage.listed(folder):
@@ -153,6 +165,12 @@ def living_claim(
                     storage.delete(entry.name)
             else:
                 waiting = True
+                if not noted and time.monotonic() - since > _SILENCE * BEAT_SECONDS:
+                    noted = True
+                    note(
+                        f"{claim.get('holder', 'An unknown process')} held the lease of {storage.shown(folder)} and is "
+                        f"silent; it is taken over after {patience or _seconds(claim):.0f} s without a sign of life."
+                    )
         if not waiting:
             return None
         time.sleep(BEAT_SECONDS / _POLLS)

@@ -67,7 +67,7 @@ def address_of(place: PurePath | str) -> str | None:
         return None
     scheme, rest = found.group(1), text[found.end() :]
     parts = urlsplit(text if rest.startswith("/") else f"{scheme}://{rest}")
-    if "@" in parts.netloc:
+    if ":" in parts.netloc.rpartition("@")[0] or ("@" in parts.netloc and scheme in SCHEMES):
         raise StudyError(
             f"{scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}: no credentials in an address; they come from "
             f"{_CREDENTIALS.get(scheme, 'the environment')}"
@@ -90,6 +90,8 @@ class Entry:
     """Below the folder of the storage, with slashes."""
     size: int
     folder: bool
+    written: int | None = None
+    """When it was written by the storage's clock, nanoseconds since 1970."""
 
 
 class Storage:
@@ -193,11 +195,15 @@ class Storage:
         from pyarrow import fs
 
         def look() -> list[Entry]:
-            selector = fs.FileSelector(self.path(folder), recursive=recursive, allow_not_found=True)
+            selector = fs.FileSelector(self.path(folder), recursive=recursive)
             skip = len(self.path()) + 1
+            try:
+                found = self.file_system.get_file_info(selector)
+            except FileNotFoundError:  # a missing bucket is another error
+                return []
             return [
-                Entry(info.path[skip:], info.size or 0, info.type == fs.FileType.Directory)
-                for info in self.file_system.get_file_info(selector)
+                Entry(info.path[skip:], info.size or 0, info.type == fs.FileType.Directory, info.mtime_ns)
+                for info in found
             ]
 
         return self._ask("list", folder, look)

@@ -21,6 +21,7 @@ from raylr.analysis.figures.decay import before_and_after, study_panels
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
+from raylr.remote.copies import place_of
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
@@ -87,9 +88,8 @@ def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path
         answer, sections, footer = modules_answer(result), modules_sections(result, figures, scores), MODULES_FOOTER
     else:
         answer, sections, footer = _answer(result), _sections(result, figures, scores), FOOTER
-    text = page(
-        name=result.spec.name, answer=answer, sections=sections, footer=footer.format(folder=result.directory.name)
-    )
+    name = Path(place_of(result.directory).partition("?")[0]).name
+    text = page(name=result.spec.name, answer=answer, sections=sections, footer=footer.format(folder=name))
     path = folder / "report.html"
     write_atomic(path, text)
     return path

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,7 +110,9 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[None]:
+def exclusive(
+    path: Path, message: str, *, timeout: float = 0.0, note: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
     """Hold the lock file `path` for the block. The lock goes with the process, however that ends; the lease at an
     address ends by itself (`raylr.remote.lease`).
 
@@ -118,6 +120,7 @@ def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[Non
         path: The lock file; it is made if it is missing and stays there.
         message: Sentence of the error if another process holds the lock.
         timeout: Seconds to wait for the other process; -1 waits without end.
+        note: Called with a sentence while the lease of a silent process is waited for.
 
     Raises:
         StudyLockedError: If another process holds the lock after `timeout`.
@@ -130,7 +133,7 @@ def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[Non
         except filelock.Timeout:
             raise StudyLockedError(message) from None
     try:
-        with leased(path, message, timeout):
+        with leased(path, message, timeout, note):
             yield
     finally:
         lock.release()

@@ -19,7 +19,7 @@ report.html     the report, figures/ beside it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,10 +170,13 @@ class StudyFolder:
     # -- writing, under the lock --
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, note: Callable[[str], None] = lambda text: None) -> Iterator[None]:
         """Hold the study's lock, then claim the folder for the spec; nothing is changed before the lock is held.
 
         A folder that holds measurements of another spec is claimed by `grow`.
+
+        Args:
+            note: Called with a sentence while a silent process at an address is waited for.
 
         Raises:
             StudyLockedError: If another process is running the study.
@@ -184,7 +187,7 @@ class StudyFolder:
         with storage_errors(self.path, "make"):
             self.path.mkdir(parents=True, exist_ok=True)
         busy = f"another process is running the study in {self.place}; wait for it or stop it"
-        with exclusive(self.path / LOCK_FILE, busy):
+        with exclusive(self.path / LOCK_FILE, busy, note=note):
             fetch(self.path, TABLES)
             self.check_owner()  # the other process may have begun a study in between
             if not self.grows:

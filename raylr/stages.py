@@ -379,7 +379,7 @@ class Stages:
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 for folder, names in there.items():
-                    if row["trial"] in names:
+                    if inside(folder, row["trial"]).name in names:
                         remove_inside(folder, row["trial"])
                 if self._external is not None:
                     self._external.drop_checkpoints(row["trial"])

@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -148,10 +149,12 @@ class Storage:
     def put(self, name: str, content: Any, *, retry: bool = True) -> None:
         """Write an object whole or not at all.
 
+        pyarrow completes a stream that is left with what it has. The content is therefore given to it in one piece, and
+        in a thread, where no Ctrl-C and no SIGTERM can come between opening and closing it.
+
         Args:
             name: The object.
-            content: bytes or a pyarrow buffer. It is given to pyarrow in one piece: a stream that is left after an
-                error in the middle would be completed with what it has.
+            content: bytes or a pyarrow buffer.
             retry: Whether to try again for a while.
         """
 
@@ -169,7 +172,11 @@ class Storage:
                     files.delete_file(target)  # HDFS does not rename onto a file
                 files.move(work, target)
 
-        self._ask("write", name, write, retry=retry)
+        def undisturbed() -> None:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(write).result()
+
+        self._ask("write", name, undisturbed, retry=retry)
 
     def get(self, name: str) -> bytes:
         """Return the content of an object. Raises FileNotFoundError if it is not there."""

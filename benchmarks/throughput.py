@@ -49,8 +49,8 @@ from raylr.trainables import (
     train,
 )
 from raylr.trainables.models.build import build
-from raylr.trainables.models.cpu_kernels import product
 from raylr.trainables.models.hf import HuggingFaceModel
+from raylr.trainables.models.products import product
 from raylr.trainables.training import metrics
 from raylr.trainables.training.engine import bring_up, running_engine
 

@@ -11,13 +11,13 @@ from serial_executor import SerialExecutor
 from tiny_runs import BATCH, run
 
 from raylr.cli.app import main
-from raylr.cli.jobs import state_of
 from raylr.errors import StorageError, StudyError, StudyLockedError
 from raylr.execution.jobs import shared_folder
 from raylr.remote import lease, storage
 from raylr.remote.storage import Storage
 from raylr.spec import StudySpec
 from raylr.spec.files import dump_spec
+from raylr.state import state_of
 from raylr.store.check import check_study, set_aside
 from raylr.store.folder import open_folder
 from raylr.study import FittingStudy

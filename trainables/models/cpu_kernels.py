@@ -10,10 +10,7 @@ size; E experts, k experts a token, f expert size, M = N·k rows sorted by exper
 
 from __future__ import annotations
 
-import functools
 import itertools
-import platform
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,68 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from raylr.trainables.models.products import product, product_into, product_of_columns
+
 LOGIT_BYTES = 4 * 2**20
 """Size of the block of fp32 logits that `LinearCrossEntropy` holds at a time."""
 
 
 PADDING = 32
 """Rows of an expert are padded to a multiple of this: products of few different shapes need few compiled kernels."""
-
-
-SMALL = 2**22
-"""Multiplications below which a product goes to MKL on every processor. A call of oneDNN's costs 12 µs more than one of
-MKL's (EPYC, AVX-512): as much as what it saves in products of this size."""
-
-
-@functools.cache
-def onednn_is_faster() -> bool:
-    """Whether large fp32 products go to oneDNN rather than to the library that torch takes itself.
-
-    That is MKL, which runs AVX2 code on processors of other makers than Intel: an EPYC with AVX-512 does 120 GFLOP/s on
-    one thread by MKL and 270 by oneDNN. On Intel's processors MKL is the faster one in nearly every shape (weight
-    gradients 183 to 213 against 98 to 145 GFLOP/s). By the maker and not by a trial, which decides otherwise in one of
-    25 starts, and then a run that goes on has other digits.
-    """
-    onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return onednn and not (torch.backends.mkl.is_available() and "GenuineIntel" in _maker())
-
-
-def _maker() -> str:
-    """The processor's maker as the processor gives it (`GenuineIntel`, `AuthenticAMD`), among other words."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-            return next((line for line in lines if line.startswith("vendor_id")), "")
-    except OSError:  # not Linux; Windows has it here
-        return platform.processor()
-
-
-def _by_onednn(multiplications: int, a: Tensor) -> bool:
-    return a.dtype == torch.float32 and a.device.type == "cpu" and multiplications >= SMALL and onednn_is_faster()
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a·bᵀ of two matrices, by the faster library (`onednn_is_faster`): oneDNN's product is what torch's compiler calls
-    for a linear layer."""
-    if _by_onednn(a.numel() * b.shape[0], a):
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-        return out
-    return a @ b.t()
-
-
-def product_of_columns(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ·b of two tall matrices, [N, p] and [N, q]. By oneDNN the narrower one is the first operand: it wants that
-    contiguous, and copying a transposed matrix is slow."""
-    if a.shape[1] > b.shape[1] and _by_onednn(a.numel() * b.shape[1], a):
-        return product(b.t(), a.t()).t()
-    return product(a.t(), b.t())
-
-
-def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """Writes a·bᵀ to `out`, which oneDNN's product cannot: its result is copied."""
-    if _by_onednn(a.numel() * b.shape[0], a):
-        out.copy_(product(a, b))
-    else:
-        torch.mm(a, b.t(), out=out)
 
 
 class Linear(Function):
@@ -142,7 +85,7 @@ class LinearCrossEntropy(Function):
                 probs.mul_(1 + 2 * z * lse[:, None])
             probs.scatter_add_(1, target, probs.new_full((1, 1), -1.0).expand_as(target))
             dlogits = probs.to(x.dtype)
-            _product_into(dx[first : first + rows], dlogits, weight.t())
+            product_into(dx[first : first + rows], dlogits, weight.t())
             dw.add_(product_of_columns(dlogits, part))
         if dx is not None and dw is not None:
             ctx.save_for_backward(dx, dw)
@@ -363,12 +306,12 @@ class Mixture(Function):
         rows = x.index_select(0, token)
         gate_up_rows = x.new_empty(total, gate_up.shape[1])
         for out, part, weight in zip(gate_up_rows.split(sizes), rows.split(sizes), gate_up.unbind(), strict=True):
-            _product_into(out, part, weight)
+            product_into(out, part, weight)
         gate, up = gate_up_rows.chunk(2, -1)
         inner = F.silu(gate).mul_(up)
         y = torch.empty_like(rows)
         for out, part, weight in zip(y.split(sizes), inner.split(sizes), down.unbind(), strict=True):
-            _product_into(out, part, weight)
+            product_into(out, part, weight)
         ctx.save_for_backward(rows, gate_up, down, token, scale[:, None], back, gate_up_rows, inner)
         ctx.sizes = sizes
         return _weighted_sum(back, y, weights)
@@ -381,11 +324,11 @@ class Mixture(Function):
         dinner, ddown, dgate_up = torch.empty_like(inner), torch.empty_like(down), torch.empty_like(gate_up)
         dy_parts, rows_parts = dy.split(ctx.sizes), rows.split(ctx.sizes)
         for out, part, weight in zip(dinner.split(ctx.sizes), dy_parts, down.unbind(), strict=True):
-            _product_into(out, part, weight.t())
+            product_into(out, part, weight.t())
         dweights = (dinner * inner).sum(-1).index_select(0, back.view(-1)).view_as(back)
         inner = inner * scale
         for out, part, other in zip(ddown.unbind(), dy_parts, inner.split(ctx.sizes), strict=True):
-            _product_into(out, part.t(), other.t())
+            product_into(out, part.t(), other.t())
         dinner.mul_(scale)
         gate, up = gate_up_rows.chunk(2, -1)
         drows_inner = torch.empty_like(gate_up_rows)
@@ -395,8 +338,8 @@ class Mixture(Function):
         for drows, dweight, part, other, weight in zip(
             dy_parts, dgate_up.unbind(), drows_inner.split(ctx.sizes), rows_parts, gate_up.unbind(), strict=True
         ):
-            _product_into(drows, part, weight.t())
-            _product_into(dweight, part.t(), other.t())
+            product_into(drows, part, weight.t())
+            product_into(dweight, part.t(), other.t())
         return _weighted_sum(back, dy, None), dgate_up, ddown, dweights, None, None
 
 

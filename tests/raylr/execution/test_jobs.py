@@ -8,10 +8,10 @@ import yaml
 from command_executor import CommandExecutor
 from made_study import same_study
 
-from raylr.cli.jobs import state_of
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.jobs import FOLDER, Job, Jobs
 from raylr.spec import load_spec
+from raylr.state import state_of
 from raylr.store.check import check_study
 from raylr.study import FittingStudy
 
@@ -105,8 +105,8 @@ def test_what_would_be_lost_is_refused_before_anything_is_sent(spec, server, tmp
     jobs = Jobs()
     with pytest.raises(InputError, match="relative path"):
         jobs.submit(spec, "runs/study")
-    with pytest.raises(StudyError, match="s3://"):
-        jobs.submit(spec, "s3://bucket/study")
+    with pytest.raises(StudyError, match="abfss://"):
+        jobs.submit(spec, "abfss://a@b/study")
     with pytest.raises(StudyError, match="Ray's copy"):
         jobs.submit(spec, tmp_path / "runtime_resources" / "working_dir_files" / "x" / "study")
     with pytest.raises(InputError, match="no such wheel"):

@@ -1,11 +1,8 @@
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from raylr.trainables.models import cpu_kernels
 from raylr.trainables.models.attention import rope_tables
 from raylr.trainables.models.cpu_kernels import (
     BlockedAttention,
@@ -14,8 +11,6 @@ from raylr.trainables.models.cpu_kernels import (
     RMSNormalise,
     cross_entropy,
     linear,
-    product,
-    product_of_columns,
 )
 
 D = torch.float64
@@ -79,29 +74,3 @@ def test_norm_gradients() -> None:
 def test_linear_gradients() -> None:
     assert gradcheck(lambda x, w: Linear.apply(x, w), (random(2, 5, 4), random(3, 4, seed=1)))
     assert linear(random(2, 4).bfloat16(), random(3, 4).bfloat16()).dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize("maker", ["vendor_id\t: GenuineIntel", "vendor_id\t: AuthenticAMD", ""])
-@pytest.mark.parametrize(
-    ("N", "p", "q"), [(50, 24, 40), (300, 130, 140), (300, 140, 130)], ids=["small", "wide", "tall"]
-)
-def test_products_by_each_library(monkeypatch: pytest.MonkeyPatch, maker: str, N: int, p: int, q: int) -> None:
-    monkeypatch.setattr(cpu_kernels, "_maker", lambda: maker)
-    cpu_kernels.onednn_is_faster.cache_clear()
-    try:
-        assert cpu_kernels.onednn_is_faster() == ("Intel" not in maker)
-        a, b = random(N, p).detach().float(), random(q, p, seed=1).detach().float()
-        want = a.double() @ b.double().t()
-        out = torch.empty(N, q)
-        cpu_kernels._product_into(out, a, b)
-        for got in (product(a, b), product(a.t().contiguous().t(), b), linear(a[None], b)[0], out):
-            assert torch.allclose(got.double(), want, atol=1e-4)
-        got = product_of_columns(a.t().contiguous(), b.t().contiguous())
-        assert torch.allclose(got.double(), want, atol=1e-4)
-    finally:
-        cpu_kernels.onednn_is_faster.cache_clear()
-
-
-def test_the_maker_of_this_processor_is_known_on_linux() -> None:
-    if Path("/proc/cpuinfo").exists() and "vendor_id" in Path("/proc/cpuinfo").read_text():
-        assert cpu_kernels._maker().startswith("vendor_id")

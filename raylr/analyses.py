@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylr.errors import DamagedError, DataError, InputError
 from raylr.store.files import storage_errors
+
+if TYPE_CHECKING:
+    from raylr.spec import StudySpec
 
 REQUIRED = ("trial", "tokens", "lr", "params")
 """Columns that rows of a file must have."""
@@ -67,16 +70,27 @@ def read_measured(path: Path | str) -> MeasuredRuns:
 
 def _of_study(path: Path) -> MeasuredRuns:
     from raylr.store.folder import open_folder
-    from raylr.trainables.models.spec import ModelSpec
 
     folder = open_folder(path)
-    spec = folder.spec
-    models = spec.models() | {target.name: spec.target_model(target) for target in spec.targets}
-    norms = {name: model.qk_norm for name, model in models.items() if isinstance(model, ModelSpec)}
-    rows = [row | {"qk_norm": norms.get(row["size"])} for row in folder.rows().to_pylist()]
+    rows = folder.rows().to_pylist()
     if not rows:
         raise InputError(f"nothing was measured yet in {path}")
-    return MeasuredRuns(rows=_ordered(rows), where=str(path))
+    return measured_of(folder.spec, rows, str(path))
+
+
+def measured_of(spec: StudySpec, rows: Iterable[Mapping[str, Any]], where: str) -> MeasuredRuns:
+    """Return rows of the run table of a study, with whether their models normalise queries and keys.
+
+    Args:
+        spec: The study's spec.
+        rows: Rows of its run table.
+        where: The study's folder, for messages.
+    """
+    from raylr.trainables.models.spec import ModelSpec
+
+    models = spec.models() | {target.name: spec.target_model(target) for target in spec.targets}
+    norms = {name: model.qk_norm for name, model in models.items() if isinstance(model, ModelSpec)}
+    return MeasuredRuns(rows=_ordered([{**row, "qk_norm": norms.get(row["size"])} for row in rows]), where=where)
 
 
 def changes_in_checkpoints(path: Path) -> list[dict[str, Any]]:

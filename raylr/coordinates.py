@@ -1,7 +1,7 @@
 """Coordinate checks on disk: what was measured, kept run by run, so that a check that was killed goes on.
 
 The folder of a check has `coordinates/` (an append-only table, one row per activation and step), `check.json` and
-`figures/`. It may hold runs of any settings; a check finds its own by their identity.
+`coord-check.html` with `figures/`. It may hold runs of any settings; a check finds its own by their identity.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ SCHEMA = pa.schema(
 KEY = ("run", "observable", "layer", "step")
 TABLE = "coordinates"
 RESULT = "check.json"
-FIGURES = "figures"
 
 
 class StoredResults:
@@ -62,7 +61,7 @@ class StoredResults:
 
 
 def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dict[str, Any]) -> list[Path]:
-    """Write the result of checks as JSON and their figures.
+    """Write the result of checks as JSON, and a page with their figures.
 
     Args:
         folder: The folder of the check.
@@ -75,19 +74,15 @@ def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dic
     Raises:
         StorageError: If they cannot be written.
     """
-    from raylr.analysis.figures.coordinates import figures
-    from raylr.analysis.figures.static import draw
+    from raylr.report.coordinates import write_page
+    from raylr.trainables.coordinates.expected import INVISIBLE
 
     folder = Path(folder)
     with storage_errors(folder, "make"):
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    paths = [folder / RESULT]
-    write_atomic(paths[0], json.dumps(as_json_of(checks, settings), indent=1, ensure_ascii=False))
-    for name, figure in figures(checks).items():
-        paths.append(folder / FIGURES / f"{name}.png")
-        with storage_errors(paths[-1]):
-            draw(figure).savefig(paths[-1], dpi=130)
-    return paths
+        folder.mkdir(parents=True, exist_ok=True)
+    file = folder / RESULT
+    write_atomic(file, json.dumps(as_json_of(checks, settings), indent=1, ensure_ascii=False))
+    return [file, *write_page(folder, checks, INVISIBLE)]
 
 
 def as_json_of(checks: Sequence[CoordinateCheck], settings: dict[str, Any]) -> dict[str, Any]:

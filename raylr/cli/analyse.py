@@ -89,6 +89,7 @@ def stability(
     from raylr.analyses import MeasuredRuns, changes_in_checkpoints, read_check, read_measured
     from raylr.analysis.figures import probes as figures
     from raylr.analysis.stability import movements, of_check, of_rows
+    from raylr.report.probes import movement_text
 
     checks = read_check(path) if path.is_dir() else None
     if checks is not None:
@@ -111,7 +112,7 @@ def stability(
         return
     console = make_console()
     for kind, many in found.items():
-        say(console, f"{kind[0].upper()}{kind[1:]}: {_sentence(many, data, size)}")
+        say(console, f"{kind[0].upper()}{kind[1:]}: {movement_text(many, data, size)}")
         _movement_table(many, console, data, size)
     _write("stability", {"stability": figures.movement(measured, data=data, size=size)}, _place(path, out), console)
 
@@ -177,20 +178,6 @@ def _write(name: str, drawn: Mapping[str, Figure], folder: Path, console: Consol
     for one in drawn:
         say(console, f"{folder / one}.png", heading="Written")
     say(console, f"{file}", heading="Written")
-
-
-def _sentence(found: list[Movement], data: str, size: str) -> str:
-    """Return what the exponents say together."""
-    verdicts = {verdict: [one.name for one in found if one.verdict == verdict] for verdict in ("data", "size")}
-    unsure = len(found) - sum(map(len, verdicts.values()))
-    parts = [
-        f"{len(names)} of {len(found)} activations move faster with {what} than with {other} ({', '.join(names[:4])})"
-        for (verdict, what, other) in (("data", data, size), ("size", size, data))
-        if (names := verdicts[verdict])
-    ]
-    if unsure:
-        parts.append(f"{unsure} of {len(found)} cannot be told")
-    return "; ".join(parts) + "."
 
 
 def _movement_table(found: list[Movement], console: Console, data: str, size: str) -> None:

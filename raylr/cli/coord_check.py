@@ -101,7 +101,7 @@ def coord_check(
     corpus
         Folder of a tokenised corpus for that batch; without it a made-up language.
     out
-        The folder for measurements, check.json and figures.
+        The folder for measurements, check.json, the page coord-check.html and its figures.
     workers
         Processes; without it, one for each core, at most 4.
     as_json
@@ -234,6 +234,7 @@ def _rules(names: list[str], choose: list[str], alpha: float) -> list[Parametriz
 
 def show(checks: list[CoordinateCheck], console: Console, out: Path) -> None:
     """Print the verdicts, then a table of slopes for each axis."""
+    from raylr.report.coordinates import PAGE, sentence
     from raylr.trainables.coordinates.expected import INVISIBLE
 
     for check in checks:
@@ -248,33 +249,11 @@ def show(checks: list[CoordinateCheck], console: Console, out: Path) -> None:
     say(console, "slope of ln std over ln of the scale ± half of its 90 % interval; of steps after 0, the one furthest "
         "from what is expected. ↑ grows, ↓ vanishes, ? cannot tell.")  # fmt: skip
     say(console, f"{INVISIBLE}.", heading="Not seen")
-    say(console, f"{out}/check.json has every step, {out}/figures the pictures", heading="Written")
-
-
-def sentence(check: CoordinateCheck) -> str:
-    """Return the verdict of a check in one sentence."""
-    worst, unsure = check.worst, len(check.undecided())
-    what = f"{check.variant} over {check.axis}"
-    rest = f"; {unsure} cannot tell" if unsure else ""
-    if worst is None:
-        return f"{what}: {check.verdict}, {len(check.rows) - unsure} of {len(check.rows)} slopes are{rest}."
-    names = dict.fromkeys(_of(row) for row in check.deviating())
-    return (
-        f"{what}: {worst.verdict}. {len(check.deviating())} of {len(check.rows)} slopes are not as expected{rest}; "
-        f"most: {_of(worst)} {_slope(worst)} (expected {worst.expected})"
-        + (f"; also {', '.join(list(names)[1:3])}" if len(names) > 1 else "")
-        + "."
+    say(
+        console,
+        f"{out}/{PAGE} shows them, {out}/check.json has every step, {out}/figures the pictures",
+        heading="Written",
     )
-
-
-def _of(row: Judged) -> str:
-    return f"{row.name}, {'x_0' if row.step == 0 else f'x_{row.step} − x_0'}"
-
-
-def _slope(row: Judged) -> str:
-    if row.found.problem:
-        return f"({row.found.problem})"
-    return f"{row.found.slope:+.2f} ± {(row.found.high - row.found.low) / 2:.2f}"
 
 
 def _table(checks: list[CoordinateCheck], console: Console) -> None:

@@ -23,6 +23,8 @@ def check_trackers(names: Sequence[Tracker]) -> None:
 def tracker_callbacks(names: Sequence[Tracker], project: str) -> list[Callback]:
     """Return Tune callbacks that log every trial's reports under `project`; where to is up to WANDB_* and MLFLOW_*."""
     check_trackers(names)
+    if "mlflow" in names:
+        _reach_mlflow()
     callbacks: list[Callback] = []
     for name in names:
         if name == "wandb":
@@ -34,3 +36,14 @@ def tracker_callbacks(names: Sequence[Tracker], project: str) -> list[Callback]:
 
             callbacks.append(MLflowLoggerCallback(experiment_name=project))
     return callbacks
+
+
+def _reach_mlflow() -> None:
+    """Raise InputError if MLflow's store cannot be used, before anything is trained."""
+    import mlflow
+
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except (mlflow.exceptions.MlflowException, ImportError) as error:
+        where = mlflow.get_tracking_uri()
+        raise InputError(f"trackers: mlflow cannot use MLFLOW_TRACKING_URI={where}: {error}") from error

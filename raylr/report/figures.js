@@ -104,8 +104,8 @@ const raylrFigures = (() => {
 
   const fit = new ResizeObserver((entries) => {
     for (const {target} of entries) {
-      const now = target._fullLayout && target._fullLayout.width;
-      if (now && Math.abs(now - target.clientWidth) > 1) Plotly.relayout(target, {width: target.clientWidth});
+      const now = target._fullLayout && target._fullLayout.width, width = target.clientWidth;  // 0: hidden, in print
+      if (now && width && Math.abs(now - width) > 1) Plotly.relayout(target, {width});
     }
   });
   const build = (figure, data, hidden) => {

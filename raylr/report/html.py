@@ -28,6 +28,7 @@ from raylr.report.ending import ending
 from raylr.report.failures import failures_of
 from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
 from raylr.report.page import Figures, PageFigures, lead, page, paragraph, table
+from raylr.report.probes import probe_html, probe_section
 from raylr.report.scores import ScoreSection, score_html, score_sections
 from raylr.report.text import (
     FLOPS_NOTE,
@@ -81,7 +82,8 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
     Args:
         result: What a study found so far.
     """
-    scores = score_sections(result.directory, evaluations_table(result.directory).read())
+    rows = evaluations_table(result.directory).read()
+    scores, probes = score_sections(result.directory, rows), probe_section(result.spec, rows, str(result.directory))
     scored = {name: figure for section in scores for name, figure in section.figures.items()}
     drawn: dict[str, Figure]
     sections: Callable[[PageFigures], Iterable[str]]
@@ -95,7 +97,14 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
         drawn, answer, footer = _figures(result), _answer(result), FOOTER
         sections = partial(_sections, result, scores=scores)
     name = Path(place_of(result.directory).partition("?")[0]).name
-    return Content(figures=drawn | scored, answer=answer, sections=sections, footer=footer.format(folder=name))
+
+    def whole(figures: PageFigures) -> Iterable[str]:
+        yield from sections(figures)
+        yield from probe_html(probes, figures)
+
+    return Content(
+        figures=drawn | scored | probes.figures, answer=answer, sections=whole, footer=footer.format(folder=name)
+    )
 
 
 def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path | None = None) -> Path:

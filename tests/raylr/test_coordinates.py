@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from made_pages import is_self_contained
 
 from raylr.analysis.coordinates import Expected, check_coordinates
 from raylr.coordinates import StoredResults, write_results
@@ -36,7 +37,9 @@ def test_results_are_json_and_figures(tmp_path):
     rows = [{"scale": s, "seed": 0, **row} for s in (1.0, 2.0, 4.0) for row in ROWS]
     check = check_coordinates("own", "width", rows, lambda *_: Expected(low=0, high=0, why="flat"), (0, 1))
     paths = write_results(tmp_path / "new", [check], {"lr": 1e-3})
-    assert [path.name for path in paths] == ["check.json", "changes_width.png", "raw_width.png", "slopes_width.png"]
+    names = [f"{name}_width.{kind}" for name in ("changes", "raw", "slopes") for kind in ("png", "svg")]
+    assert [path.name for path in paths] == ["check.json", "coord-check.html", *names]
+    is_self_contained(paths[1], figures={"changes-width", "raw-width", "slopes-width"})
     found = json.loads(paths[0].read_text())
     assert found["checks"][0]["rows"][0]["expected"] == {"low": 0, "high": 0, "why": "flat"}
     assert "weight decay" in found["cannot_see"]

@@ -67,9 +67,8 @@ def test_a_function_with_roles(folder, capsys):
     code, out, _ = run(capsys, *words)
     assert code == 0
     assert "mup over width: as expected" in out
-    assert {path.name for path in (folder / "own/figures").iterdir()} == {
-        "changes_width.png", "raw_width.png", "slopes_width.png"
-    }  # fmt: skip
+    assert {path.stem for path in (folder / "own/figures").iterdir()} == {"changes_width", "raw_width", "slopes_width"}
+    assert "mup over width: as expected" in (folder / "own/coord-check.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,41 +1,14 @@
 """Pages as a browser shows them, and the parts they are made of."""
 
-import html
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, Browser
 from figure_marks import EVERY_MARK
 from made_pages import data_of, is_self_contained
 
 from raylr.report.lines import Line
 from raylr.report.page import MOST_BYTES, Figures, lead, library, page, paragraph, table
-
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
-WATCH = """<script>
-const errors = [];
-addEventListener("error", (event) => errors.push(String(event.message)));
-addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
-const log = console.error;
-console.error = (...all) => { errors.push(all.join(" ")); log(...all); };
-setInterval(() => {
-  const all = [...document.querySelectorAll("figure[id]")];
-  document.documentElement.dataset.seen = JSON.stringify({
-    errors, figures: all.length, drawn: all.filter((one) => one.classList.contains("drawn")).map((one) => one.id),
-    plots: document.querySelectorAll(".js-plotly-plot").length, width: innerWidth,
-    over: document.documentElement.scrollWidth - innerWidth,
-    traces: document.querySelectorAll(".scatterlayer .trace").length,
-    buttons: [...document.querySelectorAll(".legend button")].map((one) => one.textContent),
-    dark: matchMedia("(prefers-color-scheme: dark)").matches,
-  });
-}, 200);
-</script>"""
-"""Writes what is on the page into an attribute of it."""
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +50,25 @@ def test_texts_are_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed: the page is not opened in a browser")
-def test_a_browser_draws_every_figure_without_an_error_and_the_page_is_not_too_wide(made: Path, tmp_path: Path) -> None:
-    watched = made.with_name("watched.html")
-    watched.write_text(made.read_text().replace("<body>", f"<body>{WATCH}", 1))
-    options = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --enable-unsafe-swiftshader --virtual-time-budget=20000 --dump-dom "
-        "--window-size=400,4000"
-    )
-    command = [CHROMIUM, *options.split(), f"--user-data-dir={tmp_path / 'profile'}", watched.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    found = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert found, done.stderr
-    seen = json.loads(html.unescape(found[1]))
-    assert seen["errors"] == []
-    assert seen["over"] <= 0
-    assert seen["width"] <= 500  # the least that some versions have
-    if seen["drawn"]:  # a machine without WebGL keeps the static form of a figure in three dimensions
-        assert seen["plots"] == 2
-        assert {"a & <b>", "star", "box", "path", "runs"} == set(seen["buttons"])
-        assert seen["traces"] >= 5
+def test_a_browser_draws_every_figure_without_an_error_and_no_page_is_too_wide(made: Path, browser: Browser) -> None:
+    page = browser.page(made.as_uri(), width=400, height=4000)
+    page.until("document.querySelector('#library') && window.Plotly")
+    if page.js("Boolean(document.createElement('canvas').getContext('webgl'))"):
+        page.until("document.querySelectorAll('figure.drawn .js-plotly-plot').length === 2")
+        buttons = "[...document.querySelectorAll('.legend button')]"
+        assert set(page.js(f"{buttons}.map((one) => one.textContent)")) == {"a & <b>", "star", "box", "path", "runs"}
+        traces = "document.querySelectorAll('.scatterlayer .trace').length"
+        before = page.js(traces)
+        assert before >= 5
+        page.js(f"{buttons}.find((one) => one.textContent === 'a & <b>').click()")
+        page.until(f"{traces} < {before}")
+    for width in (400, 800, 1400):
+        page.look(width)
+        page.until("document.documentElement.scrollWidth <= innerWidth")
+    page.look(400, dark=True)
+    assert page.js("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 30)"
+    page.look(800, media="print")
+    assert page.js("getComputedStyle(document.querySelector('.static')).display") == "block"
+    assert page.js("getComputedStyle(document.querySelector('.live')).display") == "none"
+    assert page.errors == []
+    page.close()

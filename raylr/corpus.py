@@ -7,6 +7,7 @@ from pathlib import Path
 from raylr.analysis.units import format_count
 from raylr.errors import InputError
 from raylr.events import Counted, Listener
+from raylr.remote.copies import local_corpus, put_corpus
 from raylr.spec.external import ExternalModel
 from raylr.store.folder import StudyFolder
 from raylr.trainables.training.spec import TrainSpec
@@ -19,6 +20,7 @@ def open_corpus(study: StudyFolder, folder: Path, listener: Listener) -> str:
     from raylr.trainables import Corpus, make_corpus, python_stdlib_sources
 
     spec, wanted = study.spec, study.spec.corpus
+    folder = local_corpus(folder, MANIFEST)
     if not wanted.path and not (folder / MANIFEST).exists():
         listener.stage("Tokenising the text")
         files = list(wanted.files) or python_stdlib_sources()
@@ -31,6 +33,8 @@ def open_corpus(study: StudyFolder, folder: Path, listener: Listener) -> str:
                 Counted(what=f"bytes ({phase})", done=done, total=total)
             ),
         )
+    if not wanted.path:
+        put_corpus(folder, MANIFEST)
     corpus = Corpus.open(folder)
     assert isinstance(spec.train, TrainSpec)
     checked = [target for target in spec.targets if target.check]

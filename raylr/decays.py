@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from raylr.execution.executor import Job
 from raylr.external.runs import Model
+from raylr.remote.copies import place_of
 from raylr.searchers.policies.branching import PartSuggestion
 from raylr.spec.batches import StudySetting
 from raylr.spec.decay import judged, leaves_at
@@ -47,7 +48,7 @@ def decayed_job(
     leaves = {tokens: leaves_at(spec, setting.train, tokens) for tokens in budgets}
     last, measured = leaves[max(budgets)], spec.eval_at(max(budgets))
     trunk = make("search", setting, model, last, of.lr, suggestion.part, None, of.repeat)
-    kept = str(inside(folder.trunks, trunk.run.name))
+    kept = place_of(inside(folder.trunks, trunk.run.name))
     if suggestion.part.budget is None:
         points = sorted({*(one for one in measured if one < last), *leaves.values()})
         more = {"eval_at": points, "keep_dir": kept, "keep_at": sorted(leaves.values())}

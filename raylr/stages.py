@@ -19,13 +19,13 @@ from raylr.breadth import breadth_of, room_of, settle_breadth
 from raylr.corpus import open_corpus
 from raylr.decays import DECAY, decay_fingerprint, decayed_job
 from raylr.errors import InputError, StudyError, TrainingError
-from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener, StudyPlanned
 from raylr.execution.executor import Executor, Job
 from raylr.execution.work import FixedPolicy, Policy, Work
 from raylr.external.runs import ExternalRuns, Model
 from raylr.global_lrs import global_lrs
 from raylr.growth import from_plain, goes_on, growth, points_of
+from raylr.remote.copies import place_of
 from raylr.searchers.policies.branching import PartSuggestion
 from raylr.searches import optimum_now, search_policy, search_settings
 from raylr.spec import load_spec
@@ -36,11 +36,12 @@ from raylr.spec.modules import most_runs
 from raylr.spec.runs import axes_of, placed
 from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, transfer_warnings
-from raylr.store.files import inside, remove_inside
-from raylr.store.folder import CHECKPOINTS, CORPUS, SPEC_FILE, StudyFolder
+from raylr.store.files import inside, names_in, remove_inside
+from raylr.store.folder import CORPUS, SPEC_FILE, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.spec import TrainSpec
+from raylr.trial import train_trial
 
 TRAINABLE = "raylr.trainables.pretrain"
 """Name of the trainable in a run's identity."""
@@ -303,20 +304,20 @@ class Stages:
         queued = scores.points(train, tokens, eval_at) if scores and scores.concerns(role) else []
         config: dict[str, Any] = {
             "run": run.name,
-            "study": str(self.folder.path),
+            "study": self.folder.place,
             "role": role,
             "size": setting.size,
             "lr": lr,
             "model": model.model_dump(),
             "train": train.model_dump(),
-            "corpus": str(self._corpus_path()),
+            "corpus": place_of(self._corpus_path()),
             "tokens": tokens,
             "eval_at": eval_at,
             "queue_at": queued,
         }
         config |= {} if stop_at is None else {"stop_at": stop_at}
         if train.schedule == "wsd" and self.spec.decay is not None and self.spec.decay.corpus is not None:
-            config["decay_corpus"] = str(self.spec.decay.corpus.resolve())
+            config["decay_corpus"] = str(self.spec.decay.corpus)
         return Job(
             run=run,
             role=role,
@@ -369,7 +370,7 @@ class Stages:
     # -- the corpus and the checkpoints --
 
     def _corpus_path(self) -> Path:
-        return (self.spec.corpus.path or self.folder.path / CORPUS).resolve()
+        return self.spec.corpus.path or self.folder.path / CORPUS
 
     def _open_corpus(self) -> None:
         """Open or make the corpus; note what the runs are trained on."""
@@ -379,24 +380,11 @@ class Stages:
         keep = self.spec.keep_checkpoints
         if keep == "all":
             return
+        there = {folder: names_in(folder) for folder in (self.folder.checkpoints, self.folder.trunks)}
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
-                remove_inside(self.folder.checkpoints, row["trial"])
-                remove_inside(self.folder.trunks, row["trial"])
+                for folder, names in there.items():
+                    if inside(folder, row["trial"]).name in names:
+                        remove_inside(folder, row["trial"])
                 if self._external is not None:
                     self._external.drop_checkpoints(row["trial"])
-
-
-def train_trial(config: dict[str, Any]) -> None:
-    """Train one segment of a run of a study: Ray Tune's function trainable.
-
-    Its checkpoints lie in the study's folder, and those that wait to be scored.
-    """
-    from raylr.trainables import pretrain
-
-    own = ("keep_dir", "keep_at", "trunk_dir", "decay_corpus")
-    keys = ("lr", "model", "train", "corpus", "tokens", "eval_at", "stop_at", "queue_at", *own)
-    arguments = {key: config[key] for key in keys if key in config}
-    study = Path(config["study"])
-    run_dir, queue = inside(study / CHECKPOINTS, config["run"]), EvaluationQueue(study).folder_of(config["run"])
-    pretrain({**arguments, "run_dir": str(run_dir), "queue_dir": str(queue)})

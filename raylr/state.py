@@ -28,7 +28,7 @@ def state_of(study: Study) -> dict[str, Any]:
     written = [path.stat().st_mtime for path in study.directory.glob("evaluations/*.parquet")]
     found: dict[str, Any] = {
         "name": study.spec.name,
-        "directory": str(study.directory),
+        "directory": study.folder.place,
         "state": state,
         "measured": rows.num_rows,
         "ended": {role: len(runs) for role, runs in ended.items()},

@@ -44,4 +44,4 @@ def open_study(
     Raises:
         StudyError: If there is none in `directory`, or its spec was changed since.
     """
-    return study_of(open_folder(Path(directory)).spec, directory, progress=progress)
+    return study_of(open_folder(directory).spec, directory, progress=progress)

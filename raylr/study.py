@@ -23,15 +23,17 @@ from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError, StudyError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
+from raylr.remote.copies import local_path, place_of
 from raylr.spec import StudySpec
 from raylr.spec.runs import axis_columns
 from raylr.stages import Stages
-from raylr.store.files import digest, exclusive, write_atomic
+from raylr.store.files import digest, exclusive, fetch, write_atomic
 from raylr.store.folder import (
     ENDING_FILE,
     LAW_FILE,
     LOCK_FILE,
     SPEC_FILE,
+    TABLES,
     StudyFolder,
     open_folder,
     read_json,
@@ -70,13 +72,15 @@ class Study(ABC):
 
     Args:
         spec: What to do.
-        directory: The study's folder, on storage that all nodes of the cluster share. `run` makes it.
+        directory: The study's folder, on storage that all nodes of the cluster share: a folder of a file system, or an
+            address (`s3://`, `gs://`, `hdfs://`). `run` makes it.
         progress: Receives the events; by default nothing is shown.
         executor: Makes what trains the runs of a stage, given Tune callbacks for it; None: Ray Tune.
 
     Raises:
         StudyError: If the folder holds a study of another corpus, of another version of raylr, or other things, or
-            is the address of an object store.
+            is an address and the study one of another trainer, whose checkpoints are on file systems.
+        StorageError: If the storage at the address does not answer.
 
     A spec may be changed and the study gone on with in the same folder: more sizes, budgets, trials, a wider range,
     another target. Runs that are the same run under the new spec are used again (`raylr.growth`).
@@ -94,10 +98,15 @@ class Study(ABC):
         executor: Callable[[list[Any]], Executor] | None = None,
     ) -> None:
         self._require_kind(spec)
-        self.spec, self.directory = spec, local_folder(directory).resolve()
+        if spec.external:
+            local_folder(directory, "a study with another trainer, which writes its checkpoints into the folder,")
+        if spec.scores:
+            local_folder(directory, "a study that scores checkpoints (`scores:`)")
+        self.spec, self.directory = spec, local_path(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)
         self.executor = executor
+        fetch(self.directory, TABLES)
         self.folder.check_owner()
         self.evaluations, self.trials = self.folder.evaluations, self.folder.trials
 
@@ -108,7 +117,7 @@ class Study(ABC):
         Raises:
             StudyError: If there is none of this kind in `directory`, or its spec was changed since.
         """
-        return cls(open_folder(local_folder(directory)).spec, directory, progress=progress)
+        return cls(open_folder(directory).spec, directory, progress=progress)
 
     # -- running --
 
@@ -124,7 +133,7 @@ class Study(ABC):
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
         refuse_copy(self.directory)
-        with self.folder.locked():
+        with self.folder.locked(self.progress.message):
             stages = Stages(self.folder, self.progress, self.executor)
             stages.grow()
             stages.search()
@@ -134,7 +143,7 @@ class Study(ABC):
 
     def end(self, text: str) -> None:
         """Note that the study has ended, and what was printed then, so that the next start returns it at once."""
-        busy = f"another process is running the study in {self.directory}"
+        busy = f"another process is running the study in {place_of(self.directory)}"
         with exclusive(self.directory / LOCK_FILE, busy):
             write_atomic(self.directory / ENDING_FILE, json.dumps({"state": self._state(), "text": text}))
 

@@ -39,6 +39,43 @@ def no_flush() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_account() -> Iterator[None]:
+    """Nobody's credentials are used; the processes that the tests start have these, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "KEYOFTHETESTS",
+            "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An object store in this process: moto's S3, at host:port."""
+    from object_store import start_store
+
+    server = start_store()
+    yield "{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket of it; this process has an empty cache of its own."""
+    from object_store import Bucket
+
+    bucket = Bucket(s3_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3_server}")
+    with bucket.machine(tmp_path / "cache"):
+        yield bucket
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import cyclopts
@@ -35,6 +36,8 @@ from raylr.cli.search import search
 from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
+from raylr.remote.copies import with_addresses
+from raylr.store.places import local_folder
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -46,11 +49,19 @@ DEBUG = "RAYLR_DEBUG"
 """Environment variable that shows the traceback of every error."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
+
+def _on_a_file_system(_: object, value: object) -> None:
+    """Raise StudyError for an address where a path is wanted; where one may be given, the parameter is a string."""
+    if isinstance(value, Path):
+        local_folder(value, "what this command reads or writes here")
+
+
 app = cyclopts.App(
     name="raylr",
     help="Which learning rate for a pre-training run you can afford only once, from runs a hundred times cheaper.",
     version_flags=["--version"],
     help_flags=["--help", "-h"],
+    default_parameter=cyclopts.Parameter(validator=_on_a_file_system),
 )
 for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
     app.command(_command)
@@ -132,7 +143,7 @@ def sentence(error: Exception) -> tuple[str, int] | None:
     disk, a removed folder, a missing permission.
     """
     if isinstance(error, RaylrError):
-        return " ".join(str(error).split()), error.exit_status
+        return with_addresses(" ".join(str(error).split())), error.exit_status
     if isinstance(error, cyclopts.CycloptsError):
         return f"{' '.join(str(error).split())} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from raylr.cli.console import make_console, say
 from raylr.errors import EXIT_FAILURE
+from raylr.remote.copies import with_addresses
 
 
-def check(study: Path, *, set_aside: bool = False) -> None:
+def check(study: str, *, set_aside: bool = False) -> None:
     """Check whether a study is whole: its files, and every evaluation of every run that has ended.
 
     Prints a verdict and a table. Exit status 0 if everything is whole, 1 if not. Nothing is written.
@@ -16,7 +15,7 @@ def check(study: Path, *, set_aside: bool = False) -> None:
     Parameters
     ----------
     study
-        A study's folder.
+        A study's folder, or its address.
     set_aside
         Move damaged files of the run table to STUDY/damaged first, so that `raylr search` measures again what they
         held.
@@ -35,7 +34,7 @@ def check(study: Path, *, set_aside: bool = False) -> None:
     for name in ("part", "whole", "what was found"):
         table.add_column(name, overflow="fold")
     for part in found.parts:
-        table.add_row(part.name, "yes" if part.whole else "no", part.message)
+        table.add_row(part.name, "yes" if part.whole else "no", with_addresses(part.message))
     console.print(table)
     if not found.whole:
         raise SystemExit(EXIT_FAILURE)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from raylr.cli.console import ConsoleListener, make_console, say
 from raylr.cli.runs import DEFAULT, Reading, count_of, read_for
 from raylr.errors import InputError
+from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.comparison import ComparisonResult
@@ -147,7 +148,7 @@ def _study(given: str | None, kind: str, listener: Listener, train: bool) -> Stu
 
     if given is None:
         found: Study = study_of(example_spec(kind), RUNS / kind, progress=listener)
-    elif Path(given).is_dir():
+    elif Path(given).is_dir() or address_of(given) is not None:
         found = open_study(given, progress=listener)
     else:
         spec, folder = load_spec(given), RUNS / Path(given).stem

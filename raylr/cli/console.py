@@ -24,6 +24,7 @@ from raylr.events import (
     StudyPlanned,
     SubjectScored,
 )
+from raylr.remote.copies import with_addresses
 from raylr.report.lines import HEADING, broken
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def say(console: Console, text: str, *, heading: str = "", style: str = "") -> N
     from rich.text import Text
 
     indent = HEADING if heading else 0
-    for i, part in enumerate(broken(text, console, indent)):
+    for i, part in enumerate(broken(with_addresses(text), console, indent)):
         head = heading if i == 0 else ""
         console.print(Text.assemble((f"{head:<{indent}}", "bold"), (part, style)), soft_wrap=True)
 
@@ -119,11 +120,11 @@ class ConsoleListener(Listener):
     def stage(self, text: str) -> None:
         """Print the stage with the time since the start."""
         self._count = None
-        self._line((text, "bold"))
+        self._line((with_addresses(text), "bold"))
 
     def message(self, text: str) -> None:
         """Print the message."""
-        self._line((text, ""))
+        self._line((with_addresses(text), ""))
 
     def study_planned(self, event: StudyPlanned) -> None:
         """Keep what the live table shows below the runs."""

@@ -71,7 +71,7 @@ def data(
     from raylr.trainables import make_corpus, python_stdlib_sources
     from raylr.trainables.data.problems import SKIPPED, read_skipped, summary
 
-    console, out = make_console(), local_folder(out)
+    console, out = make_console(), local_folder(out, "a corpus that `raylr data` makes")
     with ConsoleListener(console) as listener:
 
         def progress(phase: str, done: int, total: int) -> None:

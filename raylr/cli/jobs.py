@@ -33,7 +33,7 @@ def submit(
     spec
         The study's spec (YAML); a spec that is wrong is refused here, before anything is sent.
     out
-        The study's folder: an absolute path on storage that all nodes share.
+        The study's folder: an absolute path on storage that all nodes share, or an address (s3://, gs://, hdfs://).
     address
         The cluster's job server, such as http://head:8265; by default RAY_API_SERVER_ADDRESS.
     package
@@ -75,13 +75,13 @@ def submit(
         raise
 
 
-def status(directory: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def status(directory: str, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """Say what a study is doing, whoever runs it and wherever: its runs, what it has spent, and the optima so far.
 
     Parameters
     ----------
     directory
-        The study's folder.
+        The study's folder, or its address.
     as_json
         Print JSON.
     """

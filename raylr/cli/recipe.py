@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
 from raylr.errors import InputError, nearest
+from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.study import Study
@@ -142,6 +143,7 @@ def _study(where: str) -> Study | None:
     from raylr.store.folder import SPEC_FILE
     from raylr.studies import open_study
 
-    if "\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where):
+    there = address_of(where) is not None and not where.endswith(".json")
+    if not there and ("\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where)):
         return None
     return open_study(where)

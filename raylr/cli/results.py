@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from raylr.cli.console import make_console, say
 from raylr.cli.runs import DEFAULT, Reading, count_of, family_of, read_for
 from raylr.errors import InputError, LawError, nearest
+from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.analysis.cells import Family
@@ -44,7 +45,8 @@ def fit(
     Parameters
     ----------
     study
-        A study's folder, a folder of imported runs (`raylr import`), or a file of finished runs, such as sweep.csv.
+        A study's folder or its address, a folder of imported runs (`raylr import`), or a file of finished runs, such as
+        sweep.csv.
     out
         A file to write the law to, as JSON; `raylr predict` reads it.
     family
@@ -93,8 +95,8 @@ def predict(
     Parameters
     ----------
     law
-        A study's folder, a folder or file of finished runs, a law.json, or the name of a published law (`raylr laws`
-        lists them).
+        A study's folder or its address, a folder or file of finished runs, a law.json, or the name of a published law
+        (`raylr laws` lists them).
     tokens
         Training tokens: 500e9 or 500B.
     params
@@ -170,7 +172,7 @@ def report(
     Parameters
     ----------
     study
-        A study's folder, a folder of imported runs, or a file of finished runs.
+        A study's folder or its address, a folder of imported runs, or a file of finished runs.
     out
         Folder for the report; by default the study's or runs' own, which may be read-only with this.
     reading
@@ -213,7 +215,7 @@ def read_laws(name: str, family: str | None = None) -> tuple[LRLaw, LossLaw | No
     The laws of a study or of runs are fitted to what is there now, in memory.
 
     Args:
-        name: Folder, file, or name of a published law.
+        name: Folder, address of a study, file, or name of a published law.
         family: The kind of run, where finished runs are of several kinds.
 
     Raises:
@@ -223,19 +225,16 @@ def read_laws(name: str, family: str | None = None) -> tuple[LRLaw, LossLaw | No
     from raylr.analysis.laws import presets
     from raylr.analysis.laws.lr_law import LRLaw
     from raylr.finished import fit_runs, is_runs
-    from raylr.studies import open_study
-    from raylr.study import LAW_FILE, FittingStudy
+    from raylr.study import LAW_FILE
 
     path = Path(name)
+    if address_of(name) is not None and not name.endswith(".json"):
+        return _laws_of_study(name)
     if "\0" not in name and path.exists() and is_runs(name):
         found = family_of(fit_runs(read_for(name)).families, family)
         return law_of(found, name), found.loss_law, found.curvature_law
     if path.is_dir():
-        study = open_study(path)
-        if not isinstance(study, FittingStudy):
-            raise LawError(NO_LAW.format(name))
-        fit = study.fit()
-        return fit.law, fit.loss_law, fit.curvature_law
+        return _laws_of_study(name)
     if path.is_file():
         try:
             if path.stat().st_size > LARGEST_LAW_FILE:
@@ -251,6 +250,17 @@ def read_laws(name: str, family: str | None = None) -> tuple[LRLaw, LossLaw | No
     if name not in known:
         raise LawError(f"{name!r} is neither a study's folder nor a published law{nearest(name, known)}")
     return presets.get(name), None, None
+
+
+def _laws_of_study(place: str) -> tuple[LRLaw, LossLaw | None, CurvatureLaw | None]:
+    from raylr.studies import open_study
+    from raylr.study import FittingStudy
+
+    study = open_study(place)
+    if not isinstance(study, FittingStudy):
+        raise LawError(NO_LAW.format(place))
+    fit = study.fit()
+    return fit.law, fit.loss_law, fit.curvature_law
 
 
 def refusal(prediction: LRPrediction) -> str:

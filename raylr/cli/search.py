@@ -16,7 +16,7 @@ from raylr.cli.console import ConsoleListener, make_console, say
 def search(
     spec: Path | None = None,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[str | None, Parameter(name=["--out", "-o"])] = None,
     example: str | None = None,
 ) -> None:
     """Search the LR of small models, fit the law, predict the LR of the target and check it there.
@@ -32,7 +32,7 @@ def search(
     spec
         The study's spec (YAML). Without one: the quickstart, on the Python standard library's own sources.
     out
-        The study's folder; by default runs/ and the name of the spec's file.
+        The study's folder, or an address (s3://, gs://, hdfs://); by default runs/ and the name of the spec's file.
     example
         An example in place of a spec: quickstart, transfer or fitting.
     """
@@ -60,7 +60,7 @@ def search(
         try:
             result = study.run()
         except KeyboardInterrupt:
-            words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", str(out)] if out else []),
+            words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", out] if out else []),
                      *(["--example", example] if example else [])]  # fmt: skip
             say(console, f"Stopped. Everything measured is kept in {folder}; `{shlex.join(words)}` continues.")
             raise

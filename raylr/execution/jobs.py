@@ -15,13 +15,15 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from raylr.errors import InputError, TrainingError
+from raylr.remote.copies import local_path
+from raylr.remote.storage import address_of
 from raylr.spec import StudySpec
 from raylr.spec.files import dump_spec
-from raylr.store.places import local_folder, refuse_copy
+from raylr.store.places import refuse_copy
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -47,20 +49,22 @@ class Job:
     """Whether it was submitted now; False: it was there already, pending or running."""
 
 
-def shared_folder(out: Path | str) -> Path:
-    """Return the folder of a study that is to run as a job.
+def shared_folder(out: Path | str) -> str:
+    """Return the folder of a study that is to run as a job: an absolute path, or an address.
 
     Raises:
-        InputError: If it is relative, an object store's, or in Ray's copy of a job's files.
+        InputError: If it is relative, in Ray's copy of a job's files, or an address that raylr does not write to.
     """
-    folder = local_folder(out)
+    if (address := address_of(out)) is not None:
+        return address
+    folder = local_path(out)
     if not folder.is_absolute():
         raise InputError(
             f"{out} is a relative path, which on the cluster lies in Ray's copy of the job's files, and Ray "
             "deletes that; give the study's folder as an absolute path on storage that all nodes share"
         )
     refuse_copy(folder)
-    return folder
+    return str(folder)
 
 
 class Jobs:
@@ -99,13 +103,13 @@ class Jobs:
 
         Args:
             spec: The study's spec.
-            out: The study's folder, an absolute path on storage that all nodes share.
+            out: The study's folder: an absolute path on storage that all nodes share, or an address.
             packages: Wheels or package folders on this machine that the job's processes import (Ray's `py_modules`).
             pip: Requirements that Ray installs for the job on every node.
             env: Names and values of further environment variables of the job.
 
         Raises:
-            InputError: For a folder that is relative or an object store's, a package that is not there, or if the
+            InputError: For a folder that is relative, a package that is not there, or if the
                 cluster refuses the job.
         """
         folder = shared_folder(out)
@@ -113,7 +117,7 @@ class Jobs:
             if not Path(package).exists():
                 raise InputError(f"{package}: there is no such wheel or package")
         for job in self._asked(self._client.list_jobs):
-            going = job.metadata and job.metadata.get(FOLDER) == str(folder) and not job.status.is_terminal()
+            going = job.metadata and job.metadata.get(FOLDER) == folder and not job.status.is_terminal()
             if going and job.submission_id:
                 return Job(id=job.submission_id, new=False)
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1", **dict(env)}
@@ -125,13 +129,13 @@ class Jobs:
         with tempfile.TemporaryDirectory() as files:
             Path(files, SPEC).write_text(dump_spec(spec), encoding="utf-8")
             runtime["working_dir"] = files
-            name = f"raylr-{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+            name = f"raylr-{PurePosixPath(folder.partition('?')[0]).name}-{time.strftime('%Y%m%d-%H%M%S')}"
             made = self._asked(
                 self._submitted,
-                entrypoint=f"python -m raylr search {SPEC} --out {shlex.quote(str(folder))}",
+                entrypoint=f"python -m raylr search {SPEC} --out {shlex.quote(folder)}",
                 submission_id=name,
                 runtime_env=runtime,
-                metadata={FOLDER: str(folder)},
+                metadata={FOLDER: folder},
             )
         return Job(id=made, new=True)
 

@@ -29,6 +29,7 @@ from raylr.execution.session import cluster_watch, lacking_resources, ray_sessio
 from raylr.execution.trials import TensorBoard, only_own_loggers, packed, unpacked
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
+from raylr.remote.copies import ray_storage
 from raylr.searchers.tune.results import BOOKKEEPING
 from raylr.trainables.training.preemption import catch
 
@@ -86,6 +87,7 @@ class TuneExecutor:
                     if own:
                         raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
                     self._warn(f"{lacking} now; the study waits until it has grown.")
+            storage, file_system = ray_storage(self._storage)
             tuner = tune.Tuner(
                 tune.with_resources(_preemptible(unpacked(trainable)), self._requested()),
                 tune_config=tune.TuneConfig(
@@ -98,7 +100,8 @@ class TuneExecutor:
                 ),
                 run_config=tune.RunConfig(
                     name=f"{self._storage.name}-{time.strftime('%Y%m%d-%H%M%S')}",
-                    storage_path=str(self._storage),
+                    storage_path=storage,
+                    storage_filesystem=file_system,
                     verbose=0,
                     callbacks=[_Events(jobs), TensorBoard(), *self._callbacks],
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),

@@ -22,6 +22,7 @@ from raylr.analysis.figures.decay import before_and_after, study_panels
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
+from raylr.remote.copies import place_of
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
@@ -95,7 +96,7 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
     else:
         drawn, answer, footer = _figures(result), _answer(result), FOOTER
         sections = partial(_sections, result, scores=scores)
-    name = result.directory.name
+    name = Path(place_of(result.directory).partition("?")[0]).name
 
     def whole(figures: PageFigures) -> Iterable[str]:
         yield from sections(figures)

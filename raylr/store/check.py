@@ -13,8 +13,8 @@ import pyarrow as pa
 from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, RaylrError, StorageError, StudyError
-from raylr.store.files import inside, storage_errors
-from raylr.store.folder import ENDING_FILE, LAW_FILE, SPEC_FILE, StudyFolder, open_folder, read_json
+from raylr.store.files import fetch, inside, remove_file, storage_errors, write_atomic
+from raylr.store.folder import ENDING_FILE, LAW_FILE, SPEC_FILE, TABLES, StudyFolder, open_folder, read_json
 from raylr.store.runs import RunStore, run_end
 from raylr.store.table import Table
 
@@ -64,7 +64,7 @@ class StudyCheck:
         return f"{self.directory} is not whole ({names})."
 
 
-def check_study(directory: Path) -> StudyCheck:
+def check_study(directory: Path | str) -> StudyCheck:
     """Check a study's folder; nothing is written, and nothing needs the corpus or the study's lock.
 
     Args:
@@ -73,7 +73,8 @@ def check_study(directory: Path) -> StudyCheck:
     Raises:
         StudyError: If there is no study in it, or one of another version of raylr.
     """
-    folder = open_folder(Path(directory))
+    folder = open_folder(directory)
+    fetch(folder.path, TABLES, again=True)
     parts = [Part(name=SPEC_FILE, whole=True, message=f"the spec that the study began with, {folder.identity}")]
     for name, table in (
         ("evaluations", folder.evaluations),
@@ -93,7 +94,7 @@ def check_study(directory: Path) -> StudyCheck:
     return StudyCheck(directory=folder.path, parts=[*parts, *_files(folder)])
 
 
-def set_aside(directory: Path) -> list[Path]:
+def set_aside(directory: Path | str) -> list[Path]:
     """Move the damaged fragments of a study's run table out of the way; what they held is then measured again.
 
     Args:
@@ -106,7 +107,7 @@ def set_aside(directory: Path) -> list[Path]:
         StudyError: If there is no study in the folder, or another process is running it.
         StorageError: If a file cannot be moved.
     """
-    folder = open_folder(Path(directory))
+    folder = open_folder(directory)
     moved = []
     with folder.locked():
         for table in (folder.evaluations, folder.trials):
@@ -115,7 +116,8 @@ def set_aside(directory: Path) -> list[Path]:
                     target = folder.path / DAMAGED / f"{table.folder.name}-{problem.path.name}"
                     with storage_errors(target, "move a damaged file to"):
                         target.parent.mkdir(exist_ok=True)
-                        problem.path.rename(target)
+                        write_atomic(target, problem.path.read_bytes())
+                    remove_file(problem.path)
                     moved.append(target)
     return moved
 

@@ -1,4 +1,8 @@
-"""Files of a study: written whole or not at all, locked against a second process, never outside their folder."""
+"""Files of a study: written whole or not at all, locked against a second process, never outside their folder.
+
+Where the folder is a working copy of one at an address (`raylr.remote.copies`), everything that is written or removed
+here is written or removed there first, and a lock is a lease there, too.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 
 from raylr.errors import StorageError, StudyError, StudyLockedError
+from raylr.remote.copies import copy_of, is_leased, leased
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 READER_SECONDS = 0.2
@@ -32,17 +37,61 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         StorageError: If the disk is full, the folder was removed or may not be written; the old content is kept.
     """
     path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with storage_errors(path):
+    with storage_errors(path), _written_there(path, data):
         try:
             with temporary.open("wb") as sink:
-                sink.write(content.encode() if isinstance(content, str) else content)
+                sink.write(data)
                 sink.flush()
                 os.fsync(sink.fileno())
             temporary.replace(path)
             _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _written_there(path: Path, data: bytes) -> Iterator[None]:
+    """Write the file at the address, if there is one; what cannot be written there is not written here in the block."""
+    found = copy_of(path)
+    if found is None:
+        yield
+        return
+    copy, name = found
+    with copy.locked():
+        copy.put(name, data)
+        yield
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file; one that is not there is no error. Raises StorageError if it cannot be removed."""
+    if (found := copy_of(path)) is not None:
+        found[0].storage.delete(found[1])
+    with storage_errors(path, "remove"):
+        path.unlink(missing_ok=True)
+
+
+def fetch(folder: Path, folders: Collection[str], *, again: bool = False) -> None:
+    """Bring a working copy up to date (`WorkingCopy.fetch`); nothing is done for any other folder."""
+    if (found := copy_of(folder)) is not None:
+        found[0].fetch(folders, again=again)
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of what is in a folder, hidden ones left out, at the address if it is a working copy.
+
+    Of a study's own folder at an address these are the names when it was last fetched.
+    """
+    if (found := copy_of(folder)) is not None:
+        copy, name = found
+        if name == ".":
+            return set(copy.names)
+        names = {entry.name.rpartition("/")[2] for entry in copy.storage.listed(name)}
+    else:
+        with storage_errors(folder, "read"):
+            names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names if not name.startswith(".")}
 
 
 @contextmanager
@@ -63,14 +112,18 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path` for the block. The lock goes with the process, however that ends.
+def exclusive(
+    path: Path, message: str, *, timeout: float = 0.0, note: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
+    """Hold the lock file `path` for the block. The lock goes with the process, however that ends; the lease at an
+    address ends by itself (`raylr.remote.lease`).
 
     Args:
         path: The lock file; it is made if it is missing and stays there.
         message: Sentence of the error if another process holds the lock.
         timeout: Seconds to wait for the other process; -1 waits without end. It is `READER_SECONDS` at least, since one
             that only asks whether the lock is held (`held`) has it for some microseconds.
+        note: Called with a sentence while the lease of a silent process is waited for.
 
     Raises:
         StudyLockedError: If another process holds the lock after `timeout`.
@@ -83,7 +136,8 @@ def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[Non
         except filelock.Timeout:
             raise StudyLockedError(message) from None
     try:
-        yield
+        with leased(path, message, timeout, note):
+            yield
     finally:
         lock.release()
 
@@ -91,7 +145,8 @@ def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[Non
 def held(path: Path) -> bool:
     """Return whether a process holds the lock file `path`; nothing is written, so that a reader may ask.
 
-    A lock file that cannot be opened counts as free: where a study runs, its owner can read it.
+    A lock file that cannot be opened counts as free: where a study runs, its owner can read it. At an address, a
+    process of another machine is known by its lease.
     """
     try:
         with path.open("rb") as file:
@@ -100,8 +155,8 @@ def held(path: Path) -> bool:
             except BlockingIOError:
                 return True
     except OSError:
-        return False
-    return False
+        pass
+    return is_leased(path)
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -122,7 +177,10 @@ def inside(folder: Path, name: str) -> Path:
 
 def remove_inside(folder: Path, name: str) -> None:
     """Remove the folder `name` directly inside `folder`, if it is there. Raises StudyError as `inside`."""
-    shutil.rmtree(inside(folder, name), ignore_errors=True)
+    path = inside(folder, name)
+    if (found := copy_of(path)) is not None:
+        found[0].delete_folder(found[1])
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def digest(content: bytes) -> str:

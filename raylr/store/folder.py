@@ -19,8 +19,7 @@ report.html     the report, figures/ beside it
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,16 +32,18 @@ import pyarrow.compute as pc
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
+from raylr.remote.copies import local_path, place_of
 from raylr.spec import StudySpec, dump_spec, load_spec
-from raylr.store.files import exclusive, storage_errors, write_atomic
-from raylr.store.places import local_folder
-from raylr.store.runtable import EVALUATIONS, TRIALS, evaluations_table, failures_table, trials_table
+from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
+from raylr.store.runtable import EVALUATIONS, FAILURES, TRIALS, evaluations_table, failures_table, trials_table
 from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
 CORPUS, CHECKPOINTS, TRUNKS = "corpus", "checkpoints", "trunks"
 KEPT = ("study", "points", "left_out", "side_by_side")
 """What study.json says beside whose study it is, and what another note leaves as it is."""
+TABLES = (EVALUATIONS, TRIALS, FAILURES, "evals", "attempts")
+"""Folders of tables, which are read as a whole; others are read when they are needed."""
 
 
 def spec_identity(spec: StudySpec) -> str:
@@ -64,6 +65,11 @@ class StudyFolder:
 
     path: Path
     spec: StudySpec
+
+    @property
+    def place(self) -> str:
+        """Where the folder is for other machines: its address, or its path on the storage that they share."""
+        return place_of(self.path)
 
     @cached_property
     def identity(self) -> str:
@@ -151,9 +157,7 @@ class StudyFolder:
             if self.measured:
                 self._require_same_corpus()
             return
-        with storage_errors(self.path, "read"):
-            names = {path.name for path in self.path.iterdir()}
-        if {name for name in names if not name.startswith(".")} - {ABOUT_FILE}:
+        if names_in(self.path) - {ABOUT_FILE}:
             raise StudyError(f"{self.path} is not empty and holds no study; choose another folder")
 
     def check_unchanged(self) -> None:
@@ -174,10 +178,13 @@ class StudyFolder:
     # -- writing, under the lock --
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, note: Callable[[str], None] = lambda text: None) -> Iterator[None]:
         """Hold the study's lock, then claim the folder for the spec; nothing is changed before the lock is held.
 
         A folder that holds measurements of another spec is claimed by `grow`.
+
+        Args:
+            note: Called with a sentence while a silent process at an address is waited for.
 
         Raises:
             StudyLockedError: If another process is running the study.
@@ -187,8 +194,9 @@ class StudyFolder:
         self.check_owner()
         with storage_errors(self.path, "make"):
             self.path.mkdir(parents=True, exist_ok=True)
-        busy = f"another process is running the study in {self.path}; wait for it or stop it"
-        with exclusive(self.path / LOCK_FILE, busy):
+        busy = f"another process is running the study in {self.place}; wait for it or stop it"
+        with exclusive(self.path / LOCK_FILE, busy, note=note):
+            fetch(self.path, TABLES)
             self.check_owner()  # the other process may have begun a study in between
             if not self.grows:
                 self._claim()
@@ -242,7 +250,7 @@ class StudyFolder:
         file = self.path / SPEC_FILE
         old = load_spec(file, check_files=False) if file.exists() and (self.path / ABOUT_FILE).exists() else None
         if old is not None and old != self.spec and not self.measured:
-            shutil.rmtree(self.path / CORPUS, ignore_errors=True)  # of the old spec; nothing was measured on it
+            remove_inside(self.path, CORPUS)  # of the old spec; nothing was measured on it
         if old is None or self._about().get("spec") != self.identity:
             self._write_about(None)
         if old != self.spec:
@@ -282,11 +290,14 @@ class StudyFolder:
         return found
 
 
-def open_folder(directory: Path) -> StudyFolder:
+def open_folder(directory: Path | str) -> StudyFolder:
     """Return the folder of an existing study. Raises StudyError if there is none in `directory`; nothing is written."""
-    directory = local_folder(directory)
+    directory = local_path(directory)
+    fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
-        raise StudyError(f"{directory} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
+        raise StudyError(
+            f"{place_of(directory)} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one"
+        )
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()
     return folder

@@ -1,43 +1,39 @@
-"""Where raylr may write: file systems, not object stores, and not the copy that Ray makes of a job's files."""
+"""Where raylr may write: not into the copy that Ray makes of a job's files, and some things to file systems alone."""
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from pathlib import Path
 
 from raylr.errors import StudyError
+from raylr.remote.copies import local_path
+from raylr.remote.storage import address_of
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/")  # two letters or more, since C:/ is a drive; pathlib makes // one /
 _COPY = ("runtime_resources", "working_dir_files")
 """Folders of Ray's session in which it keeps the working directories of jobs (read in Ray 2.60's runtime_env)."""
 
 
-def local_folder(place: Path | str) -> Path:
+def local_folder(place: Path | str, what: str) -> Path:
     """Return a folder of a file system; `file://` may be written before it.
 
     Args:
         place: The folder as the user named it; it need not exist.
+        what: What is to be kept there, for the message.
 
     Raises:
-        StudyError: If it is the address of an object store, which would otherwise become a folder of that name here.
+        StudyError: If it is the address of an object store or of HDFS.
 
     Example:
         >>> from raylr.store.places import local_folder
-        >>> str(local_folder("file:///data/runs"))
+        >>> str(local_folder("file:///data/runs", "a table"))
         '/data/runs'
     """
-    text = str(place)
-    found = _ADDRESS.match(text)
-    if found:
-        name = text[found.end() :].lstrip("/")
-        if found.group(1) != "file":
-            raise StudyError(
-                f"{found.group(1)}://{name}: raylr writes to file systems; give a folder on storage that all nodes "
-                "share, such as NFS, Lustre or a mount of the store"
-            )
-        text = f"/{name}"
-    return Path(text)
+    if (address := address_of(place)) is not None:
+        raise StudyError(
+            f"{address}: {what} is kept on a file system; give a folder on storage that all nodes share, such as NFS, "
+            "Lustre or a mount of the store"
+        )
+    return local_path(place)
 
 
 def refuse_copy(folder: Path) -> None:

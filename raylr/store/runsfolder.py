@@ -58,7 +58,7 @@ class RunsFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = local_folder(path)
+        self.path = local_folder(path, "a folder of imported runs")
 
     @staticmethod
     def at(path: Path) -> bool:

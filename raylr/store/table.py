@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylr.errors import DamagedError, DataError, StorageError, StudyError
+from raylr.remote.copies import copy_of
 from raylr.store.columns import concatenate, first_of_each, key_set, to_table
-from raylr.store.files import digest, storage_errors, write_atomic
+from raylr.store.files import digest, remove_file, storage_errors, write_atomic
 
 FORMAT = 2
 """Version of the fragments' format; fragments of format 1 had no checksums."""
@@ -253,8 +254,13 @@ class Table:
         matched = _NAME.fullmatch(path.name)
         with storage_errors(path, "read"):
             data = path.read_bytes()
+            whole = matched is not None and digest(data) == matched.group(2)
+            if matched is not None and not whole and (found := copy_of(path)) is not None:
+                found[0].fetch_file(found[1])  # the damage may be that of the working copy alone
+                data = path.read_bytes()
+                whole = digest(data) == matched.group(2)
         try:
-            if matched is None or digest(data) != matched.group(2):
+            if not whole:
                 raise pa.ArrowInvalid("its content is not what was written")
             file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
             about = json.loads((file.schema_arrow.metadata or {})[_META])
@@ -281,9 +287,8 @@ class Table:
         first = min(one.first for one in live) if first is None else first
         merged = self._write(rows, replaces=[path.name for path in paths], first=first)
         self._merged.add(merged.name)
-        with storage_errors(self.folder, "tidy"):
-            for path in paths:
-                path.unlink(missing_ok=True)
+        for path in paths:
+            remove_file(path)
 
     def _write(self, rows: pa.Table, *, replaces: Sequence[str] = (), first: int | None = None) -> Path:
         names = self._names()

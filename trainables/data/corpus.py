@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raylr.errors import DataError
+from raylr.remote.copies import local_corpus
 
 MANIFEST = "manifest.json"
 """The file of a corpus that is written last and describes the others."""
@@ -118,13 +119,13 @@ class Corpus:
 
     @classmethod
     def open(cls, path: str | Path) -> Corpus:
-        """Open the corpus in a folder.
+        """Open the corpus in a folder, or at an address: it is then fetched to this machine's cache, once.
 
         Raises:
             DataError: If there is none, if a file does not have the length in the manifest, or if its tokenizer is not
                 the one that made its ids.
         """
-        folder = Path(path)
+        folder = local_corpus(path, MANIFEST)
         if not (folder / MANIFEST).is_file():
             raise DataError(f"{folder} is not a tokenised corpus (it has no {MANIFEST}): make one with `raylr data`")
         corpus = cls(path=folder, manifest=json.loads((folder / MANIFEST).read_text()))

@@ -53,7 +53,7 @@ def state_at_branch(
     """
     leaves = branch_tokens(train, tokens)
     own = {"fields": dict(fields), "identity": identity_of(fields)}
-    for folder in RunFolder(trunk_dir).whole():
+    for folder in RunFolder(trunk_dir).whole(last=leaves // train.batch_tokens):
         state = read_state(folder, trunk, layout)
         begun = state["step"] * train.batch_tokens
         if begun <= leaves:

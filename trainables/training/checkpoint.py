@@ -8,6 +8,9 @@ save.
 
 A checkpoint belongs to a run (`raylr.trainables.training.identity`) in a layout: `workers`, `zero_stage`,
 `expert_parallel`. It loads into another layout only after `raylr.trainables.training.universal` has converted it.
+
+The folder of a run may be one at an address (`raylr.remote.copies`): its checkpoints are written to this machine and
+from there to the storage, `complete.json` last, and fetched where the run goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from filelock import FileLock
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import CheckpointError
+from raylr.remote.copies import WorkingCopy, copy_of, leased, local_path
 from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
@@ -208,14 +212,19 @@ class RunFolder:
     """The checkpoints of one run in one folder. An interrupted write leaves a hidden folder, which the next one clears.
 
     Args:
-        path: The folder.
+        path: The folder, or its address.
         keep: How many of the last checkpoints are kept; None: all.
     """
 
     def __init__(self, path: str | Path, *, keep: int | None = KEEP) -> None:
-        self.path, self.keep = Path(path), keep
+        self.path, self.keep = local_path(path), keep
 
     def _all(self) -> list[Path]:
+        """The checkpoints, the newest first; of a folder at an address those that are there."""
+        if (there := copy_of(self.path / PREFIX)) is not None:
+            entries = there[0].storage.listed(there[1].rpartition("/")[0])
+            names = {entry.name.rpartition("/")[2] for entry in entries}
+            return sorted((self.path / name for name in names if name.startswith(PREFIX)), reverse=True)
         return sorted(self.path.glob(PREFIX + "*"), reverse=True) if self.path.is_dir() else []
 
     @contextmanager
@@ -223,16 +232,31 @@ class RunFolder:
         """Hold the folder for one process; another one that wants it waits.
 
         Two budgets of a run at a constant LR have one identity and therefore one folder: the longer one waits for the
-        shorter one and goes on from its checkpoint. The lock goes with the process, however that ends.
+        shorter one and goes on from its checkpoint. The lock goes with the process, however that ends. At an address
+        it is a lease, too, and nothing is left on this machine.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / LOCK):
+        with FileLock(self.path / LOCK), leased(self.path / LOCK, f"another process trains {self.path.name}", -1):
             yield
+            if copy_of(self.path / LOCK) is not None:
+                for folder in self.path.glob(PREFIX + "*"):
+                    shutil.rmtree(folder, ignore_errors=True)
 
-    def whole(self) -> Iterator[Path]:
-        """Yield the checkpoints that are whole, the newest first; damaged ones are passed over."""
+    def whole(self, last: int | None = None) -> Iterator[Path]:
+        """Yield the checkpoints that are whole, the newest first; damaged ones are passed over.
+
+        Args:
+            last: Step of the last one that is wanted; None: any.
+        """
+        name = None if last is None else f"{PREFIX}{last:010d}"
         for folder in self._all():
-            if not verify(folder):
+            if name is not None and folder.name > name:
+                continue
+            problem = verify(folder)
+            if problem and (there := copy_of(folder)) is not None:
+                there[0].fetch_folder(there[1], lambda path: not verify(path))
+                problem = verify(folder)
+            if not problem:
                 yield folder
 
     def save(self, engine: Any, state: dict[str, Any]) -> None:
@@ -246,18 +270,50 @@ class RunFolder:
 
         rank = dist.get_rank()
         work, final = self.path / f".writing-{state['step']}", self.path / f"{PREFIX}{state['step']:010d}"
-        if rank == 0:
+        there = copy_of(final)
+        first = rank == 0 or (there is not None and os.environ.get("LOCAL_RANK", "0") == "0")  # each machine has a copy
+        if first:
             for stale in self.path.glob(".writing-*"):
                 shutil.rmtree(stale)
         dist.barrier()
         write_checkpoint(engine, work, state)
-        if rank == 0:
+        if there is not None:
+            _put(*there, work, first=first)
+        elif rank == 0:
             if final.exists():
                 doomed = self.path / f".writing-old-{uuid.uuid4().hex}"
                 final.rename(doomed)
                 shutil.rmtree(doomed)
             work.rename(final)
             _sync(self.path)
-            for old in self._all()[self.keep :] if self.keep is not None else ():
-                shutil.rmtree(old)
+        if rank == 0 and self.keep is not None:
+            for old in self._all()[self.keep :]:
+                if (place := copy_of(old)) is not None:
+                    place[0].delete_folder(place[1], first=COMPLETE)
+                else:
+                    shutil.rmtree(old)
         dist.barrier()
+
+
+def _put(copy: WorkingCopy, name: str, work: Path, *, first: bool) -> None:
+    """Move a checkpoint to its address; all workers call this together.
+
+    Args:
+        copy: The working copy.
+        name: Name of the checkpoint in it.
+        work: Where it was written here.
+        first: Whether this is the first worker of its machine, which moves what is on it.
+    """
+    import torch.distributed as dist
+
+    rank = dist.get_rank()
+    if rank == 0:
+        copy.delete_folder(name, first=COMPLETE)
+    dist.barrier()
+    if first:
+        copy.put_folder(work, name, but=(COMPLETE,))
+    dist.barrier()
+    if rank == 0:
+        copy.put(f"{name}/{COMPLETE}", (work / COMPLETE).read_bytes())
+    if first:
+        shutil.rmtree(work)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raylr.errors import SpecError
+from raylr.remote.copies import ray_storage
 
 RETRIES = 2
 """How often a trial whose worker died starts again from its last checkpoint."""
@@ -37,6 +38,7 @@ def drive(config: dict[str, Any], given: dict[str, Any]) -> None:
     if config.get("run_dir") is None:
         raise SpecError(f"workers={spec.workers} needs run_dir: a folder that all workers reach, for checkpoints")
     gpus = _gpus()
+    storage, file_system = ray_storage(config["run_dir"])
     trainer = TorchTrainer(
         work,
         train_loop_config=config,
@@ -46,7 +48,8 @@ def drive(config: dict[str, Any], given: dict[str, Any]) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=f"train-{tune.get_context().get_trial_id()}",
-            storage_path=str(Path(config["run_dir"]).absolute()),
+            storage_path=storage,
+            storage_filesystem=file_system,
             callbacks=[TuneReportCallback()],
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             failure_config=ray.train.FailureConfig(max_failures=RETRIES),

@@ -105,8 +105,8 @@ def test_what_would_be_lost_is_refused_before_anything_is_sent(spec, server, tmp
     jobs = Jobs()
     with pytest.raises(InputError, match="relative path"):
         jobs.submit(spec, "runs/study")
-    with pytest.raises(StudyError, match="s3://"):
-        jobs.submit(spec, "s3://bucket/study")
+    with pytest.raises(StudyError, match="abfss://"):
+        jobs.submit(spec, "abfss://a@b/study")
     with pytest.raises(StudyError, match="Ray's copy"):
         jobs.submit(spec, tmp_path / "runtime_resources" / "working_dir_files" / "x" / "study")
     with pytest.raises(InputError, match="no such wheel"):

@@ -10,16 +10,23 @@ from raylr.store.runsfolder import RunsFolder
 from raylr.study import FittingStudy
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket/runs", "hdfs://name:9000/runs", "abfss://a@b/c"])
-def test_an_address_of_an_object_store_does_not_become_a_folder(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket/runs", "hdfs://name:9000/runs"])
+def test_imported_runs_are_refused_at_an_address(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in (address, Path(address)):
-        for use in (local_folder, RunsFolder, open_folder, lambda folder: FittingStudy(quickstart_spec(), folder)):
-            with pytest.raises(StudyError, match="raylr writes to file systems") as error:
+        with pytest.raises(StudyError, match="a folder of imported runs is kept on a file system") as error:
+            RunsFolder(place)  # type: ignore[arg-type]
+        assert address in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_of_another_kind_does_not_become_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("abfss://a@b/c", Path("abfss://a@b/c")):
+        for use in (RunsFolder, open_folder, lambda folder: FittingStudy(quickstart_spec(), folder)):
+            with pytest.raises(StudyError, match="raylr writes to file systems and to addresses of s3, gs") as error:
                 use(place)  # type: ignore[arg-type]
-            assert address in str(error.value)
+            assert "abfss://a@b/c" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -34,7 +41,7 @@ def test_an_address_of_an_object_store_does_not_become_a_folder(
     ],
 )
 def test_folders_of_a_file_system(written: str, folder: str) -> None:
-    assert local_folder(written) == local_folder(Path(written)) == Path(folder)
+    assert local_folder(written, "x") == local_folder(Path(written), "x") == Path(folder)
 
 
 def test_no_study_starts_in_rays_copy_of_a_jobs_files(tmp_path: Path) -> None:

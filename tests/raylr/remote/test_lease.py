@@ -1,0 +1,132 @@
+import json
+import threading
+import time
+
+import pytest
+from object_store import Bucket
+
+from raylr.errors import StorageError, StudyLockedError
+from raylr.remote import lease
+from raylr.remote.lease import Lease, living_claim
+from raylr.remote.storage import Storage
+
+BUSY = "another process is running the study"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.8)
+
+
+@pytest.fixture
+def there(bucket: Bucket) -> Storage:
+    return Storage(bucket.address("study"))
+
+
+def taken(there: Storage, copy: str) -> Lease:
+    found = Lease(there, ".lock", copy)
+    found.acquire(BUSY)
+    return found
+
+
+def killed(holder: Lease) -> None:
+    """Its process is gone: nothing is renewed and nothing withdrawn."""
+    holder._ended.set()
+    assert holder._thread is not None
+    holder._thread.join()
+
+
+def test_a_second_process_is_refused_until_the_first_gives_it_back(there: Storage) -> None:
+    first = taken(there, "a")
+    with pytest.raises(StudyLockedError, match=rf"{BUSY} \(process \d+ on "):
+        taken(there, "b")
+    assert living_claim(there, ".lock")
+    first.require()
+    first.release()
+    assert there.listed(".lock") == []
+    assert living_claim(there, ".lock") is None
+    taken(there, "b").release()
+
+
+def test_the_lease_of_a_process_that_was_killed_is_taken_over_after_its_time(there: Storage) -> None:
+    killed(taken(there, "a"))
+    said: list[str] = []
+    begun = time.monotonic()
+    second = Lease(there, ".lock", "b")
+    second.acquire(BUSY, note=said.append)
+    assert time.monotonic() - begun > lease.LEASE_SECONDS
+    assert len(said) == 1
+    assert "held the lease of" in said[0]
+    second.release()
+
+
+def test_the_time_is_that_which_the_holder_names(there: Storage) -> None:
+    claim = {"count": 1, "seconds": 0.3, "copy": "a", "holder": "process 1 on there"}
+    there.put(".lock/x.json", json.dumps(claim).encode())
+    there.put(".lock/y.json", b"\xff not a claim")  # lives as long as one of our own
+    begun = time.monotonic()
+    taken(there, "b").release()
+    assert time.monotonic() - begun > lease.LEASE_SECONDS
+    assert there.listed(".lock") == []
+
+
+def test_a_claim_of_the_same_working_copy_is_that_of_a_process_which_has_ended(
+    there: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(taken(there, "a"))
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1e9)
+    taken(there, "a").release()
+    assert there.listed(".lock") == []
+
+
+def test_a_holder_that_was_away_for_too_long_writes_nothing_more(
+    there: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(lease, "now", lambda: time.monotonic() + clock[0])
+    holder = taken(there, "a")
+    holder.require()
+    clock[0] = 10.0  # the machine slept
+    with pytest.raises(StorageError, match=r"the lease of s3://.* was lost"):
+        holder.require()
+    clock[0] = 0.0
+    with pytest.raises(StorageError):  # also when the clock is set back
+        holder.require()
+    killed(holder)
+
+
+def test_a_holder_whose_claim_was_taken_away_notices(there: Storage) -> None:
+    holder = taken(there, "a")
+    for entry in there.listed(".lock"):
+        there.delete(entry.name)
+    holder._thread.join(5)  # type: ignore[union-attr]
+    with pytest.raises(StorageError, match="was lost"):
+        holder.require()
+    assert there.listed(".lock") == []  # and does not make it again
+
+
+def test_of_many_that_come_at_once_one_at_a_time_has_it(there: Storage) -> None:
+    inside, most, done = 0, 0, []
+    lock = threading.Lock()
+
+    def run(name: str) -> None:
+        nonlocal inside, most
+        mine = Lease(there, ".lock", name)
+        mine.acquire(BUSY, timeout=-1)
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.02)
+        with lock:
+            inside -= 1
+        mine.release()
+        done.append(name)
+
+    threads = [threading.Thread(target=run, args=(str(i),)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert sorted(done) == ["0", "1", "2"]

@@ -1,0 +1,158 @@
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from object_store import Bucket
+
+from raylr.errors import StorageError, StudyError
+from raylr.remote import storage
+from raylr.remote.storage import Storage, address_of
+
+NAME = st.text("abcXYZ019-_ .é", min_size=1, max_size=8).map(str.strip).filter(lambda name: name.strip(". "))
+
+
+@given(st.sampled_from(("s3", "gs", "hdfs")), st.lists(NAME, min_size=1, max_size=4))
+def test_an_address_survives_being_a_path(scheme: str, parts: list[str]) -> None:
+    address = f"{scheme}://bucket/{'/'.join(parts)}"
+    assert address_of(address) == address_of(Path(address)) == address_of(f"{address}/") == address
+
+
+@pytest.mark.parametrize("place", ["runs/a", "/data/a b", "a:b/c", "C:/runs", "file:///data", "file:/data", ".", "s3"])
+def test_a_folder_is_no_address(place: str) -> None:
+    assert address_of(place) is None is address_of(Path(place))
+
+
+@pytest.mark.parametrize("place", ["abfss://a@b/c", "https://a.org/x", "ftp://x/y", "s3:///x", "gs://"])
+def test_other_addresses_are_refused(place: str) -> None:
+    with pytest.raises(StudyError, match=r"raylr writes to file systems|names no bucket"):
+        address_of(place)
+
+
+@pytest.mark.parametrize("place", ["s3://key:hidden@b/c", "gs://hidden@b/c", "https://me:hidden@b/c"])
+def test_credentials_in_an_address_are_refused_and_not_shown(place: str) -> None:
+    with pytest.raises(StudyError, match="no credentials in an address") as error:
+        address_of(place)
+    assert "hidden" not in str(error.value)
+
+
+def test_objects_are_put_read_listed_and_deleted(bucket: Bucket, tmp_path: Path) -> None:
+    there = Storage(bucket.address("a/b"))
+    assert there.listed() == there.listed("x", recursive=True) == []
+    there.put("one", b"1")
+    there.put("x/y/two", b"22")
+    there.put("x/empty", b"")
+    assert sorted(bucket.names()) == ["a/b/one", "a/b/x/empty", "a/b/x/y/two"]
+    assert {(entry.name, entry.folder) for entry in there.listed()} == {("one", False), ("x", True)}
+    whole = [entry for entry in there.listed("x", recursive=True) if not entry.folder]
+    assert {(entry.name, entry.size) for entry in whole} == {("x/y/two", 2), ("x/empty", 0)}
+    assert all(abs((entry.written or 0) / 1e9 - time.time()) < 3600 for entry in whole)
+    assert there.get("x/y/two") == b"22"
+    there.download("x/y/two", tmp_path / "two")
+    assert (tmp_path / "two").read_bytes() == b"22"
+    for read in (there.get, lambda name: there.download(name, tmp_path / "none")):
+        with pytest.raises(FileNotFoundError):
+            read("none")
+    there.delete("one")
+    there.delete("one")
+    assert "a/b/one" not in bucket.names()
+
+
+def test_the_store_may_be_named_in_the_address(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    there = Storage(address_of(Path(bucket.full_address("a"))) or "")
+    there.put("one", b"1")
+    assert bucket.names() == ["a/one"]
+    assert there.shown("one") == bucket.address("a/one")
+
+
+def test_what_can_never_succeed_is_one_sentence_at_once(bucket: Bucket) -> None:
+    begun = time.monotonic()
+    there = Storage("s3://no-such-bucket/a")
+    for use in (there.listed, lambda: there.get("x"), lambda: there.put("x", b"")):
+        with pytest.raises((StorageError, FileNotFoundError), match=r"no such bucket|not exist"):
+            use()
+    with pytest.raises(StudyError, match="Unexpected query parameter"):
+        Storage(f"{bucket.address('a')}?colour=red").listed()
+    assert time.monotonic() - begun < 5 * storage._LONGEST_PAUSE  # nothing waited for the end of a retry
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError("AWS Error ACCESS_DENIED during PutObject operation"), "access is denied; credentials come from AWS_"),
+        (PermissionError("no"), "access is denied"),
+        (OSError("AWS Error UNKNOWN (HTTP status 301) during HeadObject"), "another region"),
+    ],
+)
+def test_no_access_is_one_sentence_at_once(raised: OSError, said: str) -> None:
+    there, asked = Storage("s3://bucket/a"), []
+
+    def refused() -> None:
+        asked.append(1)
+        raise raised
+
+    with pytest.raises(StorageError, match=said) as error:
+        there._ask("write", "x", refused)
+    assert len(asked) == 1
+    assert "s3://bucket/a/x" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class Away:
+    """A storage that does not answer the first times, and a clock that goes on by the pauses alone."""
+
+    def __init__(self, times: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left, self.clock = times, 0.0
+        monkeypatch.setattr(storage.time, "monotonic", lambda: self.clock)
+        monkeypatch.setattr(storage.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def __call__(self) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise OSError("AWS Error NETWORK_CONNECTION (Request ID: 7) during PutObject operation: curlCode: 7\nmore")
+        return "written"
+
+
+def test_a_storage_that_comes_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = Away(8, monkeypatch)
+    assert Storage("s3://bucket/a")._ask("write", "x", away) == "written"
+    assert 10 < away.clock < storage.RETRY_SECONDS
+
+
+def test_a_storage_that_stays_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = Away(float("inf"), monkeypatch)
+    with pytest.raises(StorageError, match="has not answered for") as error:
+        Storage("s3://bucket/a")._ask("write", "x", away)
+    assert storage.RETRY_SECONDS - storage._LONGEST_PAUSE <= away.clock <= storage.RETRY_SECONDS
+    assert "Request ID" not in str(error.value)
+    assert "more" not in str(error.value).split("(")[1]
+
+
+def test_a_signal_does_not_leave_half_an_object(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Storage(bucket.address("a"))
+    there.put("x", b"old")
+    opened = there.file_system
+
+    class Interrupted:
+        type_name = "s3"
+
+        def open_output_stream(self, name: str) -> Any:
+            stream = opened.open_output_stream(name)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            return stream
+
+    monkeypatch.setattr(Storage, "file_system", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        there.put("x", b"new")
+    while (found := bucket.get("a/x")) == b"old":  # the thread may end a moment later
+        time.sleep(0.05)
+    assert found == b"new"

@@ -153,6 +153,8 @@ def honesty(problems: list[Problem], traces: list[Trace]) -> dict[str, Any]:
             ok += said.status == "ok"
             wrong += said.status == "ok" and trace.regret[n - 1] > WRONG
             flat += "makes no difference" in said.reason
+            assert said.lr_low is not None
+            assert said.lr_high is not None
             ends = [(said.lr_low, said.lr_high), *((a.low, a.high) for a in said.axes.values())]
             if problem.best is not None:
                 pairs = zip(problem.best, ends, strict=True) if not problem.flat else [(problem.best[0], ends[0])]
@@ -162,11 +164,11 @@ def honesty(problems: list[Problem], traces: list[Trace]) -> dict[str, Any]:
             if problem.slope is not None and ridge is not None and n == AT[-1]:
                 ridges.append(ridge.low <= problem.slope <= ridge.high)
     share = {k: float(np.mean(v)) for k, v in inside.items() if v}
-    said = f"inside {', '.join(f'{v:.0%} at {k}' for k, v in share.items())}; " if share else ""
-    said += f"ridge {np.mean(ridges):.0%}; " if ridges else ""
-    said += f"ok {ok}, of these regret > {WRONG} %: {wrong}; flat {flat}"
+    line = f"inside {', '.join(f'{v:.0%} at {k}' for k, v in share.items())}; " if share else ""
+    line += f"ridge {np.mean(ridges):.0%}; " if ridges else ""
+    line += f"ok {ok}, of these regret > {WRONG} %: {wrong}; flat {flat}"
     return {"covered": share, "ridge": float(np.mean(ridges)) if ridges else None, "ok": ok, "wrong": wrong,
-            "flat": flat, "said": said}  # fmt: skip
+            "flat": flat, "said": line}  # fmt: skip
 
 
 def main() -> None:

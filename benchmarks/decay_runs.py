@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,8 @@ DECAYS = (("linear", 0.2), ("linear", 0.6), ("sqrt", 0.2))
 STABLE = TrainSpec(
     seq_len=128, batch_tokens=1024, warmup_steps=20, validation_tokens=32768, repeat_data=True, checkpoint_seconds=1e9
 )
-MODEL = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8, "top_k": 2,
-         "expert_size": 32}  # fmt: skip
+MODEL: dict[str, Any] = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 16, "experts": 8,
+                         "top_k": 2, "expert_size": 32}  # fmt: skip
 REPORTS = 32
 SIGMAS = 1.6449
 
@@ -66,7 +67,7 @@ def measure(lr: float, corpus: Path, out: Path) -> None:
     last = max(TOKENS)
     even = [STABLE.round_tokens(last * (i + 1) / REPORTS) for i in range(REPORTS)]
     every = sorted({*points, *TOKENS, *even})
-    shared = {"lr": lr, "model": model, "corpus": corpus, "threads": 1}
+    shared: dict[str, Any] = {"lr": lr, "model": model, "corpus": corpus, "threads": 1}
     rows = [
         row | {"decay": "", "total": last}
         for row in train(train=STABLE, tokens=last, eval_at=every, run_dir=folder / "own", keep_dir=folder / "kept",

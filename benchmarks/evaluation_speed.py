@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from raylr.analysis.scores.suites import Subject
 from raylr.evaluation.backends.base import Answer, Portion, RunInfo, open_backend
@@ -27,7 +28,7 @@ from raylr.trainables.export.hf import export_checkpoint
 SUBJECTS = (Subject("mmlu", "anatomy"), Subject("cmmlu", "anatomy"))
 MODEL = ModelSpec(hidden_size=96, layers=3, heads=6, kv_heads=2, head_dim=16, experts=8, top_k=2, expert_size=96,
                   vocab_size=1024)  # fmt: skip
-BACKENDS = {
+BACKENDS: dict[str, dict[str, Any]] = {
     "OpenCompass, 4 passes": {"backend": "opencompass", "passes": 4},
     "OpenCompass, 1 pass": {"backend": "opencompass"},
     "lm-eval": {"backend": "lm-eval"},

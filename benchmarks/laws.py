@@ -165,10 +165,10 @@ def summary(out: Out) -> None:
             row(what, f"{peer:.3f}", f"<= {target:g}", f"{worst:.3f}", "" if worst <= target else "not reached")
     counts = {k.removesuffix("_coverage_n"): v for k, v in out.items() if k.endswith("_coverage_n")}
     for kind in ("losses", "optima"):
-        names = [k for k in counts if k.startswith(("curves", "loss")) == (kind == "losses")]
-        if names:
-            total = sum(counts[k] for k in names)
-            out[f"coverage_90_{kind}"] = sum(out[f"{k}_coverage_90"] * counts[k] for k in names) / total
+        counted = [k for k in counts if k.startswith(("curves", "loss")) == (kind == "losses")]
+        if counted:
+            total = sum(counts[k] for k in counted)
+            out[f"coverage_90_{kind}"] = sum(out[f"{k}_coverage_90"] * counts[k] for k in counted) / total
             share = f"{out[f'coverage_90_{kind}']:.1%} of {total:.0f}"
             row(f"90 % intervals of {kind}", "", "85 to 97 %", share)
     if counts:

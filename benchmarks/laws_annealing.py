@@ -58,14 +58,14 @@ def _cosines(data: Path) -> Out:
     row("", "runs", "last loss, rms", "raylr, rms", "median |error|", "rms of z", "inside 90 %")
     for table, last in (("OLMo 190M-760M", 1), ("160M, training losses", END)):
         for cut in CUTS:
-            found = []
+            found: list[tuple[float, float, float, float]] = []
             for cell, _, t, y, lr in cosine_runs(data):
                 seen = t <= cut * t[-1]
                 if ("xC" in cell) != table.startswith("OLMo") or not np.isfinite(y).all() or seen.sum() < 8:
                     continue
                 loss, stderr = fit_annealing(t[seen], lr[seen], y[seen]).predict(t, lr)
-                ends = (loss[-last:].mean(), stderr[-last:].mean(), y[-last:].mean(), y[seen][-1])
-                found.append(tuple(float(one) for one in ends))
+                ends = float(loss[-last:].mean()), float(stderr[-last:].mean())
+                found.append((*ends, float(y[-last:].mean()), float(y[seen][-1])))
             key = f"cosine_{'olmo' if table.startswith('OLMo') else '160m'}_{round(100 * cut)}"
             _scored(f"{table} from {cut:.0%}", key, found, out)
     return out

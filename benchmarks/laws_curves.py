@@ -92,10 +92,10 @@ def optimum(data: Path, plots: Path | None) -> Out:
             cells = []
             for cut in CUTS:
                 fit = _fitted(table, cut, start)
-                at = float(np.log(fit.lr_opt(t[-1])))
-                cells.append(f"{at - truth.optimum:+.2f} ({regret(truth, at):.2f})")
-                _worst(out, model, cut, abs(at - truth.optimum), regret(truth, at))
-                ends.setdefault(f"{model}_{round(100 * cut)}", []).append((at, truth.optimum))
+                best = float(np.log(fit.lr_opt(t[-1])))
+                cells.append(f"{best - truth.optimum:+.2f} ({regret(truth, best):.2f})")
+                _worst(out, model, cut, abs(best - truth.optimum), regret(truth, best))
+                ends.setdefault(f"{model}_{round(100 * cut)}", []).append((best, truth.optimum))
                 if plots is not None and start == 0.0:
                     path = plots / f"surface_{name.replace(' ', '_')}_{round(100 * cut)}.png"
                     laws_plots.surface(path, name, table, fit, cut)

@@ -1,6 +1,7 @@
 """The pictures of `laws.py`."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -113,7 +114,7 @@ def law(path: Path, name: str, cells: pd.DataFrame, fitted: LRLaw) -> None:
     for i, (size, part) in enumerate(cells.groupby("size")):
         predictions = [fitted.predict(float(size), float(d)) for d in tokens]
         axis.plot(tokens, [p.lr for p in predictions], color=f"C{i}", label=f"{size / 1e6:.0f}M parameters")
-        band = {"color": f"C{i}", "alpha": 0.1, "lw": 0}
+        band: dict[str, Any] = {"color": f"C{i}", "alpha": 0.1, "lw": 0}
         axis.fill_between(tokens, [p.lr_low for p in predictions], [p.lr_high for p in predictions], **band)
         error = part["opt"].to_numpy() * (np.exp(np.outer([-Z90, Z90], part["stderr"])) - 1)
         axis.errorbar(part["tokens"], part["opt"], yerr=np.abs(error), fmt="o", ms=4, color=f"C{i}", capsize=2)

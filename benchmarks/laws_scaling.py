@@ -135,7 +135,8 @@ def marin() -> Out:
     print(f"\nmarin's 14 cells, tried at its target of 1.007e13 tokens ({MARIN_TARGET:.3g}): LR over that, exponents")
     row("", "no batch", "B^0.5", "prior of B")
     found = []
-    for options in ({}, {"batch": sequences, "batch_exponent": 0.5}, {"batch": sequences}):
+    batches: tuple[dict[str, Any], ...] = ({}, {"batch": sequences, "batch_exponent": 0.5}, {"batch": sequences})
+    for options in batches:
         law = fit_lr_law(active, tokens, lr, params_kind="active", **options)
         ahead = law.predict(2e9, 1.007e13, batch=33.55e6 if options else None)
         found.append((ahead.lr / MARIN_TARGET, law, ahead))
@@ -143,8 +144,8 @@ def marin() -> Out:
     row("alpha, beta", *(f"{law.alpha:+.2f}, {law.beta:+.2f}" for _, law, _ in found))
     inside = [ahead.lr_low <= MARIN_TARGET <= ahead.lr_high for *_, ahead in found]
     row("inside 90 %", *("yes" if one else "no" for one in inside))
-    for name, (ratio, *_) in zip(("blind", "sqrt", "prior"), found, strict=True):
-        out[f"marin_{name}_error"] = abs(math.log(ratio))
+    for name, (off, *_) in zip(("blind", "sqrt", "prior"), found, strict=True):
+        out[f"marin_{name}_error"] = abs(math.log(off))
     return out
 
 
@@ -242,7 +243,7 @@ def seeds(data: Path) -> Out:
                 rest = np.delete(loss, i)
                 sd = math.sqrt(float(np.mean(np.square(other)))) if other else None
                 for known in (None, sd):
-                    options = {} if known is None else {"seed_sd": known, "seed_sd_dof": 2.0 * len(other)}
+                    options: dict[str, Any] = {"seed_sd": known, "seed_sd_dof": 2.0 * len(other)} if known else {}
                     false.append(compare_runs([loss[i]], rest, **options).better is not None)
         for a, b in itertools.combinations(runs, 2):
             result = compare_runs(runs[a], runs[b])

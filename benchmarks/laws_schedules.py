@@ -72,8 +72,7 @@ def schedules(data: Path) -> Out:
 def _scheduled(run: Run, known: bool) -> tuple[float, float] | None:
     """The extrapolated loss of a run that was truncated, and its standard error; None for one that was not."""
     _, peak, tokens, losses, lrs = run
-    scheduler, trial = PowerLawScheduler(metric="loss", mode="min", target=float(tokens[-1])), FakeTrial("run")
-    trial.config = {"lr": peak}
+    scheduler, trial = PowerLawScheduler(metric="loss", mode="min", target=float(tokens[-1])), FakeTrial("run", lr=peak)
     scheduler.on_trial_add(FakeController(), trial)
     for t, loss, lr in zip(tokens, losses, lrs, strict=True):
         trial.last_result = {"tokens": float(t), "loss": float(loss)} | ({"current_lr": float(lr)} if known else {})
@@ -99,11 +98,11 @@ def _surfaces(runs: list[Run], known: bool) -> list[bool]:
     for cell in cells.values():
         if len(cell) < 3:
             continue
-        seen = [run[2] <= CUT * run[2][-1] for run in cell]
-        lr = np.concatenate([np.full(keep.sum(), run[1]) for run, keep in zip(cell, seen, strict=True)])
-        tokens, loss, now = (
-            np.concatenate([run[i][keep] for run, keep in zip(cell, seen, strict=True)]) for i in (2, 3, 4)
-        )
+        kept = [(run, run[2] <= CUT * run[2][-1]) for run in cell]
+        lr = np.concatenate([np.full(keep.sum(), run[1]) for run, keep in kept])
+        tokens = np.concatenate([run[2][keep] for run, keep in kept])
+        loss = np.concatenate([run[3][keep] for run, keep in kept])
+        now = np.concatenate([run[4][keep] for run, keep in kept])
         found.append(fit_surface(lr, tokens, loss, current_lr=now if known else None).usable)
     return found
 

@@ -52,6 +52,7 @@ class Transformer(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Logits."""
         x = self.embed(ids)
+        layer: Any
         for layer in self.layers:
             q, k, v = (part.unflatten(-1, (-1, 8)).transpose(1, 2)
                        for part in layer["qkv"](layer["norm"](x)).chunk(3, -1))  # fmt: skip
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rule", default="mup", help="another rule, such as standard, to see that it differs")
     arguments = parser.parse_args()
     steps = arguments.steps
-    import mup
+    import mup  # type: ignore[import-not-found]  # installed for this benchmark alone
 
     for (name, (make, architecture, batch)), ratio in itertools.product(CASES.items(), (3, 4)):
         torch.manual_seed(0)

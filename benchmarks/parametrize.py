@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from raylr.quickstart import quickstart_spec
-from raylr.trainables import ModelSpec, parametrize
+from raylr.trainables import ModelSpec, TrainSpec, parametrize
 from raylr.trainables.models.build import build
 
 REPEATS = 20
@@ -118,6 +118,7 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     torch.set_num_threads(1)
     spec = quickstart_spec()
+    assert isinstance(spec.train, TrainSpec)
     batch, length = spec.train.batch_tokens, spec.train.seq_len
     ids = torch.randint(1024, (batch // length, length + 1), generator=torch.Generator().manual_seed(0))
     sizes = {name: model for name, model in spec.models().items() if isinstance(model, ModelSpec)}

@@ -5,12 +5,13 @@ python benchmarks/probes.py runs --out FOLDER [--only NAME]        runs with and
 
 | key | what |
 |---|---|
-| probe_overhead | CPU time of a run with all probes over that of the same run without, less 1: median of pairs |
-| probe_overhead_low, probe_overhead_high | interval of that median at 90 % (order statistics) |
-| inside_share | CPU time of the probes after steps and validations (not: hooks) over that of the run |
+| probe_overhead | CPU time of steps and validations with all probes over that of the same run without, less 1 |
+| probe_overhead_low, probe_overhead_high | 90 % interval of it, over the pairs of steps and validations (bootstrap) |
+| steps_share | the part of it that is spent after steps; the rest is spent at validations |
 | processor | the machine's |
 
-A run is one of the quickstart's size M, with its 16 validations in 244 steps; those of a pair follow each other.
+A run is one of the quickstart's size M, with its 16 validations in 244 steps. The two of a pair are processes that take
+turns, a step each, so that both meet the same processor: whole runs one after the other differ by 3 % without a cause.
 
 `runs` trains widths S, M and L with QK norm and without, at two LRs, 2,048 steps of 1,024 tokens, and measures at even
 distances in ln steps. FOLDER/evaluations.jsonl has one row for each measurement; runs that are there are not trained
@@ -21,19 +22,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
-import statistics
 import time
 from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from raylr.quickstart import quickstart_spec
 from raylr.trainables import ModelSpec, TrainSpec, build_corpus, python_stdlib_sources, train
-from raylr.trainables.training.probes import Event
+from raylr.trainables.training.probes import Event, ValidationEvent
 from raylr.trainables.training.probing import shipped
 
 SPEC = quickstart_spec()
@@ -56,66 +58,72 @@ def corpus_in(folder: Path) -> Path:
     return path
 
 
-class Timed:
-    """The probes that come with raylr, with the CPU time that they take after steps and validations."""
+class Turns:
+    """A probe that makes two processes take turns: each does one step, or one validation, while the other waits."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, mine: Connection, other: Connection, *, first: bool) -> None:
+        self.mine, self.other, self.spent = mine, other, list[tuple[bool, float]]()
+        self.first, self.began = first, math.nan
 
-    def around(self, probe: Any) -> Any:
-        """Return the probe, timed."""
-        called = type(probe).__call__
-        timed = self
+    def start(self, engine: Any, batch: tuple[Any, Any, Any]) -> None:
+        """Wait for the other process, whose network is built by then, too."""
+        self.other.send_bytes(b".")
+        self.mine.recv_bytes()
+        if not self.first:
+            self.mine.recv_bytes()
+        self.began = time.process_time()
 
-        class Wrapped(type(probe)):  # type: ignore[misc]
-            def __call__(self, event: Event) -> Any:
-                began = time.process_time()
-                found = called(self, event)
-                timed.seconds += time.process_time() - began
-                return found
+    def __call__(self, event: Event) -> None:
+        """Note what was spent, let the other process go on, and wait for it."""
+        self.spent.append((isinstance(event, ValidationEvent), time.process_time() - self.began))
+        self.other.send_bytes(b".")
+        self.mine.recv_bytes()
+        self.began = time.process_time()
 
-        probe.__class__ = Wrapped
-        return probe
+
+def arm(probes: Sequence[str], corpus: Path, turns: Turns, results: Connection) -> None:
+    """Train one run, taking turns, and send what each step and validation took."""
+    usual, model, tokens = SPEC.train, list(SPEC.models().values())[1], SPEC.token_budgets[-1]
+    assert isinstance(usual, TrainSpec)
+    assert isinstance(model, ModelSpec)
+    settings = usual.model_copy(update={"probes": tuple(probes)})
+    train(
+        lr=4e-3, model=model, train=settings, corpus=corpus, tokens=tokens, eval_at=SPEC.eval_at(tokens), threads=1,
+        probes=[turns],
+    )  # fmt: skip
+    turns.other.send_bytes(b".")  # the other one waits after its last validation
+    results.send(turns.spent)
 
 
 def overhead(folder: Path, pairs: int) -> dict[str, Any]:
-    """Measure pairs of runs, the one with probes first in every other pair."""
-    usual = SPEC.train
-    assert isinstance(usual, TrainSpec)
-    model = list(SPEC.models().values())[1]
-    tokens = SPEC.token_budgets[-1]
-    corpus = corpus_in(folder)
-    make, timed = shipped.shipped_probes, Timed()
-
-    def seconds(probes: Sequence[str]) -> float:
-        settings = usual.model_copy(update={"probes": tuple(probes)})
-        began = time.process_time()
-        train(
-            lr=4e-3, model=model, train=settings, corpus=corpus, tokens=tokens, eval_at=SPEC.eval_at(tokens), threads=1
-        )  # type: ignore[arg-type]
-        return time.process_time() - began
-
-    import raylr.trainables.training.loop as loop
-
-    loop.shipped_probes = lambda names: [timed.around(probe) for probe in make(names)]  # type: ignore[assignment]
-    seconds(())  # imports
-    ratios, inside = [], []
+    """Measure pairs of runs that take turns; the one with probes is first in every other pair."""
+    corpus, context = corpus_in(folder), get_context("spawn")
+    differences, plain, validations = list[float](), list[float](), list[bool]()
     for pair in range(pairs):
-        found = {}
-        for probes in ((), shipped.NAMES) if pair % 2 else (shipped.NAMES, ()):
-            timed.seconds = 0.0
-            found[bool(probes)] = seconds(probes)
-            if probes:
-                inside.append(timed.seconds / found[True])
-        ratios.append(found[True] / found[False] - 1)
-        print(f"pair {pair + 1}: {found[False]:.2f} s without, {found[True]:.2f} s with, {ratios[-1]:+.2%}", flush=True)
-    ranked = sorted(ratios)
-    low = int(stats.binom.ppf(0.05, pairs, 0.5))
+        arms = ((), shipped.NAMES) if pair % 2 else (shipped.NAMES, ())
+        ends = [context.Pipe(duplex=False) for _ in arms]
+        found, processes = [context.Pipe(duplex=False) for _ in arms], []
+        for i, probes in enumerate(arms):
+            turns = Turns(ends[i][0], ends[1 - i][1], first=i == 0)
+            processes.append(context.Process(target=arm, args=(probes, corpus, turns, found[i][1])))
+            processes[-1].start()
+        spent = dict(zip(map(bool, arms), (receive.recv() for receive, _ in found), strict=True))
+        for process in processes:
+            process.join()
+        differences += [with_[1] - without[1] for with_, without in zip(spent[True], spent[False], strict=True)]
+        plain += [seconds for _, seconds in spent[False]]
+        validations += [validation for validation, _ in spent[False]]
+        print(f"pair {pair + 1}: {sum(differences) / sum(plain):+.2%} so far", flush=True)
+    more, base, at = np.array(differences), np.array(plain), np.array(validations)
+    rng = np.random.default_rng(0)
+    groups = [np.flatnonzero(at), np.flatnonzero(~at)]
+    drawn = [np.concatenate([rng.choice(group, len(group)) for group in groups]) for _ in range(2000)]
+    low, high = np.quantile([more[rows].sum() / base[rows].sum() for rows in drawn], (0.05, 0.95))
     return {
-        "probe_overhead": statistics.median(ranked),
-        "probe_overhead_low": ranked[max(low - 1, 0)],
-        "probe_overhead_high": ranked[min(pairs - low, pairs - 1)],
-        "inside_share": statistics.median(inside),
+        "probe_overhead": more.sum() / base.sum(),
+        "probe_overhead_low": low,
+        "probe_overhead_high": high,
+        "steps_share": more[~at].sum() / base.sum(),
         "pairs": pairs,
         "processor": processor(),
     }

@@ -84,10 +84,11 @@ def later_cells(table: str, cells: list[Cell], seeds: int) -> dict[str, Any]:
                 if not isinstance(config, dict):
                     break
                 search.on_trial_complete(str(i), {"loss": by_name[config["cell"]].loss(config["lr"])})
-            for cell in search.settings[3:]:
-                found = search.recommend(cell)
+            for setting in search.settings[3:]:
+                found = search.recommend(setting)
+                assert found.lr is not None
                 trials.append(found.trials)
-                regret.append(by_name[cell.name].regret(found.lr))
+                regret.append(by_name[setting.name].regret(found.lr))
     print(
         f"{table}: cells after the third: {np.mean(trials):.2f} trials a cell, regret {np.mean(regret):.3f} % "
         f"(90th percentile {np.quantile(regret, 0.9):.3f} %), {len(trials)} cells"

@@ -7,7 +7,7 @@ tokens."""
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,17 @@ SPENT = np.geomspace(0.4, MOST, 60)
 """Full-length runs' worth of tokens at which the regrets are drawn."""
 Trace = Iterator[tuple[float, float]]
 """(full-length runs spent, lr recommended), as the search goes on."""
+
+
+class Judged(Protocol):
+    """What knows the regret of an LR."""
+
+    @property
+    def level(self) -> float:
+        """The regret that is to be reached, in percent."""
+
+    def regret(self, lr: float) -> float:
+        """Percent above the lowest loss."""
 
 
 class Curves:
@@ -149,12 +160,12 @@ def paper(curves: Curves, seed: int) -> Trace:
     shift = np.random.default_rng(seed).uniform(-0.3, 0.3)
     width = math.log(curves.high / curves.low)
     lrs = curves.low * np.exp(width * (np.arange(7) + 0.5 + shift) / 7)
-    finals = []
+    finals: list[float] = []
     for lr in lrs:
         seen = [(t, v) for t, v in curves.curve(lr) if t <= 0.25 * curves.target]
         tokens, loss = zip(*seen, strict=True)
         fit = fit_power_law(tokens, loss, burn_in=0.3 * tokens[-1])
-        finals.append(fit.predict(curves.target)[0] if fit.ok else loss[-1])
+        finals.append(float(fit.predict(curves.target)[0] if fit.ok else loss[-1]))
     square, slope, _ = np.polyfit(np.log(lrs), finals, 2)
     best = math.exp(np.clip(-0.5 * slope / square, -100.0, 100.0)) if square > 0 else lrs[int(np.argmin(finals))]
     yield 0.25 * 7, float(np.clip(best, curves.low, curves.high))
@@ -180,7 +191,7 @@ METHODS: dict[str, Callable[[Curves, int], Trace]] = {
 }
 
 
-def tokens_to(trace: list[tuple[float, float]], curves: Curves) -> float:
+def tokens_to(trace: list[tuple[float, float]], curves: Judged) -> float:
     """Full-length runs from which the regret stays within the table's level; inf if it never does."""
     reached = math.inf
     for spent, lr in trace:

@@ -92,7 +92,7 @@ def check_families(count: int) -> dict[str, dict[str, dict[str, float]]]:
             trace = list(pausing(family, 0))
             reached.append(tokens_to([(spent, found.lr) for spent, found in trace if found.lr], family))
             spent, last = trace[-1]
-            if last.lr:
+            if last.lr is not None and last.lr_low is not None and last.lr_high is not None:
                 inside = last.lr_low <= math.exp(family.optimum) <= last.lr_high
                 ends.append((spent, last.status == "ok", min(family.regret(last.lr), 5.0), inside, last.trials))
         spent, ok, regret, inside, lrs = np.mean(ends, axis=0)

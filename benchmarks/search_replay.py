@@ -52,7 +52,7 @@ def grid_cells(name: str) -> list[Cell]:
         if len(rows) < 5:
             continue
         config = {"cell": f"{n:.4g}/{d:.4g}/{batch}", "batch": int(batch)}
-        setting = Setting(name=config["cell"], config=config, params=float(n), tokens=float(d))
+        setting = Setting(name=str(config["cell"]), config=config, params=float(n), tokens=float(d))
         group = int(batch)
         out.append(Cell(setting, group, LossOverLR(np.log(rows["lr"].to_numpy()), rows["smooth_loss"].to_numpy())))
     return out
@@ -150,8 +150,8 @@ def run_cell(peer: Peer, cell: Cell, seed: int, most: int) -> list[float]:
         if "BOHB" in peer.name:
             search.on_trial_result(str(i), result)
         search.on_trial_complete(str(i), result=result)
-        chosen = search.recommend().lr if isinstance(search, QuadraticSearch) else min(tried, key=tried.__getitem__)
-        out.append(cell.regret(chosen))
+        chosen = search.recommend().lr if isinstance(search, QuadraticSearch) else None
+        out.append(cell.regret(chosen or min(tried, key=tried.__getitem__)))
     return out
 
 

@@ -8,6 +8,7 @@ FILE]`.
 |---|---|
 | bf16_ratio_to_hf, fp32_ratio_to_hf | tokens/s over those of transformers' Qwen3MoeForCausalLM with its fastest experts
 |
+| bf16_ratio_to_compiled, fp32_ratio_to_compiled | the same over that model under torch.compile |
 | fp32_peak_share | FLOP/s of a step over those of torch.mm (best 1024³ product); fp32_onednn_share: over oneDNN's |
 | quickstart_ratio_to_hf | the fp32 ratio for the quickstart's four models (geometric mean) |
 | memory_growth, start_seconds | resident memory over 20 trials in one process; time from a trial's start to its first
@@ -25,7 +26,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # prints nothing at verbose=0
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 
 from raylr.quickstart import quickstart_spec
@@ -48,8 +49,8 @@ from raylr.trainables import (
     train,
 )
 from raylr.trainables.models.build import build
-from raylr.trainables.models.cpu_kernels import product
 from raylr.trainables.models.hf import HuggingFaceModel
+from raylr.trainables.models.products import product
 from raylr.trainables.training import metrics
 from raylr.trainables.training.engine import bring_up, running_engine
 
@@ -65,9 +66,13 @@ LARGE = ModelSpec(
     vocab_size=4096,
 )
 QUICKSTART = quickstart_spec()
-SMALL = [*QUICKSTART.models().values(), QUICKSTART.target_model()]
+assert isinstance(QUICKSTART.train, TrainSpec)
+USUAL = QUICKSTART.train
+SMALL = [one for one in (*QUICKSTART.models().values(), QUICKSTART.target_model()) if isinstance(one, ModelSpec)]
 """The quickstart's four sizes."""
 HF_EXPERTS = ("eager", "grouped_mm")
+COMPILED = "compiled grouped_mm"
+"""Transformers' model under `torch.compile`, which takes about a minute to start; with eager experts it is slower."""
 
 
 def hf_fields(spec: ModelSpec) -> dict[str, Any]:
@@ -90,16 +95,18 @@ def hf_fields(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def contenders(stack: ExitStack, spec: ModelSpec, run: TrainSpec) -> dict[str, Any]:
+def contenders(stack: ExitStack, spec: ModelSpec, run: TrainSpec, kinds: Sequence[str]) -> dict[str, Any]:
     """One engine for our model and one for each way that transformers computes experts."""
     models: dict[str, torch.nn.Module] = {"raylr": build(spec, seed=run.seed)}
-    for experts in HF_EXPERTS:
+    for experts in kinds:
         model = build(HFSpec(hf=hf_fields(spec)), seed=run.seed)
         assert isinstance(model, HuggingFaceModel)
         chosen: Any = model.network
-        chosen.set_experts_implementation(experts)
+        chosen.set_experts_implementation(experts.removeprefix("compiled "))
+        if experts == COMPILED:
+            chosen.compile()
         models[experts] = model
-    return {name: stack.enter_context(running_engine(model, run, {})) for name, model in models.items()}
+    return {name: stack.enter_context(running_engine(model, run)) for name, model in models.items()}
 
 
 def matmul_rate(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
@@ -110,23 +117,28 @@ def matmul_rate(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) 
     return 2 * 1024**3 / (time.perf_counter() - began)
 
 
-def race(spec: ModelSpec, run: TrainSpec, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Tokens a second of each contender, and the rates of torch's and oneDNN's products measured between their
-    steps."""
-    ids = torch.randint(0, spec.vocab_size, (run.sequences_per_worker, run.seq_len + 1))
+def race(
+    spec: ModelSpec, run: TrainSpec, rounds: int, kinds: Sequence[str] = HF_EXPERTS
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Tokens a second of each contender, and the rates of torch's and oneDNN's products measured between their steps.
 
-    def step(engine: Any) -> float:
+    Each round has a batch of its own, as training has: a batch that comes again routes the same numbers of tokens to
+    each expert again, and kernels that were compiled for these numbers are found in their cache.
+    """
+
+    def step(engine: Any, ids: torch.Tensor) -> float:
         began = time.perf_counter()
         engine.backward(engine(ids[:, :-1], ids[:, 1:]).total)
         engine.step()
         return time.perf_counter() - began
 
     with ExitStack() as stack:
-        engines = contenders(stack, spec, run)
+        engines = contenders(stack, spec, run, kinds)
         seconds, rate = dict.fromkeys(engines, math.inf), {"torch": 0.0, "onednn": 0.0}
         for turn in range(rounds + 2):
+            ids = torch.randint(0, spec.vocab_size, (run.sequences_per_worker, run.seq_len + 1))  # routing changes
             for name, engine in engines.items():
-                taken = step(engine)
+                taken = step(engine, ids)
                 if turn >= 2:
                     seconds[name] = min(seconds[name], taken)
                 rate["torch"] = max(rate["torch"], matmul_rate(torch.mm))
@@ -135,8 +147,8 @@ def race(spec: ModelSpec, run: TrainSpec, rounds: int) -> tuple[dict[str, float]
 
 
 def ratio(speeds: dict[str, float]) -> float:
-    """Ours over the fastest of transformers'."""
-    return speeds["raylr"] / max(speed for name, speed in speeds.items() if name != "raylr")
+    """Ours over the fastest of transformers' without `torch.compile`."""
+    return speeds["raylr"] / max(speeds[name] for name in HF_EXPERTS)
 
 
 def in_process(lr: float, config: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
@@ -178,10 +190,10 @@ def trials() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         corpus = build_corpus(python_stdlib_sources(), folder / "corpus", vocab_size=1024).path
-        usual = {"model": SMALL[1].model_dump(), "corpus": str(corpus), "train": QUICKSTART.train.model_dump()}
+        usual = {"model": SMALL[1].model_dump(), "corpus": str(corpus), "train": USUAL.model_dump()}
         starts, memory = [], []
         for _ in range(23):
-            rows, wall = in_process(1e-3, {**usual, "tokens": 2 * QUICKSTART.train.batch_tokens})
+            rows, wall = in_process(1e-3, {**usual, "tokens": 2 * USUAL.batch_tokens})
             starts.append(wall - busy(rows[-1]))
             memory.append(psutil.Process().memory_info().rss)
         out["memory_growth"] = memory[-1] / memory[2] - 1
@@ -211,8 +223,9 @@ def main() -> None:
     results: dict[str, Any] = {}
     large = {dtype: TrainSpec(seq_len=256, batch_tokens=4096, dtype=dtype) for dtype in ("fp32", "bf16")}
     for dtype, run in large.items():
-        speeds, rate = race(LARGE, run, options.rounds)
+        speeds, rate = race(LARGE, run, options.rounds, (*HF_EXPERTS, COMPILED))
         results[f"{dtype}_ratio_to_hf"] = ratio(speeds)
+        results[f"{dtype}_ratio_to_compiled"] = speeds["raylr"] / speeds[COMPILED]
         results[f"{dtype}_tokens_per_second"] = speeds
         if dtype == "fp32":
             reached = speeds["raylr"] * LARGE.flops_per_token(256)
@@ -220,7 +233,7 @@ def main() -> None:
             results["fp32_onednn_share"] = reached / rate["onednn"]
             results["fp32_matmul_flops"] = rate
         print(f"{dtype}:", ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items()), "tokens/s", flush=True)
-    small = [race(spec, QUICKSTART.train, options.rounds)[0] for spec in SMALL]
+    small = [race(spec, USUAL, options.rounds)[0] for spec in SMALL]
     results["quickstart_ratio_to_hf"] = math.prod(map(ratio, small)) ** (1 / len(small))
     results["quickstart_tokens_per_second"] = small
     results |= trials()

@@ -226,7 +226,7 @@ def rows_of(frame: pd.DataFrame, way: Callable[[np.ndarray, np.ndarray], float])
     seeds = sorted(frame.seed.unique())
 
     def row(name: str, ratios: list[int], cells: list[dict[str, Any]], reach: tuple[float, float] | None = None) -> Row:
-        usual = {"width": BASE[0], "layers": BASE[1], "std": STD, "steps": STEPS, "rule": "base"}
+        usual: dict[str, Any] = {"width": BASE[0], "layers": BASE[1], "std": STD, "steps": STEPS, "rule": "base"}
         optima = [[at(seed, **usual | cell) for cell in cells] for seed in seeds]
         return Row(name, np.log2(ratios), np.array(optima), reach)
 

@@ -49,7 +49,7 @@ def made_up(subject: str) -> list[Made]:
     parts = ("ba", "co", "du", "fe", "gi", "ka", "lo", "mu", "ne", "pi", "ra", "so", "tu", "ve", "wi", "zo")
     colours = ("red", "blue", "green", "grey", "white", "black", "brown", "pink", "golden", "violet")
     things = ("stone", "leaf", "river", "tower", "shell", "ring", "lamp", "field", "bridge", "cloud")
-    found = {}
+    found: dict[str, Made] = {}
     while len(found) < DEV + TEST:
         name = "".join(rng.sample(parts, 3)).capitalize()
         choices = [f"a {colour} {rng.choice(things)}" for colour in rng.sample(colours, 4)]
@@ -115,7 +115,12 @@ class InProcess:
                 for place, (one, texts, row) in enumerate(zip(asked, options, rows, strict=True), start):
                     scores = tuple(float(row[ids[-1]]) for ids in texts)
                     best = LETTERS[scores.index(max(scores))]
-                    given = {"index": portion.start + place, "gold": one.gold, "prediction": best, "scores": scores}
+                    given: dict[str, Any] = {
+                        "index": portion.start + place,
+                        "gold": one.gold,
+                        "prediction": best,
+                        "scores": scores,
+                    }
                     answers.append(Answer(**given, prompt="mmlu as lm-eval", engine="in-process"))
             on_portion(portion, answers)
         return RunInfo(

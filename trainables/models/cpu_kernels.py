@@ -18,44 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from raylr.trainables.models.products import product, product_into, product_of_columns
+
 LOGIT_BYTES = 4 * 2**20
 """Size of the block of fp32 logits that `LinearCrossEntropy` holds at a time."""
 
 
 PADDING = 32
 """Rows of an expert are padded to a multiple of this: products of few different shapes need few compiled kernels."""
-
-
-def _onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a·bᵀ of two matrices; on the CPU in fp32 through oneDNN.
-
-    torch's own product goes to MKL there, which leaves half the speed of an AVX-512 machine by AMD unused (EPYC: 120
-    against 270 GFLOP/s on one thread). oneDNN's product is what torch's compiler calls for a linear layer.
-    """
-    if a.dtype == torch.float32 and a.device.type == "cpu" and _onednn():
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-        return out
-    return a @ b.t()
-
-
-def product_of_columns(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ·b of two tall matrices, [N, p] and [N, q]. In fp32 the narrower one is the first operand: oneDNN wants that
-    contiguous, and copying a transposed matrix is slow."""
-    if a.dtype == torch.float32 and a.shape[1] > b.shape[1]:
-        return product(b.t(), a.t()).t()
-    return product(a.t(), b.t())
-
-
-def _product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """Writes a·bᵀ to `out`; oneDNN's product cannot, and its copy is worth it for large products only."""
-    if a.dtype == torch.float32 and a.numel() * b.shape[0] >= 2**22:
-        out.copy_(product(a, b))
-    else:
-        torch.mm(a, b.t(), out=out)
 
 
 class Linear(Function):
@@ -115,7 +85,7 @@ class LinearCrossEntropy(Function):
                 probs.mul_(1 + 2 * z * lse[:, None])
             probs.scatter_add_(1, target, probs.new_full((1, 1), -1.0).expand_as(target))
             dlogits = probs.to(x.dtype)
-            _product_into(dx[first : first + rows], dlogits, weight.t())
+            product_into(dx[first : first + rows], dlogits, weight.t())
             dw.add_(product_of_columns(dlogits, part))
         if dx is not None and dw is not None:
             ctx.save_for_backward(dx, dw)
@@ -336,12 +306,12 @@ class Mixture(Function):
         rows = x.index_select(0, token)
         gate_up_rows = x.new_empty(total, gate_up.shape[1])
         for out, part, weight in zip(gate_up_rows.split(sizes), rows.split(sizes), gate_up.unbind(), strict=True):
-            _product_into(out, part, weight)
+            product_into(out, part, weight)
         gate, up = gate_up_rows.chunk(2, -1)
         inner = F.silu(gate).mul_(up)
         y = torch.empty_like(rows)
         for out, part, weight in zip(y.split(sizes), inner.split(sizes), down.unbind(), strict=True):
-            _product_into(out, part, weight)
+            product_into(out, part, weight)
         ctx.save_for_backward(rows, gate_up, down, token, scale[:, None], back, gate_up_rows, inner)
         ctx.sizes = sizes
         return _weighted_sum(back, y, weights)
@@ -354,11 +324,11 @@ class Mixture(Function):
         dinner, ddown, dgate_up = torch.empty_like(inner), torch.empty_like(down), torch.empty_like(gate_up)
         dy_parts, rows_parts = dy.split(ctx.sizes), rows.split(ctx.sizes)
         for out, part, weight in zip(dinner.split(ctx.sizes), dy_parts, down.unbind(), strict=True):
-            _product_into(out, part, weight.t())
+            product_into(out, part, weight.t())
         dweights = (dinner * inner).sum(-1).index_select(0, back.view(-1)).view_as(back)
         inner = inner * scale
         for out, part, other in zip(ddown.unbind(), dy_parts, inner.split(ctx.sizes), strict=True):
-            _product_into(out, part.t(), other.t())
+            product_into(out, part.t(), other.t())
         dinner.mul_(scale)
         gate, up = gate_up_rows.chunk(2, -1)
         drows_inner = torch.empty_like(gate_up_rows)
@@ -368,8 +338,8 @@ class Mixture(Function):
         for drows, dweight, part, other, weight in zip(
             dy_parts, dgate_up.unbind(), drows_inner.split(ctx.sizes), rows_parts, gate_up.unbind(), strict=True
         ):
-            _product_into(drows, part, weight.t())
-            _product_into(dweight, part.t(), other.t())
+            product_into(drows, part, weight.t())
+            product_into(dweight, part.t(), other.t())
         return _weighted_sum(back, dy, None), dgate_up, ddown, dweights, None, None
 
 

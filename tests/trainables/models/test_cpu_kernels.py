@@ -11,7 +11,6 @@ from raylr.trainables.models.cpu_kernels import (
     RMSNormalise,
     cross_entropy,
     linear,
-    product,
 )
 
 D = torch.float64
@@ -72,11 +71,6 @@ def test_norm_gradients() -> None:
     assert gradcheck(lambda x, w: RMSNormalise.apply(x, w, 1e-6), (random(5, 4), random(4, seed=1)))
 
 
-def test_linear_gradients_and_products() -> None:
+def test_linear_gradients() -> None:
     assert gradcheck(lambda x, w: Linear.apply(x, w), (random(2, 5, 4), random(3, 4, seed=1)))
-    a, b = random(50, 24).detach().float(), random(40, 24, seed=1).detach().float()
-    want = a.double() @ b.double().t()
-    assert torch.allclose(product(a, b).double(), want, atol=1e-5)
-    assert torch.allclose(product(a.t().contiguous().t(), b).double(), want, atol=1e-5)
-    assert torch.allclose(linear(a[None], b)[0].double(), want, atol=1e-5)
-    assert linear(a.bfloat16(), b.bfloat16()).dtype == torch.bfloat16
+    assert linear(random(2, 4).bfloat16(), random(3, 4).bfloat16()).dtype == torch.bfloat16

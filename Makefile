@@ -23,8 +23,11 @@ transfer: $(VENV)/.installed  ## transfer from a proxy and fit a law, and compar
 test: $(VENV)/.installed  ## set up everything and run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-faults: $(VENV)/.installed  ## tests that kill whole programs and start them again, one to two minutes each
-	$(BIN)/python -m pytest -m faults $(PYTEST_ARGS)
+faults: $(VENV)/.installed  ## tests that kill whole programs, and the table of faults in docs/reliability.md
+	rm -f .faults.jsonl
+	RAYLR_FAULTS=.faults.jsonl $(BIN)/python -m pytest -m "faults or not faults" tests/faults $(PYTEST_ARGS)
+	$(BIN)/python tests/support/fault_table.py .faults.jsonl docs/reliability.md
+	$(BIN)/python -m pytest -m faults --ignore tests/faults $(PYTEST_ARGS)
 
 check: lint types  ## lint and types
 

@@ -266,6 +266,7 @@ class Stages:
             concurrency=requested.concurrency,
             callbacks=callbacks,
             warn=self.listener.message,
+            hang_seconds=requested.hang_seconds,
         )
 
     def _job(
@@ -328,6 +329,8 @@ class Stages:
             config=config,
             handle=handle,
             columns={"optimizer": train.optimizer.label, **columns},
+            flops_per_token=model.flops_per_token(train.seq_len),
+            eval_at=eval_at,
         )
 
     def run_of(

@@ -89,6 +89,15 @@ def cluster(shared_cluster: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium for all tests of one process (`CHROMIUM` says whether there is one)."""
+    from browser import started
+
+    with started(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty small documents of the standard library's kind."""
     folder = tmp_path_factory.mktemp("texts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,30 @@ MOST_CURVES = 160
 """Curves of a figure."""
 _SIGMAS = 1.6449
 Thing = TypeVar("Thing")
+
+
+class MeasuredRun(Protocol):
+    """A run with its losses, whether or not anything was fitted to them."""
+
+    @property
+    def trial(self) -> str:
+        """Name of the run."""
+
+    @property
+    def lr(self) -> float:
+        """Peak LR."""
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """[evaluations], increasing."""
+
+    @property
+    def loss(self) -> np.ndarray:
+        """[evaluations], nats; NaN where the run diverged."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it diverged."""
 
 
 def loss_curves(fit: StudyFit, size: str, budget: int) -> Figure:
@@ -77,12 +101,12 @@ def _figure(groups: dict[str, list[FittedRun]], budget: int, title: str, after: 
         caption += f" {drawn} of {len(runs)} runs"
         caption += f" and {len(sizes)} of {len(groups)} sizes" if len(sizes) < len(groups) else ""
         caption += " are drawn, spread evenly."
-    colours = _colours([run for own in shown.values() for run in own])
+    colours = colours_of([run for own in shown.values() for run in own])
     panels = [
         Panel(
             title=f"size {size}" if len(shown) > 1 else "",
             x=Axis("tokens", unit="count", low=0.0),
-            y=_loss_axis(own),
+            y=loss_axis(own),
             marks=[mark for run in own for mark in curve(run, budget, colours[run.lr])],
         )
         for size, own in shown.items()
@@ -102,32 +126,10 @@ def curve(run: FittedRun, budget: int, colour: Colour, *, power_law: bool = True
         colour: Its colour.
         power_law: Whether its power law is drawn; otherwise its losses are joined.
     """
-    label = format_lr(run.lr) + (" (diverged)" if run.diverged else "")
-    at = _spread(run.tokens)
-    name = f"{run.trial}, LR {format_lr(run.lr)}"
-    known = np.isfinite(run.loss[at])
-    marks: list[Mark] = [
-        Points(
-            x=run.tokens[at][known],
-            y=run.loss[at][known],
-            colour=colour,
-            label=label,
-            hover=name,
-            symbol="dot",
-            size=5,
-            edges=False,
-        )
-    ]
-    if run.diverged and not known.all():
-        first = run.tokens[at][~known][:1]
-        marks.append(Points(x=first, y=[np.nan], colour=colour, group=label, hover=name, size=6))
-    if not power_law:
-        marks.append(
-            Line(x=run.tokens[at][known], y=run.loss[at][known], colour=colour, group=label, hover=name, width=1.2)
-        )
+    marks = measured(run, colour, joined=not power_law)
+    if not power_law or not has_line(run):
         return marks
-    if not has_line(run):
-        return marks
+    label, name = _label(run), _name(run)
     law, end = run.power_law, float(run.tokens[-1])
     grid = np.geomspace(max(law.burn_in, float(run.tokens[0])), max(budget, end), _GRID)
     marks.append(
@@ -140,6 +142,35 @@ def curve(run: FittedRun, budget: int, colour: Colour, *, power_law: bool = True
         marks.append(Band(x=ahead, low=low, high=high, colour=colour, group=label))
         marks.append(Rule(at=end, colour=colour, group=label))
     return marks
+
+
+def measured(run: MeasuredRun, colour: Colour, *, joined: bool) -> list[Mark]:
+    """Return the marks of what was measured of a run: its losses, and a cross where it diverged.
+
+    Args:
+        run: The run.
+        colour: Its colour.
+        joined: Whether a line joins the losses.
+    """
+    label, name = _label(run), _name(run)
+    at = _spread(run.tokens)
+    known = np.isfinite(run.loss[at])
+    x, y = run.tokens[at][known], run.loss[at][known]
+    marks: list[Mark] = [Points(x=x, y=y, colour=colour, label=label, hover=name, symbol="dot", size=5, edges=False)]
+    if run.diverged and not known.all():
+        first = run.tokens[at][~known][:1]
+        marks.append(Points(x=first, y=[np.nan], colour=colour, group=label, hover=name, size=6))
+    if joined:
+        marks.append(Line(x=x, y=y, colour=colour, group=label, hover=name, width=1.2))
+    return marks
+
+
+def _label(run: MeasuredRun) -> str:
+    return format_lr(run.lr) + (" (diverged)" if run.diverged else "")
+
+
+def _name(run: MeasuredRun) -> str:
+    return f"{run.trial}, LR {format_lr(run.lr)}"
 
 
 def has_line(run: FittedRun) -> bool:
@@ -160,7 +191,7 @@ def _losses(law: PowerLawFit, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.asarray(loss, dtype=np.float64), np.asarray(stderr, dtype=np.float64)
 
 
-def _loss_axis(runs: Sequence[FittedRun]) -> Axis:
+def loss_axis(runs: Sequence[MeasuredRun]) -> Axis:
     """Return the axis on which the runs that compete are seen; what lies above is at the edge."""
     finals = finite([loss for run in runs for loss in finite(run.loss)[-1:]])
     quarter = finite([finite(run.loss)[finite(run.loss).size // 4] for run in runs if finite(run.loss).size])
@@ -178,7 +209,7 @@ def _spread(tokens: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(tokens, places).clip(0, tokens.size - 1))
 
 
-def thinned(runs: Sequence[FittedRun], most: int) -> list[FittedRun]:
+def thinned(runs: Sequence[Thing], most: int) -> list[Thing]:
     """Return at most so many runs, spread evenly over their order."""
     return spread(list(runs), most)
 
@@ -190,7 +221,8 @@ def spread(things: list[Thing], most: int) -> list[Thing]:
     return [things[i] for i in np.unique(np.linspace(0, len(things) - 1, most).round().astype(int))]
 
 
-def _colours(runs: Sequence[FittedRun]) -> dict[float, Colour]:
+def colours_of(runs: Sequence[MeasuredRun]) -> dict[float, Colour]:
+    """Return LR → the colour of its runs."""
     lrs = sorted({run.lr for run in runs})
     return dict(zip(lrs, by_value(lrs), strict=True))
 

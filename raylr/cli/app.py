@@ -32,6 +32,7 @@ from raylr.cli.recipe import recipe
 from raylr.cli.results import fit, laws, predict, report
 from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
+from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 
@@ -64,6 +65,7 @@ app.command(analyse)
 app.command(recipe)
 app.command(submit)
 app.command(status)
+app.command(serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

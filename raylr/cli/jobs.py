@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from raylr.analysis.units import format_count
 from raylr.cli.console import make_console, say
 from raylr.errors import InputError
-
-if TYPE_CHECKING:
-    from raylr.study import Study
 
 
 def submit(
@@ -89,6 +86,7 @@ def status(directory: Path, *, as_json: Annotated[bool, Parameter(name="--json",
         Print JSON.
     """
     from raylr.report.ending import show_optima
+    from raylr.state import state_of
     from raylr.studies import open_study
     from raylr.study import StudyResult
 
@@ -111,52 +109,6 @@ def status(directory: Path, *, as_json: Annotated[bool, Parameter(name="--json",
         return
     if isinstance(result, StudyResult):
         show_optima(result.fit.optima, console)
-
-
-def state_of(study: Study) -> dict[str, Any]:
-    """Return what a study is doing, in JSON's types.
-
-    Returns:
-        `state` ("running", "finished" or "stopped"), `measured` (evaluations), `ended` (role -> runs that have ended),
-        `tokens` and `flops` of the search and the check, those of the full grid, `last` (seconds since 1970 of the last
-        measurement; None: none) and `failures` (sentences).
-    """
-    from raylr.report.failures import failures_of
-    from raylr.store.files import held
-    from raylr.store.folder import LOCK_FILE
-
-    rows = study.evaluations.read()
-    ended: dict[str, set[str]] = {}
-    for row in study.trials.read(columns=["role", "trial"]).to_pylist():
-        ended.setdefault(row["role"], set()).add(row["trial"])
-    running = held(study.directory / LOCK_FILE)
-    state = "running" if running else "finished" if study.ending() is not None else "stopped"
-    written = [path.stat().st_mtime for path in study.directory.glob("evaluations/*.parquet")]
-    found: dict[str, Any] = {
-        "name": study.spec.name,
-        "directory": str(study.directory),
-        "state": state,
-        "measured": rows.num_rows,
-        "ended": {role: len(runs) for role, runs in ended.items()},
-        "last": max(written, default=None),
-        "failures": [failure.sentence for failure in failures_of(study.directory)],
-    }
-    return found | (_cost(study, rows) if rows.num_rows else {})
-
-
-def _cost(study: Study, rows: Any) -> dict[str, float]:
-    from raylr.analysis.cost import cost_of
-
-    spec = study.spec
-    grid = spec.lr.grid if spec.transfer is None else spec.transfer.grid
-    sizes = [setting.size for setting in spec.settings()]
-    cost = cost_of(rows, sizes=sizes, grid=grid, budget=max(spec.token_budgets))
-    return {
-        "search_tokens": cost.search_tokens,
-        "search_flops": cost.search_flops,
-        "check_tokens": cost.check_tokens,
-        "grid_tokens": cost.grid_tokens,
-    }
 
 
 def _sentence(found: dict[str, Any]) -> str:

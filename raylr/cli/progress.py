@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from raylr.analysis.units import format_duration
 from raylr.events import StudyPlanned
 
 
@@ -61,7 +62,7 @@ class SearchProgress:
         most = sum(runs[size] if plan.finished(size) else max(runs[size], plan.most_runs) for size in plan.params)
         text = f"run {sum(runs.values())} of at most {most}"
         left = self.seconds_left()
-        return text if left is None else f"{text}, at most {duration(left)} left"
+        return text if left is None else f"{text}, at most {format_duration(left)} left"
 
     def seconds_left(self) -> float | None:
         """Return the most seconds that the search may still take; None while no speed is known."""
@@ -85,12 +86,3 @@ class SearchProgress:
         known = self.plan.params
         nearest = min(speeds, key=lambda other: abs(math.log(known.get(other, params) / params)))
         return speeds[nearest] * params / known.get(nearest, params)
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person says it: 40 s, 12 min, 3.5 h, 2.1 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

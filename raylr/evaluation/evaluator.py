@@ -255,7 +255,7 @@ def finish_evaluations(spec: ScoresSpec | None, folder: Path, runs: Sequence[str
         runs: Names of ended runs, as in the table of trials.
         listener: Receives the progress.
     """
-    from raylr.execution.tune import ray_session
+    from raylr.execution.session import ray_session
 
     if spec is None:
         return []

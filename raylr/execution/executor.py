@@ -10,7 +10,7 @@ passes on what the trainable reports; `Work` answers whether the run is to be st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -43,7 +43,9 @@ class Job:
         config: Config of the trainable.
         handle: What the policy calls the run.
         columns: What every row of the run gets, beside what it reports.
-        flops_per_token: FLOPs of training on one token, for a trainable that reports none.
+        flops_per_token: FLOPs of training on one token: the table's for a trainable that reports none, and how the
+            paces of different sizes are compared.
+        eval_at: Token counts at which it is to report.
         log: File that takes what the run prints; its last lines are kept if it fails.
         ends_itself: Whether the trainable ends at `stop_at`; otherwise it is stopped there.
         folder: The run's own folder, in which a checkpoint that it reports to Tune is noted.
@@ -62,6 +64,7 @@ class Job:
     handle: Any = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     flops_per_token: float | None = None
+    eval_at: Sequence[int] = ()
     log: Path | None = None
     ends_itself: bool = True
     folder: Path | None = None

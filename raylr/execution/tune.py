@@ -6,12 +6,8 @@ Tune's own search state is not used: the tables are the state of a study, and `W
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import signal
-import threading
+import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,17 +18,26 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
+from ray.tune.trainable.function_trainable import wrap_function
 
+from raylr.analysis.units import format_duration
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
+from raylr.execution.pace import LEAST_SECONDS, Pace, Silence
+from raylr.execution.session import cluster_watch, lacking_resources, ray_session
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
 from raylr.searchers.tune.results import BOOKKEEPING
+from raylr.trainables.training.preemption import catch
 
 KEPT = 2
 """Checkpoints of a trial that Tune keeps: the last, and the one before, which is noted until the last is whole."""
 RETRIES = 1
-"""How often a trial that raised is run again within one run of a study; it goes on from its last checkpoint."""
+"""How often a trial that failed is run again within one run of a study; it goes on from its last checkpoint."""
+LOOK_SECONDS = 1.0
+"""Least time between two looks for trials that hang."""
+_ACTOR = re.compile(r"The actor (?:is dead|died) because ([^\n]*)")
+"""How Ray 2.60 says that the process of a trial is gone."""
 
 
 class TuneExecutor:
@@ -44,6 +49,7 @@ class TuneExecutor:
         concurrency: Most trials at the same time; None: as many as there is room for.
         callbacks: Further Tune callbacks, such as experiment trackers.
         warn: Called with a sentence that the user should read.
+        hang_seconds: Silence of a trial that is never a hang, once it has reported (`raylr.execution.pace`).
     """
 
     def __init__(
@@ -54,9 +60,11 @@ class TuneExecutor:
         concurrency: int | None = None,
         callbacks: Sequence[Callback] = (),
         warn: Callable[[str], None] = lambda text: None,
+        hang_seconds: float = LEAST_SECONDS,
     ) -> None:
         self._storage, self._resources, self._warn = storage, dict(resources), warn
         self._concurrency, self._callbacks = concurrency, list(callbacks)
+        self._hang_seconds = hang_seconds
 
     def execute(self, trainable: Trainable, work: Work) -> None:
         """Train everything that `work` hands out.
@@ -65,14 +73,14 @@ class TuneExecutor:
             InputError: If one trial requests more than this machine has, which would wait forever.
             KeyboardInterrupt: On Ctrl-C.
         """
-        jobs = _Jobs(work)
+        jobs = _Jobs(work, Pace(self._hang_seconds))
         with ray_session() as own:
             if lacking := lacking_resources(self._resources, ray.cluster_resources()):
                 if own:
                     raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
                 self._warn(f"{lacking} now; the study waits until it has grown.")
             tuner = tune.Tuner(
-                tune.with_resources(trainable, self._resources),
+                tune.with_resources(_preemptible(trainable), self._resources),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -91,20 +99,35 @@ class TuneExecutor:
                 ),
             )
             try:
-                tuner.fit()
+                with cluster_watch(own, jobs.lose):
+                    tuner.fit()
             finally:
                 if jobs.failure is not None:  # Tune logs some of what is raised under it, and wraps the rest
                     raise jobs.failure
+
+
+def _preemptible(trainable: Trainable) -> type[Any]:
+    """The function as Tune wraps it, with a process in which SIGTERM waits for the checkpoint of what it trains."""
+    wrapped: type[Any] = wrap_function(trainable)
+
+    class PreemptibleTrial(wrapped):  # type: ignore[misc]
+        def setup(self, config: Config) -> None:
+            super().setup(config)
+            catch()
+
+    return PreemptibleTrial
 
 
 class _Jobs:
     """The jobs by trial, shared by what Tune calls. Tune writes its searchers and callbacks to disk; a study never
     reads them back, so that a copy holds nothing."""
 
-    def __init__(self, work: Work | None = None) -> None:
-        self._work = work
+    def __init__(self, work: Work | None = None, pace: Pace | None = None) -> None:
+        self._work, self.pace = work, pace or Pace()
         self.of: dict[str, Job] = {}
         self.errors: dict[str, str] = {}
+        self.hung: dict[str, str] = {}
+        """Trial → why it was ended, of those that hung and whose end Tune has not noticed yet."""
         self.failure: Exception | None = None
 
     @contextlib.contextmanager
@@ -115,6 +138,11 @@ class _Jobs:
         except Exception as error:
             self.failure = self.failure or error
             raise
+
+    def lose(self, sentence: str) -> None:
+        """Keep what is in memory and let the search end, because Ray is gone; called in another thread."""
+        self.failure = self.failure or TrainingError(sentence)
+        self.work.keep()
 
     @property
     def work(self) -> Work:
@@ -147,6 +175,7 @@ class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:  # the last of its failures; other ends are passed on by the scheduler
             with self._jobs.noted():
+                self._jobs.pace.forget(self._jobs.of[trial_id])
                 self._jobs.work.end(self._jobs.of[trial_id], error=self._jobs.errors.get(trial_id, "unknown error"))
 
     def save(self, checkpoint_path: str) -> None:
@@ -164,8 +193,10 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self._jobs.failure is not None:
             return str(self.STOP)
+        job = self._jobs.of[trial.trial_id]
         with self._jobs.noted():
-            decision = self._jobs.work.report(self._jobs.of[trial.trial_id], reported(result))
+            decision = self._jobs.work.report(job, reported(result))
+            self._jobs.pace.heard(job, self._jobs.work.position(job))
         return str(self.CONTINUE if decision is None else self.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -173,14 +204,29 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
             return
         seconds = (trial.last_result or {}).get("time_total_s")
         with self._jobs.noted():
+            self._jobs.pace.forget(self._jobs.of[trial.trial_id])
             self._jobs.work.end(self._jobs.of[trial.trial_id], seconds=seconds)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        lines = (_local_error(trial) or str(trial.get_error() or "")).strip().splitlines()
-        text = lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ") if lines else ""
-        text = text or "unknown error"
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
-        self._jobs.errors[trial.trial_id] = f"{text}{where}"  # Tune may try it again
+        self._jobs.errors[trial.trial_id] = f"{self._jobs.hung.get(trial.trial_id) or _reason(trial)}{where}"
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial failed, as a sentence about "it"."""
+    text = (_local_error(trial) or str(trial.get_error() or "")).strip()
+    if found := _ACTOR.search(text):
+        ended = found.group(1)
+        if "its node has died" in ended or "node has crashed" in ended:
+            return "its node was lost"
+        if "receives a SIGTERM" in ended:
+            return "its process was ended by SIGTERM"
+        if "worker process has died" in ended:
+            return "its process was killed or crashed; the machine may have run out of memory"
+    lines = text.splitlines()
+    return (lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ") if lines else "") or (
+        "unknown error"
+    )
 
 
 def _local_error(trial: Trial) -> str:
@@ -194,9 +240,27 @@ def _local_error(trial: Trial) -> str:
 class _Events(Callback):  # type: ignore[misc]  # no types
     def __init__(self, jobs: _Jobs) -> None:
         self._jobs = jobs
+        self._running: dict[str, Trial] = {}
+        self._looked = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._jobs.work.started(self._jobs.of[trial.trial_id])
+        job = self._jobs.of[trial.trial_id]
+        self._running[trial.trial_id] = trial
+        self._jobs.pace.started(job, self._jobs.work.position(job))
+        self._jobs.work.started(job)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._running.pop(trial.trial_id, None)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._running.pop(trial.trial_id, None)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._running.pop(trial.trial_id, None)
+        job, hung = self._jobs.of[trial.trial_id], self._jobs.hung.pop(trial.trial_id, None)
+        self._jobs.pace.left(job, hung=hung is not None)
+        with self._jobs.noted():
+            self._jobs.work.tried_again(job, hung or _reason(trial))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         folder = self._jobs.of[trial.trial_id].folder
@@ -206,7 +270,28 @@ class _Events(Callback):  # type: ignore[misc]  # no types
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         with self._jobs.noted():
+            if self._jobs.failure is not None:
+                raise self._jobs.failure
             self._jobs.work.flush_due()
+            now = time.monotonic()
+            if now - self._looked >= LOOK_SECONDS:
+                self._looked = now
+                for silence in self._jobs.pace.look(now):
+                    self._end_hung(silence)
+
+    def _end_hung(self, silence: Silence) -> None:
+        """End the trial of a job that hangs; Tune then tries it again. Works on a stopped process, too."""
+        for trial in self._running.values():
+            if self._jobs.of[trial.trial_id] is silence.job and trial.trial_id not in self._jobs.hung:
+                self._jobs.hung[trial.trial_id] = _hung(silence)
+                if trial.temporary_state.ray_actor is not None:
+                    ray.kill(trial.temporary_state.ray_actor)
+
+
+def _hung(silence: Silence) -> str:
+    """Why a trial that hangs was ended, as a sentence about "it"."""
+    paused = "" if silence.longest is None else f" (until then {format_duration(silence.longest)} at most)"
+    return f"it hangs: it reported nothing for {format_duration(silence.seconds)}{paused}, and was ended"
 
 
 def reported(result: Mapping[str, Any]) -> Config:
@@ -224,63 +309,3 @@ def reported(result: Mapping[str, Any]) -> Config:
 
 def _folder_name(trial: Trial) -> str:
     return f"{trial.config.get('run', 'run')}_{trial.trial_id}"
-
-
-def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]) -> str:
-    """Return in words what one trial requests and the cluster does not have at all; "" if it has everything.
-
-    Args:
-        requested: What a trial requests, as Tune takes it: `cpu`, `gpu`, and further names as they are.
-        there: What the cluster has in all, `ray.cluster_resources()`.
-    """
-    for name, amount in requested.items():
-        known = {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
-        if amount > there.get(known, 0.0):
-            return f"one trial requests {amount:g} {known}s and Ray's cluster has {there.get(known, 0.0):g}"
-    return ""
-
-
-@contextlib.contextmanager
-def ray_session() -> Iterator[bool]:
-    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
-
-    A cluster that happens to run on this machine is left alone: Ray would connect to the latest one, and wait for
-    minutes where that is about to end.
-
-    Yields:
-        Whether the cluster was started here, so that it does not grow.
-    """
-    if ray.is_initialized():
-        yield False
-        return
-    own = os.environ.get("RAY_ADDRESS", "local") == "local"
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
-    if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
-    for name in ("ray.tune", "ray._private.authentication"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
-    before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            ray.init(
-                "local" if own else None,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-            )
-        except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one
-            ray.shutdown()
-            what = "start on this machine" if own else f"connect to the cluster at {os.environ['RAY_ADDRESS']}"
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            raise TrainingError(
-                f"Ray did not {what}: {reason}. Nothing is lost; the same command continues."
-            ) from error
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
-    try:
-        yield own
-    finally:
-        ray.shutdown()

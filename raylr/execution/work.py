@@ -116,6 +116,21 @@ class Work:
             RunStarted(run=job.run.name, role=job.role, size=job.shown, lr=job.lr, tokens=job.tokens)
         )
 
+    def position(self, job: Job) -> int:
+        """Return the tokens up to which the losses of a job are known."""
+        return int(self._last.get(job, {}).get("tokens", 0))
+
+    def tried_again(self, job: Job, reason: str) -> None:
+        """Tell the user that a job ended early and is tried again from its last checkpoint.
+
+        Args:
+            job: The job.
+            reason: Why it ended, as a sentence about "it".
+        """
+        self._listener.message(
+            f"{job.run.label or job.run.name}: {reason}; it is tried again from its last checkpoint."
+        )
+
     def report(self, job: Job, values: Mapping[str, Any]) -> RunEnd | None:
         """Record one report; return how the run is to end now, None to let it continue.
 
@@ -232,6 +247,10 @@ class Work:
     def flush_due(self) -> None:
         """Write reports that have waited long enough; to be called every second or so."""
         self._store.flush_due()
+
+    def keep(self) -> None:
+        """Write every report that waits."""
+        self._store.flush()
 
     # -- what a stage calls --
 

@@ -139,6 +139,7 @@ class ExternalRuns:
                 **(columns or {}),
             },
             flops_per_token=model.flops_per_token(),
+            eval_at=eval_at,
             log=folder / OUTPUT if self._spec.command else None,
             ends_itself=self._spec.command is not None,
             folder=folder,

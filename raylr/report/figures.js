@@ -1,18 +1,7 @@
-// Draws the figures of a report with plotly. Without this script, or where anything in it fails, the page shows their
-// static form. A figure's data are what raylr.analysis.figures.interactive.describe returned.
-(async () => {
-  const figures = [...document.querySelectorAll("figure[id]")];
-  const holder = document.getElementById("library");
-  if (!figures.length || !holder || !("DecompressionStream" in window)) return;
-  const unpack = async (text) => {
-    const bytes = Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-  };
-  const script = document.createElement("script");
-  script.textContent = await unpack(holder.textContent);
-  document.head.append(script);
-  if (!window.Plotly) return;
-
+// Draws figures with plotly. A figure's data are what raylr.analysis.figures.interactive.describe returned. In a report
+// they are packed into the page; without this script, or where anything in it fails, the page shows the figures' static
+// form. A page that is served hands them over, and again when they have changed: `raylrFigures.set(figure, data)`.
+const raylrFigures = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)").matches;
   const drawn = new Map();
@@ -107,16 +96,24 @@
     return button;
   };
 
+  const label = (figure) => {
+    const state = drawn.get(figure);
+    state.buttons = state.data.legend.map((entry) => [buttonOf(entry, figure), entry]);
+    state.legend.replaceChildren(...state.buttons.map(([button]) => button));
+  };
+
   const fit = new ResizeObserver((entries) => {
     for (const {target} of entries) {
       const now = target._fullLayout && target._fullLayout.width;
       if (now && Math.abs(now - target.clientWidth) > 1) Plotly.relayout(target, {width: target.clientWidth});
     }
   });
-  const draw = async (figure) => {
-    const data = JSON.parse(await unpack(figure.querySelector("script.data").textContent));
-    if (data.panels.some((panel) => panel.space) && !hasWebGL) return;
+  const build = (figure, data, hidden) => {
     const live = figure.querySelector(".live");
+    if (data.panels.some((panel) => panel.space) && !hasWebGL) {
+      live.textContent = "This figure is in three dimensions and needs WebGL, which this browser does not have.";
+      return;
+    }
     const grid = document.createElement("div");
     grid.className = `panels ${["", "narrow", "two"][data.panels.length] || ""}`;
     const panels = data.panels.map((panel) => {
@@ -132,10 +129,9 @@
     });
     const legend = document.createElement("div");
     legend.className = "legend";
-    const buttons = data.legend.map((entry) => [buttonOf(entry, figure), entry]);
-    legend.append(...buttons.map(([button]) => button));
     live.replaceChildren(grid, legend);
-    drawn.set(figure, {data, panels, buttons, hidden: new Set()});
+    drawn.set(figure, {data, panels, legend, buttons: [], hidden});
+    label(figure);
     figure.classList.add("drawn");  // before plotly measures the width
     try {
       show(figure);
@@ -147,14 +143,61 @@
     }
   };
 
-  const watch = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting) {
-        watch.unobserve(entry.target);
-        draw(entry.target);
-      }
+  const sources = new WeakMap();  // figure -> function that returns its data, or a promise of them
+  const watch = new IntersectionObserver(async (entries) => {
+    for (const {target, isIntersecting} of entries) {
+      if (!isIntersecting) continue;
+      watch.unobserve(target);
+      build(target, await sources.get(target)(), new Set());
     }
   }, {rootMargin: "800px"});
-  figures.forEach((figure) => watch.observe(figure));
+  const draw = (figure, source) => {
+    sources.set(figure, source);
+    watch.observe(figure);
+  };
+
+  // The view and the hidden runs of a figure stay when its data change.
+  const set = (figure, data) => {
+    const state = drawn.get(figure);
+    if (!state) return draw(figure, () => data);
+    const shape = (one) => JSON.stringify(one.panels.map((panel) => Boolean(panel.space)));
+    if (shape(state.data) !== shape(data)) {
+      remove(figure);
+      return build(figure, data, state.hidden);
+    }
+    state.data = data;
+    state.panels.forEach((entry, i) => {
+      entry[1] = data.panels[i];
+      entry[0].previousSibling.textContent = data.panels[i].title;
+    });
+    label(figure);
+    show(figure);
+  };
+  const remove = (figure) => {
+    watch.unobserve(figure);
+    for (const [div] of drawn.get(figure)?.panels || []) {
+      fit.unobserve(div);
+      Plotly.purge(div);
+    }
+    drawn.delete(figure);
+  };
   dark.addEventListener("change", () => [...drawn.keys()].forEach(show));
+  return {draw, set, remove};
+})();
+
+(async () => {
+  const figures = [...document.querySelectorAll("figure[id]")];
+  const holder = document.getElementById("library");
+  if (!figures.length || !holder || !("DecompressionStream" in window)) return;
+  const unpack = async (text) => {
+    const bytes = Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const script = document.createElement("script");
+  script.textContent = await unpack(holder.textContent);
+  document.head.append(script);
+  if (!window.Plotly) return;
+  for (const figure of figures) {
+    raylrFigures.draw(figure, async () => JSON.parse(await unpack(figure.querySelector("script.data").textContent)));
+  }
 })();

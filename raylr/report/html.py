@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
 from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
-from raylr.report.page import Figures, lead, page, paragraph, table
+from raylr.report.page import Figures, PageFigures, lead, page, paragraph, table
 from raylr.report.scores import ScoreSection, score_html, score_sections
 from raylr.report.text import (
     FLOPS_NOTE,
@@ -59,6 +60,43 @@ FOOTER = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a report of a study says, before it is put into a page."""
+
+    figures: dict[str, Figure]
+    """Name of the file → figure."""
+    answer: str
+    """HTML."""
+    sections: Callable[[PageFigures], Iterable[str]]
+    """Figures of a page → the sections in pieces of HTML, each figure a piece of its own."""
+    footer: str
+    """Plain text."""
+
+
+def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
+    """Return what the report of a study says.
+
+    Args:
+        result: What a study found so far.
+    """
+    scores = score_sections(result.directory, evaluations_table(result.directory).read())
+    scored = {name: figure for section in scores for name, figure in section.figures.items()}
+    drawn: dict[str, Figure]
+    sections: Callable[[PageFigures], Iterable[str]]
+    if isinstance(result, TransferResult):
+        drawn, answer, footer = transfer_figures(result), transfer_answer(result), TRANSFER_FOOTER
+        sections = partial(transfer_sections, result, scores=scores)
+    elif isinstance(result, ModulesResult):
+        drawn, answer, footer = modules_figures(result), modules_answer(result), MODULES_FOOTER
+        sections = partial(modules_sections, result, scores=scores)
+    else:
+        drawn, answer, footer = _figures(result), _answer(result), FOOTER
+        sections = partial(_sections, result, scores=scores)
+    name = result.directory.name
+    return Content(figures=drawn | scored, answer=answer, sections=sections, footer=footer.format(folder=name))
+
+
 def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path | None = None) -> Path:
     """Write report.html and figures/.
 
@@ -72,24 +110,9 @@ def write_report(result: StudyResult | TransferResult | ModulesResult, out: Path
     Raises:
         StorageError: If the folder cannot be written; the message names the file.
     """
-    folder = Path(out or result.directory)
-    scores = score_sections(result.directory, evaluations_table(result.directory).read())
-    drawn: dict[str, Figure]
-    if isinstance(result, ModulesResult):
-        drawn = modules_figures(result)
-    else:
-        drawn = transfer_figures(result) if isinstance(result, TransferResult) else _figures(result)
-    drawn |= {name: figure for section in scores for name, figure in section.figures.items()}
-    figures = Figures(drawn, folder / "figures")
-    if isinstance(result, TransferResult):
-        answer, sections, footer = transfer_answer(result), transfer_sections(result, figures, scores), TRANSFER_FOOTER
-    elif isinstance(result, ModulesResult):
-        answer, sections, footer = modules_answer(result), modules_sections(result, figures, scores), MODULES_FOOTER
-    else:
-        answer, sections, footer = _answer(result), _sections(result, figures, scores), FOOTER
-    text = page(
-        name=result.spec.name, answer=answer, sections=sections, footer=footer.format(folder=result.directory.name)
-    )
+    folder, found = Path(out or result.directory), content(result)
+    sections = found.sections(Figures(found.figures, folder / "figures"))
+    text = page(name=result.spec.name, answer=found.answer, sections=sections, footer=found.footer)
     path = folder / "report.html"
     write_atomic(path, text)
     return path
@@ -161,7 +184,7 @@ def _answer(result: StudyResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def _sections(result: StudyResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
+def _sections(result: StudyResult, figures: PageFigures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     fit, cost = result.fit, result.cost
     yield "<h2>The optima</h2>"
     decayed = decay_lines(result)

@@ -16,7 +16,7 @@ from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult, SizeModules
 from raylr.report.failures import failures_of
 from raylr.report.modules import TABLE, module_rows, modules_ending, overall
-from raylr.report.page import Figures, lead, table
+from raylr.report.page import PageFigures, lead, table
 from raylr.report.scores import ScoreSection, score_html
 from raylr.searchers.policies.axes_search import LR
 
@@ -96,7 +96,7 @@ def modules_answer(result: ModulesResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def modules_sections(result: ModulesResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
+def modules_sections(result: ModulesResult, figures: PageFigures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     """Yield the sections: the modules, the comparison, the cost, failures."""
     yield "<h2>The modules</h2>"
     yield figures.lead(PICTURE)

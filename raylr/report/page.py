@@ -7,12 +7,13 @@ import gzip
 import html
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from raylr.analysis.figures.interactive import describe
@@ -32,7 +33,7 @@ MOST_BYTES = 3_000_000
 _NEWLINE = "\n"
 _PLAIN = ' "/;=,!()*+$@?[]|{}'
 """What an address in single quotes may hold as it is."""
-_STATEMENT = "<!--statement-->"
+STATEMENT = "<!--statement-->"
 _WORDS = 40
 """Characters of a cell of a table from which on it is broken into lines."""
 _DECIMALS = re.compile(r"(\.\d{2})\d+")
@@ -41,7 +42,7 @@ _GEOMETRY = re.compile(r'(?<=[ \n])(?:d|x|y|transform|points)="[^"]*"')
 
 def page(*, name: str, answer: str, sections: Iterable[str], footer: str, heading: str = "Which learning rate?") -> str:
     """Return a page: `answer` and `sections` are HTML, `name` and `footer` plain text."""
-    template = Template(_resource("template.html"))
+    template = Template(resource("template.html"))
     body = "\n".join(sections)
     return template.substitute(
         name=html.escape(name),
@@ -49,6 +50,7 @@ def page(*, name: str, answer: str, sections: Iterable[str], footer: str, headin
         answer=answer,
         sections=body,
         footer=html.escape(footer),
+        style=resource("page.css"),
         library=library() if 'class="data"' in body else "",
     )
 
@@ -72,8 +74,40 @@ def _cell(text: str) -> str:
     return f"<td{kind}>{html.escape(text)}</td>"
 
 
-class Figures:
-    """The figures of a page: written to a folder as SVG and PNG, and given to the page in both forms.
+class PageFigures(ABC):
+    """The figures of a page, as the sections of a report ask for them: by name, where they belong.
+
+    Args:
+        figures: Name of the file → figure.
+    """
+
+    def __init__(self, figures: Mapping[str, Figure]) -> None:
+        self._figures = dict(figures)
+        self._html = {name: self._drawn(name, figure) for name, figure in figures.items()}
+
+    def __call__(self, name: str, *, said: bool = False) -> str:
+        """Return the HTML of a figure; "" if there is none of that name.
+
+        Args:
+            name: Name of its file.
+            said: Whether its statement stands elsewhere, as the first sentence of a section.
+        """
+        if name not in self._figures:
+            return ""
+        statement = "" if said else f'<p class="says">{html.escape(self._figures[name].statement)}</p>'
+        return self._html[name].replace(STATEMENT, statement, 1)
+
+    def lead(self, name: str) -> str:
+        """Return the statement of a figure as the first sentence of a section; "" if there is none of that name."""
+        return lead(self._figures[name].statement) if name in self._figures else ""
+
+    @abstractmethod
+    def _drawn(self, name: str, figure: Figure) -> str:
+        """Return the HTML of a figure, with `STATEMENT` where its statement is to stand."""
+
+
+class Figures(PageFigures):
+    """Figures of a report: written to a folder as SVG and PNG, and given to the page in both forms.
 
     Args:
         figures: Name of the file → figure.
@@ -86,24 +120,37 @@ class Figures:
     def __init__(self, figures: Mapping[str, Figure], folder: Path) -> None:
         with storage_errors(folder, "make"):
             folder.mkdir(parents=True, exist_ok=True)
-        self._figures = dict(figures)
-        self._html = {name: _figure(name, figure, folder) for name, figure in figures.items()}
+        self._folder = folder
+        super().__init__(figures)
 
-    def __call__(self, name: str, *, said: bool = False) -> str:
-        """Return the HTML of a figure; "" if there is none of that name.
+    def _drawn(self, name: str, figure: Figure) -> str:
+        return _figure(name, figure, self._folder)
 
-        Args:
-            name: Name of its file.
-            said: Whether its statement stands elsewhere, as the first sentence of a section.
-        """
-        if name not in self._figures:
-            return ""
-        statement = "" if said else f'<p class="says">{html.escape(self._figures[name].statement)}</p>'
-        return self._html[name].replace(_STATEMENT, statement, 1)
 
-    def lead(self, name: str) -> str:
-        """Return the statement of a figure as the first sentence of a section; "" if there is none of that name."""
-        return lead(self._figures[name].statement) if name in self._figures else ""
+class DescribedFigures(PageFigures):
+    """Figures of a page that is served: the page asks for their descriptions, nothing is written.
+
+    `data` has the descriptions for plotly by the ids of the figures.
+
+    Args:
+        figures: Name → figure.
+    """
+
+    def __init__(self, figures: Mapping[str, Figure]) -> None:
+        self.data: dict[str, Any] = {}
+        super().__init__(figures)
+
+    def _drawn(self, name: str, figure: Figure) -> str:
+        self.data[figure_id(name)] = describe(figure)
+        return (
+            f'<figure id="{figure_id(name)}">{STATEMENT}<div class="live"></div>'
+            f"<figcaption>{html.escape(figure.caption + edge_note(figure.panels))}</figcaption></figure>"
+        )
+
+
+def figure_id(name: str) -> str:
+    """Return the id that a figure has on a page."""
+    return re.sub("[^A-Za-z0-9-]+", "-", name)
 
 
 def lead(sentence: str) -> str:
@@ -123,8 +170,8 @@ def _figure(name: str, figure: Figure, folder: Path) -> str:
         note = f'<span class="static-note">{html.escape(text)}</span>'
     alt = html.escape(f"{figure.title}. {figure.statement}")
     return (
-        f'<figure id="{html.escape(re.sub("[^A-Za-z0-9-]+", "-", name))}">'
-        f'{_STATEMENT}<div class="static scroll"><img alt="{alt}" width="{width}" src=\'{image}\'></div>'
+        f'<figure id="{figure_id(name)}">'
+        f'{STATEMENT}<div class="static scroll"><img alt="{alt}" width="{width}" src=\'{image}\'></div>'
         f'<div class="live"></div>'
         f"<figcaption>{html.escape(figure.caption + edge_note(figure.panels))}{note}</figcaption>"
         f'<script type="text/plain" class="data">{_packed(data)}</script></figure>'
@@ -143,7 +190,7 @@ def _files(figure: Figure, path: Path) -> tuple[str, int]:
 @cache
 def library() -> str:
     """Return plotly.js, compressed, with its licence and the script that draws the figures of a page with it."""
-    code = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    code = plotly()
     licence = next(
         (file.read_text() for file in metadata.files("plotly") or () if file.name.startswith("LICENSE")),
         "plotly.js, Copyright Plotly, Inc., MIT licence",
@@ -152,13 +199,19 @@ def library() -> str:
     return (
         f"<!-- The figures are drawn by plotly.js, compressed below.\n{comment}\n-->\n"
         f'<script type="text/plain" id="library">{_packed(code)}</script>\n'
-        f"<script>\n{_resource('figures.js')}</script>"
+        f"<script>\n{resource('figures.js')}</script>"
     )
+
+
+def plotly() -> str:
+    """Return the code of plotly.js."""
+    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 
 def _packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Return a file of this package: a template, a style or a script."""
     return resources.files("raylr.report").joinpath(name).read_text(encoding="utf-8")

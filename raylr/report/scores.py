@@ -18,11 +18,10 @@ from raylr.analysis.scores.table import at_chance, calibrated, fit_scores, join_
 from raylr.analysis.units import format_count
 from raylr.evaluation.tables import EVALS, QuestionTable, failures
 from raylr.report.lines import Line
-from raylr.report.page import paragraph, table
+from raylr.report.page import PageFigures, paragraph, table
 
 if TYPE_CHECKING:
     from raylr.analysis.figures.description import Figure
-    from raylr.report.page import Figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class ScoreSection:
     """Name of the file -> figure."""
 
 
-def score_html(sections: Iterable[ScoreSection], figures: Figures) -> Iterable[str]:
+def score_html(sections: Iterable[ScoreSection], figures: PageFigures) -> Iterable[str]:
     """Yield the sections of a page: the figure along training, remarks, the table, the scores over the loss."""
     for section in sections:
         names = list(section.figures)

@@ -12,7 +12,7 @@ from raylr.analysis.figures.transfer import proxy_search
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
-from raylr.report.page import Figures, lead, paragraph, table
+from raylr.report.page import PageFigures, lead, paragraph, table
 from raylr.report.scores import ScoreSection, score_html
 from raylr.report.text import known, lines_of_check, number
 from raylr.report.transfer import SETTINGS, proxy_lines, settings_rows, target_lines, transfer_ending
@@ -61,7 +61,7 @@ def transfer_answer(result: TransferResult) -> str:
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
-def transfer_sections(result: TransferResult, figures: Figures, scores: Sequence[ScoreSection]) -> Iterable[str]:
+def transfer_sections(result: TransferResult, figures: PageFigures, scores: Sequence[ScoreSection]) -> Iterable[str]:
     """Yield the sections: the proxy, each target, failures, scores."""
     search = result.search
     yield "<h2>The proxy</h2>"
@@ -93,7 +93,7 @@ def transfer_sections(result: TransferResult, figures: Figures, scores: Sequence
         yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
 
 
-def _target(one: Transferred, figures: Figures, i: int) -> Iterable[str]:
+def _target(one: Transferred, figures: PageFigures, i: int) -> Iterable[str]:
     lines = target_lines(one)
     first = f"The LR is {lines[0].text}." if lines else f"No LR is known: {one.prediction.message}."
     yield lead(first.replace("..", "."))

@@ -197,3 +197,7 @@ class ResourceSpec(Section):
     """GPUs of one trial."""
     concurrency: int | None = Field(default=None, ge=1)
     """Trials side by side. Default: as many as the cluster has room for."""
+    hang_seconds: float = Field(default=120, gt=0)
+    """A trial that reports nothing hangs: it is ended, and tried again from its last checkpoint. That is never assumed
+    before this time, and not before 8 times the interval at which the trial itself, or before its first report the
+    others, let expect one (docs/reliability.md)."""

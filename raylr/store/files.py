@@ -17,6 +17,8 @@ import filelock
 from raylr.errors import StorageError, StudyError, StudyLockedError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+READER_SECONDS = 0.2
+"""A process that holds a lock for less than this only looked at it."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -67,16 +69,17 @@ def exclusive(path: Path, message: str, *, timeout: float = 0.0) -> Iterator[Non
     Args:
         path: The lock file; it is made if it is missing and stays there.
         message: Sentence of the error if another process holds the lock.
-        timeout: Seconds to wait for the other process; -1 waits without end.
+        timeout: Seconds to wait for the other process; -1 waits without end. It is `READER_SECONDS` at least, since one
+            that only asks whether the lock is held (`held`) has it for some microseconds.
 
     Raises:
         StudyLockedError: If another process holds the lock after `timeout`.
         StorageError: If the lock file cannot be made.
     """
-    lock = filelock.FileLock(path, timeout=timeout)
+    lock = filelock.FileLock(path, timeout=timeout if timeout < 0 else max(timeout, READER_SECONDS))
     with storage_errors(path, "lock"):
         try:
-            lock.acquire()
+            lock.acquire(poll_interval=READER_SECONDS / 4)
         except filelock.Timeout:
             raise StudyLockedError(message) from None
     try:

@@ -182,6 +182,10 @@ class Table:
         """Return the fragments that hold the table's rows, in the order in which they were written."""
         return [fragment.path for fragment in self._load(list(self.key))]
 
+    def version(self) -> tuple[str, ...]:
+        """Return the names of the table's files, which change whenever rows are added or merged; nothing is opened."""
+        return tuple(path.name for path in self._names())
+
     def checksum(self) -> str:
         """Return a checksum of the table's keys: it changes with every row that is added, and not by compacting."""
         keys = sorted(json.dumps(key) for key in key_set(self.read(columns=self.key), self.key))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylr.analysis.units import format_count, format_lr, parse_count
+from raylr.analysis.units import format_count, format_duration, format_lr, parse_count
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,10 @@ def test_what_is_not_finite_is_written_as_it_is():
     assert format_lr(math.nan) == "nan"
     assert format_lr(0.0) == "0.0"
     assert format_count(math.inf) == "inf"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12_600, "3.5 h"), (181_440, "2.1 days"), (0, "0 s")]
+)
+def test_times_are_written_as_a_person_says_them(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

@@ -1,5 +1,6 @@
-"""The searchers under real Tune runs, killed and undisturbed. Each run is a process of its own: `tune_runs.py`."""
+"""The searchers under real Tune runs, killed (in a process of their own) and undisturbed: `tune_runs.py`."""
 
+import importlib.util
 import json
 import math
 import os
@@ -11,15 +12,39 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 SCRIPT = Path(__file__).with_name("tune_runs.py")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_cluster")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("cluster"),
+    pytest.mark.filterwarnings("ignore"),  # of Ray's and Optuna's
+]
+
+
+@pytest.fixture(scope="module")
+def run(cluster):
+    """Run an experiment in a folder to its end, in this process."""
+    spec = importlib.util.spec_from_file_location("tune_runs", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tune_runs"] = module
+    spec.loader.exec_module(module)
+    ray.cloudpickle.register_pickle_by_value(module)
+
+    def run(folder, kind):
+        folder.mkdir(exist_ok=True)
+        module.main(folder, kind)
+        return json.loads((folder / "found.json").read_text())
+
+    yield run
+    ray.cloudpickle.unregister_pickle_by_value(module)
+    del sys.modules["tune_runs"]
 
 
 def start(folder, kind, seconds=0.0):
+    """The same in a process with a cluster of its own."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TUNE_GLOBAL_CHECKPOINT_S": "1"}
-    if seconds:  # it is going to be killed, and its Ray with it
-        del environment["RAY_ADDRESS"]
+    environment.pop("RAY_ADDRESS", None)
     command = [sys.executable, str(SCRIPT), str(folder), kind, str(seconds)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
@@ -30,11 +55,6 @@ def finish(process, folder):
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors.decode()[-3000:]
     return json.loads((folder / "found.json").read_text())
-
-
-def run(folder, kind):
-    folder.mkdir(exist_ok=True)
-    return finish(start(folder, kind), folder)
 
 
 def children(pid):
@@ -58,7 +78,7 @@ def wait_for_a_whole_snapshot(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("tune_runs") / "undisturbed", "quadratic")
 
 
@@ -68,7 +88,7 @@ def test_killed_twice_it_ends_like_an_undisturbed_run(undisturbed, tmp_path):
     folder.mkdir()
     order = random.Random(0)
     for _ in range(2):
-        process = start(folder, "quadratic", seconds=0.2)  # 30 s and more undisturbed
+        process = start(folder, "quadratic", seconds=0.6)  # 30 s and more undisturbed
         time.sleep(order.uniform(3.5, 7.0))
         wait_for_a_whole_snapshot(folder)
         assert process.poll() is None, "it ended before it could be killed"
@@ -84,13 +104,13 @@ def test_killed_twice_it_ends_like_an_undisturbed_run(undisturbed, tmp_path):
     assert got["recommended"] == undisturbed["recommended"]
 
 
-def test_a_limiter_changes_nothing_but_the_time(undisturbed, tmp_path):
+def test_a_limiter_changes_nothing_but_the_time(undisturbed, run, tmp_path):
     one = run(tmp_path / "one", "limiter")
     assert one["trials"] == undisturbed["trials"]
     assert not one["errors"]
 
 
-def test_pauses_and_resumes(tmp_path):
+def test_pauses_and_resumes(run, tmp_path):
     found = run(tmp_path / "surface", "surface")
     assert found["finished"]
     assert not found["errors"]
@@ -99,7 +119,7 @@ def test_pauses_and_resumes(tmp_path):
     assert any(t[3] for t in found["trials"]), "no trial was resumed from a checkpoint"
 
 
-def test_truncates_for_another_searcher(tmp_path):
+def test_truncates_for_another_searcher(run, tmp_path):
     found = run(tmp_path / "optuna", "truncate-optuna")
     assert set(found["decisions"]) == {"truncated"}
     for value, (loss, extrapolated, measured) in zip(found["values"], found["loss"], strict=True):
@@ -107,7 +127,7 @@ def test_truncates_for_another_searcher(tmp_path):
         assert loss == extrapolated < measured
 
 
-def test_works_under_asha(tmp_path):
+def test_works_under_asha(run, tmp_path):
     found = run(tmp_path / "asha", "asha")
     assert not found["errors"]
     assert found["finished"]

@@ -1,14 +1,13 @@
-"""A Tune run that tests start in a process of its own, so that it can be killed.
+"""A Tune run that tests call, or start in a process of its own, so that it can be killed.
 
     python tune_runs.py FOLDER (quadratic|surface|truncate-optuna|asha|limiter) [SECONDS A REPORT]
 
 Starts the experiment in FOLDER, or goes on with it, and writes what it found to FOLDER/found.json. It runs on the
-cluster that RAY_ADDRESS names, or on one of its own.
+cluster that this process is connected to, or on one of its own.
 """
 
 import json
 import math
-import os
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from raylr.searchers import PowerLawScheduler, QuadraticSearch, Setting, SurfaceSearch
 
-TARGET, REPORTS = 1e9, 25
+TARGET = 1e9
 
 
 def best_lr(tokens, size):
@@ -34,9 +33,9 @@ def train(config):
     if checkpoint:
         with checkpoint.as_directory() as folder:
             begun = json.loads((Path(folder) / "state.json").read_text())
-    for step in range(begun + 1, REPORTS + 1):
+    for step in range(begun + 1, config["reports"] + 1):
         time.sleep(config["seconds"])
-        tokens = step * TARGET / REPORTS
+        tokens = step * TARGET / config["reports"]
         x = math.log(config["lr"] / best_lr(tokens, config["size"]))
         loss = math.nan if config["lr"] > 0.06 and step > 3 else 2.2 + 0.5 * (tokens / TARGET) ** -0.35 + 0.03 * x * x
         with tempfile.TemporaryDirectory() as folder:
@@ -72,11 +71,12 @@ def parts(kind):
 
 def main(folder, kind, seconds=0.0):
     path = folder / "tune"
-    space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds}
-    if kind not in ("quadratic", "limiter"):
+    whole = kind in ("quadratic", "limiter")  # no run is truncated
+    space = {"lr": tune.loguniform(1e-4, 1e-1), "seconds": seconds, "reports": 8 if whole else 25}
+    if not whole:
         space["size"] = 1
-    own = {} if "RAY_ADDRESS" in os.environ else {"address": "local", "num_cpus": 2, "include_dashboard": False}
-    ray.init(logging_level="error", log_to_driver=False, **own)
+    if not ray.is_initialized():
+        ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     if tune.Tuner.can_restore(str(path)):
         tuner = tune.Tuner.restore(str(path), trainable=train, param_space=space, resume_errored=True)
     else:
@@ -115,8 +115,8 @@ def main(folder, kind, seconds=0.0):
     else:
         found["values"] = [t.value for t in search._ot_study.trials]
     (folder / "found.json").write_text(json.dumps(found))
-    ray.shutdown()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2], *map(float, sys.argv[3:]))
+    ray.shutdown()

@@ -9,13 +9,14 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError
 from raylr.trainables.models.spec import AnyModelSpec
-from raylr.trainables.training import metrics
+from raylr.trainables.training import metrics, preemption
 from raylr.trainables.training.arguments import check_run
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.metrics import Report, Row
@@ -178,6 +179,7 @@ def train(
     if world != train.workers:
         raise InputError(f"the spec has workers={train.workers}, but {world} process(es) run it")
     with (
+        preemption.training() if folder is not None else nullcontext(),
         out_of_memory_advice(),
         running_engine(
             build(
@@ -231,7 +233,8 @@ def train(
                 engine.step()
                 sums[:3] += torch.stack(losses[1:]).float() * (micro / len(mine) / world)
             engine.module.after_step()
-            sums[3] = time.monotonic() - saved_at >= train.checkpoint_seconds  # all workers save, or none
+            save_due = time.monotonic() - saved_at >= train.checkpoint_seconds or preemption.requested()
+            sums[3] = save_due  # all workers save, or none
             if world > 1:
                 dist.all_reduce(sums)
             loss, aux, layer_aux, save_due = sums.tolist()
@@ -295,4 +298,5 @@ def train(
             if folder is not None and (done == end or save_due):
                 folder.save(engine, state)
                 saved_at = time.monotonic()
+                preemption.saved()
         return history

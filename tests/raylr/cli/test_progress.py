@@ -1,6 +1,6 @@
 import pytest
 
-from raylr.cli.progress import SearchProgress, duration
+from raylr.cli.progress import SearchProgress
 from raylr.events import StudyPlanned
 
 
@@ -52,10 +52,3 @@ def test_what_was_measured_before_says_nothing_about_the_speed() -> None:
     progress.started("a", "S", 10.0)  # resumed from its checkpoint
     progress.trained("a", "S", 1500, 20.0)
     assert progress.seconds_left() == pytest.approx(2500 * 0.02 + 4000 * 0.08)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(40, "40 s"), (720, "12 min"), (12_600, "3.5 h"), (181_440, "2.1 days"), (0, "0 s")]
-)
-def test_times_are_written_as_a_person_says_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

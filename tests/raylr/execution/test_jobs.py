@@ -8,10 +8,10 @@ import yaml
 from command_executor import CommandExecutor
 from made_study import same_study
 
-from raylr.cli.jobs import state_of
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.jobs import FOLDER, Job, Jobs
 from raylr.spec import load_spec
+from raylr.state import state_of
 from raylr.store.check import check_study
 from raylr.study import FittingStudy
 

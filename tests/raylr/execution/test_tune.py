@@ -1,6 +1,12 @@
 """Ray Tune as an executor, on trainables that take no time."""
 
+import gc
 import math
+import os
+import re
+import signal
+import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,7 +15,8 @@ from ray import tune
 from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import InputError, StorageError, StudyError, TrainingError
 from raylr.execution.executor import Job
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, lacking_resources, ray_session, reported
+from raylr.execution.session import lacking_resources, ray_session
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, reported
 from raylr.execution.work import FixedPolicy, Work
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
@@ -95,6 +102,48 @@ def test_a_storage_that_fails_ends_everything_with_its_own_error(tmp_path, monke
     monkeypatch.setattr(work._store, "add_end", full)
     with pytest.raises(StorageError, match="the disk is full"):
         executor_in(tmp_path, concurrency=1).execute(trainable, work)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # of what Tune leaves open when it is ended by an exception
+
+
+def stopped_once(config):
+    """Report three losses; stop the process once, after the second."""
+    marker = Path(config["folder"]) / "stopped"
+    checkpoint, done = tune.get_checkpoint(), 0
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            done = int((Path(folder) / "done").read_text())
+    for tokens in POINTS[done:]:
+        if tokens == POINTS[2] and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "done").write_text(str(POINTS.index(tokens) + 1))
+            tune.report(
+                {"loss": 3 - tokens / 100, "tokens": tokens, "from": done},
+                checkpoint=tune.Checkpoint.from_directory(folder),
+            )
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(tmp_path):
+    work, heard = work_in(tmp_path, [0.1]), []
+    work._listener.message = heard.append
+    executor_in(tmp_path, hang_seconds=3).execute(stopped_once, work)
+    assert work.policy.ends == {0.1: RunEnd.COMPLETED}
+    assert work.errors == []
+    assert {row["tokens"]: row["from"] for row in evaluations_table(tmp_path).read().to_pylist()} == {
+        10: 0,
+        20: 0,
+        30: 2,
+    }
+    (message,) = heard
+    assert re.fullmatch(
+        r"0\.1: it hangs: it reported nothing for \d+ s(?: \(until then \d+ s at most\))?, and was ended; "
+        r"it is tried again from its last checkpoint\.",
+        message,
+    )
 
 
 def test_what_tune_adds_to_a_report_is_left_out():

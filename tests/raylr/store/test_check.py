@@ -1,62 +1,20 @@
-"""Damage: what is found, and what is measured again."""
-
-import shutil
+"""Damage: what is found. `tests/faults` has what is measured again, full disks and removed folders."""
 
 import pyarrow.parquet as pq
 import pytest
-from made_study import same_study, spec_of, study_of
-from serial_executor import SerialExecutor
 
 from raylr.cli.app import main
-from raylr.errors import DamagedError, StorageError, StudyError
-from raylr.store.check import check_study, set_aside
+from raylr.errors import DamagedError, StudyError
+from raylr.store.check import check_study
 
 
-def damage(table, how):
-    """Damage the newest fragment of a table."""
+def damage(table):
+    """Flip a bit of the newest fragment of a table."""
     path = sorted(table.folder.iterdir())[-1]
-    if how == "gone":
-        path.unlink()
-    elif how == "torn":
-        path.write_bytes(path.read_bytes()[:-20])
-    else:
-        content = bytearray(path.read_bytes())
-        content[len(content) // 3] ^= 4
-        path.write_bytes(content)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
     return path
-
-
-@pytest.mark.parametrize("name", ["evaluations", "trials"])
-@pytest.mark.parametrize("how", ["gone", "torn", "flipped"])
-@pytest.mark.parametrize("ended", [False, True])
-def test_what_a_damaged_fragment_held_is_measured_again(texts, tmp_path, whole, name, how, ended):
-    """Each table has several fragments when it is damaged (of a study that was killed), or one (of a finished one)."""
-
-    def die(job, tokens):
-        if job.role == "check" and not ended:
-            raise KeyboardInterrupt
-
-    spec, folder = spec_of(texts), tmp_path / "study"
-    study = study_of(spec, folder, SerialExecutor(die))
-    try:
-        study.run()
-    except KeyboardInterrupt:
-        assert not ended
-    path = damage(getattr(study, name), how)
-    if how != "gone":
-        with pytest.raises(DamagedError, match=path.name):
-            study_of(spec, folder).run()
-        assert not check_study(folder).whole
-        (moved,) = set_aside(folder)
-        assert moved.parent == folder / "damaged"
-    if name == "evaluations":
-        assert not check_study(folder).whole
-    executor = SerialExecutor()
-    study = study_of(spec, folder, executor)
-    study.run()
-    assert executor.trained
-    assert check_study(folder).whole
-    same_study(study, whole[0])
 
 
 def test_a_row_never_names_a_folder_outside_the_study(finished, tmp_path):
@@ -96,7 +54,7 @@ def test_the_command_says_what_is_whole(finished, capsys):
         main(["check", str(finished.directory)])
     assert not end.value.code
     assert "is whole." in capsys.readouterr().out
-    path = damage(finished.evaluations, "flipped")
+    path = damage(finished.evaluations)
     with pytest.raises(SystemExit) as end:
         main(["check", str(finished.directory)])
     assert end.value.code == 1
@@ -105,39 +63,6 @@ def test_the_command_says_what_is_whole(finished, capsys):
         main(["check", str(finished.directory), "--set-aside"])
     assert end.value.code == 1
     assert "measures again what" in " ".join(capsys.readouterr().out.split())
-
-
-def test_a_full_disk_is_one_sentence_and_nothing_is_lost(texts, tmp_path, whole, monkeypatch):
-    import os
-
-    sync, left = os.fsync, 12
-
-    def full(handle):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(28, "No space left on device")
-        sync(handle)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        with pytest.raises(StorageError, match=r"cannot write .*study/.*: the disk is full"):
-            study_of(spec_of(texts), tmp_path / "study").run()
-    study = study_of(spec_of(texts), tmp_path / "study")
-    study.run()
-    same_study(study, whole[0])
-
-
-def test_a_folder_that_is_removed_on_the_way_is_not_made_again(texts, tmp_path):
-    folder = tmp_path / "study"
-
-    def remove(job, tokens):
-        if job.size == "M" and folder.exists():
-            shutil.rmtree(folder)
-
-    with pytest.raises(StorageError, match="its folder is not there"):
-        study_of(spec_of(texts), folder, SerialExecutor(remove)).run()
-    assert not folder.exists()
 
 
 def test_fragments_are_plain_parquet(finished):

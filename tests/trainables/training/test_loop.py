@@ -250,7 +250,7 @@ def test_memory_is_flat_over_many_runs(folder: Path) -> None:
     for _ in range(3):
         run(folder, steps=4)
     before = resident()
-    for _ in range(20):
+    for _ in range(12):
         run(folder, steps=4)
     assert resident() < 1.01 * before
 

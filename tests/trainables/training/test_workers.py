@@ -19,23 +19,29 @@ EACH_OF_50_STEPS = {
     "model": {"aux_loss": 0.0},
 }
 
+SHORT = {
+    "steps": 15,
+    "eval_at": EACH_OF_50_STEPS["eval_at"][:15],
+}  # the LR is constant after the warmup: the same start
+
 
 @pytest.mark.slow
 def test_two_processes_equal_one(corpus: Corpus) -> None:
-    """Every loss of 50 steps to 1e-5, each module at an LR of its own, by data and by expert parallelism; also the
-    load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers' shares).
+    """Every loss of 50 steps (some: of 15) to 1e-5, each module at an LR of its own, by data and by expert parallelism;
+    also the load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers'
+    shares).
     """
-    balanced = EACH_OF_50_STEPS | {"model": {"aux_loss": 0.02}, "micro_batch": 4}
+    balanced = EACH_OF_50_STEPS | SHORT | {"model": {"aux_loss": 0.02}, "micro_batch": 4}
     plain, with_aux, by_muon = curves(
-        corpus.path, 1, EACH_OF_50_STEPS, balanced, EACH_OF_50_STEPS | {"optimizer": "muon"}
+        corpus.path, 1, EACH_OF_50_STEPS, balanced, EACH_OF_50_STEPS | SHORT | {"optimizer": "muon"}
     )
-    cases = (
+    cases: tuple[tuple[dict[str, Any], Curve], ...] = (
         ({"zero_stage": 1}, plain),
-        ({"zero_stage": 3}, plain),
+        ({"zero_stage": 3} | SHORT, plain[:15]),
         ({"expert_parallel": 2}, plain),
-        ({"expert_parallel": 2, "model": {"aux_loss": 0.02}}, with_aux),
-        ({"expert_parallel": 2, "zero_stage": 3}, plain),
-        ({"optimizer": "muon"}, by_muon),
+        ({"expert_parallel": 2, "model": {"aux_loss": 0.02}} | SHORT, with_aux),
+        ({"expert_parallel": 2, "zero_stage": 3} | SHORT, plain[:15]),
+        ({"optimizer": "muon"} | SHORT, by_muon),
     )
     found = curves(corpus.path, 2, *(EACH_OF_50_STEPS | fields for fields, _ in cases))
     for (fields, want), got in zip(cases, found, strict=True):
@@ -53,7 +59,7 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
     assert [row[metrics.AUX_LOSS] for row in found[3]] == pytest.approx(
         [row[metrics.AUX_LOSS] for row in with_aux], abs=1e-4
     )
-    differ = [abs(one[metrics.LOSS] - other[metrics.LOSS]) for one, other in zip(plain, with_aux, strict=True)]
+    differ = [abs(one[metrics.LOSS] - other[metrics.LOSS]) for one, other in zip(plain, with_aux, strict=False)]
     assert max(differ) > 1e-4
 
 

@@ -1,0 +1,176 @@
+"""Ray for the time of a search: the cluster that RAY_ADDRESS names, or one on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+
+import ray
+
+from raylr.errors import EXIT_FAILURE, TrainingError
+
+LOOPBACK = "127.0.0.1"
+"""Address of a cluster on this machine alone: Ray's ports, which run what they are sent, are open to nobody else."""
+OWN_SECONDS = 5.0
+"""Seconds without Ray's own processes on this machine after which they are gone: nobody starts them again."""
+HEAD_SECONDS = 45.0
+"""The same for the head of a shared cluster, which may be started again: less than the 60 s after which Ray 2.60 ends
+every process that is connected to it (`gcs_rpc_server_reconnect_timeout_s`)."""
+SHUTDOWN_SECONDS = 5.0
+"""Longest time in which a search must have ended after Ray's processes are gone."""
+
+
+def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]) -> str:
+    """Return in words what one trial requests and the cluster does not have at all; "" if it has everything.
+
+    Args:
+        requested: What a trial requests, as Tune takes it: `cpu`, `gpu`, and further names as they are.
+        there: What the cluster has in all, `ray.cluster_resources()`.
+    """
+    for name, amount in requested.items():
+        known = {"cpu": "CPU", "gpu": "GPU"}.get(name, name)
+        if amount > there.get(known, 0.0):
+            return f"one trial requests {amount:g} {known}s and Ray's cluster has {there.get(known, 0.0):g}"
+    return ""
+
+
+@contextlib.contextmanager
+def cluster_watch(own: bool, lost: Callable[[str], None]) -> Iterator[None]:
+    """End the block, and if need be this process, when the processes of Ray that it depends on are gone: the raylet of
+    its node, or the head's GCS.
+
+    Ray 2.60 would wait in its own code without listening to anybody, and after a minute end this process with a message
+    that says nothing about the study.
+
+    Args:
+        own: Whether the cluster was started here.
+        lost: Called once, in a thread, with a sentence; it has to keep what is in memory, and to make the block end.
+    """
+    context = ray.get_runtime_context()
+    nodes = {node["NodeID"]: node for node in ray.nodes()}
+    host, port = context.gcs_address.rsplit(":", 1)
+    watched = {"Ray's head process (GCS)": (host, int(port), OWN_SECONDS if own else HEAD_SECONDS)}
+    if here := nodes.get(context.get_node_id()):
+        raylet = here["NodeManagerAddress"], int(here["NodeManagerPort"]), OWN_SECONDS
+        watched["Ray's process on this machine (raylet)"] = raylet
+    ended = threading.Event()
+
+    def watch() -> None:
+        since: dict[str, float] = {}
+        while not ended.wait(1.0):
+            for name, (address, number, patience) in watched.items():
+                if _answers(address, number):
+                    since.pop(name, None)
+                elif time.monotonic() - since.setdefault(name, time.monotonic()) >= patience:
+                    sentence = f"{name} has ended. Everything measured is kept; the same command continues"
+                    lost(sentence)
+                    if not ended.wait(SHUTDOWN_SECONDS):
+                        _end(sentence)
+                    return
+
+    threading.Thread(target=watch, daemon=True, name="raylr-cluster-watch").start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+@contextlib.contextmanager
+def _on_loopback(own: bool) -> Iterator[None]:
+    """Let Ray take the address of this machine alone as it is: Ray 2.60 replaces it by that of the network."""
+    services = ray._private.services
+    before = getattr(services, "resolve_ip_for_localhost", None)
+    if own and before is not None:
+        services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        if before is not None:
+            services.resolve_ip_for_localhost = before
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    """Keep Ray from printing the last lines of its raylet's log when that has died, which `log_to_driver` does not."""
+    worker = ray._private.worker
+    before = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
+def _end(sentence: str) -> None:
+    """End this process, whose main thread waits in Ray's code."""
+    print(f"raylr: {sentence}", file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):  # the other processes of a cluster that was started here
+        ray._private.worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+    os._exit(EXIT_FAILURE)
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether something listens there. Slowness and a network that is away are no answer to that: only a refusal is."""
+    try:
+        socket.create_connection((host, port), timeout=5.0).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[bool]:
+    """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
+
+    A cluster that happens to run on this machine is left alone: Ray would connect to the latest one, and wait for
+    minutes where that is about to end.
+
+    Yields:
+        Whether the cluster was started here, so that it does not grow.
+    """
+    if ray.is_initialized():
+        yield False
+        return
+    own = os.environ.get("RAY_ADDRESS", "local") == "local"
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
+    if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
+    for name in ("ray.tune", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
+    before = signal.getsignal(signal.SIGTERM)
+    with warnings.catch_warnings(), _on_loopback(own):
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            ray.init(
+                "local" if own else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                **({"_node_ip_address": LOOPBACK} if own else {}),
+            )
+        except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one
+            ray.shutdown()
+            what = "start on this machine" if own else f"connect to the cluster at {os.environ['RAY_ADDRESS']}"
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise TrainingError(
+                f"Ray did not {what}: {reason}. Nothing is lost; the same command continues."
+            ) from error
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
+    try:
+        with _without_logs():
+            yield own
+    finally:
+        ray.shutdown()

@@ -1,0 +1,62 @@
+"""A function trainable without a model, for studies that are disturbed: a made-up loss, a checkpoint with every report,
+and a line in `steps.log` of the run's folder for each.
+
+FAULTY_SECONDS is how long a report takes; FAULTY_MARKS a folder whose files each make one run misbehave once, after its
+third report: `hang`, or the name of a signal that its process gets, such as `kill`.
+"""
+
+import json
+import math
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+from ray import tune
+
+
+def loss_at(config: dict, tokens: int) -> float:
+    seen = 25 * tokens
+    best = 8e-3 * (config["params"] / 1e5) ** -0.3 * (seen / 1e6) ** -0.35
+    noise = 1e-3 * math.sin(1e4 * math.log(config["lr"]) + tokens)
+    return 2.2 + 4 * (seen / 2e4) ** -0.35 * (config["params"] / 1e5) ** -0.05 + 0.06 * math.log(
+        config["lr"] / best
+    ) ** 2 + noise  # fmt: skip
+
+
+def misbehave() -> None:
+    """Do what the first file of the folder of marks says."""
+    for mark in sorted(Path(os.environ["FAULTY_MARKS"]).glob("[a-z]*")):
+        try:
+            mark.rename(mark.with_name(f".{mark.name}"))  # one run alone gets it
+        except OSError:
+            continue
+        if mark.name == "hang":
+            time.sleep(1000)
+        os.kill(os.getpid(), getattr(signal, f"SIG{mark.name.upper()}"))
+        time.sleep(1000)
+
+
+def train(config: dict) -> None:
+    """Train one run."""
+    done, folder = 0, Path(config["dir"])
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as kept:
+            done = json.loads((Path(kept) / "state.json").read_text())["tokens"]
+    fresh = done == 0
+    if config.get("fails"):
+        raise RuntimeError("device-side assert triggered")
+    for tokens in config["eval_at"]:
+        if tokens <= done or tokens > config["stop_at"]:
+            continue
+        time.sleep(float(os.environ.get("FAULTY_SECONDS", "0")))
+        if fresh and "FAULTY_MARKS" in os.environ and tokens > config["eval_at"][2]:
+            misbehave()
+        with (folder / "steps.log").open("a") as log:
+            log.write(f"{tokens}\n")
+        with tempfile.TemporaryDirectory() as made:
+            Path(made, "state.json").write_text(json.dumps({"tokens": tokens}))
+            row = {"loss": loss_at(config, tokens), "tokens": tokens}
+            tune.report(row, checkpoint=tune.Checkpoint.from_directory(made))

@@ -253,16 +253,14 @@ class Stages:
         return [*tracker_callbacks(self.spec.trackers, self.spec.name), *beside]
 
     def _tune(self, callbacks: list[Any]) -> Executor:
+        from raylr.execution.requests import trial_requests
         from raylr.execution.tune import TuneExecutor
-        from raylr.trainables import trial_resources
 
-        requested, train = self.spec.resources, self.spec.train
-        resources = {"CPU": requested.cpus, "GPU": requested.gpus}
-        if isinstance(train, TrainSpec):
-            resources = trial_resources(train, cpus=requested.cpus, gpus=requested.gpus)
+        requested, (resources, of_sizes) = self.spec.resources, trial_requests(self.spec)
         return TuneExecutor(
             storage=self.folder.path / "tune",
             resources=resources,
+            of_sizes=of_sizes,
             concurrency=requested.concurrency,
             callbacks=callbacks,
             warn=self.listener.message,

@@ -24,6 +24,8 @@ OWN_SECONDS = 5.0
 HEAD_SECONDS = 45.0
 """The same for the head of a shared cluster, which may be started again: less than the 60 s after which Ray 2.60 ends
 every process that is connected to it (`gcs_rpc_server_reconnect_timeout_s`)."""
+WATCH_SECONDS = 1.0
+"""Time between two looks at Ray's processes."""
 SHUTDOWN_SECONDS = 5.0
 """Longest time in which a search must have ended after Ray's processes are gone."""
 
@@ -65,7 +67,7 @@ def cluster_watch(own: bool, lost: Callable[[str], None]) -> Iterator[None]:
 
     def watch() -> None:
         since: dict[str, float] = {}
-        while not ended.wait(1.0):
+        while not ended.wait(WATCH_SECONDS):
             for name, (address, number, patience) in watched.items():
                 if _answers(address, number):
                     since.pop(name, None)
@@ -138,6 +140,8 @@ def ray_session() -> Iterator[bool]:
     Yields:
         Whether the cluster was started here, so that it does not grow.
     """
+    # Ctrl-C ends at once, since the tables are always complete; Tune would end as if everything had been trained.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     if ray.is_initialized():
         yield False
         return
@@ -145,7 +149,6 @@ def ray_session() -> Iterator[bool]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
     if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends at once: the tables are always complete
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     before = signal.getsignal(signal.SIGTERM)

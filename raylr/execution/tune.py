@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback
+from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -46,6 +47,7 @@ class TuneExecutor:
     Args:
         storage: Folder for Tune's own files.
         resources: What one trial requests of Ray.
+        of_sizes: Size → what its trials request in place of that.
         concurrency: Most trials at the same time; None: as many as there is room for.
         callbacks: Further Tune callbacks, such as experiment trackers.
         warn: Called with a sentence that the user should read.
@@ -61,10 +63,12 @@ class TuneExecutor:
         callbacks: Sequence[Callback] = (),
         warn: Callable[[str], None] = lambda text: None,
         hang_seconds: float = LEAST_SECONDS,
+        of_sizes: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         self._storage, self._resources, self._warn = storage, dict(resources), warn
         self._concurrency, self._callbacks = concurrency, list(callbacks)
         self._hang_seconds = hang_seconds
+        self._of_sizes = {size: dict(resources) for size, resources in (of_sizes or {}).items()}
 
     def execute(self, trainable: Trainable, work: Work) -> None:
         """Train everything that `work` hands out.
@@ -75,12 +79,14 @@ class TuneExecutor:
         """
         jobs = _Jobs(work, Pace(self._hang_seconds))
         with ray_session() as own:
-            if lacking := lacking_resources(self._resources, ray.cluster_resources()):
-                if own:
-                    raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
-                self._warn(f"{lacking} now; the study waits until it has grown.")
+            there = ray.cluster_resources()
+            for requested in (self._resources, *self._of_sizes.values()):
+                if lacking := lacking_resources(requested, there):
+                    if own:
+                        raise InputError(f"{lacking}; lower `resources` in the spec, or name a cluster by RAY_ADDRESS")
+                    self._warn(f"{lacking} now; the study waits until it has grown.")
             tuner = tune.Tuner(
-                tune.with_resources(_preemptible(trainable), self._resources),
+                tune.with_resources(_preemptible(trainable), self._requested()),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -100,10 +106,21 @@ class TuneExecutor:
             )
             try:
                 with cluster_watch(own, jobs.lose):
-                    tuner.fit()
+                    try:
+                        tuner.fit()
+                    except BaseException:
+                        jobs.release()
+                        raise
             finally:
                 if jobs.failure is not None:  # Tune logs some of what is raised under it, and wraps the rest
                     raise jobs.failure
+
+    def _requested(self) -> dict[str, float] | Callable[[Config], Any]:
+        """What a trial requests, as Tune takes it: one for all, or a function of the trial's config."""
+        usual, of_sizes = self._resources, self._of_sizes
+        if not of_sizes:
+            return usual
+        return lambda config: resource_dict_to_pg_factory(of_sizes.get(config.get("size", ""), usual))
 
 
 def _preemptible(trainable: Trainable) -> type[Any]:
@@ -129,6 +146,8 @@ class _Jobs:
         self.hung: dict[str, str] = {}
         """Trial → why it was ended, of those that hung and whose end Tune has not noticed yet."""
         self.failure: Exception | None = None
+        self.controller: Any = None
+        """Tune's controller, once it has a trial."""
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -143,6 +162,12 @@ class _Jobs:
         """Keep what is in memory and let the search end, because Ray is gone; called in another thread."""
         self.failure = self.failure or TrainingError(sentence)
         self.work.keep()
+
+    def release(self) -> None:
+        """End the trials that still run and free what they hold: Tune leaves them after Ctrl-C, as long as this
+        process is connected to Ray."""
+        with contextlib.suppress(Exception):  # private to Ray 2.60, and the end of everything
+            self.controller._actor_manager.cleanup()
 
     @property
     def work(self) -> Work:
@@ -190,6 +215,10 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
         super().__init__()
         self._jobs = jobs
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._jobs.controller = tune_controller
+        super().on_trial_add(tune_controller, trial)
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self._jobs.failure is not None:
             return str(self.STOP)
@@ -223,6 +252,8 @@ def _reason(trial: Trial) -> str:
             return "its process was ended by SIGTERM"
         if "worker process has died" in ended:
             return "its process was killed or crashed; the machine may have run out of memory"
+    if "is unavailable" in text or "temporarily unavailable" in text:
+        return "its process or its node is gone"
     lines = text.splitlines()
     return (lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ") if lines else "") or (
         "unknown error"

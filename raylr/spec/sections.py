@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from raylr.errors import nearest
 from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of, shorten
 
 DEFAULT_VOCABULARY = 2048
@@ -188,6 +190,15 @@ class TargetSpec(Section):
         return self
 
 
+class SizeResources(Section):
+    """What a trial of one size needs."""
+
+    cpus: float | None = Field(default=None, gt=0)
+    """CPUs of one trial. Default: `resources.cpus`."""
+    gpus: float | None = Field(default=None, ge=0)
+    """GPUs of one trial. Default: `resources.gpus`."""
+
+
 class ResourceSpec(Section):
     """What one trial needs, and how many trials run side by side."""
 
@@ -195,9 +206,17 @@ class ResourceSpec(Section):
     """CPUs of one trial."""
     gpus: float = Field(default=0, ge=0)
     """GPUs of one trial."""
+    sizes: dict[SizeName, SizeResources] = Field(default_factory=dict)
+    """Sizes, or the target, whose trials need something else: name → cpus, gpus."""
     concurrency: int | None = Field(default=None, ge=1)
     """Trials side by side. Default: as many as the cluster has room for."""
     hang_seconds: float = Field(default=120, gt=0)
     """A trial that reports nothing hangs: it is ended, and tried again from its last checkpoint. That is never assumed
     before this time, and not before 8 times the interval at which the trial itself, or before its first report the
     others, let expect one (docs/reliability.md)."""
+
+    def check(self, names: Collection[str]) -> None:
+        """Raise ValueError unless `sizes` names sizes or targets of the study alone."""
+        unknown = sorted(set(self.sizes) - set(names))
+        if unknown:
+            raise ValueError(f"resources.sizes: {unknown[0]!r} is no size and no target{nearest(unknown[0], names)}")

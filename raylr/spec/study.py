@@ -204,6 +204,7 @@ class StudySpec(ModulesKeys, WithDecay):
             raise ValueError("scores cannot be given together with model.module, a network that cannot be exported")
         if self.seeds and (self.search.method == "surface" or self.transfer):
             raise ValueError("seeds is for a search of LRs by method quadratic without transfer: no other repeats runs")
+        self.resources.check([*self.sizes, *(target.name for target in self.targets)])
         self._check_batches()
         check_transfer(self)
         check_modules(self)

@@ -4,6 +4,7 @@ come back."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,7 +29,10 @@ from raylr.trainables import Corpus, pretrain
 from raylr.trainables.training import metrics, workers
 from raylr.trainables.training.checkpoint import RunFolder
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [
+    *(pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1500)),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # files that Tune leaves open
+]
 SHARDED: dict[str, dict[str, Any]] = {
     "ZeRO 0": {"zero_stage": 0},
     "ZeRO 1": {"zero_stage": 1},
@@ -36,6 +40,8 @@ SHARDED: dict[str, dict[str, Any]] = {
     "ZeRO 3": {"zero_stage": 3},
     "experts": {"expert_parallel": 2},
 }
+SHARES = {"micro_batch": 4}
+"""One process whose micro-batches are the two workers' shares: the load-balancing loss is taken over each of them."""
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +122,7 @@ def tuned(cases: dict[str, dict[str, Any]], folder: Path, corpus: Corpus) -> tup
 def test_trials_over_two_nodes_have_the_curve_of_one_process(nodes: Any, corpus: Corpus, tmp_path: Path) -> None:
     found, places = tuned(SHARDED, tmp_path / "tune", corpus)
     assert places == dict.fromkeys(SHARDED, 2)
-    (want,) = curves(corpus.path, 1, {})
+    (want,) = curves(corpus.path, 1, SHARES)
     for name, rows in found.items():
         assert [row[metrics.TOKENS] for row in rows] == [row[metrics.TOKENS] for row in want], name
         for mine, its in zip(rows, want, strict=True):
@@ -158,7 +164,7 @@ def test_a_node_that_is_lost_costs_no_loss(
     (count,) = counts
     same = assert_same(study, undisturbed)
     assert_nothing_is_held()
-    messages = [one for one in heard if "its node was lost" in one]
+    messages = [one for one in heard if "its node was lost" in one or "its node is gone" in one]
     assert messages, heard
     total = len(study.evaluations)
     record("node lost", how="SIGKILL to one of three raylets and all its processes", message=messages[0],
@@ -218,11 +224,13 @@ def test_a_stopped_worker_of_two_is_noticed_and_its_resources_come_back(
     listener.message = heard.append  # type: ignore[method-assign]
     store = RunStore(evaluations_table(tmp_path), trials_table(tmp_path))
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"CPU": 0.5, "head": 0.1}, hang_seconds=10)
-    executor.execute(trainable, Work(FixedPolicy([3e-3]), job_of, store, listener))
-    assert mark.exists()
+    work = Work(FixedPolicy([3e-3]), job_of, store, listener)
+    executor.execute(trainable, work)
+    assert mark.exists(), work.errors
+    assert work.errors == []
     (message,) = [one for one in heard if "it hangs" in one]
     rows = sorted(evaluations_table(tmp_path).read().to_pylist(), key=lambda row: int(row["tokens"]))
-    (want,) = curves(corpus.path, 1, {})
+    (want,) = curves(corpus.path, 1, SHARES)
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in want], abs=1e-5)
     assert_nothing_is_held()
     record("one of two workers stopped", how="SIGSTOP to a worker of Ray Train, in a backward pass", message=message,
@@ -259,7 +267,9 @@ def test_a_trial_that_gets_sigterm_saves_a_checkpoint_first(
     store = RunStore(evaluations_table(tmp_path), trials_table(tmp_path))
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"CPU": 1})
     executor.execute(trainable, Work(FixedPolicy([3e-3]), job_of, store, listener))
-    assert begun.read_text().splitlines() == ["[]", "['step-0000000008']"]
+    first, second = begun.read_text().splitlines()
+    assert first == "[]"
+    assert re.fullmatch(r"\['step-0000000(008|009|010)'.*\]", second)  # the step that it was in, or soon after
     (message,) = heard
     assert "ended by SIGTERM" in message
     rows = sorted(evaluations_table(tmp_path).read().to_pylist(), key=lambda row: int(row["tokens"]))

@@ -96,11 +96,6 @@ def last_line(printed: str) -> str:
     return printed.strip().splitlines()[-1]
 
 
-def line_with(printed: str, text: str) -> str:
-    """The line that has the text, without the time before it."""
-    return re.sub(r"^ *\d+:\d\d +", "", next(line for line in printed.splitlines() if text in line))
-
-
 def test_a_study_that_is_disturbed_again_and_again(
     place: Path, undisturbed: FittingStudy, record: Callable[..., None]
 ) -> None:
@@ -195,7 +190,8 @@ def test_trials_that_are_killed_and_that_hang(
     for log in (place / "study").glob("runs/*/steps.log"):
         assert max(Counter(log.read_text().split()).values()) == 1, "it did not go on from its checkpoint"
     for fault, how, words in faults.values():
-        message = line_with(printed, words)
+        line = lines.pop(next(number for number, line in enumerate(lines) if words in line))
+        message = re.sub(r"^ *\d+:\d\d +", "", line)  # without the time before it
         record(
             fault, how=how, message=message, survived="every loss; the run goes on from its checkpoint", same_law=same
         )

@@ -225,7 +225,10 @@ def test_a_damaged_checkpoint(corpus: Corpus, tmp_path: Path, record: Record) ->
     import deepspeed
 
     deepspeed.comm.destroy_process_group()
-    how, survived = "of a Qwen3-MoE in training, in its largest file", "the run, which starts again from the one before"
+    how, survived = (
+        "of a Qwen3-MoE in training, in its largest file",
+        "the run, from the checkpoint before or from its beginning",
+    )
     message = "nothing: the checkpoint is passed over"
     record("checkpoint bit-flipped", how=how, message=message, survived=survived, same_law=same)
 

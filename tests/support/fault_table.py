@@ -34,7 +34,8 @@ def commit() -> str:
 
 def shown(text: str) -> str:
     """A text as one cell, without the folders and numbers of one run."""
-    text = re.sub(r"(?<![\w.])/[^\s;:,)]*/(?=study|run)", "…/", text)
+    text = re.sub(r"/[\w./-]*/(?=(?:study|spec\.yaml)\b)", "…/", text)
+    text = re.sub(r"(?<=\d{8}-)[0-9a-f]{16}", "…", text)
     text = re.sub(r" \(in full: [^)]*\)", "", text)
     return text.replace("|", "\\|").replace("<", "&lt;")
 
@@ -42,7 +43,7 @@ def shown(text: str) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a table in Markdown."""
     lines = ["| fault | how it is made | what the user sees | what survives | law |", "|---|---|---|---|---|"]
-    law = {True: "the same", False: "another", None: "none: nothing was measured"}
+    law = {True: "the same", False: "another", None: "none: every run diverged"}
     for row in sorted(rows, key=lambda row: str(row["fault"])):
         cells = [row["fault"], shown(row["how"]), shown(row["message"]), row["survived"], law[row["same_law"]]]
         lines.append(f"| {' | '.join(cells)} |")

@@ -1,11 +1,13 @@
 """SIGTERM, which clusters send some time before they take a node away: a run that trains saves a checkpoint first.
 
-The loop runs in a thread of a trial's process (Ray Tune has it so), signals arrive in the main thread. `catch` puts a
-handler there that waits for the loop, and then does what was to be done before.
+The loop runs in a thread of a trial's process (Ray Tune has it so), signals arrive in the main thread, which takes what
+the loop reports and so must not wait for it. `catch` puts a handler there that asks for a checkpoint; once it is saved,
+the signal is sent again, and what was to be done before is done.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ GRACE_SECONDS = 25.0
 
 class _State:
     def __init__(self) -> None:
-        self.running = 0
+        self.running, self.ending = 0, False
         self.requested, self.saved = threading.Event(), threading.Event()
 
 
@@ -32,10 +34,11 @@ def catch() -> None:
         return
 
     def handle(number: int, frame: Any) -> None:
-        if _STATE.running:
-            _STATE.requested.set()
-            _STATE.saved.wait(GRACE_SECONDS)
-        if callable(before):
+        if _STATE.running and not _STATE.ending:
+            if not requested():
+                _STATE.requested.set()
+                threading.Thread(target=_end_once_saved, daemon=True).start()
+        elif callable(before):
             before(number, frame)
         else:
             raise SystemExit(128 + number)
@@ -44,9 +47,17 @@ def catch() -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
+def _end_once_saved() -> None:
+    _STATE.saved.wait(GRACE_SECONDS)
+    _STATE.ending = True
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 @contextmanager
 def training() -> Iterator[None]:
     """Mark the time in which a run of this process has something to save."""
+    if not _STATE.running and not requested():
+        _STATE.saved.clear()  # of a run before this one in the same process
     _STATE.running += 1
     try:
         yield

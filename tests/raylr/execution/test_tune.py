@@ -13,10 +13,9 @@ import pytest
 from ray import tune
 
 from raylr.analysis.runs import Run, RunEnd
-from raylr.errors import InputError, StorageError, StudyError, TrainingError
+from raylr.errors import InputError, StorageError, StudyError
 from raylr.execution.executor import Job
-from raylr.execution.session import lacking_resources, ray_session
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, reported
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, _reason, reported
 from raylr.execution.work import FixedPolicy, Work
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
@@ -146,6 +145,27 @@ def test_a_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(tmp_path):
     )
 
 
+def reports_its_cpus(config):
+    cpus = tune.get_context().get_trial_resources().bundles[0]["CPU"]
+    for tokens in POINTS:
+        tune.report({"loss": 3 - tokens / 100, "tokens": tokens, "cpus": cpus})
+
+
+@pytest.mark.slow
+def test_sizes_get_what_they_request(tmp_path):
+    def job_of(lr):
+        size = "L" if lr > 0.1 else "S"
+        run = Run(measured={"lr": lr}, label=str(lr))
+        config = {"run": f"run-{lr}", "lr": lr, "size": size}
+        return Job(run=run, role="search", size=size, lr=lr, tokens=30, stop_at=30, config=config, handle=lr)
+
+    work = Work(FixedPolicy([0.1, 0.2, 0.05]), job_of, RunStore(evaluations_table(tmp_path), trials_table(tmp_path)))
+    executor_in(tmp_path, of_sizes={"L": {"CPU": 2}}).execute(reports_its_cpus, work)
+    rows = evaluations_table(tmp_path).read().to_pylist()
+    assert {(row["size"], row["cpus"]) for row in rows} == {("S", 1), ("L", 2)}
+    assert len(rows) == 9
+
+
 def test_what_tune_adds_to_a_report_is_left_out():
     result = {"loss": 2.0, "trial_id": "x", "pid": 7, "done": True, "config": {"lr": 1}, "config/lr": 1, "a": {"b": 3}}
     assert reported(result) == {"loss": 2.0, "a/b": 3}
@@ -163,14 +183,6 @@ def test_a_copy_that_tune_writes_to_disk_holds_nothing_and_cannot_go_on(tmp_path
         searcher.restore(str(tmp_path / "state"))
 
 
-def test_what_a_cluster_lacks_is_named():
-    there = {"CPU": 4.0, "memory": 1e9, "scorer": 1.0}
-    assert lacking_resources({"cpu": 4, "gpu": 0, "scorer": 1}, there) == ""
-    assert lacking_resources({"cpu": 64, "gpu": 1}, there) == "one trial requests 64 CPUs and Ray's cluster has 4"
-    assert "0.5 GPUs and Ray's cluster has 0" in lacking_resources({"cpu": 1, "gpu": 0.5}, there)
-    assert "1 TPUs" in lacking_resources({"TPU": 1}, there)
-
-
 def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("ray.init", lambda *args, **kwargs: None)
@@ -180,21 +192,37 @@ def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
         executor.execute(trainable, work_in(tmp_path, [1e-3]))
 
 
-@pytest.mark.parametrize(
-    ("address", "what"), [("", "start on this machine"), ("10.0.0.1:6379", "connect to the cluster at 10.0.0.1:6379")]
-)
-def test_that_ray_does_not_start_is_said_in_a_sentence(
-    address: str, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def init(*args: object, **kwargs: object) -> None:
-        raise TimeoutError("Timed out waiting for the node.\nThe raylet's log …")
+class Failed:
+    """A trial with the error of its process, as Ray 2.60 words it."""
 
-    monkeypatch.setattr("ray.init", init)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    if address:
-        monkeypatch.setenv("RAY_ADDRESS", address)
-    with (
-        pytest.raises(TrainingError, match=f"Ray did not {what}: Timed out waiting for the node. Nothing is lost"),
-        ray_session(),
-    ):
-        pass
+    local_path = None
+
+    def __init__(self, folder, text):
+        self.error_file = str(folder / "error.txt")
+        Path(self.error_file).write_text(f"Traceback …\nray.exceptions.ActorDiedError: …\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The actor died because its node has died. Node Id: 1f\n\tthe actor's node was lost", "its node was lost"),
+        (
+            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+            "Worker exits unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM.",
+            "its process was ended by SIGTERM",
+        ),
+        (
+            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+            "Worker unexpectedly exits with a connection error code 2. End of file.",
+            "its process was killed or crashed; the machine may have run out of memory",
+        ),
+        (
+            "The actor cdb7 is unavailable: The actor is temporarily unavailable: RpcError: RPC Error message: failed",
+            "its process or its node is gone",
+        ),
+        ("ValueError: no such thing", "ValueError: no such thing"),
+        ("raylr.errors.TrainingError: it exited with status 3", "it exited with status 3"),
+    ],
+)
+def test_why_a_trial_failed_is_a_sentence(text, reason, tmp_path):
+    assert _reason(Failed(tmp_path, text)) == reason

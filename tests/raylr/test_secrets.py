@@ -20,7 +20,9 @@ def test_no_file_and_no_output_holds_a_secret(
     study.run()
     study.end("the answer\n")
     for command in (["report"], ["status", "--json"], ["check"], ["fit"]):
-        main([command[0], str(study.directory), *command[1:]])
+        with pytest.raises(SystemExit) as end:
+            main([command[0], str(study.directory), *command[1:]])
+        assert not end.value.code
     shown = capsys.readouterr()
     assert "90 % interval" in shown.out
     assert SECRET not in shown.out + shown.err

@@ -8,10 +8,10 @@ PYTEST_ARGS ?=
 LOOSE := --allow-any-generics --no-warn-return-any --allow-untyped-calls --allow-subclassing-any \
 	--allow-untyped-defs --allow-incomplete-defs --check-untyped-defs --no-warn-unused-ignores
 
-.PHONY: help quickstart transfer test faults lint format types docs check setup clean
+.PHONY: help quickstart transfer test faults fuzz lint format types docs site audit release-check check setup clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 quickstart: $(VENV)/.installed  ## set up everything and search, fit, predict and check on this machine
 	$(BIN)/raylr search --out $(OUT)
@@ -46,6 +46,18 @@ format: $(VENV)/.installed  ## apply ruff's fixes and format
 docs: $(VENV)/.installed  ## write the pages that are made from the code
 	$(BIN)/python -m raylr.cli.spec_reference docs/spec.md
 
+site: $(VENV)/.installed  ## build the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+fuzz: $(VENV)/.installed  ## 10,000 mutated inputs of each kind
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest --timeout 0 tests/raylr/test_fuzz.py $(PYTEST_ARGS)
+
+audit:  ## known vulnerabilities of the pinned packages; a package that was not seen counts as a failure
+	PYTHON=$(PYTHON) .ci/audit
+
+release-check:  ## build, check, install into empty environments and run: what docs/releasing.md asks for
+	PYTHON=$(PYTHON) .ci/release-check
+
 setup: $(VENV)/.installed  ## the virtual environment with everything in it
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -56,4 +68,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## remove the virtual environment and caches; studies in runs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-audit .venv-release site .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -19,6 +19,7 @@ The command line prints the sentence and exits with `exit_status`; see `raylr.cl
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -28,10 +29,17 @@ EXIT_FAILURE = 1
 """Exit status of the command line when something failed that was not the input."""
 
 
+LONGEST_WORD = 300
+"""A longer word of a message, as out of a file that holds something else, is shown by its ends."""
+
+
 class RaylrError(Exception):
     """Base of all errors that are not bugs; the message is one sentence for the user."""
 
     exit_status: ClassVar[int] = EXIT_FAILURE
+
+    def __str__(self) -> str:
+        return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", super().__str__())
 
 
 class InputError(RaylrError, ValueError):

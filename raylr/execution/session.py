@@ -162,6 +162,8 @@ def ray_session() -> Iterator[bool]:
         return
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
+    if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     before = signal.getsignal(signal.SIGTERM)

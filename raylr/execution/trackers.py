@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -32,6 +33,7 @@ def tracker_callbacks(names: Sequence[Tracker], project: str) -> list[Callback]:
 
             callbacks.append(WandbLoggerCallback(project=project, log_config=True))
         else:
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             from ray.air.integrations.mlflow import MLflowLoggerCallback
 
             callbacks.append(MLflowLoggerCallback(experiment_name=project))

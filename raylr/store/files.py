@@ -107,7 +107,7 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
         elif isinstance(error, FileNotFoundError):
             reason = "its folder is not there; was it removed or is the storage disconnected?"
         else:
-            reason = error.strerror or str(error)
+            reason = error.strerror or " ".join(str(error).split())
         raise StorageError(f"cannot {action} {path}: {reason}") from error
 
 

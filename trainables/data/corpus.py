@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +109,41 @@ class Windows:
         return self.ids[rows].astype(np.int64)
 
 
+def _manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest, and check what `Corpus` takes from it.
+
+    Raises:
+        DataError: If it is not one that raylr writes.
+    """
+
+    def count(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+    def counts(value: Any, names: Sequence[str]) -> bool:
+        return isinstance(value, dict) and all(count(value.get(name)) for name in names)
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    wrong = ["it is not JSON"] if found is None else [] if isinstance(found, dict) else ["it is no object"]
+    if isinstance(found, dict):
+        hashes, prefix = found.get("sha256"), found.get("prefix", [])
+        checks = {
+            "dtype": found.get("dtype") in ("<u2", "<u4", "uint16", "uint32"),
+            "vocab_size": count(found.get("vocab_size")),
+            "eos_id": count(found.get("eos_id")),
+            "prefix": isinstance(prefix, list) and all(count(one) for one in prefix),
+            "fingerprint": isinstance(found.get("fingerprint"), str),
+            "tokens": counts(found.get("tokens"), ("train", "validation")),
+            "sha256": isinstance(hashes, dict) and all(isinstance(one, str) for one in hashes.values()),
+        }
+        wrong = [f"{name} is missing or wrong" for name, right in checks.items() if not right]
+    if wrong:
+        raise DataError(f"{path} is damaged ({wrong[0]}): build the corpus again")
+    return found  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     """A tokenised corpus on disk. Opening reads the manifest only; ids are memory-mapped when they are first used."""
@@ -128,14 +164,16 @@ class Corpus:
         folder = local_corpus(path, MANIFEST)
         if not (folder / MANIFEST).is_file():
             raise DataError(f"{folder} is not a tokenised corpus (it has no {MANIFEST}): make one with `raylr data`")
-        corpus = cls(path=folder, manifest=json.loads((folder / MANIFEST).read_text()))
+        corpus = cls(path=folder, manifest=_manifest(folder / MANIFEST))
         for split in ("train", "validation"):
+            if not corpus._file(split).is_file():
+                raise DataError(f"{corpus._file(split)} is missing: build the corpus again")
             size, want = corpus._file(split).stat().st_size, corpus.manifest["tokens"][split] * corpus.dtype.itemsize
             if size != want:
                 raise DataError(
                     f"{corpus._file(split)} has {size} bytes, the manifest requires {want}: build the corpus again"
                 )
-        made_by = corpus.manifest["sha256"][corpus.tokenizer_path.name]
+        made_by = corpus.manifest["sha256"].get(corpus.tokenizer_path.name)
         if not corpus.tokenizer_path.is_file() or file_hash(corpus.tokenizer_path) != made_by:
             raise DataError(f"{corpus.tokenizer_path} is not the tokenizer that made this corpus: build it again")
         return corpus

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from raylr.analysis.units import parse_count
 from raylr.errors import SpecError
 from raylr.trainables.models.roles import TABLES, check_factors
 from raylr.trainables.models.spec import AnyModelSpec, FrozenSpec, ModelSpec
 from raylr.trainables.training.parametrized import ParametrizationSpec
 from raylr.trainables.training.probing.shipped import ProbeName
+
+
+def _read(value: object) -> object:
+    return round(parse_count(value)) if isinstance(value, str) else value
+
+
+Tokens = Annotated[int, BeforeValidator(_read)]
+"""A count of tokens; as text with a suffix, such as 4M, too."""
 
 
 class OptimizerSpec(FrozenSpec):
@@ -75,14 +84,14 @@ class TrainSpec(FrozenSpec):
 
     seq_len: int = Field(gt=0)
     """Tokens of one sequence."""
-    batch_tokens: int = Field(gt=0)
+    batch_tokens: Tokens = Field(gt=0)
     """Tokens of one optimizer step, over all workers."""
     micro_batch: int | None = Field(default=None, gt=0)
     """Sequences of one forward and backward on one worker; the rest of the batch is accumulated. None: the whole
     batch."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Length of the linear warmup in steps, in place of `warmup_tokens`."""
-    warmup_tokens: int | None = Field(default=None, ge=0)
+    warmup_tokens: Tokens | None = Field(default=None, ge=0)
     """Length of the linear warmup from 0: in steps or in tokens, not both; neither: no warmup."""
     schedule: Literal["constant", "wsd", "cosine"] = "constant"
     """After the warmup: constant LR, constant with a decay at the end (warmup-stable-decay), or a cosine to the end."""
@@ -125,7 +134,7 @@ class TrainSpec(FrozenSpec):
     """Whether a run with more tokens than the corpus may read the corpus again (in another order)."""
     cross_document_attention: bool = True
     """Whether a token may attend to earlier documents packed into its sequence."""
-    validation_tokens: int = Field(default=32768, gt=0)
+    validation_tokens: Tokens = Field(default=32768, gt=0)
     """Tokens of the fixed validation batches (rounded up to whole sequences)."""
     divergence_nats: float = Field(default=1.0, gt=0)
     """A run has diverged when the running mean of its training loss is this far above that of a uniform guess."""

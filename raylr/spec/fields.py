@@ -7,6 +7,7 @@ numbers beyond 64 bits, NaN and infinity, `yes` as the number 1, keys that are n
 from __future__ import annotations
 
 import math
+import re
 import stat
 import types
 import typing
@@ -29,6 +30,7 @@ MOST_VALUES = 20_000
 LARGEST_INTEGER = 2**63 - 1
 LARGEST_COUNT = 10**18
 """Tokens of the largest run: 10,000 times all text that there is, and still exact in 64 bits."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Section(BaseModel):
@@ -69,9 +71,11 @@ def kind_of(path: Path) -> Literal["folder", "file", "nothing"]:
     return "folder" if stat.S_ISDIR(mode) else "file"
 
 
-def _not_empty(value: object) -> object:
+def _a_path(value: object) -> object:
     if isinstance(value, str) and not value.strip():
         raise ValueError("the path is empty")
+    if isinstance(value, str) and _ADDRESS.match(value):
+        raise ValueError(f"{shorten(value)} is an address; name a path on a file system that all nodes share")
     return value
 
 
@@ -100,7 +104,7 @@ def _study_name(value: str) -> str:
 
 Tokens = Annotated[int, BeforeValidator(_count)]
 """A count of tokens, as 500_000, 5e5, 500k or 0.5M."""
-FilePath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolute)]
+FilePath = Annotated[Path, BeforeValidator(_a_path), AfterValidator(_absolute)]
 """A path; relative ones start from the spec's folder. It is absolute afterwards."""
 SizeName = Annotated[str, AfterValidator(_name)]
 """Name of a size or of the target: printable, without spaces and slashes."""

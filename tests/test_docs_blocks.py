@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import made_transfer
 import pytest
-import ray
+import ray.tune
 import yaml
 from doc_blocks import ROOT, Block, blocks, problem, run
 from made_study import study_of
@@ -139,6 +140,8 @@ def test_the_blocks_of_a_page_run(
 ) -> None:
     if page.name in ON_RAY:
         request.getfixturevalue("shared_cluster")
+        # one process after the other, and not one a trial, which takes longest
+        monkeypatch.setattr(ray.tune, "TuneConfig", partial(ray.tune.TuneConfig, reuse_actors=True))
     folder = tmp_path / "page"
     shutil.copytree(made, folder)
     for name in ("examples", "recipes"):

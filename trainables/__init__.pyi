@@ -5,11 +5,11 @@ from .data.build import build_corpus as build_corpus
 from .data.corpus import Corpus as Corpus
 from .data.make import make_corpus as make_corpus
 from .data.texts import python_stdlib_sources as python_stdlib_sources
+from .export.averages import averaged_loss as averaged_loss
 from .models.spec import HFSpec as HFSpec
 from .models.spec import ModelSpec as ModelSpec
 from .models.spec import ModuleSpec as ModuleSpec
 from .training.arguments import arguments as arguments
-from .training.averages import averaged_loss as averaged_loss
 from .training.identity import run_identity as run_identity
 from .training.loop import train as train
 from .training.parametrize import parametrize as parametrize

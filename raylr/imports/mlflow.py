@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +39,26 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
     except ImportError:
         raise DataError(f"{path}: MLflow's client is not installed; pip install 'raylr[mlflow]'") from None
     uri = f"sqlite:///{path.resolve()}" if path.is_file() else path.resolve().as_uri()
-    try:
+    with _client_errors(path):
         client = MlflowClient(tracking_uri=uri)
         runs = _runs(client)
-        columns, settings = _columns(runs)
-        matches = match_columns(columns, options.columns, str(path), settings)
-        wanted = [matches[name].column for name in HISTORIES if name in matches]
+    columns, settings = _columns(runs)
+    matches = match_columns(columns, options.columns, str(path), settings)
+    wanted = [matches[name].column for name in HISTORIES if name in matches]
+    with _client_errors(path):
         rows = [
             row for run in runs for row in _history(client, run, [name for name in wanted if name in run.data.metrics])
         ]
-    except Exception as error:  # the client raises whatever a damaged store makes its parsers raise
-        raise DataError(f"{path} cannot be read by MLflow's client: {' '.join(str(error).split())[:200]}") from None
     return [Rows(rows=rows, columns=columns, where=str(path), history=True, config=frozenset(settings))]
+
+
+@contextmanager
+def _client_errors(path: Path) -> Iterator[None]:
+    """Make one sentence of what the client raises: whatever a damaged store makes its parsers raise."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(f"{path} cannot be read by MLflow's client: {' '.join(str(error).split())[:200]}") from None
 
 
 def _runs(client: Any) -> list[Any]:

@@ -45,6 +45,6 @@ def test_a_local_store(store: Path) -> None:
 
 
 def test_without_the_client_it_is_one_sentence(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(DataError, match=r"pip install 'raylr\[mlflow\]'"):
         read_runs([store])

@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ def test_a_storage_that_stays_away_is_one_sentence(monkeypatch: pytest.MonkeyPat
     assert "more" not in str(error.value).split("(")[1]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is Python's own, whatever Ray Tune has made of it in this process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_signal_does_not_leave_half_an_object(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Storage(bucket.address("a"))
     there.put("x", b"old")

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.analysis.units import format_lr
 from raylr.breadth import breadth_of, room_of, settle_breadth
@@ -334,6 +335,7 @@ class Stages:
             axes=dict(axes or {}),
             flops_per_token=model.flops_per_token(train.seq_len),
             eval_at=eval_at,
+            schedule=Schedule.named(train.schedule) if train.schedule == "constant" else None,
         )
 
     def run_of(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from raylr.analysis.runs import Run
 
 if TYPE_CHECKING:
+    from raylr.analysis.curves.schedule import Schedule
     from raylr.execution.work import Work
 
 Config: TypeAlias = dict[str, Any]
@@ -49,6 +50,8 @@ class Job:
         log: File that takes what the run prints; its last lines are kept if it fails.
         ends_itself: Whether the trainable ends at `stop_at`; otherwise it is stopped there.
         axes: Values of the searched hyperparameters beside the LR, for people.
+        schedule: Schedule by which the policy judges the losses: the loss at the end of a run that it truncated must be
+            foretold from the same curve. None: what the reported LRs show.
         folder: The run's own folder, in which a checkpoint that it reports to Tune is noted.
     """
 
@@ -69,6 +72,7 @@ class Job:
     log: Path | None = None
     ends_itself: bool = True
     axes: Mapping[str, float] = field(default_factory=dict)
+    schedule: Schedule | None = None
     folder: Path | None = None
 
     @property

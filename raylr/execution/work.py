@@ -167,7 +167,7 @@ class Work:
 
     def _decide(self, job: Job, row: Row) -> RunEnd | None:
         """Give a row to the policy; return how the run is to end now."""
-        tokens, curve = row["tokens"], self._curves.setdefault(job, Curve())
+        tokens, curve = row["tokens"], self._curves.setdefault(job, Curve(given=job.schedule))
         curve.add(tokens, _number(row["loss"]))
         if row.get("current_lr") is not None:
             curve.note_lr(tokens, row["current_lr"])

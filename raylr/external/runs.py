@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import Run
 from raylr.analysis.units import format_lr
 from raylr.errors import InputError, SpecError
@@ -140,6 +141,7 @@ class ExternalRuns:
             },
             flops_per_token=model.flops_per_token(),
             eval_at=eval_at,
+            schedule=Schedule.named(train.schedule) if train.schedule == "constant" else None,
             log=folder / OUTPUT if self._spec.command else None,
             ends_itself=self._spec.command is not None,
             folder=folder,

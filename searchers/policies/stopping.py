@@ -143,7 +143,7 @@ def final_loss(curve: Curve, target: float | None, end: RunEnd) -> tuple[float, 
             missed = curve.loss[-1] - part.extrapolate(curve.tokens[-1])[0]
             loss, stderr = foretold + missed, math.hypot(stderr, missed)
     if not math.isfinite(stderr):
-        stderr = abs(loss - min(curve.loss[0], loss)) or math.inf
+        stderr = abs(curve.loss[0] - loss) or math.inf
     return float(loss), float(stderr)
 
 

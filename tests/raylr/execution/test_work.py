@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from raylr.analysis.curves.curve import Curve
+from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import Run, RunEnd, Setting
 from raylr.errors import DataError
 from raylr.events import Listener
@@ -133,6 +135,32 @@ def test_an_end_at_other_tokens_is_no_answer(tmp_path):
             return Job(**(vars(job_of(suggestion)) | {"tokens": 40, "stop_at": 40}))
 
         assert Work(Recorder([(0.1, 40)]), longer, store_in(folder)).needs_training()
+
+
+def test_the_loss_of_a_truncated_run_is_foretold_from_the_curve_that_decided(tmp_path):
+    """A run of the quickstart's size L, with a warmup: by the LRs alone, which show it, no power law is found."""
+    losses = [6.022, 5.9085, 5.7243, 5.4505, 5.2599, 5.1659, 5.106, 5.0005, 4.9071, 4.8756, 4.8387, 4.7594, 4.7277]
+    tokens = [30720, 61440, 94208, 124928, 155648, 188416, 219136, 249856, 280576, 311296, 344064, 374784, 405504]
+    rule, target, found = StoppingRule(schedule="constant"), 499_712, {}
+    for schedule in (None, Schedule.named("constant")):
+
+        def job(suggestion, schedule=schedule):
+            return Job(**(vars(job_of(suggestion)) | {"tokens": target, "stop_at": target, "schedule": schedule}))
+
+        store = store_in(tmp_path / str(schedule))
+        work, curve = Work(Recorder([(7.366e-3, target)], {tokens[-1]: RunEnd.TRUNCATED}), job, store), Curve()
+        curve.given, one = Schedule.named("constant"), work.next()
+        for at, loss in zip(tokens, losses, strict=True):
+            lr = 7.366e-3 * min(1.0, at / 40_960)
+            work.report(one, {"tokens": at, "loss": loss, "current_lr": lr})
+            curve.add(at, loss)
+            curve.note_lr(at, lr)
+        work.end(one)
+        (row,) = trials_table(tmp_path / str(schedule)).read().to_pylist()
+        found[schedule is None] = row["target_loss"], row["target_loss_stderr"]
+    assert rule.decide(curve, target) is RunEnd.TRUNCATED
+    assert found[False] == pytest.approx(curve.extrapolate(target))
+    assert found[False][1] < 0.01 * found[False][0] < found[True][1]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_the_loss_at_the_target():
     assert final_loss(curve(until=TARGET), TARGET, RunEnd.COMPLETED) == (curve(until=TARGET).loss[-1], 0.0)
     assert math.isnan(final_loss(curve(), TARGET, RunEnd.DIVERGED)[0])
     short = Curve([1.0, 2.0], [3.0, 2.5])
-    assert final_loss(short, TARGET, RunEnd.PRUNED)[1] > 0
+    assert final_loss(short, TARGET, RunEnd.PRUNED) == (2.5, 0.5)  # its whole fall
+    assert final_loss(Curve([1.0], [3.0]), TARGET, RunEnd.PRUNED) == (3.0, math.inf)
     assert final_loss(short, None, RunEnd.PRUNED) == (2.5, 0.0)
 
 

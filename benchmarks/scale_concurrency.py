@@ -6,7 +6,7 @@ losses at its end. Peers get eight runs of each cell, in rounds of the same size
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def side_by_side(policy: QuadraticPolicy, losses: dict[str, Loss], room: int) ->
     """Search with room for so many runs; return the number of runs and the units of time."""
     runs = units = 0
     while not policy.finished:
-        going = []
+        going: list[Any] = []
         while len(going) < room and (one := policy.ask()) is not None:
             going.append(one)
         for one in going:
@@ -75,7 +75,7 @@ def _value(trial: Any) -> float:
     return float(trial.value)
 
 
-def single(problems: list[tuple[float, float, Loss, Callable[[float], float]]], seeds: int) -> dict[str, Any]:
+def single(problems: Sequence[tuple[float, float, Loss, Callable[[float], float]]], seeds: int) -> dict[str, Any]:
     """Return name of a search -> room -> mean and 90th percentile of the regret (percent), runs and units of a cell."""
     found: dict[str, Any] = {}
     for name in ("raylr", "random", "TPE", "GP"):
@@ -117,7 +117,7 @@ def studies(groups: list[list[Cell]]) -> dict[str, Any]:
     return found
 
 
-def function_problems(count: int) -> list[tuple[float, float, Loss, Callable[[float], float]]]:
+def function_problems(count: int) -> Sequence[tuple[float, float, Loss, Callable[[float], float]]]:
     """Return made-up functions as (low, high, loss, regret in percent)."""
     problems = []
     for kind in SHAPES:

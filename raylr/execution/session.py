@@ -26,6 +26,8 @@ HEAD_SECONDS = 45.0
 every process that is connected to it (`gcs_rpc_server_reconnect_timeout_s`)."""
 WATCH_SECONDS = 1.0
 """Time between two looks at Ray's processes."""
+STARTS = 3
+"""Times that Ray is started on this machine before a search ends with a sentence: 90 s in all."""
 SHUTDOWN_SECONDS = 5.0
 """Longest time in which a search must have ended after Ray's processes are gone."""
 
@@ -145,6 +147,27 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
+def _connect(own: bool) -> None:
+    """Connect to Ray, or start it. Ray gives its own processes 30 s to start, which a busy machine may not do at once:
+    it is started again up to `STARTS` times."""
+    options = {"_node_ip_address": LOOPBACK} if own else {}
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                "local" if own else None,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                **options,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not own or not left or "timed out during startup" not in str(error):
+                raise
+
+
 @contextlib.contextmanager
 def ray_session() -> Iterator[bool]:
     """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
@@ -170,14 +193,7 @@ def ray_session() -> Iterator[bool]:
     with warnings.catch_warnings(), _on_loopback(own):
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            ray.init(
-                "local" if own else None,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-                **({"_node_ip_address": LOOPBACK} if own else {}),
-            )
+            _connect(own)
         except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one
             ray.shutdown()
             what = "start on this machine" if own else f"connect to the cluster at {os.environ['RAY_ADDRESS']}"

@@ -38,6 +38,31 @@ def test_that_ray_does_not_start_is_said_in_a_sentence(
         pass
 
 
+@pytest.mark.parametrize(("address", "fails", "tried"), [("", 2, 3), ("", 3, 3), ("10.0.0.1:6379", 1, 1)])
+def test_ray_that_is_too_slow_to_start_here_is_started_again(
+    address: str, fails: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def init(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) <= fails:
+            raise Exception("The current node timed out during startup. This could happen because …")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    if fails < tried:
+        with ray_session() as own:
+            assert own
+    else:
+        with pytest.raises(TrainingError, match="timed out during startup"), ray_session():
+            pass
+    assert len(calls) == tried
+
+
 def listening() -> socket.socket:
     """Something that answers at a port of its own."""
     server = socket.create_server(("127.0.0.1", 0), backlog=50)

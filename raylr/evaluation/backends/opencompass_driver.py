@@ -115,7 +115,7 @@ def build_model(request: dict[str, Any]) -> tuple[Any, dict[str, Any], str]:
         return build(config), config, f"transformers-{request['device']}-{request['dtype']}{several}"
     try:
         model = build(config)
-    except Exception:
+    except Exception:  # of LMDeploy's own: printed, and an error unless the user allows the other engine
         if not request["allow_fallback"]:
             raise
         traceback.print_exc()

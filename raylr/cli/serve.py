@@ -37,8 +37,8 @@ def serve(directory: Path, *, host: str = HOST, port: int = PORT) -> None:
             say(
                 console, "Everyone who can reach this address can read the study: there is no password.", style="yellow"
             )
-        watcher.start()
         try:
+            watcher.start()
             server.serve_forever()
         except KeyboardInterrupt:
             say(console, "Ended.")

@@ -83,9 +83,10 @@ class Watcher:
     def stop(self) -> None:
         """End the threads, and wait for them: one that is in a library of C++ must not see Python end."""
         self._stop.set()
-        for thread in (self._look_thread, self._fit_thread):
-            if thread is not None and thread.is_alive():
-                thread.join()
+        if self._look_thread.ident is not None:
+            self._look_thread.join()  # it may be starting the other one
+        if self._fit_thread is not None:
+            self._fit_thread.join()
 
     def asked(self) -> None:
         """Note that somebody asked for the page."""

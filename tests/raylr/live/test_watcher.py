@@ -1,5 +1,6 @@
 import json
 import shutil
+import threading
 import time
 
 import made_modules
@@ -204,3 +205,27 @@ def test_a_copy_under_another_name_has_the_same_blocks(whole, tmp_path):
     watcher, board = watched(tmp_path / "copy")
     watcher.look()
     assert board.news()["title"] == "tiny"
+
+
+def test_no_thread_is_left_whenever_it_is_stopped(finished, monkeypatch):
+    begun, go, fitting = threading.Event(), threading.Event(), threading.Event()
+
+    def compute(place):
+        fitting.wait(1)  # longer than it takes to see whether `stop` waits
+        return Found(answer="a")
+
+    watcher = Watcher(finished.directory, Board(AREAS), compute=compute)
+    look = watcher.look
+
+    def slow():
+        begun.set()
+        go.wait(20)
+        look()
+
+    monkeypatch.setattr(watcher, "look", slow)
+    before = set(threading.enumerate())
+    watcher.start()
+    assert begun.wait(20)
+    threading.Timer(0.2, go.set).start()  # in the midst of `stop`: the fit begins after that
+    watcher.stop()
+    assert {one for one in set(threading.enumerate()) - before if not isinstance(one, threading.Timer)} == set()

@@ -10,6 +10,7 @@ from typing import Any
 
 from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import DamagedError
+from raylr.store.plans import Plans
 from raylr.store.table import Table
 
 Row = dict[str, Any]
@@ -37,13 +38,16 @@ class RunStore:
         evaluations: One row per evaluation.
         trials: One row per end of a segment.
         failures: One row per failure of a run; None: they are not kept.
+        plans: What the search decided, which is kept with the tables; None: it is not.
 
     Raises:
         DamagedError, StudyError, StorageError: As `Table.read`.
     """
 
-    def __init__(self, evaluations: Table, trials: Table, failures: Table | None = None) -> None:
-        self.evaluations, self.trials, self.failures = evaluations, trials, failures
+    def __init__(
+        self, evaluations: Table, trials: Table, failures: Table | None = None, plans: Plans | None = None
+    ) -> None:
+        self.evaluations, self.trials, self.failures, self.plans = evaluations, trials, failures, plans
         self._curves: dict[str, dict[int, Row]] = {}
         self._ends: dict[str, list[Row]] = {}
         for row in evaluations.read().to_pylist():
@@ -134,9 +138,17 @@ class RunStore:
         """Write what has waited long enough."""
         self._write_ends()
         self.evaluations.flush_due()
+        if self.plans is not None:
+            self.plans.flush_due()
 
     def flush(self) -> None:
-        """Write everything; an end after the evaluations that it counts."""
+        """Write everything."""
+        self._flush_tables()
+        if self.plans is not None:
+            self.plans.flush()
+
+    def _flush_tables(self) -> None:
+        """Write what was measured, an end after the evaluations that it counts."""
         self.evaluations.flush()
         self.trials.flush()
         self._ends_wait = False
@@ -144,13 +156,15 @@ class RunStore:
     def _write_ends(self) -> None:
         """Write the ends that wait, unless others were written just now."""
         if self._ends_wait and time.monotonic() - self._ends_written >= GROUP_SECONDS:
-            self.flush()
+            self._flush_tables()
             self._ends_written = time.monotonic()
 
     def compact(self) -> None:
         """Write each table as one fragment."""
         self.evaluations.compact()
         self.trials.compact()
+        if self.plans is not None:
+            self.plans.compact()
 
     def _until(self, row: Mapping[str, Any]) -> list[Row]:
         curve = self._curves.get(row["trial"], {})

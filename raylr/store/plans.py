@@ -76,7 +76,7 @@ class Plans:
     def flush(self) -> None:
         """Write what is new. Where that fails, nothing is said: the tables of what is measured say what is wrong."""
         self._since = time.monotonic()
-        if not self._new:
+        if not self._new or not self._table.folder.parent.is_dir():  # a study that was removed is not made again
             return
         try:
             if self._stale:

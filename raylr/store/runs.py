@@ -89,7 +89,8 @@ class RunStore:
     def named(self, run: Run) -> Run:
         """Return the run under the name that it has in the tables; a changed spec may give it another label."""
         known = self._names.get(run.identity)
-        return run if known is None else replace(run, label=known.partition("-")[2])
+        label = run.label if known is None else known.partition("-")[2]
+        return run if label == run.label else replace(run, label=label)
 
     def ends(self, run: str) -> list[KnownEnd]:
         """Return the ends of a run's segments that are whole, by tokens."""

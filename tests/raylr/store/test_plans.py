@@ -83,6 +83,11 @@ def test_what_cannot_be_written_is_made_again(tmp_path):
     assert plans_in(tmp_path).get("a") is None
 
 
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path):
+    kept(tmp_path / "study", "a")
+    assert not (tmp_path / "study").exists()
+
+
 def test_compacting_keeps_everything_in_one_file(tmp_path):
     for key in "abc":
         kept(tmp_path, key)

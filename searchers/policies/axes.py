@@ -43,6 +43,7 @@ class AxesPolicy(QuadraticPolicy):
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Places to begin with: their `config` holds the further axes.
         seed: 0 takes one start design; others take others.
+        memory: As for `QuadraticPolicy`.
 
     Raises:
         InputError: For arguments that cannot work.

@@ -17,8 +17,8 @@ def scale(monkeypatch):
     import scale
     import scale_study
 
-    monkeypatch.setattr(scale_study, "PER_CELL", 2)
-    monkeypatch.setattr(scale, "WARM", 10)
+    monkeypatch.setattr(scale_study, "PER_CELL", 3)
+    monkeypatch.setattr(scale, "WARM", 15)
     monkeypatch.setattr(scale, "start_ray", lambda: None)
     monkeypatch.setattr(scale, "in_process", scale.one_case)
     yield scale
@@ -28,14 +28,14 @@ def scale(monkeypatch):
 
 @pytest.mark.slow
 def test_the_numbers_are_printed(scale, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["scale.py", "--trials", "10", "--most", "20", "--beside", "8", "--json"])
+    monkeypatch.setattr(sys, "argv", ["scale.py", "--trials", "15", "--most", "30", "--beside", "8", "--json"])
     scale.main()
     report = json.loads(capsys.readouterr().out)
     assert report.keys() >= NUMBERS
     assert report["driver_ms_per_trial_ratio"] > 0
     assert report["growth_exponent"] < 2
-    assert report["restore_10k_seconds"] is None  # twenty trials say nothing about ten thousand
-    assert [row["trials"] for row in report["cases"]["raylr"]] == [10, 20]
+    assert report["restore_10k_seconds"] is None  # thirty trials say nothing about ten thousand
+    assert [row["trials"] for row in report["cases"]["raylr"]] == [15, 30]
     assert [row["most_side_by_side"] for row in report["cases"]["raylr"]] == [8, 8]
 
 

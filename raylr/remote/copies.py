@@ -160,12 +160,12 @@ def leased(
         return
     copy, name = found
     lease = Lease(copy.storage, name, copy.identity)
-    lease.acquire(busy, timeout, note)
-    copy.leases[name] = lease
     try:
+        lease.acquire(busy, timeout, note)
+        copy.leases[name] = lease
         yield
     finally:
-        del copy.leases[name]
+        copy.leases.pop(name, None)
         lease.release()
 
 

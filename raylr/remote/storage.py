@@ -8,10 +8,10 @@ access) is one error at once. Credentials come from where the storage's own tool
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -147,10 +147,11 @@ class Storage:
         return same and f"{other.path}/".startswith(f"{own.path}/")
 
     def put(self, name: str, content: Any, *, retry: bool = True) -> None:
-        """Write an object whole or not at all.
+        """Write an object whole or not at all; what interrupts the main thread meanwhile is raised when it is written.
 
         pyarrow completes a stream that is left with what it has. The content is therefore given to it in one piece, and
-        in a thread, where no Ctrl-C and no SIGTERM can come between opening and closing it.
+        in a thread, where no Ctrl-C and no SIGTERM can come between opening and closing it. Their exceptions wait for
+        the end of the write: one that went on behind them could replace what is written next.
 
         Args:
             name: The object.
@@ -172,11 +173,7 @@ class Storage:
                     files.delete_file(target)  # HDFS does not rename onto a file
                 files.move(work, target)
 
-        def undisturbed() -> None:
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(write).result()
-
-        self._ask("write", name, undisturbed, retry=retry)
+        self._ask("write", name, lambda: _undisturbed(write), retry=retry)
 
     def get(self, name: str) -> bytes:
         """Return the content of an object. Raises FileNotFoundError if it is not there."""
@@ -254,6 +251,38 @@ class Storage:
             if sign in str(error):
                 return advice or access
         return access if isinstance(error, PermissionError) else ""
+
+
+def _undisturbed(do: Callable[[], None]) -> None:
+    """Call a function in a thread if this is the main one, which alone is interrupted; raise an interrupt afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        do()
+        return
+    once, begun, ended = threading.Lock(), threading.Event(), threading.Event()
+    interrupt: BaseException | None = None
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        with once:
+            if begun.is_set():
+                return
+            begun.set()
+        try:
+            do()
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            ended.set()
+
+    while not ended.is_set():
+        try:
+            if not begun.is_set():  # an interrupt may come before or after the thread begins: of two, one does it
+                threading.Thread(target=run).start()
+            ended.wait()
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None or failure:
+        raise interrupt or failure[0]
 
 
 def _short(error: BaseException) -> str:

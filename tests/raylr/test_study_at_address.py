@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_study import same_study, spec_of, study_of
+from made_study import no_executor, same_study, spec_of, study_of
 from object_store import Bucket
 from serial_executor import SerialExecutor
 from tiny_runs import BATCH, run
@@ -32,6 +32,9 @@ train: {batch_tokens: 512, schedule: constant}
 budgets: [24k]
 lr: [3e-4, 1e-1]
 """
+
+
+ONE_SIZE = {"S": {"hidden_size": 8, "expert_size": 8}}
 
 
 class StoppedError(Exception):
@@ -99,6 +102,29 @@ def test_stopped_it_goes_on_from_an_empty_machine_with_the_same_law(
         assert again.ending() == "the answer\n"
         assert (again.directory / "law.json").read_bytes() == law
         assert check_study(address).whole
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_cluster")
+def test_workers_of_ray_train_it_on_other_machines(
+    texts: Path, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were started before, have a cache of their own, and know the store from the address alone."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 90.0)  # this process waits for others
+    address = bucket.full_address("runs/tiny")
+    spec = spec_of(texts, sizes=ONE_SIZE, budgets=[8192], search={"max_trials": 3}, target=None)
+    study = FittingStudy(spec, address)
+    study.run()
+    study.end("the answer\n")
+    law = bucket.get("runs/tiny/law.json")
+    assert law == (study.directory / "law.json").read_bytes()
+    assert {name.split("/")[2] for name in bucket.names("runs/tiny")} >= {"corpus", "evaluations", "trials", "tune"}
+    with bucket.machine(tmp_path / "other"):
+        again = FittingStudy(spec, address, executor=no_executor)
+        assert again.ending() == "the answer\n"
+        again.run()
+        same_study(again, study)
+    assert bucket.get("runs/tiny/law.json") == law
 
 
 def test_a_second_driver_is_refused_wherever_it_runs(texts: Path, bucket: Bucket, address: str, tmp_path: Path) -> None:

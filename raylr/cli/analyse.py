@@ -13,6 +13,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ FIGURES = "figures"
 
 @app.command
 def probes(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_csv: Annotated[bool, Parameter(name="--csv", negative="")] = False,
 ) -> None:
     """Show what the probes of a study's runs measured, and draw it over steps.
@@ -69,9 +70,9 @@ def probes(
 
 @app.command
 def stability(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compare how activations move with more data and with a larger model (the paper's Section 6.4, Figure 10).
@@ -119,9 +120,9 @@ def stability(
 
 @app.command(name="qk-norm")
 def qk_norm(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compare runs with and without QK norm (the paper's Figures 7 and 9).

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 
 def export(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
     hf: Path | None = None,
     optuna: str | None = None,

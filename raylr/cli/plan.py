@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from raylr.analysis.units import format_count
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    spec: Path | None = None,
+    spec: Annotated[Path | None, Use.READ] = None,
     *,
     gpu: str = "H100",
     mfu: float = 0.4,

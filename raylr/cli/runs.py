@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ DEFAULT = Reading()
 
 
 def import_(
-    files: list[str], *, out: Annotated[Path, Parameter(name=["--out", "-o"])], reading: Reading = DEFAULT
+    files: Annotated[list[str], Use.READ],
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"]), Use.READ],
+    reading: Reading = DEFAULT,
 ) -> None:
     """Import finished runs into a folder that fit, predict, report, suggest, query and recipe work on.
 
@@ -90,7 +94,7 @@ def read_for(path: str, reading: Reading = DEFAULT) -> FinishedRuns:
 
 
 def suggest(
-    runs: str,
+    runs: Annotated[str, Use.READ],
     *,
     count: Annotated[int, Parameter(name=["--n", "-n"])] = 3,
     params: str | None = None,
@@ -200,7 +204,7 @@ def family_of(families: list[Family], name: str | None) -> Family:
 
 
 def tell(
-    runs: Path,
+    runs: Annotated[Path, Use.READ],
     *,
     lr: str,
     loss: str,
@@ -267,7 +271,7 @@ def tell(
 
 
 def query(
-    runs: str,
+    runs: Annotated[str, Use.READ],
     sql: str,
     *,
     form: Annotated[str, Parameter(name="--format")] = "table",

@@ -24,6 +24,7 @@ SCHEMES = ("s3", "gs", "hdfs")
 RETRY_SECONDS = 60.0
 """How long a storage that does not answer is asked again: a restart of a gateway or a change of routes takes less."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+_NO_HADOOP = "Hadoop's native client is not installed here (JAVA_HOME, HADOOP_HOME, CLASSPATH)"
 _NEVER = {
     "NO_SUCH_BUCKET": "there is no such bucket; make it first",
     "ACCESS_DENIED": "",
@@ -37,7 +38,8 @@ _NEVER = {
     "PERMISSION_DENIED": "",
     "UNAUTHENTICATED": "",
     "HTTP status 301": "the bucket is in another region; name it by AWS_REGION or ?region= in the address",
-    "Unable to load lib": "Hadoop's native client is not installed here (JAVA_HOME, HADOOP_HOME, CLASSPATH)",
+    "Unable to load lib": _NO_HADOOP,
+    "attempt to load libhdfs failed": _NO_HADOOP,
 }
 """What pyarrow's message holds when asking again is useless → what to do; "": `_CREDENTIALS`."""
 _CREDENTIALS = {
@@ -45,6 +47,23 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, or the node's account",
     "hdfs": "a Kerberos ticket, or HADOOP_USER_NAME",
 }
+_OPTIONS = {
+    "s3": ("region", "scheme", "endpoint_override"),
+    "gs": ("scheme", "endpoint_override", "project_id", "retry_limit_seconds"),
+    "hdfs": ("user", "replication", "buffer_size", "default_block_size", "kerb_ticket"),
+}
+"""Options that an address may have behind "?": those of pyarrow that say where the storage is, and no secrets."""
+_NUMBERS = ("replication", "buffer_size", "default_block_size")
+_CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes whose `name@host` is a container of an account."""
+_ADDRESS = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]+):/{1,2}(?P<host>[^/?]*)(?P<path>[^?]*)(?:\?(?P<options>.*))?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""An address; its scheme has two letters or more, since C:/ is a drive."""
+_HOST = re.compile(r"[A-Za-z0-9._-]*(?::\d{1,5})?")
+_PASSWORD = re.compile(r":(?!\d{1,5}$)")
+"""A colon that no port is behind: that of user:password, whose slashes may have ended the host early."""
 _REQUEST = re.compile(r"\s*\(Request ID: [^)]*\)")
 T = TypeVar("T")
 
@@ -56,31 +75,45 @@ def address_of(place: PurePath | str) -> str | None:
         place: A folder as the user named it. A `Path` of an address, which has lost a slash, is one too.
 
     Raises:
-        StudyError: If it is an address of another kind, has no bucket, or holds credentials.
+        StudyError: If it is an address of another kind, has no bucket, holds credentials, or is one that stores and
+            file systems read differently. What may be a secret is not in the message.
 
     Example:
         >>> address_of(Path("s3://bucket/runs/a")), address_of("runs/a"), address_of("file:///runs/a")
         ('s3://bucket/runs/a', None, None)
     """
-    text = str(place)
-    found = re.match(r"([a-z][a-z0-9+.-]+):/", text)  # two letters or more, since C:/ is a drive
-    if not found or found.group(1) == "file":
+    text = str(place).strip()
+    found = _ADDRESS.match(text)
+    if not found or found["scheme"].lower() == "file":
         return None
-    scheme, rest = found.group(1), text[found.end() :]
-    parts = urlsplit(text if rest.startswith("/") else f"{scheme}://{rest}")
-    if ":" in parts.netloc.rpartition("@")[0] or ("@" in parts.netloc and scheme in SCHEMES):
-        raise StudyError(
-            f"{scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}: no credentials in an address; they come from "
-            f"{_CREDENTIALS.get(scheme, 'the environment')}"
-        )
+    scheme, options = found["scheme"].lower(), re.sub(r":/(?!/)", "://", found["options"] or "")
+    host, path = found["host"], found["path"]
+    named = "@" in host and scheme not in _CONTAINERS
+    if named or _PASSWORD.search(host) or (":" in host and scheme in ("s3", "gs")) or "@" in options:
+        source = _CREDENTIALS.get(scheme, "the environment")
+        raise StudyError(f"{scheme}://…: no credentials in an address; they come from {source}")
     if scheme not in SCHEMES:
         raise StudyError(
-            f"{urlunsplit(parts)}: raylr writes to file systems and to addresses of {', '.join(SCHEMES)}; give a "
+            f"{scheme}://{host}{path}: raylr writes to file systems and to addresses of {', '.join(SCHEMES)}; give a "
             "folder on storage that all nodes share, such as NFS, Lustre or a mount of the store"
         )
-    if scheme != "hdfs" and not parts.netloc:
-        raise StudyError(f"{text}: the address names no bucket; write {scheme}://BUCKET/FOLDER")
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    address = "/".join((f"{scheme}://{host}", *parts))
+    if not (parts if scheme == "hdfs" else host):
+        what = (
+            "folder; write hdfs://HOST:PORT/FOLDER" if scheme == "hdfs" else f"bucket; write {scheme}://BUCKET/FOLDER"
+        )
+        raise StudyError(f"{scheme}://{host}: the address names no {what}")
+    if not _HOST.fullmatch(host):
+        raise StudyError(f"{address!r}: {host!r} names no {'host' if scheme == 'hdfs' else 'bucket'}")
+    if ".." in parts or "#" in text or not text.isprintable():
+        raise StudyError(f"{address!r}: an address is written without '..', '#' and characters that cannot be printed")
+    if {key for key, _ in parse_qsl(options, keep_blank_values=True)} - set(_OPTIONS[scheme]):
+        raise StudyError(
+            f"{address}?…: the options of an address are {', '.join(_OPTIONS[scheme])}; credentials come from "
+            f"{_CREDENTIALS[scheme]}"
+        )
+    return f"{address}?{options}" if options else address
 
 
 @dataclass(frozen=True)
@@ -112,18 +145,22 @@ class Storage:
         """pyarrow's file system and the path of the folder in it."""
         from pyarrow import fs
 
-        parts = urlsplit(self.address)
+        # pyarrow reads an address as a URI, with %20 for a space; the stores' own tools take a path as it is.
+        parts = urlsplit(self.address)._replace(path="/")
         options = dict(parse_qsl(parts.query))
         # One request for a small object in place of three; older versions of pyarrow do not know the option.
         quick = {"allow_delayed_open": "true"} if parts.scheme == "s3" else {}
         try:
+            if parts.scheme == "hdfs" and not parts.netloc:  # core-site.xml's, which from_uri does not know
+                values = {key: int(value) if key in _NUMBERS else value for key, value in options.items()}
+                return fs.HadoopFileSystem("default", 0, **values), urlsplit(self.address).path
             try:
                 opened = fs.FileSystem.from_uri(urlunsplit(parts._replace(query=urlencode(options | quick))))
             except ValueError:
-                opened = fs.FileSystem.from_uri(self.address)
+                opened = fs.FileSystem.from_uri(urlunsplit(parts))
         except (ValueError, NotImplementedError) as error:  # pyarrow's Invalid and NotImplemented
-            raise StudyError(f"{self.address}: {_short(error)}") from error
-        return opened[0], str(opened[1])
+            raise StudyError(f"{self.shown('')}: {_short(error)}") from error
+        return opened[0], f"{str(opened[1]).rstrip('/')}{urlsplit(self.address).path}"
 
     @property
     def file_system(self) -> Any:
@@ -194,6 +231,15 @@ class Storage:
 
         self._ask("read", name, read)
 
+    def is_file(self) -> bool:
+        """Return whether the address is that of an object, and not of a folder."""
+        from pyarrow import fs
+
+        def look() -> bool:
+            return bool(self.file_system.get_file_info(self.path()).type == fs.FileType.File)
+
+        return self._ask("read", "", look)
+
     def listed(self, folder: str = "", *, recursive: bool = False) -> list[Entry]:
         """Return what is in a folder; nothing if there is none."""
         from pyarrow import fs
@@ -254,7 +300,7 @@ class Storage:
 
 
 def _undisturbed(do: Callable[[], None]) -> None:
-    """Call a function in a thread if this is the main one, which alone is interrupted; raise an interrupt afterwards."""
+    """Call a function, in a thread if this is the main one, which alone is interrupted; then raise the interrupt."""
     if threading.current_thread() is not threading.main_thread():
         do()
         return

@@ -86,7 +86,7 @@ def begin(tmp_path: Path, s3_server: str) -> Iterator[Callable[[str, str], Progr
 def rows(study: FittingStudy, *, times: bool) -> list[str]:
     """What was measured: each loss, and with `times` how long it took, which no second training repeats."""
     return sorted(
-        json.dumps({name: value for name, value in row.items() if times or "seconds" not in name}, sort_keys=True)
+        json.dumps({name: value for name, value in row.items() if times or "second" not in name}, sort_keys=True)
         for row in study.evaluations.read().to_pylist()
     )
 

@@ -100,8 +100,6 @@ class Study(ABC):
         self._require_kind(spec)
         if spec.external:
             local_folder(directory, "a study with another trainer, which writes its checkpoints into the folder,")
-        if spec.scores:
-            local_folder(directory, "a study that scores checkpoints (`scores:`)")
         self.spec, self.directory = spec, local_path(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)

@@ -21,7 +21,8 @@ from raylr.evaluation.queue import EvaluationQueue, name_of
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import Attempt, AttemptEnd, AttemptTable
 from raylr.events import Listener
-from raylr.store.files import inside
+from raylr.remote.copies import local_path, place_of
+from raylr.store.files import inside, names_in
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -39,7 +40,7 @@ class Evaluator:
 
     Args:
         spec: What to evaluate and with what.
-        folder: The study's folder, or any other: queue, attempts and scores are kept in it.
+        folder: The study's folder, or any other, or its address: queue, attempts and scores are kept in it.
         listener: Receives a message about every evaluation that ended.
 
     Raises:
@@ -55,7 +56,7 @@ class Evaluator:
         open_backend(spec)
         choose_subjects(spec.suites, spec.subjects, spec.data)
         self.spec = spec
-        self.folder = Path(folder).resolve()
+        self.folder = local_path(folder).resolve()
         self.queue = EvaluationQueue(self.folder)
         self._listener = listener or Listener()
         self._attempts = AttemptTable(self.folder)
@@ -67,9 +68,9 @@ class Evaluator:
         self._running: dict[Any, Path] = {}
         self._polled = 0.0
 
-    def __reduce__(self) -> tuple[type[Evaluator], tuple[ScoresSpec, Path]]:
+    def __reduce__(self) -> tuple[type[Evaluator], tuple[ScoresSpec, str]]:
         """Leave running evaluations behind: Tune writes its callbacks to disk."""
-        return Evaluator, (self.spec, self.folder)
+        return Evaluator, (self.spec, place_of(self.folder))
 
     def add(self, checkpoint: Path | str, run: str) -> Attempt | None:
         """Put a checkpoint into the queue (`EvaluationQueue.add`) unless it was scored.
@@ -138,7 +139,8 @@ class Evaluator:
                 self.queue.remove(path)
             elif len(self._running) < self.spec.in_flight:
                 task = ray.remote(evaluate_one).options(max_retries=0, **self.spec.task_resources())
-                self._running[task.remote(path, self.spec, self.folder, path.parent.name, name_of(path))] = path
+                places = place_of(path), place_of(self.folder)  # the task may run on another machine
+                self._running[task.remote(places[0], self.spec, places[1], path.parent.name, name_of(path))] = path
         return ended
 
     def _end(self, ref: Any, path: Path) -> Attempt:
@@ -170,7 +172,7 @@ class Evaluator:
         return attempt
 
 
-def evaluate_one(checkpoint: Path, spec: ScoresSpec, folder: Path, run: str, name: str) -> Attempt:
+def evaluate_one(checkpoint: Path | str, spec: ScoresSpec, folder: Path | str, run: str, name: str) -> Attempt:
     """Score one checkpoint into `folder`; what goes wrong is in the result. Runs as a Ray task, or anywhere.
 
     Args:
@@ -262,7 +264,7 @@ def finish_evaluations(spec: ScoresSpec | None, folder: Path, runs: Sequence[str
     evaluator = Evaluator(spec, folder, listener=listener)
     for run in runs:
         kept = inside(folder / "checkpoints", run)
-        if kept.is_dir():
+        if names_in(kept):
             evaluator.add(kept, run)
     if not evaluator.waiting():
         return []

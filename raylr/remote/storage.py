@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from raylr.errors import StorageError, StudyError
 
 SCHEMES = ("s3", "gs", "hdfs")
+DEFAULT_HOST = "default"
+"""Host of HDFS that stands for the cluster of core-site.xml, as in pyarrow; `hdfs:///folder` has it, too."""
 RETRY_SECONDS = 60.0
 """How long a storage that does not answer is asked again: a restart of a gateway or a change of routes takes less."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
@@ -92,22 +94,23 @@ def address_of(place: PurePath | str) -> str | None:
     if named or _PASSWORD.search(host) or (":" in host and scheme in ("s3", "gs")) or "@" in options:
         source = _CREDENTIALS.get(scheme, "the environment")
         raise StudyError(f"{scheme}://…: no credentials in an address; they come from {source}")
+    if ".." in path.split("/") or "#" in text or not text.isprintable():
+        raise StudyError(f"{scheme}://…: an address is written without '..', '#' and characters that cannot be printed")
     if scheme not in SCHEMES:
         raise StudyError(
             f"{scheme}://{host}{path}: raylr writes to file systems and to addresses of {', '.join(SCHEMES)}; give a "
             "folder on storage that all nodes share, such as NFS, Lustre or a mount of the store"
         )
     parts = [part for part in path.split("/") if part not in ("", ".")]
+    if scheme == "hdfs":
+        host = host or DEFAULT_HOST
+        if not parts:
+            raise StudyError(f"hdfs://{host}: the address names no folder; write hdfs://HOST:PORT/FOLDER")
+    elif not host:
+        raise StudyError(f"{scheme}://: the address names no bucket; write {scheme}://BUCKET/FOLDER")
     address = "/".join((f"{scheme}://{host}", *parts))
-    if not (parts if scheme == "hdfs" else host):
-        what = (
-            "folder; write hdfs://HOST:PORT/FOLDER" if scheme == "hdfs" else f"bucket; write {scheme}://BUCKET/FOLDER"
-        )
-        raise StudyError(f"{scheme}://{host}: the address names no {what}")
     if not _HOST.fullmatch(host):
-        raise StudyError(f"{address!r}: {host!r} names no {'host' if scheme == 'hdfs' else 'bucket'}")
-    if ".." in parts or "#" in text or not text.isprintable():
-        raise StudyError(f"{address!r}: an address is written without '..', '#' and characters that cannot be printed")
+        raise StudyError(f"{address}: {host!r} names no {'host' if scheme == 'hdfs' else 'bucket'}")
     if {key for key, _ in parse_qsl(options, keep_blank_values=True)} - set(_OPTIONS[scheme]):
         raise StudyError(
             f"{address}?…: the options of an address are {', '.join(_OPTIONS[scheme])}; credentials come from "
@@ -151,7 +154,7 @@ class Storage:
         # One request for a small object in place of three; older versions of pyarrow do not know the option.
         quick = {"allow_delayed_open": "true"} if parts.scheme == "s3" else {}
         try:
-            if parts.scheme == "hdfs" and not parts.netloc:  # core-site.xml's, which from_uri does not know
+            if parts.scheme == "hdfs" and parts.netloc == DEFAULT_HOST:  # which from_uri does not know
                 values = {key: int(value) if key in _NUMBERS else value for key, value in options.items()}
                 return fs.HadoopFileSystem("default", 0, **values), urlsplit(self.address).path
             try:

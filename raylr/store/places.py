@@ -34,7 +34,7 @@ def opened(place: Path | str) -> Path:
     from raylr.store.folder import CHECKPOINTS, SPEC_FILE, TABLES
 
     base, sign, options = address.partition("?")
-    study = base.rpartition(f"/{CHECKPOINTS}/")[0]
+    study = next((base.rpartition(mark)[0] for mark in (f"/{CHECKPOINTS}/", "/waiting/") if mark in base), "")
     if study and Storage(f"{study}/{SPEC_FILE}{sign}{options}").is_file():
         fetch(local_path(f"{study}{sign}{options}"), TABLES)
     elif Storage(address).is_file():

@@ -117,10 +117,10 @@ def test_workers_of_ray_write_to_it_from_other_machines(
     assert law == (study.directory / "law.json").read_bytes()
     parts = {name.split("/")[2] for name in bucket.names("runs/tiny")}
     assert parts >= {"corpus", "evaluations", "trials", "tune", "ending.json"}
-    runs = {row["trial"] for row in study.trials.read().to_pylist()}
-    places = bucket.names(f"runs/tiny/{POSITIONS}")
-    assert {name.split("/")[3] for name in places} == runs
-    assert {bucket.get(name) for name in places} == {b"8192"}
+    reached = {row["trial"]: int(row["tokens"]) for row in study.trials.read().to_pylist()}
+    written = {name.split("/")[3]: int(bucket.get(name)) for name in bucket.names(f"runs/tiny/{POSITIONS}")}
+    assert written.keys() == reached.keys()
+    assert all(written[run] >= tokens for run, tokens in reached.items())  # one that is truncated goes on for a moment
     assert not (study.directory / POSITIONS).exists()  # the workers have another working copy
     with bucket.machine(tmp_path / "other"):
         again = FittingStudy(spec, address, executor=no_executor)

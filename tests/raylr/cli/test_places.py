@@ -160,8 +160,8 @@ def test_commands_that_read_a_study_take_its_address(
         (["export", "AT", "--hf", "s3://b/hf"], "on a file system"),
         (["serve", "AT/none", "--port", "99999"], "port"),
         (["search", "AT/spec.yaml"], "on a file system"),
-        (["transfer", "AT/spec.yaml", "AT/spec.yaml"], "s3://"),
-        (["coord-check", "AT/spec.yaml"], "s3://"),
+        (["transfer", "AT/spec.yaml", "AT/spec.yaml:S"], "on a file system"),
+        (["coord-check", "AT/spec.yaml:S"], "on a file system"),
         (["fit", "s3://no-such-bucket/sweep.csv"], "no such bucket"),
     ],
 )

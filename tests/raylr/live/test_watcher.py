@@ -246,10 +246,9 @@ def test_a_study_at_an_address_is_shown(there, bucket, monkeypatch):
     assert "The answer was computed at" in html_of(board, "state")
     assert "cache/copies" not in json.dumps(board.news())
     assert bucket.names() == before
-    for name in before:
-        bucket.delete(name)
-    watcher.look()
-    assert f"There is no study in {there} yet" in html_of(board, "state")
+    none, empty = watched(opened(bucket.address("runs/none")))
+    none.look()
+    assert f"There is no study in {bucket.address('runs/none')} yet" in html_of(empty, "state")
     monkeypatch.setattr(Storage, "listed", lambda *_, **__: (_ for _ in ()).throw(StorageError(f"{folder} is away")))
     watcher.look()
     assert f"Cannot read the study</b>: {there} is away." in html_of(board, "state")

@@ -34,6 +34,7 @@ def test_an_address_survives_being_a_path(scheme: str, parts: list[str]) -> None
 )
 @example("s3", "://", "[b/x")
 @example("hdfs", "://", "h:99999999/x")
+@example("hdfs", ":///", "runs/a")
 def test_whatever_is_written_is_an_address_no_address_or_one_sentence(scheme: str, sign: str, text: str) -> None:
     place = f"{scheme}{sign}{text}"
     found, said = None, ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
-from raylr.errors import StorageError
+from raylr.errors import StorageError, StudyError
 from raylr.remote.lease import BEAT_SECONDS, Lease, living_claim
 from raylr.remote.storage import Entry, Storage, address_of
 
@@ -33,6 +34,8 @@ CACHE = "RAYLR_CACHE"
 """Environment variable that names the folder of the cache."""
 _CONNECTIONS = 16
 """Objects that are fetched at the same time."""
+_FILE = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.DOTALL | re.IGNORECASE)
+"""A folder of this machine as an address; as a `Path` it has lost a slash, and with it what its host is."""
 _SHOWN = 60
 """Characters of an address's last part in the name of its copy: file systems take 255 bytes."""
 _RETRIES = 5
@@ -52,8 +55,12 @@ def local_path(place: Path | str) -> Path:
     """
     address = address_of(place)
     if address is None:
-        text = str(place)
-        return Path("/" + text[5:].lstrip("/")) if text[:6].lower() == "file:/" else Path(text)
+        found = _FILE.match(str(place))
+        if not found:
+            return Path(place)
+        if found["host"] not in (None, "", "localhost"):
+            raise StudyError(f"{place}: file:// names folders of this machine; write file:///FOLDER")
+        return Path("/" + found["path"].lstrip("/"))
     for root, copy in _copies.items():  # a folder of one that is known lies in its copy
         if copy.storage.contains(address):
             return root / urlsplit(address).path[len(urlsplit(copy.address).path) + 1 :]

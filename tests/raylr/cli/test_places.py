@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_study import same_study, spec_of, study_of
 from object_store import Bucket
 
 from raylr.cli.app import app, main
@@ -13,6 +14,8 @@ from raylr.cli.places import Use, resolve, use_of
 from raylr.errors import StudyError
 from raylr.finished import load_runs
 from raylr.remote.copies import copy_of, place_of
+from raylr.spec.files import dump_spec
+from raylr.study import FittingStudy
 
 AS_TEXT = {
     ("search", "out"), ("submit", "out"),  # raylr's functions take addresses
@@ -70,6 +73,14 @@ def test_an_address_is_resolved_or_refused_and_never_a_folder_here(
         assert place_of(Path(found)) == address
     assert bucket.names() == []
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
+@pytest.mark.parametrize(("words", "name", "hint"), PLACES, ids=[f"{words} {name}" for words, name, _ in PLACES])
+def test_a_file_address_is_the_folder_itself(words: str, name: str, hint: Any) -> None:
+    bound = given_to(words, name, hint, "file:///data/a b")
+    resolve(COMMANDS[words], bound)
+    (found,) = bound.arguments[name] if isinstance(bound.arguments[name], list) else [bound.arguments[name]]
+    assert Path(found) == Path("/data/a b")
 
 
 @pytest.mark.parametrize(("words", "name", "hint"), PLACES, ids=[f"{words} {name}" for words, name, _ in PLACES])
@@ -171,6 +182,26 @@ def test_what_cannot_be_done_is_one_sentence(there: str, bucket: Bucket, run: Ru
     assert said in error
     assert error.count("\n") == 1
     assert bucket.names() == before
+    assert list(Path().iterdir()) == []
+
+
+def test_a_study_at_a_file_address_is_one_in_a_folder(whole: Any, texts: Path, run: Run, tmp_path: Path) -> None:
+    place = f"file://{tmp_path}/a b/tiny"
+    study = study_of(spec_of(texts), place)
+    study.run()
+    study.end("the answer\n")
+    same_study(FittingStudy.open(tmp_path / "a b" / "tiny"), whole[0])
+    (tmp_path / "spec.yaml").write_text(dump_spec(spec_of(texts)))
+    assert "is finished; nothing was run." in run("search", f"file://{tmp_path}/spec.yaml", "--out", place)
+    for words, said in (
+        (["status"], "finished"),
+        (["check"], "is whole"),
+        (["fit"], "Law"),
+        (["plan"], "Spent so far"),
+    ):
+        assert said in run(words[0], place, *words[1:])
+    assert "runs added" in run("import", place, "--out", f"file://{tmp_path}/runs")
+    assert (tmp_path / "runs" / "runs.json").is_file()
     assert list(Path().iterdir()) == []
 
 

@@ -23,6 +23,13 @@ def test_a_folder_of_a_file_system_is_itself(tmp_path: Path) -> None:
     assert ray_storage(tmp_path) == (str(tmp_path), None)
 
 
+def test_a_file_address_names_this_machine(tmp_path: Path) -> None:
+    for place in ("file:///data/a b", "FILE:/data/a b", "file://localhost/data/a b", Path("file:///data/a b")):
+        assert local_path(place) == Path("/data/a b")
+    with pytest.raises(StudyError, match=r"file://other/data: file:// names folders of this machine"):
+        local_path("file://other/data")
+
+
 def test_what_is_written_here_is_there_first(bucket: Bucket) -> None:
     here = local_path(bucket.address("runs/a"))
     here.mkdir(parents=True)

@@ -41,7 +41,7 @@ def probes(
     Parameters
     ----------
     path
-        A study's folder, or a file with one row for each validation (JSON lines, CSV, Parquet).
+        A study's folder or its address, or a file with one row for each validation (JSON lines, CSV, Parquet).
     out
         Folder for the figures; without it, `figures` in the folder or beside the file.
     as_csv
@@ -80,8 +80,8 @@ def stability(
     Parameters
     ----------
     path
-        A study's folder, a file of rows, or the folder of a coordinate check (there, steps stand for data and width
-        for size). Runs without the probe `changes` are measured at the checkpoints that the study keeps.
+        A study's folder or its address, a file of rows, or the folder of a coordinate check (there, steps stand for
+        data and width for size). Runs without the probe `changes` are measured at the checkpoints that the study keeps.
     out
         Folder for the figure; without it, `figures` in the folder or beside the file.
     as_json
@@ -130,8 +130,8 @@ def qk_norm(
     Parameters
     ----------
     path
-        A study's folder that has sizes with `qk_norm: true` and `false`, a file of such rows, or the folder of a
-        coordinate check.
+        A study's folder, or its address, that has sizes with `qk_norm: true` and `false`, a file of such
+        rows, or the folder of a coordinate check.
     out
         Folder for the figures; without it, `figures` in the folder or beside the file.
     as_json

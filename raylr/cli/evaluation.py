@@ -77,7 +77,7 @@ def evaluate(
     Parameters
     ----------
     checkpoint
-        A training checkpoint or a run's folder (its latest checkpoint), or a Hugging Face folder.
+        A training checkpoint, a run's folder (its latest checkpoint) or a Hugging Face folder, or the address of one.
     suite
         mmlu, cmmlu, or both with a comma between.
     data

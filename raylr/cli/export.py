@@ -25,7 +25,7 @@ def export(
     ----------
     path
         With --hf: a checkpoint, a run's folder (its latest checkpoint) or a Ray Tune trial's; with --optuna: a study's
-        folder.
+        folder; or the address of one.
     hf
         The folder to make, for transformers 4.57 and 5, OpenCompass, lm-eval, LMDeploy and vLLM.
     optuna

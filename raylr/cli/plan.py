@@ -35,7 +35,7 @@ def plan(
     Parameters
     ----------
     spec
-        The study's spec (YAML), or a study's folder. Without one: the quickstart.
+        The study's spec (YAML), or a study's folder or its address. Without one: the quickstart.
     gpu
         The GPU that the hours are for: A100, H100, H200, B200 or MI300X.
     mfu

@@ -62,10 +62,10 @@ def import_(
     Parameters
     ----------
     files
-        CSV, JSON lines or Parquet files; folders of TensorBoard events, of an MLflow store, of W&B's offline runs;
-        wandb:ENTITY/PROJECT; a study's folder.
+        CSV, JSON lines or Parquet files, or their addresses; folders of TensorBoard events, of an MLflow store, of
+        W&B's offline runs; wandb:ENTITY/PROJECT; a study's folder or its address.
     out
-        The folder for the runs; it may hold runs already.
+        The folder for the runs, or its address; it may hold runs already.
     reading
         How to read them.
     """
@@ -108,7 +108,7 @@ def suggest(
     Parameters
     ----------
     runs
-        A folder of imported runs, or a file of runs.
+        A folder of imported runs, or a file of runs, or the address of one.
     count
         How many LRs, all to be run at once.
     params
@@ -223,7 +223,7 @@ def tell(
     Parameters
     ----------
     runs
-        The folder.
+        The folder, or its address.
     lr
         Peak LR of the run.
     loss
@@ -282,7 +282,7 @@ def query(
     Parameters
     ----------
     runs
-        A folder of imported runs, a study's folder, or a file of runs.
+        A folder of imported runs, a study's folder, or a file of runs, or the address of one.
     sql
         The question, such as "SELECT size, min(loss) FROM runs GROUP BY size".
     form

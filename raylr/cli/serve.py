@@ -20,7 +20,7 @@ def serve(directory: Annotated[Path, Use.READ], *, host: str = HOST, port: int =
     Parameters
     ----------
     directory
-        The study's folder. It may still be empty.
+        The study's folder, or its address. It may still be empty.
     host
         Address to listen at: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who can reach it.
     port

@@ -23,7 +23,7 @@ from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError, StudyError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, with_addresses
 from raylr.spec import StudySpec
 from raylr.spec.runs import axis_columns
 from raylr.stages import Stages
@@ -141,7 +141,7 @@ class Study(ABC):
 
     def end(self, text: str) -> None:
         """Note that the study has ended, and what was printed then, so that the next start returns it at once."""
-        busy = f"another process is running the study in {place_of(self.directory)}"
+        busy = f"another process is running the study in {with_addresses(str(self.directory))}"
         with exclusive(self.directory / LOCK_FILE, busy):
             write_atomic(self.directory / ENDING_FILE, json.dumps({"state": self._state(), "text": text}))
 

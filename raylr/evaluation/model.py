@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raylr.errors import CheckpointError
-from raylr.remote.copies import place_of
+from raylr.remote.copies import with_addresses
 from raylr.trainables.export.hf import ORIGIN, export_checkpoint, find_checkpoint
 from raylr.trainables.training.checkpoint import CONFIG, fetch_checkpoint
 
@@ -61,7 +61,7 @@ def open_model(checkpoint: Path | str, work: Path) -> EvaluatedModel:
     return EvaluatedModel(
         folder=folder,
         hash=model_hash(folder),
-        checkpoint=str(origin.get("checkpoint") or place_of(given.resolve())),
+        checkpoint=str(origin.get("checkpoint") or with_addresses(str(given.resolve()))),
         run=str(origin.get("run") or ""),
         tokens=tokens if isinstance(tokens, int) and 0 <= tokens < 2**63 else None,
         phase=origin["phase"] if origin.get("phase") in ("stable", "decay") else None,

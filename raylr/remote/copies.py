@@ -130,12 +130,12 @@ def copy_of(path: Path) -> tuple[WorkingCopy, str] | None:
 
 
 def place_of(path: Path) -> str:
-    """Return where a folder is for other machines: the address of a working copy, else the folder itself."""
+    """Return where a folder is for other machines: its address, if it is in a working copy, else the folder itself."""
     found = copy_of(path)
     if found is None:
         return str(path)
     copy, name = found
-    return copy.address if name == "." else copy.storage.shown(name)
+    return copy.storage.place("" if name == "." else name)
 
 
 def ray_storage(folder: Path | str) -> tuple[str, Any]:

@@ -175,10 +175,14 @@ class Storage:
         root = self._opened[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
+    def place(self, name: str) -> str:
+        """Return the address of an object, for other machines: with the options of this one."""
+        parts = urlsplit(self.address)
+        return urlunsplit(parts._replace(path=f"{parts.path}/{name}" if name else parts.path))
+
     def shown(self, name: str) -> str:
         """Return the address of an object, for messages."""
-        parts = urlsplit(self.address)
-        return urlunsplit(parts._replace(path=f"{parts.path}/{name}" if name else parts.path, query=""))
+        return self.place(name).partition("?")[0]
 
     def contains(self, address: str) -> bool:
         """Return whether an address lies below this folder."""

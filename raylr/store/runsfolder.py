@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from raylr.analysis.runs import Run, RunEnd, identity_of
 from raylr.errors import DamagedError, StudyError
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, with_addresses
 from raylr.store.columns import to_table
 from raylr.store.files import exclusive, fetch, names_in, storage_errors, write_atomic
 from raylr.store.places import refuse_copy
@@ -97,7 +97,7 @@ class RunsFolder:
         refuse_copy(self.path)
         with storage_errors(self.path, "make"):
             self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.path / LOCK_FILE, f"another process is adding runs to {place_of(self.path)}"):
+        with exclusive(self.path / LOCK_FILE, f"another process is adding runs to {with_addresses(str(self.path))}"):
             self.check()
             trials = trials_table(self.path)
             before = trials.read().to_pylist()

@@ -14,7 +14,9 @@ def light_trial(config: dict[str, Any]) -> None:
     """Report a loss at each token count, and note in the study's folder how far the run has come."""
     from ray import tune
 
-    folder = inside(local_path(config["study"]) / POSITIONS, config["run"])
+    study = local_path(config["study"])
+    assert local_path(config["corpus"]).is_relative_to(study)  # this machine finds it where the study is
+    folder = inside(study / POSITIONS, config["run"])
     folder.mkdir(parents=True, exist_ok=True)
     for tokens in config["eval_at"]:
         if tokens > (config.get("stop_at") or config["tokens"]):

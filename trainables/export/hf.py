@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.errors import CheckpointError, InputError
-from raylr.remote.copies import place_of
+from raylr.remote.copies import with_addresses
 from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_config
 from raylr.trainables.export.weights import read_weights
 from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec, model_spec
@@ -141,7 +141,7 @@ def export_checkpoint(
     vocabulary = _tokenizer_files(folder, run, tokenizer, model.vocab_size)
     origin = {
         "format": 1,
-        "checkpoint": place_of(folder.absolute()),
+        "checkpoint": with_addresses(str(folder.absolute())),
         "digest": hashlib.blake2b((folder / COMPLETE).read_bytes(), digest_size=16).hexdigest(),
         "dtype": dtype,
         "context": context,

@@ -5,9 +5,9 @@ from object_store import Bucket
 
 from raylr.errors import StorageError, StudyError
 from raylr.remote import copies, storage
-from raylr.remote.copies import copy_of, local_path, place_of, ray_storage, with_addresses
+from raylr.remote.copies import copy_of, local_path, name_of, place_of, ray_storage, with_addresses
 from raylr.remote.storage import Entry, Storage
-from raylr.store.files import held, names_in, remove_file, remove_inside, write_atomic
+from raylr.store.files import fetch, held, names_in, remove_file, remove_inside, write_atomic
 
 
 def whole(path: Path) -> bool:
@@ -45,6 +45,40 @@ def test_what_is_written_here_is_there_first(bucket: Bucket) -> None:
     remove_file(here / "law.json")
     assert bucket.names() == []
     assert not (here / "law.json").exists()
+
+
+def test_other_machines_learn_where_the_store_is(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    here = local_path(bucket.full_address("runs/a"))
+    for folder in (here, here / "checkpoints" / "run"):
+        assert place_of(folder).endswith(bucket.full_address("").partition("?")[2])
+        assert local_path(place_of(folder)) == folder
+    assert name_of(here / "checkpoints" / "run") == "run"
+    assert name_of(here) == "a"
+    assert with_addresses(f"in {here}/x") == f"in {bucket.address('runs/a')}/x"
+
+
+def test_folders_in_a_folder_are_fetched_by_themselves(bucket: Bucket) -> None:
+    """A working copy of a bucket, as of a table in it, holds the studies below; of other folders nothing comes."""
+    for name in ("sweep.csv", "a/spec.yaml", "a/t/1", "a/t/old", "b/spec.yaml", "other/large"):
+        bucket.put(name, name.encode())
+    here = local_path(f"s3://{bucket.name}")
+    assert local_path(bucket.address("a")) == here / "a"
+
+    def files() -> set[str]:
+        found = (path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file())
+        return {name for name in found if not name.startswith(".")}
+
+    fetch(here / "a", ["t"])
+    assert files() == {"a/spec.yaml", "a/t/1", "a/t/old"}
+    bucket.delete("a/t/old")
+    fetch(here / "a", ["t"])
+    fetch(here / "other", ["t"])
+    fetch(here, ["t"])
+    assert files() == {"a/spec.yaml", "a/t/1"}
+    assert names_in(here) == {"sweep.csv", "a", "b", "other"}
+    write_atomic(here / "a" / "law.json", "{}")
+    assert bucket.get("a/law.json") == b"{}"
 
 
 def test_what_cannot_be_written_there_is_not_written_here(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

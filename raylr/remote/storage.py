@@ -55,6 +55,12 @@ _OPTIONS = {
     "hdfs": ("user", "replication", "buffer_size", "default_block_size", "kerb_ticket"),
 }
 """Options that an address may have behind "?": those of pyarrow that say where the storage is, and no secrets."""
+_DEFAULTS = {
+    "s3": {"allow_delayed_open": "true"},  # one request for a small object in place of three
+    "gs": {"retry_limit_seconds": "15"},  # in place of 15 minutes, for which nothing could be interrupted
+    "hdfs": {},
+}
+"""Options that pyarrow is given, of which older versions do not know the first."""
 _NUMBERS = ("replication", "buffer_size", "default_block_size")
 _CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes whose `name@host` is a container of an account."""
@@ -151,14 +157,14 @@ class Storage:
         # pyarrow reads an address as a URI, with %20 for a space; the stores' own tools take a path as it is.
         parts = urlsplit(self.address)._replace(path="/")
         options = dict(parse_qsl(parts.query))
-        # One request for a small object in place of three; older versions of pyarrow do not know the option.
-        quick = {"allow_delayed_open": "true"} if parts.scheme == "s3" else {}
         try:
             if parts.scheme == "hdfs" and parts.netloc == DEFAULT_HOST:  # which from_uri does not know
                 values = {key: int(value) if key in _NUMBERS else value for key, value in options.items()}
                 return fs.HadoopFileSystem("default", 0, **values), urlsplit(self.address).path
             try:
-                opened = fs.FileSystem.from_uri(urlunsplit(parts._replace(query=urlencode(options | quick))))
+                opened = fs.FileSystem.from_uri(
+                    urlunsplit(parts._replace(query=urlencode(_DEFAULTS[parts.scheme] | options)))
+                )
             except ValueError:
                 opened = fs.FileSystem.from_uri(urlunsplit(parts))
         except (ValueError, NotImplementedError) as error:  # pyarrow's Invalid and NotImplemented

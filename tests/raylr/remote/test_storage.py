@@ -115,10 +115,11 @@ def test_what_to_do_about_credentials_is_said(place: str) -> None:
 @pytest.mark.parametrize(
     ("address", "uri", "path"),
     [
-        ("gs://b/runs/a b?retry_limit_seconds=9", "gs://b/?retry_limit_seconds=9", "b/runs/a b"),
+        ("gs://b/runs/a b", "gs://b/?retry_limit_seconds=15", "b/runs/a b"),
+        ("gs://b/runs/a?retry_limit_seconds=9", "gs://b/?retry_limit_seconds=9", "b/runs/a"),
         ("hdfs://name:9000/runs/a?user=me", "hdfs://name:9000/?user=me", "/runs/a"),
         ("hdfs:///runs/a?user=me&replication=2", ("default", 0, {"user": "me", "replication": 2}), "/runs/a"),
-        ("s3://b/100%25 x?region=eu", "s3://b/?region=eu&allow_delayed_open=true", "b/100%25 x"),
+        ("s3://b/100%25 x?region=eu", "s3://b/?allow_delayed_open=true&region=eu", "b/100%25 x"),
     ],
 )
 def test_what_pyarrow_is_given(address: str, uri: Any, path: str, monkeypatch: pytest.MonkeyPatch) -> None:

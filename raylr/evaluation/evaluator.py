@@ -7,8 +7,9 @@ and the next evaluator (the next run of the study) tries once more.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,18 @@ from raylr.evaluation.queue import EvaluationQueue, name_of
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import Attempt, AttemptEnd, AttemptTable
 from raylr.events import Listener
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import copy_of, local_path, place_of
 from raylr.store.files import inside, names_in
+from raylr.store.places import opened
+from raylr.trainables.training.checkpoint import PREFIX
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 _PAUSE = 0.5
 """Seconds between two looks at the queue: short beside an evaluation (seconds to minutes), long beside a look (ms)."""
+_PAUSE_AWAY = 5.0
+"""The same for a queue at an address, where a look is a request that costs money."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +72,7 @@ class Evaluator:
         self._failed: set[str] = set()
         self._running: dict[Any, Path] = {}
         self._polled = 0.0
+        self._pause = _PAUSE if copy_of(self.folder) is None else _PAUSE_AWAY
 
     def __reduce__(self) -> tuple[type[Evaluator], tuple[ScoresSpec, str]]:
         """Leave running evaluations behind: Tune writes its callbacks to disk."""
@@ -86,6 +92,10 @@ class Evaluator:
             return self.refuse(run, f"{run}/{Path(checkpoint).name}", str(error))
         return None
 
+    def knows(self, run: str, checkpoints: Collection[str]) -> bool:
+        """Return whether the newest of a run's checkpoints was scored, by the names of their folders."""
+        return f"{run}/{max(checkpoints, default='')}" in self._scored
+
     def refuse(self, run: str, checkpoint: str, reason: str) -> Attempt:
         """Record that a checkpoint cannot be evaluated."""
         return self._record(Attempt(run=run, checkpoint=checkpoint, end=AttemptEnd.FAILED, reason=reason))
@@ -103,7 +113,7 @@ class Evaluator:
         """
         import ray
 
-        if time.monotonic() - self._polled < _PAUSE:
+        if time.monotonic() - self._polled < self._pause:
             return []
         self._polled = time.monotonic()
         try:
@@ -124,7 +134,7 @@ class Evaluator:
         while lacking and (left := self.waiting()):
             ended.append(self.refuse(left[0].parent.name, name_of(left[0]), lacking))
         while self.waiting() or self._running:
-            ended += self._step(_PAUSE)
+            ended += self._step(self._pause)
         return ended
 
     def _step(self, timeout: float) -> list[Attempt]:
@@ -186,7 +196,12 @@ def evaluate_one(checkpoint: Path | str, spec: ScoresSpec, folder: Path | str, r
 
     began = time.monotonic()
     try:
-        found = evaluate(checkpoint, spec, folder, run=run, label=name)
+        given = opened(checkpoint)
+        try:
+            found = evaluate(given, spec, folder, run=run, label=name)
+        finally:
+            if copy_of(given) is not None:  # fetched for this alone
+                shutil.rmtree(given, ignore_errors=True)
     except Exception as error:
         # a bug must not end the training beside which this runs, but it must look like one
         foreseen = isinstance(error, RaylrError | OSError | MemoryError)
@@ -264,7 +279,8 @@ def finish_evaluations(spec: ScoresSpec | None, folder: Path, runs: Sequence[str
     evaluator = Evaluator(spec, folder, listener=listener)
     for run in runs:
         kept = inside(folder / "checkpoints", run)
-        if names_in(kept):
+        steps = [name for name in names_in(kept) if name.startswith(PREFIX)]
+        if steps and not evaluator.knows(run, steps):
             evaluator.add(kept, run)
     if not evaluator.waiting():
         return []

@@ -74,6 +74,8 @@ class EvaluationQueue:
             if target not in self.waiting():
                 there[0].put_folder(source, there[1], but=(COMPLETE,))
                 there[0].put(f"{there[1]}/{COMPLETE}", (source / COMPLETE).read_bytes())
+            if copy_of(source) is not None:  # fetched for this alone
+                shutil.rmtree(source, ignore_errors=True)
         elif not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".added-", dir=target.parent))

@@ -59,7 +59,7 @@ def local_path(place: Path | str) -> Path:
         if not found:
             return Path(place)
         if found["host"] not in (None, "", "localhost"):
-            raise StudyError(f"{place}: file:// names folders of this machine; write file:///FOLDER")
+            raise StudyError("file://…: file:// names folders of this machine; write file:///FOLDER")
         return Path("/" + found["path"].lstrip("/"))
     for root, copy in _copies.items():  # a folder of one that is known lies in its copy
         if copy.storage.contains(address):

@@ -88,13 +88,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def ray_node() -> Iterator[Any]:
+def ray_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers find whatever
-    the tests import."""
+    the tests import, and have a cache of their own, as those of another machine do."""
     from ray.cluster_utils import Cluster
+
+    from raylr.remote.copies import CACHE
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        patch.setenv(CACHE, str(tmp_path_factory.mktemp("workers") / "cache"))
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
         cluster = Cluster(initialize_head=True, head_node_args=node)
     yield cluster.head_node

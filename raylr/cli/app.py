@@ -14,7 +14,6 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 import cyclopts
@@ -28,6 +27,7 @@ from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
 from raylr.cli.init import init
 from raylr.cli.jobs import status, submit
+from raylr.cli.places import resolve
 from raylr.cli.plan import plan
 from raylr.cli.recipe import recipe
 from raylr.cli.results import fit, laws, predict, report
@@ -37,7 +37,6 @@ from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 from raylr.remote.copies import with_addresses
-from raylr.store.places import local_folder
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -50,18 +49,11 @@ DEBUG = "RAYLR_DEBUG"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def _on_a_file_system(_: object, value: object) -> None:
-    """Raise StudyError for an address where a path is wanted; where one may be given, the parameter is a string."""
-    if isinstance(value, Path):
-        local_folder(value, "what this command reads or writes here")
-
-
 app = cyclopts.App(
     name="raylr",
     help="Which learning rate for a pre-training run you can afford only once, from runs a hundred times cheaper.",
     version_flags=["--version"],
     help_flags=["--help", "-h"],
-    default_parameter=cyclopts.Parameter(validator=_on_a_file_system),
 )
 for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
     app.command(_command)
@@ -89,14 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after `raylr`; None: those of the process.
 
     Raises:
-        SystemExit: Always when something went wrong; the module's docstring lists the statuses.
+        SystemExit: Always; the module's docstring lists the statuses.
     """
     received: list[int] = []
     try:
         with _sigterm_as_interrupt(received):
-            app(arguments, exit_on_error=False, print_error=False)
+            run(arguments)
         sys.stdout.flush()
-    except (KeyboardInterrupt, SystemExit) as end:  # cyclopts makes the second of the first
+        raise SystemExit(0)
+    except (KeyboardInterrupt, SystemExit) as end:
         if received:
             raise SystemExit(EXIT_TERMINATED) from None
         if isinstance(end, SystemExit):
@@ -113,6 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print(f"raylr: {outcome[0]}", file=sys.stderr)
         raise SystemExit(outcome[1]) from None
+
+
+def run(arguments: Sequence[str] | None) -> None:
+    """Call the command that the words name, with folders of this machine in the place of addresses."""
+    command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    if command.__module__.startswith("raylr."):  # neither help nor version
+        resolve(command, bound)
+    command(*bound.args, **bound.kwargs)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from raylr.analysis.figures import cells as drawings
 from raylr.analysis.figures.description import Figure
 from raylr.analysis.figures.regret import regret
 from raylr.analysis.units import format_lr
+from raylr.remote.copies import with_addresses
 from raylr.report.page import Figures, lead, page, paragraph, table
 from raylr.report.runs_text import RunsResult, ending, law_lines_of, next_lines, remarks, row_of, verdict_of_family
 from raylr.report.text import known
@@ -93,7 +94,7 @@ def _sections(result: RunsResult, figures: Figures) -> Iterable[str]:
     )
     yield from (paragraph(line, "dim") for line in remarks(optima))
     yield "<h2>How the runs were read</h2>"
-    yield f"<p>{result.runs.table.num_rows} runs from {html.escape(str(result.runs.path))}.</p>"
+    yield f"<p>{result.runs.table.num_rows} runs from {html.escape(with_addresses(str(result.runs.path)))}.</p>"
     yield from (f'<p class="dim">{html.escape(note)}</p>' for note in result.runs.notes)
 
 

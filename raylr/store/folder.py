@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, place_of, with_addresses
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
 from raylr.store.runtable import EVALUATIONS, FAILURES, TRIALS, evaluations_table, failures_table, trials_table
@@ -296,7 +296,8 @@ def open_folder(directory: Path | str) -> StudyFolder:
     fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
         raise StudyError(
-            f"{place_of(directory)} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one"
+            f"{with_addresses(str(directory))} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts "
+            "one"
         )
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()

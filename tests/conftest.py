@@ -84,7 +84,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def ray_node() -> Iterator[Any]:
+def on_loopback() -> Iterator[str]:
+    """Clusters of the tests listen on the address of this machine alone, which is this; Ray would take the network's."""
+    from raylr.execution.ray_private import LOOPBACK, loopback_kept
+
+    with loopback_kept():
+        yield LOOPBACK
+
+
+@pytest.fixture(scope="session")
+def ray_node(on_loopback: str) -> Iterator[Any]:
     """A Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers find whatever
     the tests import."""
     from ray.cluster_utils import Cluster
@@ -92,7 +101,7 @@ def ray_node() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})
     yield cluster.head_node
     cluster.shutdown()
 

@@ -10,10 +10,8 @@ import errno
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,6 +35,7 @@ from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 from raylr.remote.copies import with_addresses
+from raylr.signals import received, signals_end
 from raylr.store.places import local_folder
 
 EXIT_INTERRUPTED = 130
@@ -91,13 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always when something went wrong; the module's docstring lists the statuses.
     """
-    received: list[int] = []
     try:
-        with _sigterm_as_interrupt(received):
+        with signals_end(for_good=arguments is None):
             app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, SystemExit) as end:  # cyclopts makes the second of the first
-        if received:
+        if received() == signal.SIGTERM:
             raise SystemExit(EXIT_TERMINATED) from None
         if isinstance(end, SystemExit):
             raise
@@ -113,27 +111,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print(f"raylr: {outcome[0]}", file=sys.stderr)
         raise SystemExit(outcome[1]) from None
-
-
-@contextmanager
-def _sigterm_as_interrupt(received: list[int]) -> Iterator[None]:
-    """End the block at SIGTERM, which clusters send some time before they kill, as Ctrl-C does.
-
-    The signal is noted in `received`. Handlers can be set in the main thread alone; elsewhere this does nothing.
-    """
-
-    def terminate(signum: int, frame: object) -> NoReturn:
-        received.append(signum)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def sentence(error: Exception) -> tuple[str, int] | None:

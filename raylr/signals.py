@@ -7,13 +7,15 @@ library; `check` raises it again.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 GRACE_SECONDS = 3.0
 """Time after the first signal in which further ones change nothing: Ray takes about as long to end its processes."""
@@ -55,6 +57,17 @@ def check() -> None:
     """Raise KeyboardInterrupt if the block was to end and did not: the exception was dropped."""
     if _received and signal.getsignal(signal.SIGINT) is _handle:
         raise KeyboardInterrupt
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process after a signal. What is registered for its end is done; the rest of Python's own end is left
+    out: libraries in C++ that were interrupted amid their work crash in it."""
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _handle(number: int, frame: object) -> None:

@@ -85,7 +85,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def on_loopback() -> Iterator[str]:
-    """Clusters of the tests listen on the address of this machine alone, which is this; Ray would take the network's."""
+    """The address of this machine alone, which the clusters of the tests listen on; Ray would take the network's."""
     from raylr.execution.ray_private import LOOPBACK, loopback_kept
 
     with loopback_kept():

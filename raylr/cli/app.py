@@ -35,7 +35,7 @@ from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 from raylr.remote.copies import with_addresses
-from raylr.signals import received, signals_end
+from raylr.signals import end_process, received, signals_end
 from raylr.store.places import local_folder
 
 EXIT_INTERRUPTED = 130
@@ -90,16 +90,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always when something went wrong; the module's docstring lists the statuses.
     """
+    own = arguments is None
     try:
-        with signals_end(for_good=arguments is None):
+        with signals_end(for_good=own):
             app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, SystemExit) as end:  # cyclopts makes the second of the first
-        if received() == signal.SIGTERM:
-            raise SystemExit(EXIT_TERMINATED) from None
-        if isinstance(end, SystemExit):
+        if received() is None and isinstance(end, SystemExit):
             raise
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        status = EXIT_TERMINATED if received() == signal.SIGTERM else EXIT_INTERRUPTED
+        if own:
+            end_process(status)
+        raise SystemExit(status) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise SystemExit(EXIT_BROKEN_PIPE) from None

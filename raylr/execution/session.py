@@ -178,9 +178,9 @@ def ray_session() -> Iterator[bool]:
         warnings.simplefilter("ignore", FutureWarning)
         try:
             _connect(own)
-        except SystemExit:  # of Ray's own handler of SIGTERM, while it starts
+        except (KeyboardInterrupt, SystemExit) as end:  # half of a cluster would end this process by a SIGSEGV
             ray.shutdown()
-            if callable(before):
+            if isinstance(end, SystemExit) and callable(before):  # of Ray's own handler of SIGTERM, while it starts
                 before(signal.SIGTERM, None)
             raise
         except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one

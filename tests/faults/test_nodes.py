@@ -244,7 +244,8 @@ def test_a_stopped_worker_of_two_is_noticed_and_its_resources_come_back(
     (want,) = curves(corpus.path, 1, SHARES)
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in want], abs=1e-5)
     assert_nothing_is_held()
-    record("one of two workers stopped", how="SIGSTOP to a worker of Ray Train, in a backward pass", message=messages[0],
+    how = "SIGSTOP to a worker of Ray Train, in a backward pass"
+    record("one of two workers stopped", how=how, message=messages[0],
            survived="the run, from its last checkpoint; its placement group is removed", same_law=True)  # fmt: skip
 
 

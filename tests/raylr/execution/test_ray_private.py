@@ -24,11 +24,11 @@ def test_the_ray_that_is_installed_has_it():
 
 
 def test_localhost_stays_localhost_for_the_block(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ray._private.services.get_node_ip_address", lambda: "10.1.2.3")
-    assert ray._private.services.resolve_ip_for_localhost("127.0.0.1") == "10.1.2.3"
+    services = ray._private.services
+    monkeypatch.setattr(services, "resolve_ip_for_localhost", lambda host: "10.1.2.3")
     with ray_private.loopback_kept():
-        assert ray._private.services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1"
-    assert ray._private.services.resolve_ip_for_localhost("127.0.0.1") == "10.1.2.3"
+        assert services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1"
+    assert services.resolve_ip_for_localhost("127.0.0.1") == "10.1.2.3"
 
 
 @pytest.mark.parametrize(("address", "fine"), [("127.0.0.1:6379", True), ("10.1.2.3:6379", False)])

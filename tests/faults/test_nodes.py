@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,10 @@ def test_a_node_that_is_lost_costs_no_loss(
 
     def trains_there() -> bool:
         (raylet,) = lost.all_processes["raylet"]
-        children = psutil.Process(raylet.process.pid).children()
-        return any("Preemptible" in " ".join(child.cmdline()) for child in children)
+        with suppress(psutil.Error):  # of a process that has just ended
+            titles = [" ".join(child.cmdline()) for child in psutil.Process(raylet.process.pid).children()]
+            return any(title.startswith("ray::ResourceTrainable") for title in titles)
+        return False
 
     def kill() -> None:
         deadline = time.monotonic() + PATIENCE
@@ -168,7 +171,7 @@ def test_a_node_that_is_lost_costs_no_loss(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    study = study_on(folder, heard)
+    study = study_on(folder, heard, resources={"cpus": 2, "hang_seconds": 4})  # a trial each on two of the nodes
     study.run()
     killer.join()
     (count,) = counts
@@ -238,8 +241,8 @@ def test_a_stopped_worker_of_two_is_noticed_and_its_resources_come_back(
     executor.execute(trainable, work)
     assert mark.exists(), work.errors
     assert work.errors == []
-    messages = [one for one in heard if "it hangs" in one]
-    assert len(messages) == 1, heard
+    messages = [one for one in heard if "it is tried again" in one]  # it hangs, or gloo noticed that before
+    assert messages, heard
     rows = sorted(evaluations_table(tmp_path).read().to_pylist(), key=lambda row: int(row["tokens"]))
     (want,) = curves(corpus.path, 1, SHARES)
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in want], abs=1e-5)

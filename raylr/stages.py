@@ -273,6 +273,8 @@ class Stages:
             callbacks=callbacks,
             warn=self.listener.message,
             hang_seconds=requested.hang_seconds,
+            first_seconds=requested.first_report_seconds,
+            waits=self.spec.external or getattr(self.spec.train, "workers", 1) > 1,
         )
 
     def _job(

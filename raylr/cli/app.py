@@ -10,10 +10,8 @@ import errno
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NoReturn
 
 import cyclopts
@@ -37,6 +35,7 @@ from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
 from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
 from raylr.remote.copies import with_addresses
+from raylr.signals import end_process, received, signals_end
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -83,18 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always; the module's docstring lists the statuses.
     """
-    received: list[int] = []
+    own = arguments is None
     try:
-        with _sigterm_as_interrupt(received):
+        with signals_end(for_good=own):
             run(arguments)
         sys.stdout.flush()
         raise SystemExit(0)
     except (KeyboardInterrupt, SystemExit) as end:
-        if received:
-            raise SystemExit(EXIT_TERMINATED) from None
-        if isinstance(end, SystemExit):
+        if received() is None and isinstance(end, SystemExit):
             raise
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        status = EXIT_TERMINATED if received() == signal.SIGTERM else EXIT_INTERRUPTED
+        if own:
+            end_process(status)
+        raise SystemExit(status) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise SystemExit(EXIT_BROKEN_PIPE) from None
@@ -114,27 +114,6 @@ def run(arguments: Sequence[str] | None) -> None:
     if command.__module__.startswith("raylr."):  # neither help nor version
         resolve(command, bound)
     command(*bound.args, **bound.kwargs)
-
-
-@contextmanager
-def _sigterm_as_interrupt(received: list[int]) -> Iterator[None]:
-    """End the block at SIGTERM, which clusters send some time before they kill, as Ctrl-C does.
-
-    The signal is noted in `received`. Handlers can be set in the main thread alone; elsewhere this does nothing.
-    """
-
-    def terminate(signum: int, frame: object) -> NoReturn:
-        received.append(signum)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def sentence(error: Exception) -> tuple[str, int] | None:

@@ -104,6 +104,8 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             reason = "the disk is full; make room and run the same command again"
+        elif isinstance(error, FileNotFoundError) and path.is_symlink():
+            reason = f"it is a link to {path.readlink()}, which is not there"
         elif isinstance(error, FileNotFoundError):
             reason = "its folder is not there; was it removed or is the storage disconnected?"
         else:

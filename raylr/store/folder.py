@@ -286,8 +286,8 @@ class StudyFolder:
         file = self.path / ABOUT_FILE
         if not file.exists():
             raise StudyError(
-                f"{self.path} holds a study of an earlier version of raylr, which this version does not read; start it "
-                "again in another folder"
+                f"{file} is not there, which says whose study this is: put it back, or, if the study is of an earlier "
+                "version of raylr, which wrote none, start it again in another folder"
             )
         found = read_json(file)
         if not isinstance(found, dict) or not isinstance(found.get("spec"), str):

@@ -33,13 +33,24 @@ LONGEST_WORD = 300
 """A longer word of a message, as out of a file that holds something else, is shown by its ends."""
 
 
+def shortened(message: str) -> str:
+    """Return a message whose words are not longer than `LONGEST_WORD`."""
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", message)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of a library, at most 200 characters, or its type where it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 class RaylrError(Exception):
     """Base of all errors that are not bugs; the message is one sentence for the user."""
 
     exit_status: ClassVar[int] = EXIT_FAILURE
 
     def __str__(self) -> str:
-        return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", super().__str__())
+        return shortened(super().__str__())
 
 
 class InputError(RaylrError, ValueError):

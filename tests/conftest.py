@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from tiny_runs import MODEL, run
 
 from raylr.evaluation.environment import Environment, set_up
@@ -16,7 +16,6 @@ from raylr.trainables.export.hf import export_checkpoint
 # The same examples in every run, however slow the machine, but for constants that Hypothesis takes from the project's
 # modules that are loaded: a change elsewhere may show a new example. HYPOTHESIS_PROFILE=default looks for new ones.
 settings.register_profile("raylr", derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raylr"))
 
 

@@ -5,19 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest
-from hypothesis import settings
 from tiny_runs import MODEL, run
 
 from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
-
-# The same examples in every run, however slow the machine, but for constants that Hypothesis takes from the project's
-# modules that are loaded: a change elsewhere may show a new example. HYPOTHESIS_PROFILE=default looks for new ones.
-settings.register_profile("raylr", derandomize=True, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raylr"))
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with slow tests first, so that no worker is left alone with one of them at the end."""

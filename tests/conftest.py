@@ -13,6 +13,7 @@ from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with slow tests first, so that no worker is left alone with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

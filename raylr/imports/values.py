@@ -83,7 +83,17 @@ def positive(value: Any, field: str, where: str) -> float | None:
 
 
 def count(value: Any, field: str, where: str, scale: float = 1.0) -> float | None:
-    """Return a positive count; suffixes as in 124M are read, thousands may be set apart as in 1_000 or 1,000."""
+    """Return a positive count; suffixes as in 124M are read, thousands may be set apart as in 1_000 or 1,000.
+
+    Args:
+        value: A number or a text; empty texts and NaN are missing.
+        field: Name of the quantity, for the message.
+        where: File and row, for the message.
+        scale: What the column's unit is worth, such as 1e6; a suffix of the value's own goes before it.
+
+    Returns:
+        The count, or None where it is missing.
+    """
     if missing(value):
         return None
     if isinstance(value, str):

@@ -151,7 +151,8 @@ def end_of(value: Any, where: str) -> RunEnd | None:
 
 
 def text(value: Any) -> str:
-    """Return a cell as text, whole numbers without a decimal point."""
+    """Return a cell as text, whole numbers without a decimal point. What no file can hold (half of a pair of UTF-16,
+    which JSON can name) becomes a question mark."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
-    return str(value).strip()
+    return str(value).encode("utf-8", "replace").decode().strip()

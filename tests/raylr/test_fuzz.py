@@ -17,7 +17,7 @@ import pytest
 import yaml
 from fuzzing import fuzzed, sentence_or_result, tried
 from made_study import SPEC
-from mutations import alternately, as_json, encoded, of_bytes, of_text, of_value
+from mutations import alternately, as_json, as_yaml, encoded, of_bytes, of_text, of_value
 from tensorboardX import SummaryWriter
 from wandb_files import run_file
 
@@ -61,7 +61,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 @fuzzed()
 def test_specs(dice: random.Random) -> None:
-    text = alternately(lambda tree: yaml.safe_dump(tree, allow_unicode=True), dice.choice(SPECS), dice)
+    text = alternately(as_yaml, dice.choice(SPECS), dice)
     text = BOMB + text if dice.random() < 0.02 else text
     tried(lambda path: load_spec(path, check_files=False), "spec.yaml", encoded(text))
 
@@ -142,7 +142,7 @@ def test_tensorboard(dice: random.Random, events: bytes) -> None:
         folder = Path(name) / "logs" / dice.choice(("lr=3e-4_params=124M", "run", "lr=_params=", "lr=1e999"))
         folder.mkdir(parents=True)
         (folder / "events.out.tfevents.1.host").write_bytes(of_bytes(events, dice))
-        settings_text = alternately(yaml.safe_dump, {"lr": 1e-3, "model": {"n_params": 1e8}}, dice)
+        settings_text = alternately(as_yaml, {"lr": 1e-3, "model": {"n_params": 1e8}}, dice)
         (folder / "config.yaml").write_bytes(encoded(settings_text))
         with sentence_or_result():
             fitted(Path(name) / "logs")

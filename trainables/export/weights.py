@@ -10,6 +10,7 @@ down [h, f] and up [f, h] of each expert.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import pickle
@@ -74,9 +75,11 @@ def _load(path: Path, trust: bool, classes: bool = False) -> dict[str, Any]:
     with only_tensors(path, trust=trust, deepspeed_classes=classes):
         try:
             loaded: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=not trust)
-        except (OSError, MemoryError, pickle.UnpicklingError):
+        except (MemoryError, pickle.UnpicklingError):
             raise
         except Exception as error:  # torch raises whatever its reader of zip files and its unpickler meet
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # the disk's, and not the file's
+                raise
             raise CheckpointError(f"checkpoint: {path} cannot be read ({first_line(error)})") from None
     return loaded
 

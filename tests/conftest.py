@@ -9,19 +9,13 @@ from typing import Any
 # anything is imported that reads it; the processes that the tests start have it, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest
-from hypothesis import HealthCheck, settings
 from tiny_runs import MODEL, run
 
 from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
-
-# The same examples in every run, however slow the machine, but for constants that Hypothesis takes from the project's
-# modules that are loaded: a change elsewhere may show a new example. HYPOTHESIS_PROFILE=default looks for new ones.
-settings.register_profile("raylr", derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raylr"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,7 @@ from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
 from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
-from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
+from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError, shortened
 from raylr.remote.copies import with_addresses
 from raylr.signals import end_process, received, signals_end
 
@@ -125,11 +125,11 @@ def sentence(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, RaylrError):
         return with_addresses(" ".join(str(error).split())), error.exit_status
     if isinstance(error, cyclopts.CycloptsError):
-        return f"{' '.join(str(error).split())} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
+        return f"{shortened(' '.join(str(error).split()))} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
         reason = "the disk is full" if error.errno in _FULL else error.strerror or type(error).__name__
-        return f"cannot use {place}: {reason}", EXIT_FAILURE
+        return shortened(f"cannot use {place}: {reason}"), EXIT_FAILURE
     return None
 
 

@@ -68,7 +68,14 @@ def plan(
 
 
 def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
-    """Print a plan as a table, a line for each size, and what it is compared with."""
+    """Print a plan as a table, a line for each size, and what it is compared with.
+
+    Args:
+        found: The plan.
+        gpu: Name of the GPU whose hours are shown.
+        mfu: Fraction of its peak that training reaches.
+        console: Where it is printed.
+    """
     from rich.table import Table
     from rich.text import Text
 

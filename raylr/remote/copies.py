@@ -165,6 +165,12 @@ def leased(
 ) -> Iterator[None]:
     """Hold the lease of a lock file for the block, if it lies in a working copy. Its own lock must be held.
 
+    Args:
+        path: The lock file.
+        busy: Message if another process has it.
+        timeout: Seconds to wait for it.
+        note: Receives a line when the wait begins.
+
     Raises:
         StudyLockedError: If another process has it (`Lease.acquire`).
     """

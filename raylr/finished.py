@@ -154,7 +154,7 @@ def cells_of(table: pa.Table) -> list[Cell]:
     rows = [row for row in table.to_pylist() if RunEnd(row["end"]) in USED]
     if not rows:
         raise DataError("no run has ended with a loss, nor diverged")
-    by = [name for name in table.column_names if name.startswith(BY) and not _is_twin(name, rows)]
+    by = [name for name in table.column_names if name.startswith(BY) and not is_twin(name, rows)]
     varying = [name for name in (*APART, *by) if len({row.get(name) for row in rows}) > 1]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
@@ -169,7 +169,7 @@ def cells_of(table: pa.Table) -> list[Cell]:
     return cells
 
 
-def _is_twin(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+def is_twin(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a column that was asked for by name is one that keeps runs apart in any case."""
     own = name.removeprefix(BY)
     return own in APART and all(row.get(name) == row.get(own) for row in rows)

@@ -42,7 +42,7 @@ def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
     """
     at = np.unique(np.linspace(0, len(optima) - 1, min(MOST, len(optima))).round().astype(int))
     names = names_of(optima)
-    drawn = {names[i]: optima[i] for i in at}
+    drawn = [(names[i], optima[i]) for i in at]
     known = [one for one in optima if math.isfinite(one.fit.lr)]
     statement = f"None of {len(optima)} settings has a known optimum."
     if known:
@@ -60,7 +60,7 @@ def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
         "Points are final losses, the line is raylr's model of the loss over the LR with its 90 % band; dashed is the "
         "optimum, shaded its 90 % interval"
     )
-    if any(one.fit.fitted_range != one.fit.lr_range for one in drawn.values() if one.fit.curves is not None):
+    if any(one.fit.fitted_range != one.fit.lr_range for _, one in drawn if one.fit.curves is not None):
         caption += ". The line ends where the model does, which takes the losses of the LRs nearest to the best one"
     if len(drawn) < len(optima):
         caption += f". {len(drawn)} of {len(optima)} settings are drawn, spread evenly over the table below"
@@ -68,10 +68,10 @@ def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
         title="Loss over the learning rate",
         statement=statement,
         caption=f"{caption}.",
-        panels=[_cell(name, one) for name, one in drawn.items()],
+        panels=[_cell(name, one) for name, one in drawn],
         width=4.2 if len(drawn) > 1 else 5.6,
         height=3.3,
-        names=list(drawn),
+        names=[name for name, _ in drawn],
     )
 
 

@@ -305,10 +305,9 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
     nodes: Array = np.stack([axis.ravel() for axis in grid], 1).astype(np.float64)
     prior = -0.5 * (np.log(nodes[:, 0] / GAMMA_PRIOR[0]) / GAMMA_PRIOR[1]) ** 2
     prior += np.log(np.array(PROGRESS)[nodes[:, 1].astype(int), 1])
-    gain, spread, drop = _gain(points, ends)
+    gain, spread = _gain(points, ends)
     if not gain > 0:
         return None
-    response = _response(points, drop)
     level_sd = max(LEVELS * gain, spread)
     smooth, level = _covariance(points, points, ends, gain, level_sd)
     columns = design(nodes, points.progress, points.floor, ends)
@@ -316,7 +315,7 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
     parts, scores = [], []
     for kappa in KAPPAS:
         noise = points.noise + (FLOOR * gain) ** 2 + 1e-9 * kappa**2 * np.diag(smooth)
-        factor = np.linalg.cholesky(kappa**2 * smooth + level + response + np.diag(noise))
+        factor = np.linalg.cholesky(kappa**2 * smooth + level + np.diag(noise))
         flat = linalg.solve_triangular(factor, columns.transpose(1, 0, 2).reshape(n, -1), lower=True)
         white = flat.reshape(n, len(nodes), 3).transpose(1, 0, 2)
         y = linalg.solve_triangular(factor, points.y, lower=True)
@@ -360,19 +359,8 @@ def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array,
     return phi, inverse, log_det, misfit
 
 
-def _response(points: Points, drop: float) -> Array:
-    """Covariance of the error of the effect of a fall at all points (n, n), with `drop` as the height of the floor.
-
-    It is the error that predictions have (`RESPONSE`). Without it in the likelihood, branches with small noise would
-    choose one response and one growth with the LR far too surely, all of which are wrong by that share."""
-    unlike = np.abs(points.floor[LINEAR] - points.trunk ** axes(1.0)[LINEAR, 1])
-    alike = np.where(points.run[:, None] == points.run, 1.0, RESPONSE_SHARED)
-    return (RESPONSE * max(drop, 0.0)) ** 2 * np.outer(unlike, unlike) * alike
-
-
-def _gain(points: Points, ends: Array) -> tuple[float, float, float]:
-    """What the loss falls in an e-fold of progress at the end, how far the levels of the LRs spread, and about what a
-    decay to zero takes away; 0 where no LR fell.
+def _gain(points: Points, ends: Array) -> tuple[float, float]:
+    """What the loss falls in an e-fold of progress at the end, and how far the levels of the LRs spread.
 
     By least squares with the prior's exponent. Runs of one peak LR have a level of their own: a higher LR makes more
     progress, and may end higher all the same."""
@@ -383,5 +371,4 @@ def _gain(points: Points, ends: Array) -> tuple[float, float, float]:
     if any(np.ptp(floor[at > 0]) > 0.1 * floor[at > 0].max() for at in levels.T):
         columns.append(floor)
     best, *_ = np.linalg.lstsq(np.stack(columns, 1) * weight[:, None], points.y * weight, rcond=None)
-    drop = float(best[-1]) if len(columns) > 1 + levels.shape[1] else 0.0
-    return float(gamma * best[0]), float(np.std(best[1 : 1 + levels.shape[1]])), drop
+    return float(gamma * best[0]), float(np.std(best[1 : 1 + levels.shape[1]]))

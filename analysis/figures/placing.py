@@ -287,7 +287,8 @@ def bar_ticks(mark: Map) -> tuple[list[float], list[str]]:
     """Return the ticks of the colour bar of a map of log10 of an LR, and their texts."""
     known = finite(mark.z)
     axis = Axis("", scale="log", unit="lr")
-    found = ticks(axis, (10.0 ** float(known.min()), 10.0 ** float(known.max()))) or {}
+    low, high = 10.0 ** float(known.min()), 10.0 ** float(known.max())
+    found = {value: text for value, text in (ticks(axis, (low, high)) or {}).items() if low <= value <= high}
     return [math.log10(value) for value in found], list(found.values())
 
 

@@ -223,7 +223,8 @@ def _draw_mark(
             bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
             bar.set_label(write(mark.bar))
             if mark.log_lr:
-                bar.set_ticks(*placing.bar_ticks(mark))
+                values, texts = placing.bar_ticks(mark)
+                bar.set_ticks(values, labels=texts)
         case Points():
             _draw_points(ax, mark, panel, x, y, write)
 

@@ -116,3 +116,4 @@ def test_axes_in_three_dimensions_and_colour_bars_have_few_ticks_within_what_is_
     values, texts = placing.bar_ticks(Map(x=[1.0, 2.0], y=[1.0], z=np.log10([[1e-3, 4e-2]]), log_lr=True))
     assert values == pytest.approx([math.log10(float(text)) for text in texts])
     assert len(values) >= 2
+    assert -3 <= values[0] < values[-1] <= math.log10(4e-2)

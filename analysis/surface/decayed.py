@@ -234,6 +234,14 @@ def _least(annealing: AnnealingFit) -> float:
     return SHAPE_NOISE * annealing.posterior.gain
 
 
+def _open_ends(drawn: Array, fit: OptimumFit, log_lr: Array) -> Array:
+    """Draws of ln of the best LR of one fit. Where its interval is open, what lies beyond the LRs says only that."""
+    low, high = fit.interval()
+    beyond = log_lr[0] - BEYOND, log_lr[-1] + BEYOND
+    drawn = np.where((low == 0) & (drawn < log_lr[0]), beyond[0], drawn)
+    return np.clip(np.where(np.isinf(high) & (drawn > log_lr[-1]), beyond[1], drawn), *beyond)
+
+
 def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[Array, float]:
     """Draws of ln of the best LR (DRAWS,), and the share of their variance that goes back to the predicted losses.
 
@@ -249,13 +257,11 @@ def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[A
     shifts = np.random.default_rng(0).standard_normal((LOSS_DRAWS, part.loss.size)) @ root.T
     error = np.where(part.measured, 0.0, _least(annealing))
     lrs, fitted = np.exp(part.log_lr), part.fit
-    drawn = np.array([
-        fit_optimum(lrs, part.loss + shift, stderr=error, lr_range=fitted.lr_range, prior=fitted.prior).draws(
-            DRAWS // LOSS_DRAWS, seed=number
-        )
-        for number, shift in enumerate(shifts)
-    ])  # fmt: skip
-    drawn = np.clip(drawn, part.log_lr[0] - BEYOND, part.log_lr[-1] + BEYOND)
+    parts = []
+    for number, shift in enumerate(shifts):
+        one = fit_optimum(lrs, part.loss + shift, stderr=error, lr_range=fitted.lr_range, prior=fitted.prior)
+        parts.append(_open_ends(one.draws(DRAWS // LOSS_DRAWS, seed=number), one, part.log_lr))
+    drawn = np.array(parts)
     total = float(drawn.var())
     within = float(drawn.var(axis=1, ddof=1).mean())
     return drawn.ravel(), min(max(1 - within / max(total, 1e-300), 0.0), 1.0)

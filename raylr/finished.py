@@ -159,7 +159,7 @@ def cells_of(table: pa.Table) -> list[Cell]:
     rows = [row for row in table.to_pylist() if RunEnd(row["end"]) in USED]
     if not rows:
         raise DataError("no run has ended with a loss, nor diverged")
-    by = [name for name in table.column_names if name.startswith(BY)]
+    by = [name for name in table.column_names if name.startswith(BY) and not is_twin(name, rows)]
     varying = [name for name in (*APART, *by) if len({row.get(name) for row in rows}) > 1]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
@@ -172,6 +172,12 @@ def cells_of(table: pa.Table) -> list[Cell]:
             cells.append(_cell(budget, size, params, batch, words))
     cells.sort(key=lambda c: (c.family, c.setting.params or 0, c.setting.tokens or 0, c.setting.batch or 0))
     return cells
+
+
+def is_twin(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a column that was asked for by name is one that keeps runs apart in any case."""
+    own = name.removeprefix(BY)
+    return own in APART and all(row.get(name) == row.get(own) for row in rows)
 
 
 def _conditions_key(row: Mapping[str, Any]) -> tuple[Any, ...]:

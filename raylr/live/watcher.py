@@ -148,7 +148,10 @@ class Watcher:
         self.board.title = study.spec.name
         running, finished = state["state"] == "running", state["state"] == "finished"
         self.board.put("state", state_blocks(state, self._computed_line(state)))
-        heading = [] if finished or self._computed is None else [Block(id="heading", html="<h2>If it ended now</h2>")]
+        final = finished and self._computed is not None and self._computed[2] == state["measured"]
+        if finished and not final:
+            self._rest_until = 0.0  # what is shown is of an earlier time, and nothing runs that a fit would slow down
+        heading = [] if final or self._computed is None else [Block(id="heading", html="<h2>If it ended now</h2>")]
         self.board.put("heading", heading)
         self.board.put("now", [] if finished else now_blocks(study.spec, runs, running=running))
         places = {run.trial: run.place for run in runs}

@@ -34,6 +34,7 @@ from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec, model_sp
 from raylr.trainables.training import metrics
 from raylr.trainables.training.checkpoint import (
     COMPLETE,
+    CONFIG,
     PREFIX,
     TOKENIZER,
     described,

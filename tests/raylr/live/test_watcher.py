@@ -81,6 +81,9 @@ def test_a_study_is_followed_from_an_empty_folder_to_its_end(texts, tmp_path, mo
         watcher.look()
     assert "Stopped" in html_of(board, "state")  # no ending was written
     open_study(folder).end("the answer")
+    watcher.look()
+    assert "Finished" in html_of(board, "state")
+    assert "If it ended now" in html_of(board, "heading")  # what is below is of fewer measurements
     watcher.fit()
     watcher.look()
     assert "Finished" in html_of(board, "state")

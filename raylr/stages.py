@@ -37,8 +37,8 @@ from raylr.spec.modules import most_runs
 from raylr.spec.runs import axes_of, placed
 from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, transfer_warnings
-from raylr.store.files import inside, names_in, remove_inside
-from raylr.store.folder import CORPUS, SPEC_FILE, StudyFolder
+from raylr.store.files import fetch, inside, names_in, remove_inside
+from raylr.store.folder import CORPUS, SPEC_FILE, TABLES, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.spec import TrainSpec
@@ -228,6 +228,7 @@ class Stages:
         for run in runs:
             inside(self.folder.checkpoints, run)
         finish_evaluations(scores, self.folder.path, runs, self.listener)
+        fetch(self.folder.path, TABLES)  # at an address the scores were written from wherever a task ran
 
     # -- training --
 
@@ -272,6 +273,8 @@ class Stages:
             callbacks=callbacks,
             warn=self.listener.message,
             hang_seconds=requested.hang_seconds,
+            first_seconds=requested.first_report_seconds,
+            waits=self.spec.external or getattr(self.spec.train, "workers", 1) > 1,
         )
 
     def _job(

@@ -217,6 +217,9 @@ class ResourceSpec(Section):
     """A trial that reports nothing hangs: it is ended, and tried again from its last checkpoint. That is never assumed
     before this time, and not before 8 times the interval at which the trial itself, or before its first report the
     others, let expect one (docs/reliability.md)."""
+    first_report_seconds: float = Field(default=86_400, gt=0)
+    """The same while no trial of the study has reported anything, so that there is no interval to compare with; at
+    least 5 times `hang_seconds`. Lower it once you know how long a trial takes to its first report."""
 
     def check(self, names: Collection[str]) -> None:
         """Raise ValueError unless `sizes` names sizes or targets of the study alone."""

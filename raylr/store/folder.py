@@ -33,7 +33,7 @@ import pyarrow.compute as pc
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, place_of, with_addresses
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
 from raylr.store.plans import PLANS, Plans, plans_table
@@ -286,8 +286,8 @@ class StudyFolder:
         file = self.path / ABOUT_FILE
         if not file.exists():
             raise StudyError(
-                f"{self.path} holds a study of an earlier version of raylr, which this version does not read; start it "
-                "again in another folder"
+                f"{file} is not there, which says whose study this is: put it back, or, if the study is of an earlier "
+                "version of raylr, which wrote none, start it again in another folder"
             )
         found = read_json(file)
         if not isinstance(found, dict) or not isinstance(found.get("spec"), str):
@@ -303,7 +303,8 @@ def open_folder(directory: Path | str) -> StudyFolder:
     fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
         raise StudyError(
-            f"{place_of(directory)} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one"
+            f"{with_addresses(str(directory))} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts "
+            "one"
         )
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()

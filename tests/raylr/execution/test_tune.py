@@ -211,6 +211,7 @@ def test_trials_begin_in_the_order_in_which_they_were_added(tmp_path):
 def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("ray.init", lambda *args, **kwargs: None)
+    monkeypatch.setattr("raylr.execution.session.require_loopback", lambda: None)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"cpu": 10_000})
     with pytest.raises(InputError, match=r"10000 CPUs .* lower `resources`"):

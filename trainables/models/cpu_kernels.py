@@ -90,6 +90,7 @@ class LinearCrossEntropy(Function):
             dlogits = probs.to(x.dtype)
             product_into(dx[first : first + rows], dlogits, weight.t())
             add_product(dw, part.t(), dlogits.t())
+            del logits, probs, dlogits  # the next block takes their memory, which is in cache
         if dx is not None and dw is not None:
             ctx.save_for_backward(dx, dw)
         ctx.scale = 1.0 / N

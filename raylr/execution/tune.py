@@ -30,7 +30,8 @@ from raylr.execution.pace import FIRST_SECONDS, LEAST_SECONDS, Pace, Silence
 from raylr.execution.processes import activity, note_process, process_notes
 from raylr.execution.ray_private import end_trial, release_trials
 from raylr.execution.session import cluster_watch, lacking_resources, ray_session
-from raylr.execution.trials import TensorBoard, only_own_loggers, packed, unpacked
+from raylr.execution.tensorboard import TensorBoard
+from raylr.execution.trials import only_own_loggers, packed, unpacked, without_state
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
 from raylr.remote.copies import ray_storage
@@ -156,11 +157,11 @@ def _preemptible(trainable: Trainable, notes: Path) -> type[Any]:
 
 
 class _Jobs:
-    """The jobs by trial, shared by what Tune calls. Tune writes its searchers and callbacks to disk; a study never
-    reads them back, so that a copy holds nothing."""
+    """The jobs by trial, shared by what Tune calls. Tune writes its searchers and callbacks to disk; a study does not
+    read them back, and nobody else can."""
 
-    def __init__(self, work: Work | None = None, pace: Pace | None = None) -> None:
-        self._work, self.pace = work, pace or Pace()
+    def __init__(self, work: Work, pace: Pace) -> None:
+        self.work, self.pace = work, pace
         self.of: dict[str, Job] = {}
         self.errors: dict[str, str] = {}
         self.hung: dict[str, str] = {}
@@ -188,14 +189,12 @@ class _Jobs:
         process is connected to Ray."""
         release_trials(self.controller)
 
-    @property
-    def work(self) -> Work:
-        if self._work is None:
-            raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
-        return self._work
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _not_by_tune, ()
 
-    def __reduce__(self) -> tuple[type[_Jobs], tuple[()]]:
-        return _Jobs, ()
+
+def _not_by_tune() -> None:
+    raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
 
 
 class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
@@ -226,17 +225,25 @@ class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
         Path(checkpoint_path).write_text("the state of this search is the study's run table\n")
 
     def restore(self, checkpoint_path: str) -> None:
-        raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
+        _not_by_tune()
 
 
 class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
     def __init__(self, jobs: _Jobs) -> None:
         super().__init__()
         self._jobs = jobs
+        self._live: dict[str, Trial] = {}
+        """The trials that have not ended, in the order in which they were added."""
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._jobs.controller = tune_controller
+        without_state(trial)
+        self._live[trial.trial_id] = trial
         super().on_trial_add(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """As Tune's own, which looks through all trials that there ever were, in every step. None is ever paused."""
+        return next((trial for trial in self._live.values() if trial.status == Trial.PENDING), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self._jobs.failure is not None:
@@ -248,6 +255,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
         return str(self.CONTINUE if decision is None else self.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._live.pop(trial.trial_id, None)
         if self._jobs.failure is not None:
             return
         seconds = (trial.last_result or {}).get("time_total_s")
@@ -256,6 +264,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
             self._jobs.work.end(self._jobs.of[trial.trial_id], seconds=seconds)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._live.pop(trial.trial_id, None)
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
         self._jobs.errors[trial.trial_id] = f"{self._jobs.hung.get(trial.trial_id) or _reason(trial)}{where}"
 

@@ -107,8 +107,17 @@ class LinearCrossEntropy(Function):
 
 
 def cross_entropy(x: Tensor, weight: Tensor, labels: Tensor, z: float = 0.0) -> tuple[Tensor, Tensor]:
-    """`LinearCrossEntropy` of x [N, h], weight [V, h] and labels [N], without its gradients where none are needed
-    (validation: a third of the products)."""
+    """`LinearCrossEntropy` without its gradients where none are needed (validation: a third of the products).
+
+    Args:
+        x: Hidden states, [N, h].
+        weight: Output embedding, [V, h].
+        labels: Token ids, [N].
+        z: Coefficient of the z-loss.
+
+    Returns:
+        The loss with z-loss, and the mean cross-entropy.
+    """
     total, mean = LinearCrossEntropy.apply(x, weight, labels, z, torch.is_grad_enabled())
     return total, mean
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 import ray
 
 from raylr.errors import EXIT_FAILURE, TrainingError
+from raylr.telemetry import telemetry_off
 
 LOOPBACK = "127.0.0.1"
 """Address of a cluster on this machine alone: Ray's ports, which run what they are sent, are open to nobody else."""
@@ -185,8 +186,7 @@ def ray_session() -> Iterator[bool]:
         return
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
-    if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    telemetry_off()  # without a dashboard, too, Ray starts the part of it that sends usage statistics
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     before = signal.getsignal(signal.SIGTERM)

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Two processes on two cores: with a thread of torch or BLAS for each core in both, each waits for the other's. Before
+# anything is imported that reads it; the processes that the tests start have it, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest
 from tiny_runs import MODEL, run

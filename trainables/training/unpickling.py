@@ -22,6 +22,9 @@ _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 def _classes_of_deepspeed() -> list[Any]:
     """Return the classes in DeepSpeed's optimizer files; none of them does anything when it is built."""
+    from raylr.trainables.training.engine import import_deepspeed
+
+    import_deepspeed()
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

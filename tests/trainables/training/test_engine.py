@@ -1,4 +1,7 @@
+import importlib
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,13 @@ from tiny_runs import MODEL, run
 
 from raylr.trainables.data.corpus import Corpus
 from raylr.trainables.models.qwen3_moe import Qwen3MoE
-from raylr.trainables.training.engine import bring_up, engine_config, out_of_memory_advice, running_engine
+from raylr.trainables.training.engine import (
+    bring_up,
+    engine_config,
+    import_deepspeed,
+    out_of_memory_advice,
+    running_engine,
+)
 from raylr.trainables.training.spec import TrainSpec
 
 
@@ -36,6 +45,32 @@ def test_configuration() -> None:
 def test_out_of_memory_says_what_to_change(use_it_up: Callable[[], Any]) -> None:
     with pytest.raises(MemoryError, match="lower micro_batch"), out_of_memory_advice():
         use_it_up()
+
+
+@pytest.mark.parametrize("before", [None, ModuleType("mlflow")], ids=["not imported", "imported before"])
+@pytest.mark.parametrize("fails", [False, True], ids=["", "fails"])
+def test_deepspeed_is_imported_without_mlflow(
+    before: ModuleType | None, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def imported(name: str) -> None:
+        seen.append((name, sys.modules["mlflow"]))
+        if fails:
+            raise ImportError(name)
+
+    monkeypatch.delitem(sys.modules, "deepspeed", raising=False)
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    if before is not None:
+        monkeypatch.setitem(sys.modules, "mlflow", before)
+    monkeypatch.setattr(importlib, "import_module", imported)
+    if fails:
+        with pytest.raises(ImportError, match="deepspeed"):
+            import_deepspeed()
+    else:
+        import_deepspeed()
+    assert seen == [("deepspeed", before)]  # None: importing it fails
+    assert sys.modules.get("mlflow") is before
 
 
 def raise_(error: Exception) -> None:

@@ -161,6 +161,28 @@ def fit_cells(cells: Sequence[Cell], *, source: str = "finished runs") -> RunsFi
     return RunsFit(families=families)
 
 
+def names_of(optima: Sequence[CellOptimum]) -> list[str]:
+    """Return a name for each optimum that no other one has: its setting, its family, or both, what tells them apart.
+
+    Args:
+        optima: Of one table of runs.
+
+    Example:
+        >>> import numpy as np
+        >>> from raylr.analysis.cells import Cell, fit_cells, names_of
+        >>> from raylr.analysis.runs import Setting
+        >>> lr, loss = np.array([1e-3, 2e-3, 4e-3]), np.array([3.1, 3.0, 3.1])
+        >>> cells = [Cell(setting=Setting(name="124M"), lr=lr, loss=loss, family=f"optimizer {one}") for one in "ab"]
+        >>> names_of(fit_cells(cells).optima)
+        ['optimizer a', 'optimizer b']
+    """
+    settings, families = [one.setting.name for one in optima], [one.cell.family for one in optima]
+    for names in (settings, families):
+        if all(names) and len(set(names)) == len(names):
+            return names
+    return [f"{name} ({family})" if family else name for name, family in zip(settings, families, strict=True)]
+
+
 def _family(name: str, optima: list[CellOptimum], source: str) -> Family:
     settings = [optimum.setting for optimum in optima]
     for what in ("params", "tokens"):

@@ -14,7 +14,7 @@ from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count, format_lr
 from raylr.comparison import ComparisonResult
 from raylr.errors import DataError, InputError
-from raylr.finished import APART, USED, FinishedRuns
+from raylr.finished import APART, USED, FinishedRuns, is_twin
 from raylr.spec.external import FLOPS_PER_PARAMETER
 from raylr.store.runsfolder import BY
 
@@ -44,7 +44,7 @@ def compare_finished(
     if not rows:
         raise DataError("no run has ended with a loss, nor diverged")
     rows = _one_of(_one_of(rows, "params", params), "tokens", tokens)
-    by = [name for name in runs.table.column_names if name.startswith(BY)]
+    by = [name for name in runs.table.column_names if name.startswith(BY) and not is_twin(name, rows)]
     apart = [name for name in (*by, *APART) if len({row.get(name) for row in rows}) > 1]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
@@ -60,7 +60,7 @@ def compare_finished(
         members = groups[key]
         values, lr = key[:-1], float(key[-1])
         alone = sum(other[:-1] == values for other in groups) == 1
-        words = ", ".join(str(value) for value in values)
+        words = ", ".join(_named(name, value) for name, value in zip(apart, values, strict=True))
         shown = f"LR {format_lr(lr)}"
         name = words if words and alone else f"{words}, {shown}" if words else shown
         found = [_run(row, curves.get(str(row["run"]), [])) for row in members]
@@ -74,6 +74,17 @@ def compare_finished(
         comparison=compare_arms(arms, seed_sd=seed_sd),
         notes=[note for note in runs.notes if note],
     )
+
+
+def _named(name: str, value: Any) -> str:
+    """Return a value of a column as an arm is called: a text says what it is, a number or yes and no does not."""
+    text = str(value)
+    try:
+        float(text)
+    except ValueError:
+        if value is not None and text.lower() not in ("true", "false", "yes", "no", "on", "off", "none"):
+            return text
+    return f"{name.removeprefix(BY)} {text.lower() if isinstance(value, bool) else text}"
 
 
 def _one_of(rows: list[dict[str, Any]], name: str, chosen: float | None) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError, StudyError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, with_addresses
 from raylr.spec import StudySpec
 from raylr.spec.runs import axis_columns
 from raylr.stages import Stages
@@ -100,12 +101,11 @@ class Study(ABC):
         self._require_kind(spec)
         if spec.external:
             local_folder(directory, "a study with another trainer, which writes its checkpoints into the folder,")
-        if spec.scores:
-            local_folder(directory, "a study that scores checkpoints (`scores:`)")
         self.spec, self.directory = spec, local_path(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)
         self.executor = executor
+        self._held = False
         fetch(self.directory, TABLES)
         self.folder.check_owner()
         self.evaluations, self.trials = self.folder.evaluations, self.folder.trials
@@ -133,7 +133,7 @@ class Study(ABC):
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
         refuse_copy(self.directory)
-        with self.folder.locked(self.progress.message):
+        with self.held():
             stages = Stages(self.folder, self.progress, self.executor)
             stages.grow()
             stages.search()
@@ -143,9 +143,29 @@ class Study(ABC):
 
     def end(self, text: str) -> None:
         """Note that the study has ended, and what was printed then, so that the next start returns it at once."""
-        busy = f"another process is running the study in {place_of(self.directory)}"
-        with exclusive(self.directory / LOCK_FILE, busy):
+        busy = f"another process is running the study in {with_addresses(str(self.directory))}"
+        with nullcontext() if self._held else exclusive(self.directory / LOCK_FILE, busy):
             write_atomic(self.directory / ENDING_FILE, json.dumps({"state": self._state(), "text": text}))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the study's lock for a block; `run` and `end` within it do so anyway.
+
+        What is written between the two, such as a report, is then part of a study that is running: others do not take
+        it for one that was stopped.
+
+        Raises:
+            StudyLockedError: If another process is running the study.
+        """
+        if self._held:
+            yield
+            return
+        with self.folder.locked(self.progress.message):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     # -- reading --
 

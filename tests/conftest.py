@@ -39,6 +39,14 @@ def no_flush() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def ends_at_once() -> Iterator[None]:
+    """Write each end by itself, as in a study whose runs take longer than no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raylr.store.runs.GROUP_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_account() -> Iterator[None]:
     """Nobody's credentials are used; the processes that the tests start have these, too."""
     with pytest.MonkeyPatch.context() as patch:
@@ -82,15 +90,27 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def ray_node() -> Iterator[Any]:
+def on_loopback() -> Iterator[str]:
+    """The address of this machine alone, which the clusters of the tests listen on; Ray would take the network's."""
+    from raylr.execution.ray_private import LOOPBACK, loopback_kept
+
+    with loopback_kept():
+        yield LOOPBACK
+
+
+@pytest.fixture(scope="session")
+def ray_node(on_loopback: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers find whatever
-    the tests import."""
+    the tests import, and have a cache of their own, as those of another machine do."""
     from ray.cluster_utils import Cluster
+
+    from raylr.remote.copies import CACHE
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        patch.setenv(CACHE, str(tmp_path_factory.mktemp("workers") / "cache"))
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})
     yield cluster.head_node
     cluster.shutdown()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raylr.analysis.cells import CellOptimum, Family
+from raylr.analysis.cells import CellOptimum, Family, names_of
 from raylr.analysis.figures.colours import ACCENT, GREY, ordered
 from raylr.analysis.figures.description import (
     Axis,
@@ -23,6 +23,7 @@ from raylr.analysis.figures.description import (
     loss_limits,
 )
 from raylr.analysis.laws.lr_law import LRLaw
+from raylr.analysis.next_runs import SETTLED
 from raylr.analysis.units import format_count, format_lr
 
 MOST = 12
@@ -30,7 +31,7 @@ MOST = 12
 MOST_OPTIMA = 400
 """Optima of a law that are drawn."""
 _GRID = 80
-_SIGMAS = 1.6449
+_LEVELS = (0.05, 0.5, 0.95)
 
 
 def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
@@ -40,7 +41,8 @@ def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
         optima: The cells. Of more than `MOST`, those are drawn that are spread evenly over the list.
     """
     at = np.unique(np.linspace(0, len(optima) - 1, min(MOST, len(optima))).round().astype(int))
-    drawn = [optima[i] for i in at]
+    names = names_of(optima)
+    drawn = [(names[i], optima[i]) for i in at]
     known = [one for one in optima if math.isfinite(one.fit.lr)]
     statement = f"None of {len(optima)} settings has a known optimum."
     if known:
@@ -48,35 +50,41 @@ def loss_over_lr(optima: Sequence[CellOptimum]) -> Figure:
         spread = (
             f"from {format_lr(min(lrs))} to {format_lr(max(lrs))}" if max(lrs) > min(lrs) else f"at {format_lr(lrs[0])}"
         )
-        statement = f"The optimal LR of {len(known)} of {len(optima)} settings lies {spread}."
+        settled = sum(one.fit.status in SETTLED for one in optima)
+        statement = (
+            f"The best LRs of {len(optima)} settings lie {spread}; {settled} of them are known within the tolerance."
+        )
         if len(optima) == 1:
             statement = f"The lowest loss, {known[0].fit.loss:.4f}, lies {spread}."
     caption = (
         "Points are final losses, the line is raylr's model of the loss over the LR with its 90 % band; dashed is the "
         "optimum, shaded its 90 % interval"
     )
+    if any(one.fit.fitted_range != one.fit.lr_range for _, one in drawn if one.fit.curves is not None):
+        caption += ". The line ends where the model does, which takes the losses of the LRs nearest to the best one"
     if len(drawn) < len(optima):
         caption += f". {len(drawn)} of {len(optima)} settings are drawn, spread evenly over the table below"
     return Figure(
         title="Loss over the learning rate",
         statement=statement,
         caption=f"{caption}.",
-        panels=[_cell(one) for one in drawn],
+        panels=[_cell(name, one) for name, one in drawn],
         width=4.2 if len(drawn) > 1 else 5.6,
         height=3.3,
-        names=[one.setting.name for one in drawn],
+        names=[name for name, _ in drawn],
     )
 
 
-def _cell(optimum: CellOptimum) -> Panel:
+def _cell(name: str, optimum: CellOptimum) -> Panel:
     cell, fit = optimum.cell, optimum.fit
     low, high = loss_limits(cell.loss, share=0.7)
     marks: list[Mark] = []
     if fit.curves is not None:
-        grid = np.geomspace(*fit.lr_range, _GRID)
-        mean, sd = (np.asarray(v, float) for v in fit.predict(grid))
-        marks.append(Band(x=grid, low=mean - _SIGMAS * sd, high=mean + _SIGMAS * sd, colour=ACCENT))
-        marks.append(Line(x=grid, y=mean, colour=ACCENT, hover="fitted loss"))
+        grid = np.geomspace(*fit.fitted_range, _GRID)
+        # Quantiles: beside a cliff the standard deviation is that of the jump, and would reach below every loss.
+        low_band, middle, high_band = fit.loss_quantiles(grid, _LEVELS).T
+        marks.append(Band(x=grid, low=low_band, high=high_band, colour=ACCENT))
+        marks.append(Line(x=grid, y=middle, colour=ACCENT, hover="fitted loss"))
     if math.isfinite(fit.lr):
         marks.append(
             Boxes(
@@ -88,7 +96,7 @@ def _cell(optimum: CellOptimum) -> Panel:
     lrs = finite([*cell.lr, *fit.lr_range])
     words = format_lr(fit.lr) if math.isfinite(fit.lr) else "unknown"
     return Panel(
-        title=f"{optimum.setting.name}: {words} ({fit.status})",
+        title=f"{name}: {words} ({str(fit.status).replace('_', ' ')})",
         x=Axis("learning rate", scale="log", unit="lr", low=float(lrs.min()) / 1.2, high=float(lrs.max()) * 1.2),
         y=Axis("final loss", low=low, high=high),
         marks=marks,
@@ -171,11 +179,16 @@ def _over(
     grid = np.geomspace(x.min() / 1.3, x.max() * 1.3, 60)
     line = _lr(fitted, {other: np.full(60, middle[other]) for other in values} | {name: grid})
     marks.append(Line(x=grid, y=line, colour=ACCENT, label="law"))
-    others = [f"{other} {format_count(middle[other])}" for other in values if other != name and middle[other] != 1.0]
+    others = [
+        f"{format_count(middle[other])} {other}" if other != "batch" else f"a batch of {format_count(middle[other])}"
+        for other in values
+        if other != name and middle[other] != 1.0
+    ]
+    kind = str(known[0].setting.config.get("batch_kind", "")) if name == "batch" else ""
     low, high = float(min(y.min(), line.min())), float(max(y.max(), line.max()))
     return Panel(
-        title=f"brought to {', '.join(others)}" if others else "",
-        x=Axis(name, scale="log", unit="count"),
+        title=f"brought to {' and '.join(others)}" if others else "",
+        x=Axis(f"batch ({kind})" if kind else name, scale="log", unit="count"),
         y=Axis("optimal LR", scale="log", unit="lr", low=low / 2, high=high * 2),
         marks=marks,
     )

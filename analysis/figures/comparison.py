@@ -14,6 +14,8 @@ from raylr.analysis.figures.colours import Colour, categories
 from raylr.analysis.figures.description import Axis, Band, Boxes, Figure, Line, Mark, Panel, Points, Rule, finite
 from raylr.analysis.units import format_count
 
+_LONGEST = 12
+"""Characters of an arm's name that a tick has room for."""
 _SHOWN = 0.25
 """Share of a curve's points, from its start, that may lie above the panel: the burn-in, which is no news."""
 
@@ -46,7 +48,6 @@ def arm_losses(found: Comparison, target: str, tokens: float) -> Figure:
         x=Axis("tokens", unit="count", low=0.0),
         y=Axis("validation loss (nats)", low=low_end, high=high_end),
         marks=marks,
-        note="" if marks else "no curve is known",
     )
     known = [arm for arm in found.arms if math.isfinite(arm.mean)]
     statement = "No arm has a final loss."
@@ -55,14 +56,17 @@ def arm_losses(found: Comparison, target: str, tokens: float) -> Figure:
         rest = "; ".join(f"{arm.name} {arm.mean:.4f}" for arm in known if arm is not best)
         statement = f"The lowest mean loss is that of {best.name}, {best.mean:.4f}" + (f" ({rest})." if rest else ".")
     caption = "After Figure 6 of the paper. "
-    caption += "Left: mean and range of the loss over seeds. " if marks else ""
-    caption += "Right: the final losses, a point a seed, the bar their mean."
+    if marks:
+        caption += "Left: mean and range of the loss over seeds. Right: the final losses, "
+    else:
+        caption += "The final losses; no run has a curve. They are "
+    caption += "a point a seed, the bar their mean."
     return Figure(
         title=f"Losses at {target}",
         statement=statement,
         caption=caption,
-        panels=[curves, _finals(found, tokens)],
-        width=5.2,
+        panels=[curves, _finals(found, tokens)] if marks else [_finals(found, tokens)],
+        width=5.2 if marks else 6.4,
         height=3.9,
         names=[*(arm.name for arm in found.arms), target],
     )
@@ -146,7 +150,13 @@ def _finals(found: Comparison, tokens: float) -> Panel:
     room = float(np.ptp(known)) if known.size > 1 else 0.0
     return Panel(
         title="final losses",
-        x=Axis("", low=-0.5, high=max(len(found.arms), 1) - 0.4, ticks=_places(found)),
+        # Long names would hide each other at the ticks; the legend has them.
+        x=Axis(
+            "",
+            low=-0.5,
+            high=max(len(found.arms), 1) - 0.4,
+            ticks=_places(found) if max((len(arm.name) for arm in found.arms), default=0) <= _LONGEST else {},
+        ),
         y=Axis(
             f"loss at {format_count(tokens)} tokens (nats)",
             low=float(known.min()) - 0.15 * room if room else None,

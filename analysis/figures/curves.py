@@ -113,8 +113,9 @@ def _figure(groups: dict[str, list[FittedRun]], budget: int, title: str, after: 
     ]
     width = 6.4 if len(panels) == 1 else 4.4
     return Figure(
-        title=title, statement=f"{statement}.", caption=caption, panels=panels, width=width, names=list(groups)
-    )
+        title=title, statement=f"{statement}.", caption=caption, panels=panels, width=width, names=list(groups),
+        legend_order=labels_of([run for own in shown.values() for run in own]),
+    )  # fmt: skip
 
 
 def curve(run: FittedRun, budget: int, colour: Colour, *, power_law: bool = True) -> list[Mark]:
@@ -166,7 +167,7 @@ def measured(run: MeasuredRun, colour: Colour, *, joined: bool) -> list[Mark]:
 
 
 def _label(run: MeasuredRun) -> str:
-    return format_lr(run.lr) + (" (diverged)" if run.diverged else "")
+    return f"LR {format_lr(run.lr)}" + (" (diverged)" if run.diverged else "")
 
 
 def _name(run: MeasuredRun) -> str:
@@ -225,6 +226,11 @@ def colours_of(runs: Sequence[MeasuredRun]) -> dict[float, Colour]:
     """Return LR → the colour of its runs."""
     lrs = sorted({run.lr for run in runs})
     return dict(zip(lrs, by_value(lrs), strict=True))
+
+
+def labels_of(runs: Sequence[MeasuredRun]) -> list[str]:
+    """Return the labels of runs in a legend, ascending by LR."""
+    return list(dict.fromkeys(_label(run) for run in sorted(runs, key=lambda run: run.lr)))
 
 
 def _many(count: int, word: str) -> str:

@@ -144,6 +144,8 @@ class Map(Mark):
     """(rows, columns); NaN is left blank."""
     bar: str = ""
     """What the colour bar says."""
+    log_lr: bool = False
+    """Whether `z` is log10 of an LR: the colour bar is marked by LRs then."""
 
 
 @dataclass(frozen=True)
@@ -192,13 +194,15 @@ class Figure:
     """Width of a panel, inches."""
     height: float = 3.5
     """Height of a panel, inches."""
+    legend_order: Sequence[str] = ()
+    """Labels that come first in the legend, in this order; the others follow in the order of the panels."""
     names: Sequence[str] = field(default=())
     """Names from outside (sizes, runs) in the texts: where no font has their characters the static form shows a number
     for each, which the report explains."""
 
 
 def legend(figure: Figure) -> dict[str, Mark]:
-    """Return label → the mark that stands for it in the legend, in the order of the panels.
+    """Return label → the mark that stands for it in the legend, in the figure's order.
 
     Args:
         figure: Any figure.
@@ -214,7 +218,8 @@ def legend(figure: Figure) -> dict[str, Mark]:
                 mark.label not in found or rank.get(type(mark), 3) < rank.get(type(found[mark.label]), 3)
             ):
                 found[mark.label] = mark
-    return found
+    first = {label: found[label] for label in figure.legend_order if label in found}
+    return first | found
 
 
 def finite(values: Values | None) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from raylr.analysis.figures.curves import (
     MOST_PANELS,
     MOST_RUNS,
     colours_of,
+    labels_of,
     loss_axis,
     measured,
     spread,
@@ -89,6 +90,7 @@ def growing(runs: Sequence[GrowingRun]) -> Figure:
     return Figure(
         title="Losses so far", statement=_statement(runs), caption=caption, panels=panels,
         width=6.4 if len(panels) == 1 else 4.4, names=list(groups),
+        legend_order=labels_of([run for own in shown.values() for run in own]),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from raylr.analysis.figures.description import (
     Values,
     legend,
 )
+from raylr.analysis.units import format_lr
 
 _SYMBOLS = {
     "circle": "circle", "hollow": "circle-open", "cross": "x-thin-open", "triangle": "triangle-up", "star": "star",
@@ -108,8 +109,7 @@ def _panel(panel: Panel, figure: Figure, palette: _Palette) -> Json:
     if panel.z is not None:
         for mark in placing.marks_of(panel):
             traces += _in_space(mark, panel, palette)
-        layout: Json = {"scene": {f"{name}axis": _axis(axis, None) for name, axis in
-                                  zip("xyz", (panel.x, panel.y, panel.z), strict=True)}}  # fmt: skip
+        layout: Json = {"scene": {f"{name}axis": _space_axis(panel, name) for name in "xyz"}}
         layout["scene"]["camera"] = {"eye": {"x": 1.7, "y": -1.7, "z": 1.0}, "center": {"x": 0, "y": 0, "z": -0.12}}
     else:
         x, y = placing.limits(panel)
@@ -124,25 +124,32 @@ def _panel(panel: Panel, figure: Figure, palette: _Palette) -> Json:
     return {"title": panel.title, "height": height, "space": panel.z is not None, "traces": traces, "layout": layout}
 
 
-def _axis(axis: Axis, ends: placing.Limits | None) -> Json:
-    out: Json = {"title": {"text": _text(axis.label)}, "type": axis.scale}
-    if axis.unit == "count":
-        out["exponentformat"] = "B"
-    elif axis.unit == "lr":
-        out |= {"exponentformat": "e", "hoverformat": ".3~e"}
-    if ends is None:
-        if axis.scale == "log":
-            out |= {
-                "exponentformat": "B" if axis.unit == "count" else "e",
-                "dtick": "D2" if axis.unit == "count" else 1,
-            }
-        return out
+def _axis(axis: Axis, ends: placing.Limits) -> Json:
+    out = _title(axis)
     found = placing.ticks(axis, ends, beyond=_BEYOND if axis.ticks is None else 0.0)
     if found is not None:
         out |= {"tickvals": _numbers(list(found)), "ticktext": [_text(text) for text in found.values()]}
     log = axis.scale == "log"
     span = [math.log10(end) if log else end for end in ends]
     out["range"] = _numbers(span[::-1] if axis.reverse else span)
+    return out
+
+
+def _space_axis(panel: Panel, name: str) -> Json:
+    axis: Axis = getattr(panel, name)
+    out = _title(axis)
+    if axis.scale == "log":
+        found = placing.space_ticks(panel, name)
+        out |= {"tickvals": _numbers(list(found)), "ticktext": [_text(text) for text in found.values()]}
+    return out
+
+
+def _title(axis: Axis) -> Json:
+    out: Json = {"title": {"text": _text(axis.label)}, "type": axis.scale}
+    if axis.unit == "count":
+        out["exponentformat"] = "B"
+    elif axis.unit == "lr":
+        out |= {"exponentformat": "e", "hoverformat": ".3~e"}
     return out
 
 
@@ -188,11 +195,16 @@ def _flat(mark: Mark, panel: Panel, x: placing.Limits, y: placing.Limits, palett
             return [{"type": "line", "layer": "below", f"{other}ref": "paper", **ends, "meta": meta,
                      "line": {"color": colour, "width": 1.4, "dash": _DASHES[mark.style]}}]  # fmt: skip
         case Map():
-            bar = {"title": {"text": _text(mark.bar), "side": "right"}, "thickness": 12, "outlinewidth": 0}
-            return [{"type": "heatmap", "meta": meta, "x": _numbers(mark.x), "y": _numbers(mark.y), "colorbar": bar,
-                     "z": [_numbers(row) for row in mark.z], "colorscale": "Viridis", "zsmooth": "best",
-                     "hovertemplate": f"{_text(panel.x.label)}: %{{x}}<br>{_text(panel.y.label)}: %{{y}}<br>"
-                                      f"{_text(mark.bar)}: %{{z}}<extra></extra>"}]  # fmt: skip
+            bar: Json = {"title": {"text": _text(mark.bar), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+            trace = {"type": "heatmap", "meta": meta, "x": _numbers(mark.x), "y": _numbers(mark.y), "colorbar": bar,
+                     "z": [_numbers(row) for row in mark.z], "colorscale": "Viridis", "zsmooth": "best"}  # fmt: skip
+            value = "%{z}"
+            if mark.log_lr:
+                bar["tickvals"], bar["ticktext"] = placing.bar_ticks(mark)
+                trace["text"] = [[format_lr(10**one) for one in row] for row in mark.z]
+                value = "%{text}"
+            place = f"{_text(panel.x.label)}: %{{x}}<br>{_text(panel.y.label)}: %{{y}}<br>"
+            return [trace | {"hovertemplate": f"{place}{_text(mark.bar)}: {value}<extra></extra>"}]
         case Points():
             return _points(mark, panel, x, y, palette, common, colour)
     raise TypeError(f"{type(mark).__name__} is no mark")

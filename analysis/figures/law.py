@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from raylr.analysis.figures.colours import ACCENT, Colour, ordered
-from raylr.analysis.figures.description import Axis, Band, Figure, Line, Map, Mark, Panel, Points
+from raylr.analysis.figures.description import Axis, Band, Figure, Line, Map, Mark, Panel, Points, Symbol
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.studyfit import LEVEL, SettingOptimum, StudyFit
 from raylr.analysis.units import format_count, format_lr
@@ -34,7 +34,7 @@ def law(fit: StudyFit, prediction: LRPrediction | None) -> Figure:
         _over_params(fit.law, known, prediction, ends[0]),
     ]
     caption = (
-        "After Figure 2 of the paper. Triangles are the optima with their 90 % intervals, "
+        "After Figure 2 of the paper. Triangles and squares are the optima with their 90 % intervals, "
         "lines the law, in the middle its value as colour"
     )
     if prediction is not None:
@@ -114,7 +114,9 @@ def law_ends(
     return (min(params) / 1.4, max(params) * 1.4), (min(tokens) / 1.4, max(tokens) * 1.4)
 
 
-def optima_of(x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str) -> Points:
+def optima_of(
+    x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str, symbol: Symbol = "triangle"
+) -> Points:
     """Return optima with their intervals over `x`.
 
     Args:
@@ -122,13 +124,14 @@ def optima_of(x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colou
         cells: The optima.
         colour: Of all of them.
         label: Entry of the legend.
+        symbol: How each is drawn.
     """
     return Points(
         x=x,
         y=[cell.lr_opt for cell in cells],
         low=[cell.lr_low for cell in cells],
         high=[cell.lr_high for cell in cells],
-        symbol="triangle",
+        symbol=symbol,
         colour=colour,
         label=label,
         hover=[f"{cell.setting.name or cell.size} ({cell.status})" for cell in cells],
@@ -220,7 +223,8 @@ def _over_params(
     for (budget, batch), colour in zip(groups, ordered(len(groups)), strict=True):
         own = [cell for cell in cells if (cell.tokens, cell.batch or 0.0) == (budget, batch)]
         label = f"{format_count(budget)} tokens" + (f", B={format_count(batch)}" if several else "")
-        marks.append(optima_of([cell.params for cell in own], own, colour, label))
+        # Squares, since their colours are those of the sizes in the other panel.
+        marks.append(optima_of([cell.params for cell in own], own, colour, label, "square"))
         law_here = np.asarray(law.lr(grid, budget, own[0].batch))
         marks.append(Line(x=grid, y=law_here, colour=colour, group=label, hover=f"law at {label}", width=1.2))
     if prediction:
@@ -243,7 +247,7 @@ def _plane(
     n, d = (np.geomspace(*one, _PLANE) for one in ends)
     batch = _one_batch(law, prediction)
     z = np.log10(np.asarray(law.lr(n[None, :], d[:, None], batch)))
-    marks: list[Mark] = [Map(x=n, y=d, z=z, bar="log₁₀ optimal LR")]
+    marks: list[Mark] = [Map(x=n, y=d, z=z, bar="optimal LR", log_lr=True)]
     moved = [_at_batch(law, cell, batch) for cell in cells]
     marks.append(
         Points(

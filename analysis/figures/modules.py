@@ -10,7 +10,7 @@ import numpy as np
 
 from raylr.analysis._checks import Array
 from raylr.analysis.figures.colours import Colour, ordered
-from raylr.analysis.figures.description import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, loss_limits
+from raylr.analysis.figures.description import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, finite, loss_limits
 from raylr.analysis.units import format_lr
 
 _ROOM = 1.15
@@ -68,6 +68,9 @@ def module_losses(curves: Sequence[ModuleCurve], label: str = "LR") -> Figure:
         ends = np.concatenate([[*curve.tried, curve.best] for curve in parts])
         shown = [*(loss for curve in parts for loss in curve.loss), *(curve.start_loss for curve in parts)]
         low, high = loss_limits(shown, share=0.9, room=0.3)
+        lowest = finite([_at_best(curve) for curve in parts])
+        if low is not None and high is not None and lowest.size:  # an optimum may lie below every run
+            low = min(low, float(lowest.min()) - 0.08 * (high - low))
         panels.append(
             Panel(
                 title=name,
@@ -113,6 +116,10 @@ def _statement(curves: Sequence[ModuleCurve], label: str) -> str:
     )
 
 
+def _at_best(curve: ModuleCurve) -> float:
+    return float(np.interp(curve.best, curve.grid, curve.mean))
+
+
 def _marks(curve: ModuleCurve, colour: Colour) -> list[Mark]:
     size = curve.size
     marks: list[Mark] = [
@@ -129,7 +136,7 @@ def _marks(curve: ModuleCurve, colour: Colour) -> list[Mark]:
         ),
         Points(
             x=[curve.best],
-            y=[float(np.interp(curve.best, curve.grid, curve.mean))],
+            y=[_at_best(curve)],
             symbol="triangle",
             size=6,
             colour=colour,

@@ -32,6 +32,8 @@ _EDGE = 0.025
 """Distance of a mark at the edge from it, as a share of the axis."""
 _STEPS: tuple[tuple[float, ...], ...] = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8))
 """Ticks of a decade, from few to many."""
+_SPACE_TICKS = 4
+"""Ticks of an axis in three dimensions, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +263,33 @@ def ticks(axis: Axis, ends: Limits, *, beyond: float = 0.0) -> dict[float, str] 
         keep = math.ceil(len(inside) / 7)
         values = [value for value in values if round(math.log10(value)) % keep == 0]
     return {value: written(value, axis, short=True) for value in values}
+
+
+def space_ticks(panel: Panel, name: str) -> dict[float, str]:
+    """Return the ticks of a logarithmic axis of a panel in three dimensions: few, since they lie close there.
+
+    Args:
+        panel: A panel with a z axis.
+        name: "x", "y" or "z".
+    """
+    values = [finite(getattr(mark, name, None)) for mark in marks_of(panel)]
+    known = np.concatenate([one[one > 0] for one in values])
+    if not known.size:
+        return {}
+    axis: Axis = getattr(panel, name)
+    found = ticks(axis, (float(known.min()), float(known.max()))) or {}
+    inside = [value for value in found if known.min() <= value <= known.max()]
+    keep = inside[:: math.ceil(len(inside) / _SPACE_TICKS)] if inside else []
+    return {value: found[value] for value in keep}
+
+
+def bar_ticks(mark: Map) -> tuple[list[float], list[str]]:
+    """Return the ticks of the colour bar of a map of log10 of an LR, and their texts."""
+    known = finite(mark.z)
+    axis = Axis("", scale="log", unit="lr")
+    low, high = 10.0 ** float(known.min()), 10.0 ** float(known.max())
+    found = {value: text for value, text in (ticks(axis, (low, high)) or {}).items() if low <= value <= high}
+    return [math.log10(value) for value in found], list(found.values())
 
 
 def written(value: float, axis: Axis, *, short: bool = False) -> str:

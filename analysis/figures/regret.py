@@ -79,10 +79,7 @@ def regret(
                     group=label,
                 )
             )
-        statement = (
-            f"At the target an LR off by a factor of 2 costs {two.value:.3g} nats "
-            f"(90 % interval {two.low:.3g} to {two.high:.3g})."
-        )
+        statement = f"At the target an LR off by a factor of 2 costs {_nats(two.value, two.low, two.high)}."
         caption += "; the dashed line is the target by Eq. 2, whose curvature a law of all settings gives"
     if len(shown) < len(known):
         caption += f". {len(shown)} of {len(known)} settings are drawn, spread evenly"
@@ -122,9 +119,14 @@ def _statement_of(name: str, fit: OptimumFit) -> str:
     for factor, words in ((2.0, "twice"), (0.5, "half")):
         if factors.size and factors[0] <= factor <= factors[-1]:
             at = [float(np.interp(factor, factors, values)) for values in (mean, low, high)]
-            sides.append(
-                f"{words} the recommended LR costs {at[0]:.3g} nats (90 % interval {at[1]:.3g} to {at[2]:.3g})"
-            )
+            sides.append(f"{words} the recommended LR costs {_nats(*at)}")
     if not sides:
         return f"The LRs of {name} reach less than a factor of 2 from the recommended one, {format_lr(fit.lr)}."
     return f"At {name}, {', '.join(sides)}."
+
+
+def _nats(value: float, low: float, high: float) -> str:
+    """Return a cost with its interval, all with the decimals that the wider side needs for two digits."""
+    size = max(value, high if math.isfinite(high) else value)
+    places = min(max(1 - math.floor(math.log10(size)), 0), 6) if size > 0 else 4
+    return f"{value:.{places}f} nats (90 % interval {low:.{places}f} to {high:.{places}f})"

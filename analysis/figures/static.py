@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ _MOST_COORDINATES = 6_000
 """Coordinates beyond which the marks of an SVG are one picture: they would be larger than that, and slow."""
 _LONGEST = 40
 """Entries of a legend that are drawn."""
+_CHARACTER = 0.088
+"""Width of a character of a title, inches: longer titles go on in a second line."""
+_SPACE = 0.82
+"""Size of the box of a panel in three dimensions, so that the labels of its axes are inside of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +135,15 @@ def _drawn(figure: Figure) -> Drawn:
     shown = dict(list(entries.items())[:_LONGEST])
     size = (width, figure.height * rows + 0.2 * math.ceil(len(shown) / per_row))
     drawn = Drawn(figsize=size, layout="constrained")
+    ax: Any
     for place, panel in enumerate(figure.panels, start=1):
         if panel.z is None:
-            _draw_panel(drawn.add_subplot(rows, columns, place), panel, write)
+            ax = drawn.add_subplot(rows, columns, place)
+            _draw_panel(ax, panel, write)
         else:
-            _draw_space(drawn.add_subplot(rows, columns, place, projection="3d"), panel, write)
+            ax = drawn.add_subplot(rows, columns, place, projection="3d")
+            _draw_space(ax, panel, write)
+        ax.set_title(textwrap.fill(write(panel.title), max(int(figure.width / _CHARACTER), 20)))
     if shown:
         handles = [_handle(mark, write(label)) for label, mark in shown.items()]
         drawn.legend(handles=handles, loc="outside lower center", ncols=min(per_row, len(handles)))
@@ -169,7 +178,6 @@ def _draw_panel(ax: Axes, panel: Panel, write: Callable[[str], str]) -> None:
     ax.set_ylim(*(y[::-1] if panel.y.reverse else y))
     ax.set_xlabel(write(panel.x.label))
     ax.set_ylabel(write(panel.y.label))
-    ax.set_title(write(panel.title))
     if panel.note:
         ax.text(0.5, 0.5, write(panel.note), transform=ax.transAxes, ha="center", color=GREY.light)
 
@@ -212,7 +220,11 @@ def _draw_mark(
             line(mark.at, color=colour, ls=_DASHES[mark.style], lw=1.1)
         case Map():
             mesh = ax.pcolormesh(mark.x, mark.y, mark.z, cmap="viridis", shading="nearest", rasterized=True)
-            ax.figure.colorbar(mesh, ax=ax, pad=0.02).set_label(write(mark.bar))
+            bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
+            bar.set_label(write(mark.bar))
+            if mark.log_lr:
+                values, texts = placing.bar_ticks(mark)
+                bar.set_ticks(values, labels=texts)
         case Points():
             _draw_points(ax, mark, panel, x, y, write)
 
@@ -291,10 +303,9 @@ def _draw_space(ax: Any, panel: Panel, write: Callable[[str], str]) -> None:
             else:
                 ax.plot(*places, _MARKERS[mark.symbol], color=colour, ms=mark.size)
     for name, axis in zip("xyz", axes, strict=True):
-        getattr(ax, f"set_{name}label")(write(axis.label))
-        ends = getattr(ax, f"get_{name}lim")()
+        getattr(ax, f"set_{name}label")(write(axis.label), labelpad=9)
         if axis.scale == "log":
-            found = placing.ticks(axis, (10.0 ** ends[0], 10.0 ** ends[1])) or {}
+            found = placing.space_ticks(panel, name)
             getattr(ax, f"set_{name}ticks")([math.log10(value) for value in found], list(found.values()))
-    ax.set_title(write(panel.title))
     ax.view_init(elev=28, azim=-55)
+    ax.set_box_aspect(None, zoom=_SPACE)

@@ -199,8 +199,9 @@ def _status(
         )
     share, most = (v / curvature if curvature > 0 else math.inf for v in (regret, limit))
     return Status.UNCERTAIN, (
-        f"interval within a factor {factor:.2f} to either side (at most {lr_factor:.2f}), expected regret {share:.1%} "
-        f"of what a factor e of the LR costs (tolerance {most:.1%})"
+        f"interval within a factor {factor:.2f} to either side (at most {lr_factor:.2f}), expected regret "
+        f"{f'{share:.1%} of' if share < 1 else f'{share:.1f} times'} what a factor e of the LR costs "
+        f"(tolerance {most:.1%})"
     )
 
 

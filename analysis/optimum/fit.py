@@ -97,18 +97,31 @@ class OptimumFit:
         sd = self.losses.unit * self._at(lr, self.curves.curves.std(axis=0), math.inf)
         return _shaped(mean, np.shape(lr)), _shaped(sd, np.shape(lr))
 
-    def loss_quantiles(self, lr: float, levels: ArrayLike) -> Array:
-        """Quantiles of the loss at an LR (without the noise of a run), of the shape of `levels`; NaN without a finite
-        loss. A small probability of a jump there moves the standard deviation of `predict` and not the middle ones."""
+    @property
+    def fitted_range(self) -> tuple[float, float]:
+        """Range of LRs whose losses the curve was fitted to: `lr_range`, or less of it where some were left out because
+        they are far from the best one. NaN without a finite loss."""
+        seen, tried = self.losses.x, self.losses.tried
+        if not seen.size:
+            return math.nan, math.nan
+        low, high = self.lr_range
+        low = low if seen.min() <= tried[0] else math.exp(seen.min())
+        return low, high if seen.max() >= tried[-1] else math.exp(seen.max())
+
+    def loss_quantiles(self, lr: ArrayLike, levels: ArrayLike) -> Array:
+        """Quantiles of the loss at LRs (without the noise of a run), of the shape of `lr` followed by that of `levels`;
+        NaN without a finite loss. A small probability of a jump there moves the standard deviation of `predict` and not
+        the middle ones."""
+        shape = (*np.shape(lr), *np.shape(levels))
         if self.curves is None:
-            return np.full(np.shape(levels), math.nan)
+            return np.full(shape, math.nan)
         x = self.curves.x
-        at = float(np.clip(math.log(lr), x[0], x[-1]))
-        right = int(np.clip(np.searchsorted(x, at), 1, x.size - 1))
+        at = np.clip(np.log(positive(np.ravel(lr), "lr")), x[0], x[-1])
+        right = np.clip(np.searchsorted(x, at), 1, x.size - 1)
         share = (at - x[right - 1]) / (x[right] - x[right - 1])
         heights = (1 - share) * self.curves.curves[:, right - 1] + share * self.curves.curves[:, right]
-        quantiles = np.quantile(heights, np.asarray(levels, dtype=np.float64))
-        return np.asarray(self.losses.lowest + self.losses.unit * quantiles)
+        quantiles = np.quantile(heights, np.ravel(np.asarray(levels, dtype=np.float64)), axis=0).T
+        return np.asarray(self.losses.lowest + self.losses.unit * quantiles).reshape(shape)
 
     def divergence_probability(self, lr: ArrayLike) -> Array | float:
         """Probability that a run at `lr` diverges or jumps to far higher losses, of the shape of `lr`."""

@@ -19,14 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from raylr.analysis._checks import Array, level_of, positive
 from raylr.analysis.curves.annealing import AnnealingFit, fit_annealing
 from raylr.analysis.curves.schedule import Decay
-from raylr.analysis.optimum.fit import OptimumFit
+from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.status import Status
-from raylr.analysis.surface._section import DRAWS, Section, errors, section
+from raylr.analysis.surface._section import DRAWS, Section, section
 
 OWN_ERROR = 0.5
 """As `surface.OWN_ERROR`: the share of the error of a predicted difference that changes the shape of the curve."""
 BEYOND = 1.5
 """Optima are looked for this far, in ln lr, beyond the LRs of the runs; an interval that reaches there is open."""
+LOSS_DRAWS = 40
+"""Draws of the predicted losses, to each of which the loss over the LR is fitted; it divides `DRAWS`."""
 SHAPE_NOISE = 0.02
 """Least standard error of a predicted loss, in what runs gain in an e-fold of tokens (as `surface.SHAPE_NOISE`)."""
 
@@ -206,7 +208,7 @@ def decayed_optimum(
         message += f" ({open_ones.size} of {every.size} losses are predicted by the annealing law)"
         if annealing.status is Status.NOT_DETERMINED:
             status, message = annealing.status, annealing.message
-    draws, share = _draws(part, loss, covariance, annealing)
+    draws, share = _draws(part, covariance, annealing)
     return DecayedOptimum(
         status=status, message=message, lr=part.lr, lrs=every, losses=loss, stderr=stderr, measured=there, draws=draws,
         predicted_share=share, fit=part.fit,
@@ -232,15 +234,34 @@ def _least(annealing: AnnealingFit) -> float:
     return SHAPE_NOISE * annealing.posterior.gain
 
 
-def _draws(part: Section, loss: Array, covariance: Array, annealing: AnnealingFit) -> tuple[Array, float]:
-    """Draws of ln of the best LR (DRAWS,): the estimate, moved as the predicted losses move it and by an error of the
-    shape of the curve between the LRs; and the share of their variance that is the former's."""
+def _open_ends(drawn: Array, fit: OptimumFit, log_lr: Array) -> Array:
+    """Draws of ln of the best LR of one fit. Where its interval is open, what lies beyond the LRs says only that."""
+    low, high = fit.interval()
+    beyond = log_lr[0] - BEYOND, log_lr[-1] + BEYOND
+    drawn = np.where((low == 0) & (drawn < log_lr[0]), beyond[0], drawn)
+    return np.clip(np.where(np.isinf(high) & (drawn > log_lr[-1]), beyond[1], drawn), *beyond)
+
+
+def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[Array, float]:
+    """Draws of ln of the best LR (DRAWS,), and the share of their variance that goes back to the predicted losses.
+
+    The losses are drawn from their joint posterior and the model of the loss over the LR is fitted to each draw. Moving
+    the optimum of one fit by a linear expansion is not enough: the errors of high LRs after a long decay are as large
+    as the differences between the LRs, and change the shape of the loss, not its tilt alone.
+    """
     if part.fit.curves is None:
         return np.full(DRAWS, math.nan), 0.0
     if part.complete:
         return part.fit.draws(DRAWS), 0.0
-    root = np.linalg.cholesky(covariance + 1e-12 * np.eye(loss.size) * max(float(np.diag(covariance).max()), 1e-12))
-    shift = part.moved(np.random.default_rng(0).standard_normal((DRAWS, loss.size)) @ root.T)
-    shape = errors(part.shape(_least(annealing)))
-    drawn = np.clip(math.log(part.lr) + shift + shape, part.log_lr[0] - BEYOND, part.log_lr[-1] + BEYOND)
-    return drawn, float(shift.var() / max(shift.var() + shape.var(), 1e-300))
+    root = np.linalg.cholesky(covariance + 1e-12 * np.eye(part.loss.size) * max(float(covariance.max()), 1e-12))
+    shifts = np.random.default_rng(0).standard_normal((LOSS_DRAWS, part.loss.size)) @ root.T
+    error = np.where(part.measured, 0.0, _least(annealing))
+    lrs, fitted = np.exp(part.log_lr), part.fit
+    parts = []
+    for number, shift in enumerate(shifts):
+        one = fit_optimum(lrs, part.loss + shift, stderr=error, lr_range=fitted.lr_range, prior=fitted.prior)
+        parts.append(_open_ends(one.draws(DRAWS // LOSS_DRAWS, seed=number), one, part.log_lr))
+    drawn = np.array(parts)
+    total = float(drawn.var())
+    within = float(drawn.var(axis=1, ddof=1).mean())
+    return drawn.ravel(), min(max(1 - within / max(total, 1e-300), 0.0), 1.0)

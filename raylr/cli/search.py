@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -49,29 +49,31 @@ def search(
         raise InputError(f"give a spec or --example {example}, not both")
     wanted = load_spec(spec) if spec else example_spec(example or "quickstart")
     folder = out or Path("runs") / (spec.stem if spec else wanted.name)
-    with ConsoleListener(console) as listener:
-        study = study_of(wanted, folder, progress=listener)
-        ending = study.ending()
-        if ending is not None:
-            say(console, f"{folder} is finished; nothing was run.")
-            show_again(ending, console)
-            return
-        listener.stage(f"Study {wanted.name} in {folder}: {summary(wanted)}")
-        try:
-            result = study.run()
-        except KeyboardInterrupt:
-            words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", out] if out else []),
-                     *(["--example", example] if example else [])]  # fmt: skip
-            say(console, f"Stopped. Everything measured is kept in {folder}; `{shlex.join(words)}` continues.")
-            raise
-        except TrainingError:
-            with suppress(InputError):  # too little was measured for a report
-                console.print()
-                say(console, f"What was measured, with the failures: {write_report(study.result())}")
-            raise
-        listener.stage("Writing the report")
-        report = write_report(result)
-    show_result(result, report, console)
-    text = io.StringIO()
-    show_result(result, report, make_console(file=text, width=console.width))
-    study.end(text.getvalue())
+    with ExitStack() as lock:
+        with ConsoleListener(console) as listener:
+            study = study_of(wanted, folder, progress=listener)
+            ending = study.ending()
+            if ending is not None:
+                say(console, f"{folder} is finished; nothing was run.")
+                show_again(ending, console)
+                return
+            listener.stage(f"Study {wanted.name} in {folder}: {summary(wanted)}")
+            lock.enter_context(study.held())  # until its end is noted
+            try:
+                result = study.run()
+            except KeyboardInterrupt:
+                words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", out] if out else []),
+                         *(["--example", example] if example else [])]  # fmt: skip
+                say(console, f"Stopped. Everything measured is kept in {folder}; `{shlex.join(words)}` continues.")
+                raise
+            except TrainingError:
+                with suppress(InputError):  # too little was measured for a report
+                    console.print()
+                    say(console, f"What was measured, with the failures: {write_report(study.result())}")
+                raise
+            listener.stage("Writing the report")
+            report = write_report(result)
+        show_result(result, report, console)
+        text = io.StringIO()
+        show_result(result, report, make_console(file=text, width=console.width))
+        study.end(text.getvalue())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from raylr.analysis.scores.suites import SUITES
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.lines import Line, show_lines, shown_path
-from raylr.report.page import Figures, lead, page, paragraph, table
+from raylr.report.page import Figures, inline, lead, page, paragraph, table
 from raylr.report.text import number
 from raylr.store.files import write_atomic
 
@@ -99,7 +98,7 @@ def pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
             f"is better with probability {_probability(sure)}."
         )
     best, other = (a, b) if pair.better == "a" else (b, a)
-    name = f"{best.name[0].upper()}{best.name[1:]}"
+    name = best.name if best.kind is ArmKind.OTHER else f"{best.name[0].upper()}{best.name[1:]}"
     text = f"{name} is better than {other.name} at {where}, with probability {_probability(sure)}"
     if not math.isfinite(pair.difference):
         return f"{text}: {_lost(best, other)}."
@@ -259,15 +258,14 @@ def write_comparison(result: ComparisonResult, out: Path) -> Path:
     from raylr.comparison import as_json
 
     found = result.comparison
-    drawn = {
-        "compare-losses": drawings.arm_losses(found, result.target, result.tokens),
-        "compare-costs": drawings.arm_costs(found),
-    }
+    drawn = {"compare-losses": drawings.arm_losses(found, result.target, result.tokens)}
+    if any(arm.search is not None for arm in found.arms):
+        drawn["compare-costs"] = drawings.arm_costs(found)
     if result.scores:
         drawn["compare-scores"] = scores_over_tokens(result.scores, labels=result.labels)
     figures = Figures(drawn, out / "figures")
     lines = comparison_lines(result)
-    answer = f'<div class="answer"><b>{html.escape(lines[0].text)}</b></div>'
+    answer = f'<div class="answer"><b>{inline(lines[0].text)}</b></div>'
     text = page(
         name=f"Comparison at {result.target}",
         answer=answer,
@@ -290,23 +288,30 @@ def _sections(result: ComparisonResult, lines: Sequence[Line], figures: Figures)
     decided = sum(one.better is not None for one in found.pairs)
     yield lead(f"{decided} of {len(found.pairs)} pairs are decided: one arm of them is better.")
     yield table(
-        ["", "and", "difference", "90 % interval", "correlation of seeds", "the first is better with probability",
-         "better"],
+        ["first", "second", "difference", "90 % interval", "correlation", "P(first is better)", "better"],
         [
-            [one.a, one.b, number(one.result.difference), f"{number(one.result.low)} to {number(one.result.high)}",
+            [one.a, one.b, f"{one.result.difference:.4f}", f"{one.result.low:.4f} to {one.result.high:.4f}",
              f"{one.result.correlation:.2f}" if one.result.correlation else "",
              _probability(one.result.probability), one.better or "cannot tell"]
             for one in found.pairs
         ],
     )  # fmt: skip
-    yield f'<p class="dim">Better from a probability of {found.decided:.3f} on, for {len(found.arms)} arms.</p>'
-    yield "<h2>The cost</h2>"
-    yield figures.lead("compare-costs")
-    yield figures("compare-costs", said=True)
+    yield (
+        f'<p class="dim">An arm is called better from a probability of {found.decided:.1%} on, for {len(found.arms)} '
+        "arms. The correlation is that of their losses over seeds.</p>"
+    )
+    if figures("compare-costs"):
+        yield "<h2>The cost</h2>"
+        yield figures.lead("compare-costs")
+        yield figures("compare-costs", said=True)
     if figures("compare-scores"):
         yield "<h2>The scores</h2>"
         yield figures.lead("compare-scores")
         yield figures("compare-scores", said=True)
+    yield from _runs(found)
+
+
+def _runs(found: Comparison) -> Iterable[str]:
     yield "<h2>The runs</h2>"
     runs = [run for arm in found.arms for run in arm.runs]
     lost = sum(not math.isfinite(run.loss) for run in runs)

@@ -22,12 +22,12 @@ from raylr.analysis.figures.decay import before_and_after, study_panels
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
-from raylr.remote.copies import place_of
+from raylr.remote.copies import name_of, with_addresses
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
 from raylr.report.modules_html import MODULES_FOOTER, modules_answer, modules_figures, modules_sections
-from raylr.report.page import Figures, PageFigures, lead, page, paragraph, table
+from raylr.report.page import Figures, PageFigures, inline, lead, page, paragraph, table
 from raylr.report.probes import probe_html, probe_section
 from raylr.report.scores import ScoreSection, score_html, score_sections
 from raylr.report.text import (
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 _STABLE = {"figure-1b-loss-over-lr", "figure-15-over-tokens", "figure-16-surface", "regret"}
 """Figures of the losses along training: in a study with a decay those of its trunks."""
+_TRUNKS = {"figure-1a-loss-curves", "figure-12-precision", "figure-14-all-loss-curves", "runs"}
+"""Figures of the runs of the search: in a study with a decay its trunks."""
 FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
     "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
@@ -83,7 +85,10 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
         result: What a study found so far.
     """
     rows = evaluations_table(result.directory).read()
-    scores, probes = score_sections(result.directory, rows), probe_section(result.spec, rows, str(result.directory))
+    scores, probes = (
+        score_sections(result.directory, rows),
+        probe_section(result.spec, rows, with_addresses(str(result.directory))),
+    )
     scored = {name: figure for section in scores for name, figure in section.figures.items()}
     drawn: dict[str, Figure]
     sections: Callable[[PageFigures], Iterable[str]]
@@ -96,7 +101,7 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
     else:
         drawn, answer, footer = _figures(result), _answer(result), FOOTER
         sections = partial(_sections, result, scores=scores)
-    name = Path(place_of(result.directory).partition("?")[0]).name
+    name = name_of(result.directory)
 
     def whole(figures: PageFigures) -> Iterable[str]:
         yield from sections(figures)
@@ -133,13 +138,14 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
     fit, prediction, budget = result.fit, result.prediction, max(result.spec.token_budgets)
     # The curves are those of the stable loss, in a study with a decay those of its trunks.
     stable = replace(fit, optima=fit.stable) if fit.stable else fit
+    end = int(max(run.tokens[-1] for run in fit.runs)) if fit.stable and fit.runs else budget  # of a trunk
     largest = max(fit.optima, key=lambda optimum: optimum.params).size
     shown = prediction if prediction and known(prediction.lr) else None
     drawn: dict[str, Figure | None] = {
-        "figure-1a-loss-curves": curves.loss_curves(fit, largest, budget),
+        "figure-1a-loss-curves": curves.loss_curves(fit, largest, end),
         "figure-1b-loss-over-lr": loss_over_lr.loss_over_lr(stable, budget),
         "figure-12-precision": precision.precision(fit),
-        "figure-14-all-loss-curves": curves.all_loss_curves(fit, budget) if len(fit.surfaces) > 1 else None,
+        "figure-14-all-loss-curves": curves.all_loss_curves(fit, end) if len(fit.surfaces) > 1 else None,
         "figure-15-over-tokens": loss_over_lr.over_tokens(stable, budget),
         "figure-16-surface": surface.loss_surface(stable, budget),
         "regret": regret.regret(
@@ -147,7 +153,7 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
             law=None if fit.stable else fit.curvature_law,  # that of a study with a decay is of the decayed loss
             prediction=shown,
         ),
-        "runs": runs.run_ends(fit, _ends(result.directory), budget),
+        "runs": runs.run_ends(fit, _ends(result.directory), end),
     }
     if known(fit.law.c):
         drawn["figure-2-law"] = law.law(fit, shown)
@@ -163,6 +169,8 @@ def _figures(result: StudyResult) -> dict[str, Figure]:
     if fit.stable:
         for name in _STABLE & set(found):
             found[name] = replace(found[name], statement=f"Stable loss, before the decay: {found[name].statement}")
+        for name in _TRUNKS & set(found):
+            found[name] = replace(found[name], statement=f"Trunks, up to the decay: {found[name].statement}")
     return found
 
 
@@ -176,12 +184,12 @@ def _answer(result: StudyResult) -> str:
     """Return the verdict, the LR in bold, and the other lines of the terminal's ending but loss and check."""
     lines = [line for line in ending(result) if not line.dim]
     found, rest = lines[0], lines[1:]
-    out, heading = [f"<b>{html.escape(found.text)}</b>"], ""
+    out, heading = [f"<b>{inline(found.text)}</b>"], ""
     for line in rest:
         heading = line.heading or heading
         if heading not in ("LR", "2× off", "Next"):
             continue
-        text = html.escape(line.text)
+        text = inline(line.text)
         if line.heading == "LR":
             text = f"<b>LR {text}</b>"
         elif line.heading == "Next":

@@ -16,7 +16,7 @@ from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult, SizeModules
 from raylr.report.failures import failures_of
 from raylr.report.modules import TABLE, module_rows, modules_ending, overall
-from raylr.report.page import PageFigures, lead, table
+from raylr.report.page import PageFigures, inline, lead, table
 from raylr.report.scores import ScoreSection, score_html
 from raylr.searchers.policies.axes_search import LR
 
@@ -91,7 +91,7 @@ def modules_answer(result: ModulesResult) -> str:
     """Return the verdicts in bold, the LRs, and what to do next."""
     out = []
     for line in modules_ending(result):
-        text = html.escape(line.text)
+        text = inline(line.text)
         out.append(f"<b>{text}</b>" if line.heading == "Verdict" else f"{line.heading} {text}".strip())
     return f'<div class="answer">{"<br>".join(out)}</div>'
 

@@ -34,6 +34,7 @@ _NEWLINE = "\n"
 _PLAIN = ' "/;=,!()*+$@?[]|{}'
 """What an address in single quotes may hold as it is."""
 STATEMENT = "<!--statement-->"
+_CODE = re.compile("`([^`]+)`")
 _WORDS = 40
 """Characters of a cell of a table from which on it is broken into lines."""
 _DECIMALS = re.compile(r"(\.\d{2})\d+")
@@ -67,7 +68,12 @@ def paragraph(line: Line, style: str = "") -> str:
     """Return a line of the terminal's ending as a paragraph."""
     heading = f"{line.heading}: " if line.heading and line.heading != "Check" else ""
     kind = f' class="{style}"' if style else ""
-    return f"<p{kind}>{html.escape(heading + line.text)}</p>"
+    return f"<p{kind}>{inline(heading + line.text)}</p>"
+
+
+def inline(text: str) -> str:
+    """Return a text as HTML; what stands between backticks is shown as code."""
+    return _CODE.sub(r"<code>\1</code>", html.escape(text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -163,7 +169,7 @@ def figure_id(name: str) -> str:
 
 def lead(sentence: str) -> str:
     """Return the first sentence of a section: what the data show."""
-    return f'<p class="lead">{html.escape(sentence)}</p>'
+    return f'<p class="lead">{inline(sentence)}</p>'
 
 
 def _figure(name: str, figure: Figure, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylr.analysis.cells import CellOptimum, Family, RunsFit
+from raylr.analysis.cells import CellOptimum, Family, RunsFit, names_of
 from raylr.analysis.next_runs import SETTLED, Suggestion, missing_runs, why
 from raylr.analysis.status import Status
 from raylr.analysis.units import format_count, format_lr
@@ -70,18 +70,20 @@ def show_runs(result: RunsResult, console: Console) -> None:
 
 def ending(result: RunsResult) -> list[Line]:
     """Return the verdict, the answer, and what to do next."""
-    single = result.single
-    if single is not None:
-        return [verdict_of_family(result.fit.families[0], "Verdict"), *answer_of_one(single), *next_lines(result)]
-    lines: list[Line] = []
-    families = result.fit.families
-    for i, family in enumerate(families[:MOST_FAMILIES]):
-        lines.append(verdict_of_family(family, "Verdict" if i == 0 else ""))
-        lines += answer_of_one(family.optima[0]) if len(family.optima) == 1 else law_lines_of(family)
-    if len(families) > MOST_FAMILIES:
-        more = len(families) - MOST_FAMILIES
-        lines.append(Line(f"and {more} more kinds of runs; `raylr report` has all", dim=True))
+    kinds = answers(result)
+    lines = [line for found, rest in kinds[:MOST_FAMILIES] for line in (found, *rest)]
+    if len(kinds) > MOST_FAMILIES:
+        lines.append(Line(f"and {len(kinds) - MOST_FAMILIES} more kinds of runs; `raylr report` has all", dim=True))
     return [*lines, *next_lines(result)]
+
+
+def answers(result: RunsResult) -> list[tuple[Line, list[Line]]]:
+    """Return the verdict on each kind of runs, with the lines that say its LR or its law."""
+    out = []
+    for i, family in enumerate(result.fit.families):
+        lines = answer_of_one(family.optima[0]) if len(family.optima) == 1 else law_lines_of(family)
+        out.append((verdict_of_family(family, "Verdict" if i == 0 else ""), lines))
+    return out
 
 
 def answer_of_one(optimum: CellOptimum) -> list[Line]:
@@ -111,8 +113,12 @@ def _cost_lines(optimum: CellOptimum) -> list[Line]:
         return [Line(f"an LR twice as high may diverge, as {format_lr(lost)} did", "2× off")]
     if not math.isfinite(cost):
         return []
-    share = f" ({cost / abs(loss):.2%} of the loss)" if loss else ""
+    share = f" ({_percent(cost / abs(loss))} of the loss)" if loss else ""
     return [Line(f"an LR off by a factor of 2 costs {cost:.2g}{share}", "2× off")]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if share < 0.1 else f"{share:.0%}"
 
 
 def verdict_of_family(family: Family, heading: str = "") -> Line:
@@ -158,7 +164,8 @@ def next_lines(result: RunsResult) -> list[Line]:
 
 def remarks(optima: Sequence[CellOptimum]) -> list[Line]:
     """Return a line for each optimum that cannot be used as it is."""
-    return [Line(f"{one.setting.name}: {why(one)}", dim=True) for one in optima if one.fit.status not in SETTLED]
+    named = zip(names_of(optima), optima, strict=True)
+    return [Line(f"{name}: {why(one)}", dim=True) for name, one in named if one.fit.status not in SETTLED]
 
 
 def _show_table(result: RunsResult, console: Console) -> None:
@@ -193,6 +200,7 @@ def plot(optimum: CellOptimum) -> list[str]:
         return []
     x = np.geomspace(cell.lr.min(), cell.lr.max(), WIDE)
     curve = np.asarray(fit.predict(x)[0], float)
+    first, last = fit.fitted_range
     low = float(min(cell.loss[finite].min(), curve.min()))
     span = max(float(np.quantile(cell.loss[finite], 0.8)) - low, 1e-12)
     high = low + 1.15 * span
@@ -204,7 +212,7 @@ def plot(optimum: CellOptimum) -> list[str]:
         canvas[TALL - 1 - round(share * (TALL - 1))][column] = sign
 
     for lr, loss in zip(x, curve, strict=True):
-        if loss <= high:
+        if loss <= high and first <= lr <= last:
             put(lr, loss, ".")
     for lr, loss in zip(cell.lr, cell.loss, strict=True):
         put(lr, loss if math.isfinite(loss) else high, "x" if not math.isfinite(loss) else "o" if loss <= high else "^")

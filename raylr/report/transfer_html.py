@@ -12,7 +12,7 @@ from raylr.analysis.figures.transfer import proxy_search
 from raylr.analysis.units import format_count, format_lr
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
-from raylr.report.page import PageFigures, lead, paragraph, table
+from raylr.report.page import PageFigures, inline, lead, paragraph, table
 from raylr.report.scores import ScoreSection, score_html
 from raylr.report.text import known, lines_of_check, number
 from raylr.report.transfer import SETTINGS, proxy_lines, settings_rows, target_lines, transfer_ending
@@ -53,7 +53,7 @@ def transfer_answer(result: TransferResult) -> str:
     """Return the verdict and the LR in bold, and what to do next."""
     out = []
     for line in transfer_ending(result):
-        text = html.escape(line.text)
+        text = inline(line.text)
         if line.heading in ("Verdict", "LR"):
             out.append(f"<b>{text if line.heading == 'Verdict' else f'LR {text}'}</b>")
         elif line.heading == "Next":

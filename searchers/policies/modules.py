@@ -52,7 +52,8 @@ class ModulesPolicy:
         whole: Whether the axes are factors on the LR that together reach all tensors, so that the runs of the global
             search count as places of a joint one.
         axis_trials: Most runs of an axis (greedy) or of all (joint); None: 4, or 2 for each axis and 2 more.
-        replicates: Runs with fresh seeds of the start, before the axes are searched, and of what was found, afterwards.
+        replicates: Runs with fresh seeds of the start, of which three come before the axes are searched, and of what
+            was found, afterwards.
         max_trials: Most runs of the global search of a setting.
         options: Further arguments of the policies of all stages: `tolerance`, `extend`, `stopping`.
         points: LRs of the global search to begin with.
@@ -192,9 +193,11 @@ class ModulesPolicy:
     def replicate_runs(self, setting: Setting | str | None = None) -> list[list[RunId]]:
         """Return the runs with fresh seeds: of the start and, at the end, of what was found."""
         chain = self._chain(setting)
+        places = [chain.start_seeds, [chain.found_seeds] if chain.found_seeds is not None else []]
         return [
-            [RunId(chain.setting.name, i) for i, (policy, _) in enumerate(chain.runs) if policy is one]
-            for one in chain.replicates
+            [RunId(chain.setting.name, i) for i, (policy, _) in enumerate(chain.runs) if policy in one]
+            for one in places
+            if one
         ]
 
     # --- inside ---

@@ -1,6 +1,9 @@
 """The stages of one setting of a search around a known learning rate, one after the other. No Ray. `modules` runs them.
 
-replicates of the start ──▶ first axis ──▶ second axis ──▶ … (or all at once) ──▶ replicates of what was found
+replicates of the start ──▶ first axis ──▶ second axis ──▶ … (or all at once) ──▶ replicates, of what was found too
+
+The stages know of the first `SEARCH_SEEDS` replicates of the start and of no other one: a search with more replicates
+goes the same way, and one that is given more afterwards trains nothing but these.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ from raylr.searchers.policies.types import AxisAnswer, RunId, RunState, Suggesti
 MIDDLE = (0.16, 0.5, 0.84)
 """Quantiles from which the loss at a stage's start and its standard error are taken: those of a normal distribution
 within one standard deviation."""
+SEARCH_SEEDS = 3
+"""Replicates of the start that come before the axes. A search is told how much runs scatter from these and from the
+global fit; what more of them would tell is small beside what single runs of the axes do not know."""
 StagePolicy = QuadraticPolicy | Replicates
 
 
@@ -69,8 +75,10 @@ class ModuleChain:
         """The global LR, once it is known."""
         self.done: list[ModuleStage] = []
         """The stages over LR or axes that have ended."""
-        self.replicates: list[Replicates] = []
-        """Those of the start and, at the end, of what was found."""
+        self.start_seeds: list[Replicates] = []
+        """Replicates of the start: those before the axes, and the others after them."""
+        self.found_seeds: Replicates | None = None
+        """Those of what was found."""
         self.finished = False
         self.runs: list[tuple[StagePolicy, RunId]] = []
         """What each run is called by the policy of its stage."""
@@ -149,20 +157,23 @@ class ModuleChain:
         options = self._options
         searched = sum(bool(one.names) for one in self.done)
         start, found = options.start, self.found
-        if not self.replicates and options.replicates:
-            return self._replicates(start)
+        if not self.start_seeds and options.replicates:
+            return self._replicates_of_start(min(options.replicates, SEARCH_SEEDS))
         if searched < (1 if options.method == "joint" else len(options.axes)):
             held = found if options.held == "found" else start
             names = tuple(options.axes) if options.method == "joint" else (list(options.axes)[searched],)
             policy = self._joint() if options.method == "joint" else self._greedy(names[0], held)
             return policy, names, held, []
-        if len(self.replicates) == 1 and found != start:
-            return self._replicates(found)
-        return None
+        if not options.replicates or self.found_seeds is not None or found == start:
+            return None
+        if len(self.start_seeds) == 1 and options.replicates > SEARCH_SEEDS:
+            return self._replicates_of_start(options.replicates - SEARCH_SEEDS)
+        self.found_seeds = Replicates(self.setting, options.replicates)
+        return self.found_seeds, (), found, []
 
-    def _replicates(self, values: dict[str, float]) -> tuple[StagePolicy, tuple[str, ...], dict[str, float], list[int]]:
-        self.replicates.append(Replicates(self.setting, self._options.replicates))
-        return self.replicates[-1], (), values, []
+    def _replicates_of_start(self, count: int) -> tuple[StagePolicy, tuple[str, ...], dict[str, float], list[int]]:
+        self.start_seeds.append(Replicates(self.setting, count, first=SEARCH_SEEDS * len(self.start_seeds)))
+        return self.start_seeds[-1], (), self._options.start, []
 
     def _greedy(self, name: str, held: Mapping[str, float]) -> QuadraticPolicy:
         axis, options = self._options.axes[name], self._options
@@ -215,7 +226,7 @@ class ModuleChain:
 
     @property
     def _start_losses(self) -> list[float]:
-        return self.replicates[0].losses if self.replicates else []
+        return self.start_seeds[0].losses if self.start_seeds else []
 
     @property
     def _global_fit(self) -> OptimumFit | None:

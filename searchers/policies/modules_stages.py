@@ -111,10 +111,16 @@ class JointPolicy(_WithNoise, AxesPolicy):
 
 class Replicates:
     """A stage that trains one place with several seeds. The search has not chosen these runs by their losses, so that
-    they tell what the place is worth, and how much runs scatter."""
+    they tell what the place is worth, and how much runs scatter.
 
-    def __init__(self, setting: Setting, count: int) -> None:
-        self._setting, self._count = setting, count
+    Args:
+        setting: The setting.
+        count: Number of runs.
+        first: Number of fresh seeds of the place that others have trained before.
+    """
+
+    def __init__(self, setting: Setting, count: int, *, first: int = 0) -> None:
+        self._setting, self._count, self._first = setting, count, first
         self.runs: list[RunState] = []
 
     @property
@@ -129,7 +135,7 @@ class Replicates:
         self.runs.append(RunState(0.0))
         number = len(self.runs) - 1
         return Suggestion(run=RunId(self._setting.name, number), setting=self._setting, lr=1.0,
-                          repeat=FRESH + number)  # fmt: skip
+                          repeat=FRESH + self._first + number)  # fmt: skip
 
     def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
         """Decide nothing: a run that was cut short has another loss than one that was not."""

@@ -80,3 +80,20 @@ def test_curves_of_runs_are_read(tmp_path):
     assert run.tokens.tolist() == [10_000, 20_000, 40_000]
     assert run.curve[-1] == run.loss == pytest.approx(3.025)
     assert found.comparison.best == "x"
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ((True, False), ["qk_norm False", "qk_norm True"]),
+        (("yes", "no"), ["qk_norm no", "qk_norm yes"]),
+        ((0, 1), ["qk_norm 0", "qk_norm 1"]),
+        (("with", "without"), ["with", "without"]),
+    ],
+)
+def test_arms_with_and_without_something_are_called_by_its_name(tmp_path, values, names):
+    made = rows({value: 0.05 * i for i, value in enumerate(values)})
+    path = write(tmp_path / "runs.csv", made, head="qk_norm,lr,params,tokens,seed,loss")
+    found = compare_finished(read(path, by="qk_norm"))
+    assert [arm.name for arm in found.comparison.arms] == names
+    assert found.comparison.best.endswith(str(values[0]))

@@ -12,7 +12,9 @@ from raylr.analysis.laws.lr_law import LRLaw
 from raylr.analysis.runs import RunEnd
 from raylr.cli.app import main
 from raylr.report.html import write_report
+from raylr.state import state_of
 from raylr.store.check import check_study
+from raylr.studies import open_study
 from raylr.study import FittingStudy
 
 
@@ -123,3 +125,12 @@ def test_fitting_again_leaves_the_law_as_the_run_wrote_it(finished):
     finished.fit()
     finished.result()
     assert file.read_text() == "mine"
+
+
+def test_others_see_a_study_as_running_until_its_end_is_noted(finished):
+    with finished.held():
+        assert state_of(open_study(finished.directory))["state"] == "running"
+        finished.end("printed")
+        assert state_of(open_study(finished.directory))["state"] == "running"
+    assert state_of(open_study(finished.directory))["state"] == "finished"
+    assert open_study(finished.directory).ending() == "printed"

@@ -71,7 +71,7 @@ _FLAT = Panel(
         Band(x=_X, low=[2.9, -math.inf, 3], high=[3.1, 3.1, math.inf], group="star"),
         Boxes(x_low=[1e-4], x_high=[1e-3], y_low=[-math.inf], y_high=[math.inf], label="box", hover="h", alpha=0.2),
         Rule(at=1e-3, group="box"),
-        Map(x=_X, y=[2, 3], z=np.arange(6.0).reshape(2, 3), bar="z"),
+        Map(x=_X, y=[2, 3], z=np.log10(np.arange(1.0, 7.0).reshape(2, 3)), bar="z", log_lr=True),
     ],
     title="flat",
     note="a note",

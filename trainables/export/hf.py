@@ -27,16 +27,25 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.errors import CheckpointError, InputError
+from raylr.remote.copies import with_addresses
 from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_config
 from raylr.trainables.export.weights import read_weights
 from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec, model_spec
 from raylr.trainables.training import metrics
-from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, TOKENIZER, described, load_state, verify
+from raylr.trainables.training.checkpoint import (
+    COMPLETE,
+    CONFIG,
+    PREFIX,
+    TOKENIZER,
+    described,
+    fetch_checkpoint,
+    load_state,
+    verify,
+)
 from raylr.trainables.training.schedule import lr_factor
 from raylr.trainables.training.spec import TrainSpec
 
 ORIGIN = "raylr.json"
-CONFIG = "config.json"
 DTypeName = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CONTEXT = 4096
@@ -58,6 +67,7 @@ def find_checkpoint(path: str | Path) -> Path:
             damaged.
     """
     root = Path(path)
+    fetch_checkpoint(root)
     if not root.is_dir():
         raise CheckpointError(f"there is no checkpoint at {root}")
     if (root / COMPLETE).is_file():
@@ -135,7 +145,7 @@ def export_checkpoint(
     vocabulary = _tokenizer_files(folder, run, tokenizer, model.vocab_size)
     origin = {
         "format": 1,
-        "checkpoint": str(folder.absolute()),
+        "checkpoint": with_addresses(str(folder.absolute())),
         "digest": hashlib.blake2b((folder / COMPLETE).read_bytes(), digest_size=16).hexdigest(),
         "dtype": dtype,
         "context": context,

@@ -35,6 +35,8 @@ from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
 STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
+CONFIG = "config.json"
+"""File of a Hugging Face model, which may be given in place of a checkpoint."""
 LOCK = ".lock"
 """File of a run's folder that the process which trains the run holds locked."""
 UNIVERSAL = "universal"
@@ -249,6 +251,20 @@ def load_engine(engine: Any, folder: Path, *, trust: bool = False) -> None:
         found, _ = engine.load_checkpoint(str(folder), tag=TAG)
     if found is None:
         raise CheckpointError(f"checkpoint: DeepSpeed found nothing to load in {folder}")
+
+
+def fetch_checkpoint(folder: Path) -> None:
+    """Fetch a checkpoint, the newest whole one of a run, or a Hugging Face model, if the folder lies at an address."""
+    if (there := copy_of(folder / COMPLETE)) is None:
+        return
+    copy, name = there[0], there[1].rpartition("/")[0]
+    names = {entry.name.rpartition("/")[2] for entry in copy.storage.listed(name)}
+    if COMPLETE in names:
+        copy.fetch_folder(name, lambda path: not verify(path))
+    elif CONFIG in names:
+        copy.fetch_folder(name, lambda path: False)  # which says nothing of being whole
+    else:
+        next(RunFolder(folder).whole(), None)
 
 
 class RunFolder:

@@ -59,6 +59,6 @@ def test_arms_without_curves_can_be_drawn():
     bare = compare_arms([Arm(name="a", runs=[ArmRun(loss=3.0)]), Arm(name="b $x", runs=[ArmRun(loss=math.nan)])])
     figure = arm_losses(bare, "目标", 1e6)
     conforms(figure)
-    assert figure.panels[0].note == "no curve is known"
-    assert "Left" not in figure.caption
+    assert [panel.title for panel in figure.panels] == ["final losses"]
+    assert figure.caption.startswith("After Figure 6 of the paper. The final losses; no run has a curve.")
     conforms(arm_costs(bare))

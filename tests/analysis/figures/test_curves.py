@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import synthetic
@@ -11,9 +13,17 @@ from raylr.analysis.figures.description import Band, Line, Points, Rule, legend
 def test_loss_curves_show_all_lrs_of_the_size(study_fit):
     figure = loss_curves(study_fit, "M", synthetic.BUDGET)
     conforms(figure)
-    assert list(legend(figure)) == ["2.00e-3", "4.00e-3", "8.00e-3", "1.60e-2"]
+    assert list(legend(figure)) == ["LR 2.00e-3", "LR 4.00e-3", "LR 8.00e-3", "LR 1.60e-2"]
     assert figure.statement == "Of 4 runs of size M, 4 reached 1M tokens."
     assert "search-M-0.002, LR 2.00e-3" in {mark.hover for mark in of_kind(figure.panels[0], Points)}
+
+
+def test_the_legend_of_all_sizes_is_in_the_order_of_the_lrs(study_fit):
+    last = replace(study_fit.runs[-1], lr=1e-3)  # of the last size, and below all others
+    figure = all_loss_curves(replace(study_fit, runs=[*study_fit.runs[:-1], last]), synthetic.BUDGET)
+    lrs = [float(label.removeprefix("LR ")) for label in legend(figure)]
+    assert lrs == sorted(lrs)
+    assert lrs[0] == 1e-3
 
 
 def test_figure_1a_marks_where_training_stopped_before_the_budget(study_fit):

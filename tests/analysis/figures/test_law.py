@@ -14,7 +14,7 @@ def test_the_law_over_tokens_both_and_parameters(study_fit, prediction):
     conforms(figure)
     over_tokens, plane, over_params = figure.panels
     assert len(of_kind(over_tokens, Points, symbol="triangle")) == 3
-    assert len(of_kind(over_params, Points, symbol="triangle")) == 2
+    assert len(of_kind(over_params, Points, symbol="square")) == 2
     assert of_kind(plane, Map)[0].z.shape == (40, 40)
     for panel, x in ((over_tokens, prediction.tokens), (over_params, prediction.params)):
         (star,) = of_kind(panel, Points, symbol="star")

@@ -41,3 +41,11 @@ def test_without_a_start_there_is_no_star_and_runs_off_the_curve_are_hollow() ->
     assert {mark.symbol for mark in of_kind(panel, Points)} == {"hollow", "triangle"}
     assert "star" not in figure.caption
     assert "hollow points" in figure.caption
+
+
+def test_an_optimum_below_every_run_is_inside_its_panel() -> None:
+    grid = np.geomspace(1e-3, 1e-2, 21)
+    (panel,) = module_losses([curve("hidden", "S", mean=2.9 + 0.1 * np.log(grid / 3e-3) ** 2)]).panels
+    (best,) = of_kind(panel, Points, symbol="triangle")
+    assert panel.y.low is not None
+    assert panel.y.low < best.y[0] - 0.01

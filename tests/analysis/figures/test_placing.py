@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylr.analysis.figures.description import Axis, Panel, Points
+from raylr.analysis.figures import placing
+from raylr.analysis.figures.description import Axis, Map, Panel, Points
 from raylr.analysis.figures.placing import edge_note, intervals, limits, placed, ticks, written
 
 
@@ -102,3 +103,17 @@ def test_intervals_of_points_without_a_place_are_left_out() -> None:
     assert found is not None
     assert not found.x
     assert not np.isfinite(found.y).any()
+
+
+def test_axes_in_three_dimensions_and_colour_bars_have_few_ticks_within_what_is_drawn() -> None:
+    lrs = np.geomspace(3e-4, 6e-2, 7)
+    axes = Axis("LR", scale="log", unit="lr"), Axis("tokens", scale="log", unit="count")
+    shown = Panel(x=axes[0], y=axes[1], z=Axis("loss"), marks=[Points(x=lrs, y=2e5 * lrs / lrs[0], z=lrs)])
+    for name, low, high in (("x", 3e-4, 6e-2), ("y", 2e5, 4e7)):
+        found = placing.space_ticks(shown, name)
+        assert 2 <= len(found) <= 4
+        assert all(low <= value <= high for value in found)
+    values, texts = placing.bar_ticks(Map(x=[1.0, 2.0], y=[1.0], z=np.log10([[1e-3, 4e-2]]), log_lr=True))
+    assert values == pytest.approx([math.log10(float(text)) for text in texts])
+    assert len(values) >= 2
+    assert -3 <= values[0] < values[-1] <= math.log10(4e-2)

@@ -1,5 +1,6 @@
 import math
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,29 @@ def test_without_a_branch_the_decay_is_not_determined():
     assert found.status == "not_determined"
     assert not found.ok
     assert found.interval()[0] < found.lr < found.interval()[1]
+
+
+@pytest.mark.parametrize("error", [0.01, 0.05])
+def test_the_interval_covers_optima_whose_losses_err_in_shape_and_not_in_tilt_alone(error):
+    """The error grows with the LR, as that of a long decay does: high LRs may lose or win by far more than low ones."""
+    x = np.log(LRS)
+    dense = np.linspace(x[0] - 1.5, x[-1] + 1.5, 601)
+
+    def middle(x):
+        return 3 + 0.03 * (x - math.log(7e-4)) ** 2
+
+    def shape(x):
+        return np.maximum(x - math.log(3e-4), 0.0) ** 2
+
+    covariance = error**2 * np.outer(shape(x), shape(x)) + 1e-10 * np.eye(4)
+    known = SimpleNamespace(
+        posterior=SimpleNamespace(gain=0.1), status="ok", message="", ends=lambda paths: (middle(x), covariance)
+    )
+    low, high = decayed_optimum(known, Decay(fraction=0.6), 1e10, LRS).interval()
+    errors = error * np.random.default_rng(1).standard_normal(400)
+    optima = np.exp([dense[np.argmin(middle(dense) + one * shape(dense))] for one in errors])
+    assert np.mean((low <= optima) & (optima <= high)) >= 0.88
+    assert (high == math.inf) == (np.mean(optima > 1.01 * LRS[-1]) > 0.05)
 
 
 def test_without_a_fit_there_is_no_prediction():

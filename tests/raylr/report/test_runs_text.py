@@ -6,7 +6,9 @@ import pytest
 
 from raylr.cli.console import make_console
 from raylr.finished import read_finished
-from raylr.report.runs_text import RunsResult, ending, plot, result_of, show_runs
+from raylr.imports.options import ImportOptions
+from raylr.report.runs_html import write_runs_report
+from raylr.report.runs_text import MOST_FAMILIES, RunsResult, ending, plot, result_of, show_runs
 
 LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
@@ -61,3 +63,23 @@ def test_a_narrow_terminal_breaks_between_words(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 80
     words = {word for line in ending(found) for word in line.text.split()}
     assert words <= set(out.getvalue().split())
+
+
+def test_kinds_of_runs_are_told_apart_in_the_answer_and_in_the_table(tmp_path: Path) -> None:
+    rows = "".join(f"{kind},{lr},{loss}\n" for kind in "abcdefgh" for lr, loss in parabola(1e-3).items())
+    (tmp_path / "runs.csv").write_text("cell,lr,loss\n" + rows)
+    found = result_of(read_finished(tmp_path / "runs.csv", ImportOptions(by=("cell",))))
+    text = write_runs_report(found, tmp_path / "report").read_text().partition("<h2>")
+    assert text[0].count("Trust it") == MOST_FAMILIES
+    assert "2 more kinds of runs are in the table below" in text[0]
+    assert "raylr report" not in text[0]
+    table = text[2].partition("All optima")[2]
+    assert all(f"<td>cell {kind}</td>" in table for kind in "abcdefgh")
+    assert any("`raylr report` has all" in line.text for line in ending(found))
+
+
+def test_a_column_that_is_asked_for_and_kept_apart_in_any_case_is_named_once(tmp_path: Path) -> None:
+    rows = "".join(f"{kind},{lr},{loss}\n" for kind in ("adamw", "muon") for lr, loss in parabola(1e-3).items())
+    (tmp_path / "runs.csv").write_text("optimizer,lr,loss\n" + rows)
+    found = result_of(read_finished(tmp_path / "runs.csv", ImportOptions(by=("optimizer",))))
+    assert [family.name for family in found.fit.families] == ["optimizer adamw", "optimizer muon"]

@@ -88,6 +88,19 @@ def test_replicates_have_seeds_of_their_own_and_tell_the_noise() -> None:
     assert max(one.repeat for one in asked if one.run not in (*first, *second)) < FRESH
 
 
+def test_more_replicates_train_nothing_but_these() -> None:
+    few, many = (ModulesPolicy(axes=AXES, lr_range=RANGE, replicates=count, whole=True) for count in (3, 6))
+    before, after = ([(one.lr, *one.axes.values(), one.repeat) for one in run(policy, lambda one: loss_of(one, 0.003))]
+                     for policy in (few, many))  # fmt: skip
+    assert len(set(after)) == len(after)
+    assert set(before) < set(after)
+    assert len(after) == len(before) + 6
+    assert few.found() == many.found() != {"head": 1.0, "rest": 1.0}
+    assert [len(runs) for runs in many.replicate_runs()] == [6, 6]
+    start, found = ({after[run.number][-1] - FRESH for run in runs} for runs in many.replicate_runs())
+    assert start == found == set(range(6))
+
+
 def test_axes_that_do_nothing_stay_where_they_are() -> None:
     policy = ModulesPolicy(axes=AXES, lr_range=RANGE, replicates=2)
     run(policy, lambda one: 3 + 0.05 * math.log(one.lr / 3e-3) ** 2)

@@ -272,6 +272,8 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
 def _reason(trial: Trial) -> str:
     """Why a trial failed, as a sentence about "it"."""
     text = (_local_error(trial) or str(trial.get_error() or "")).strip()
+    if "ray.exceptions.OutOfMemoryError" in text or "running low on memory" in text:
+        return "its machine ran out of memory, so that Ray ended its process (fewer trials side by side need less)"
     if found := _ACTOR.search(text):
         ended = found.group(1)
         if "its node has died" in ended or "node has crashed" in ended:

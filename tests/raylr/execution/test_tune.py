@@ -246,6 +246,11 @@ class Failed:
             "The actor cdb7 is unavailable: The actor is temporarily unavailable: RpcError: RPC Error message: failed",
             "its process or its node is gone",
         ),
+        (
+            "ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory …",
+            "its machine ran out of memory, so that Ray ended its process (fewer trials side by side need less)",
+        ),
+        ("torch.OutOfMemoryError: CUDA out of memory.", "torch.OutOfMemoryError: CUDA out of memory."),
         ("ValueError: no such thing", "ValueError: no such thing"),
         ("raylr.errors.TrainingError: it exited with status 3", "it exited with status 3"),
     ],

@@ -332,15 +332,18 @@ def test_a_folder_that_was_removed_is_not_made_again(table):
 def test_a_number_far_above_the_others_is_not_counted_up_to(table, number):
     """Of a file that somebody copied there: `raylr check` must end."""
     table.append([row(10)])
-    table.append([row(20)])
-    (first, second) = table.fragments()
-    second.rename(second.with_name(f"{number}-{second.name.partition('-')[2]}"))
-    (problem,) = opened(table).problems()
-    assert problem.message == f"fragments 1 to {number - 1} of {table.folder} are missing"
-    opened(table).compact()
+    foreign = table.folder / f"{number}-{'0' * 16}.parquet"
+    foreign.write_bytes(b"something else")
+    damaged, missing = opened(table).problems()
+    assert damaged.path == foreign
+    assert missing.message == f"fragments 1 to {number - 1} of {table.folder} are missing"
+    foreign.unlink()
+    assert opened(table).problems() == []
+    (own,) = table.fragments()
+    own.rename(own.with_name(f"{number}-{own.name.partition('-')[2]}"))
+    opened(table).append([row(20)])
     assert opened(table).problems() == []
     assert len(opened(table)) == 2
-    assert first.name.startswith("00000000-")
 
 
 def test_a_fragment_of_a_later_version_is_told_apart_from_a_damaged_one(table, monkeypatch):

@@ -33,9 +33,26 @@ LONGEST_MESSAGE = 1800
 """A longer message, as with a list of hundreds of values, is shown by its ends."""
 
 
+_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_SECRET = re.compile(r"(?i)([?&][\w.-]*(?:token|key|secret|password|signature|credential)[\w.-]*=)[^&\s]+")
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which the addresses hold no names, passwords and tokens.
+
+    Example:
+        >>> without_credentials("postgresql://me:word@host/db and http://host/?api_key=1&a=2")
+        'postgresql://…@host/db and http://host/?api_key=…&a=2'
+    """
+    return _SECRET.sub(r"\1…", _USER.sub("…", text))
+
+
 def shortened(message: str) -> str:
-    """Return a message with the ends alone of words and of lists that are too long to read."""
-    words = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", message)
+    """Return a message as it is shown: without credentials, and of words and lists that are too long to read the ends
+    alone."""
+    words = re.sub(
+        rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", without_credentials(message)
+    )
     return words if len(words) <= LONGEST_MESSAGE else f"{words[:1200]} … {words[-500:]}"
 
 

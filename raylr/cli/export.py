@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from raylr.cli.console import make_console, say
 from raylr.cli.places import Use
-from raylr.errors import InputError
+from raylr.errors import InputError, without_credentials
 
 
 def export(
@@ -58,4 +58,4 @@ def export(
     spec = opened.spec
     set_verbosity(WARNING)
     names = export_runs(opened.finished_runs(), optuna, name=spec.name, lr_range=(spec.lr.low, spec.lr.high))
-    say(console, f"{optuna}: {len(names)} studies, {', '.join(names)}")
+    say(console, f"{without_credentials(optuna)}: {len(names)} studies, {', '.join(names)}")

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from raylr.analysis.units import format_count
 from raylr.cli.console import make_console, say
 from raylr.cli.places import Use
-from raylr.errors import InputError
+from raylr.errors import InputError, without_credentials
 
 
 def submit(
@@ -59,7 +59,7 @@ def submit(
         say(console, f"Study {wanted.name} is the job {job.id}: {summary(wanted)}")
     else:
         say(console, f"{out} is the study of the job {job.id} already, which is pending or running.")
-    at = f" --address {address}" if address else ""
+    at = f" --address {without_credentials(address)}" if address else ""
     end = f"`ray job stop{at} {job.id}` stops it, and nothing that it has measured is lost"
     if not follow:
         say(console, f"{end}; `ray job logs{at} --follow {job.id}` shows what it prints.")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from raylr.errors import EvaluationError
+from raylr.telemetry import OFF
 
 _DROPPED = ("RAY_", "DATASET_SOURCE")
 """Environment variables (by prefix) that would change where a program takes its data from, or what it connects to."""
@@ -101,4 +102,5 @@ def _variables(work: Path, isolated: bool) -> dict[str, str]:
     dropped = (*_DROPPED, "PYTHON", "VIRTUAL_ENV") if isolated else _DROPPED
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
-    return kept | offline | {"HF_HOME": str(work.resolve() / "huggingface"), "TOKENIZERS_PARALLELISM": "false"}
+    own = {"HF_HOME": str(work.resolve() / "huggingface"), "TOKENIZERS_PARALLELISM": "false"}
+    return {**OFF, **kept, **offline, **own}

@@ -17,6 +17,7 @@ import ray
 
 from raylr.errors import EXIT_FAILURE, TrainingError
 from raylr.execution.ray_private import LOOPBACK, end_own_processes, loopback_kept, require_loopback, without_logs
+from raylr.telemetry import telemetry_off
 
 OWN_SECONDS = 5.0
 """Seconds without Ray's own processes on this machine after which they are gone: nobody starts them again."""
@@ -168,8 +169,8 @@ def ray_session() -> Iterator[bool]:
         return
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
-    if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    telemetry_off()  # without a dashboard, too, Ray starts the part of it that sends usage statistics
+    if own:
         os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")  # children of a trial end with it
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors

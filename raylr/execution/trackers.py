@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from typing import Literal
 
 from ray.tune import Callback
 
 from raylr.errors import InputError
+from raylr.telemetry import telemetry_off
 
 Tracker = Literal["wandb", "mlflow"]
 
@@ -24,6 +24,7 @@ def check_trackers(names: Sequence[Tracker]) -> None:
 def tracker_callbacks(names: Sequence[Tracker], project: str) -> list[Callback]:
     """Return Tune callbacks that log every trial's reports under `project`; where to is up to WANDB_* and MLFLOW_*."""
     check_trackers(names)
+    telemetry_off()
     if "mlflow" in names:
         _reach_mlflow()
     callbacks: list[Callback] = []
@@ -33,7 +34,6 @@ def tracker_callbacks(names: Sequence[Tracker], project: str) -> list[Callback]:
 
             callbacks.append(WandbLoggerCallback(project=project, log_config=True))
         else:
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             from ray.air.integrations.mlflow import MLflowLoggerCallback
 
             callbacks.append(MLflowLoggerCallback(experiment_name=project))

@@ -13,6 +13,7 @@ from raylr.errors import DataError
 from raylr.imports.names import match_columns
 from raylr.imports.options import ImportOptions
 from raylr.imports.rows import Row, Rows
+from raylr.telemetry import telemetry_off
 
 PAGE = 1000
 """Runs that the client returns at once."""
@@ -33,7 +34,7 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
         DataError: If the client is not installed or cannot read the store.
     """
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 refuses folders without it
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its client reports to its makers otherwise
+    telemetry_off()
     try:
         from mlflow.tracking import MlflowClient
     except ImportError:

@@ -104,11 +104,6 @@ class Recipe:
         return self.batch * self.seq_len
 
     @property
-    def stable_steps(self) -> int:
-        """Steps between warmup and decay."""
-        return self.steps - self.warmup_steps - self.decay_steps
-
-    @property
     def step(self) -> str:
         """What makes up one optimizer step, for a comment."""
         return f"{self.ranks} data-parallel ranks, {self.batch} sequences a step: {self.why('batch')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -48,6 +49,9 @@ def _texts(value: Any) -> Any:
     return value
 
 
+_SECRET = re.compile(r"(?i)(^|_)(API_?KEY|ACCESS_?KEY|SECRET|SECRET_KEY|PASSWORD|PASSWD|AUTH|TOKEN)$")
+_SPECIAL = re.compile(r"(?i).*(EOS|BOS|PAD|UNK|MASK|SEP|CLS|END|START)_TOKEN$")
+"""Variables that name a secret, and tokens of a vocabulary, which do not."""
 Count = Annotated[int, BeforeValidator(_params)]
 """A number of parameters, as 1200000000, 1.2e9 or 1.2B."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -75,7 +79,8 @@ class CommandSpec(Section):
     """Pattern of the names of checkpoints in the run's folder, such as "checkpoint-*"; the one with the highest number
     in its name is the newest."""
     env: Variables = Field(default_factory=dict)
-    """Environment variables, in addition to those of raylr."""
+    """Environment variables, in addition to those of raylr, which the command gets anyway. Passwords and keys are
+    refused: a spec is copied into the study's folder."""
     files: dict[str, FilePath] = Field(default_factory=dict)
     """Files to write into the run's folder first: name → a template, whose placeholders are filled in. For trainers
     that are configured by a file."""
@@ -102,6 +107,12 @@ class CommandSpec(Section):
         for key, pattern in (("checkpoint", self.checkpoint), ("read.file", self.read.file)):
             if pattern is not None and (pattern.startswith(("/", "~")) or ".." in pattern.split("/") or not pattern):
                 raise ValueError(f"{key}: {pattern!r} must be the name of files inside the run's folder")
+        secret = next((name for name, value in self.env.items() if _SECRET.search(name) and value), None)
+        if secret is not None and not _SPECIAL.match(secret):
+            raise ValueError(
+                f"env: {secret} looks like a password or a key, and a spec is copied into the study's folder and the "
+                "report; leave it out and set it in the environment of raylr, which the command gets"
+            )
         for name in self.files:
             if name.startswith(("/", "~")) or ".." in name.split("/") or not name:
                 raise ValueError(f"files: {name!r} must be the name of a file inside the run's folder")

@@ -75,7 +75,8 @@ def of_value(value: Any, dice: random.Random) -> Any:
         elif kind == 5:
             holder[key] = str(holder[key])
         elif kind == 6 and isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
-            holder[key] = holder[key] * dice.choice((-1, 0, 1e-9, 1e9, 1e300, 0.3))
+            factor = dice.choice((-1, 0, 1e-9, 1e9, 1e300, 0.3))
+            holder[key] *= factor if abs(holder[key]) < 1e300 else round(factor)  # no float is so large
         else:
             holder[key] = copy.deepcopy(dice.choice(VALUES))
     return value

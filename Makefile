@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 PYTEST_ARGS ?=
+FUZZ ?= 10000
 # Scripts may have values without types; a call that does not fit the packages is an error there, too.
 LOOSE := --allow-any-generics --no-warn-return-any --allow-untyped-calls --allow-subclassing-any \
 	--allow-untyped-defs --allow-incomplete-defs --check-untyped-defs --no-warn-unused-ignores
@@ -49,8 +50,9 @@ docs: $(VENV)/.installed  ## write the pages that are made from the code
 site: $(VENV)/.installed  ## build the documentation site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-fuzz: $(VENV)/.installed  ## 10,000 mutated inputs of each kind
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest --timeout 0 tests/raylr/test_fuzz.py $(PYTEST_ARGS)
+fuzz: $(VENV)/.installed  ## 10,000 mutated inputs of each kind; FUZZ=FIRST:END: others, FUZZ_KIND=name: of one kind
+	RAYLR_FUZZ=$(FUZZ) $(BIN)/python -m pytest --timeout 0 -s tests/raylr/test_fuzz.py tests/raylr/test_fuzz_folders.py \
+		tests/raylr/test_fuzz_commands.py $(if $(FUZZ_KIND),-k test_$(FUZZ_KIND)) $(PYTEST_ARGS)
 
 audit:  ## known vulnerabilities of the pinned packages; a package that was not seen counts as a failure
 	PYTHON=$(PYTHON) .ci/audit

@@ -89,7 +89,14 @@ def covariates(settings: Sequence[Setting]) -> dict[str, Array]:
 def prior_from(
     setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: OptimumPrior
 ) -> OptimumPrior:
-    """Prior of `setting` from the `known` ones: `base` where nothing is known. `settings` are all of the search."""
+    """Return the prior of one setting's optimum from those that are known.
+
+    Args:
+        setting: The setting whose optimum is wanted.
+        known: Settings whose optima are known.
+        settings: All settings of the search.
+        base: The prior where nothing is known; a law in it is combined with what is known.
+    """
     if not known:
         return base
     moments = [k.moments for k in known]

@@ -34,10 +34,16 @@ class Cost:
 
 
 def cost_of(table: pa.Table, *, sizes: list[str], grid: int, budget: int) -> Cost:
-    """Add up the cost of a run table's runs; the comparison is `grid` LRs to `budget` tokens at each of `sizes`.
+    """Add up the cost of a run table's runs, beside that of a full grid.
 
     A size that is searched at several batches is in `sizes` once for each. A branch (role `decay`) counts the tokens
     that it trained itself: `tokens` less `trunk_tokens`.
+
+    Args:
+        table: The run table.
+        sizes: Names of the sizes of the grid.
+        grid: LRs of the grid at each of them.
+        budget: Tokens of each run of the grid.
     """
     if "trunk_tokens" not in table.column_names:
         table = table.append_column("trunk_tokens", pa.nulls(table.num_rows, pa.int64()))

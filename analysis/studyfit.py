@@ -375,9 +375,16 @@ class Check:
 
 
 def check_prediction(table: pa.Table, predicted_lr: float, tokens: int, size: str | None = None) -> Check | None:
-    """Return the check of a prediction from the run table, or None if no check was run.
+    """Read the check of a prediction from the run table.
 
-    `size` is the name of the target, where a study has several.
+    Args:
+        table: The run table.
+        predicted_lr: The LR that was predicted.
+        tokens: Tokens of the target's run.
+        size: Name of the target, where a study has several.
+
+    Returns:
+        The check, or None if none was run.
     """
     if size is not None:
         table = table.filter(pc.equal(table["size"], size))

@@ -1,10 +1,11 @@
 """What a study of thousands of trials costs the driver, and what runs side by side cost the search.
 
-    python benchmarks/scale.py                          # 500, 1,000 and 2,000 trials, 256 side by side
-    python benchmarks/scale.py --trials 500 10000       # these numbers of trials
+    python benchmarks/scale.py                          # 500 and 1,000 trials beside plain Tune; 10,000 of raylr's
+    python benchmarks/scale.py --trials 500 --repeats 3 # these numbers of trials, three times in turn; medians
+    python benchmarks/scale.py --most 3000              # the largest study, of raylr alone; 0 for none
     python benchmarks/scale.py --without-tune           # raylr's driver alone: policy, tables, no Ray Tune
     python benchmarks/scale.py --concurrency            # regret, runs and rounds at 1, 4, 16, 64 side by side
-    python benchmarks/scale.py --json -                 # the numbers alone
+    python benchmarks/scale.py --json                   # the numbers alone; --json FILE writes them there as well
 
 Training is simulated: each trial reports eight losses at once, from actors inside of the driver's process
 (scale_actors.py). Everything else is real: the spec with one cell for every 20 trials, the policy, the tables, Tune's
@@ -23,6 +24,7 @@ import math
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,8 @@ from typing import Any
 
 CASES = ("raylr", "optuna", "optuna per cell")
 WITHOUT_TUNE = "raylr without tune"
+GROWS = ("cpu_ms", "restore_seconds", "memory_mb", "table_mb")
+"""What may not grow faster than the number of trials; `growth_exponent` is the largest of their exponents."""
 WARM = 50
 """Trials of the study that a process runs first, so that imports are not counted."""
 SHOWN = (
@@ -121,46 +125,58 @@ def exponents(cases: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def driver(counts: list[int], beside: int, cases: tuple[str, ...], *, quiet: bool) -> dict[str, Any]:
-    """Measure all cases at all numbers of trials."""
+def medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each number over repetitions."""
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def driver(
+    counts: list[int], most: int, beside: int, cases: tuple[str, ...], repeats: int, *, quiet: bool
+) -> dict[str, Any]:
+    """Measure all cases at these numbers of trials, and raylr's at `most`."""
     found: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
     if not quiet:
-        print(f"{processor()}; {beside} trials side by side")
+        print(f"{processor()}; {beside} trials side by side; {repeats} times")
         print(f"{'':20}{'trials':>8}" + "".join(f"{title:>16}" for _, title, _ in SHOWN), flush=True)
-    for trials in counts:
-        for case in cases:  # in turn, so that a busy machine is busy for all
-            one = in_process(case, trials, beside)
+    own = cases[0]
+    for trials, measured in [*((count, cases) for count in counts), *([(most, (own,))] if most else [])]:
+        rows: dict[str, list[dict[str, float]]] = {case: [] for case in measured}
+        for _ in range(repeats if trials in counts else 1):
+            for case in measured:  # in turn, so that a busy machine is busy for all
+                rows[case].append(in_process(case, trials, beside))
+        for case in measured:
+            one = medians(rows[case])
             found[case].append(one)
             if not quiet:
                 row = "".join(form.format(one[name]).rjust(16) for name, _, form in SHOWN)
                 print(f"{case:20}{one['trials']:>8.0f}{row}", flush=True)
-    own = cases[0]
-    growth = exponents(found[own])
+    growth, largest = exponents(found[own]), found[own][-1]
     report: dict[str, Any] = {
-        "processor": processor(), "side_by_side": beside, "cases": found,
+        "processor": processor(), "side_by_side": beside, "repeats": repeats, "cases": found,
         "exponents": {case: exponents(rows) for case, rows in found.items()},
+        "growth_exponent": max((growth[name] for name in growth if name in GROWS), default=None),
+        "restore_10k_seconds": largest["restore_seconds"] if largest["trials"] >= 9_000 else None,
+        "restore_ms_per_trial": 1e3 * largest["restore_seconds"] / largest["trials"],
+        "suggest_ms": largest["suggest_ms"],
     }  # fmt: skip
-    if growth:
-        report["growth_exponent"] = max(growth[name] for name in growth if name not in ("wall_ms", "suggest_ms"))
-    if found[own][-1]["trials"] >= 9_000:
-        report["restore_10k_seconds"] = found[own][-1]["restore_seconds"]
-    report["suggest_ms"] = found[own][-1]["suggest_ms"]
     for case, name in (("optuna", "driver_ms_per_trial_ratio"), ("optuna per cell", "ratio_to_a_search_per_cell")):
-        if case in found and own == "raylr":
-            report[name] = found[own][-1]["cpu_ms"] / found[case][-1]["cpu_ms"]
+        if case in found:
+            report[name] = found[own][len(counts) - 1]["cpu_ms"] / found[case][-1]["cpu_ms"]
     return report
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs="+", default=[500, 1000, 2000], help="numbers of trials, rising")
+    parser.add_argument("--trials", type=int, nargs="+", default=[500, 1000], help="numbers of trials, rising")
+    parser.add_argument("--most", type=int, default=10_000, help="trials of the largest study, of raylr alone; 0: none")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each is measured; the medians are shown")
     parser.add_argument("--beside", type=int, default=256, help="trials side by side")
     parser.add_argument("--without-tune", action="store_true", help="raylr's driver alone")
     parser.add_argument("--concurrency", action="store_true", help="the search at 1, 4, 16, 64 side by side instead")
     parser.add_argument("--every", type=int, default=8, help="with --concurrency: take every n-th cell of the tables")
     parser.add_argument("--functions", type=int, default=6, help="with --concurrency: made-up functions of each kind")
-    parser.add_argument("--json", type=Path, help="write the numbers there too; - prints them alone")
+    parser.add_argument("--json", type=Path, nargs="?", const=Path("-"), help="print the numbers alone, or write them")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -173,7 +189,7 @@ def main() -> None:
         report = compare(options.every, options.functions, quiet=alone)
     else:
         cases = (WITHOUT_TUNE,) if options.without_tune else CASES
-        report = driver(options.trials, options.beside, cases, quiet=alone)
+        report = driver(options.trials, options.most, options.beside, cases, options.repeats, quiet=alone)
     text = json.dumps(report, indent=1)
     if alone:
         print(text)

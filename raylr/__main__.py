@@ -1,5 +1,10 @@
-"""`python -m raylr`: the command line."""
+"""The command line, as `raylr` and as `python -m raylr`."""
 
-from raylr.cli.app import main
+import signal
 
-main()
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends quietly until `main` hears it, instead of amid an import
+
+from raylr.cli.app import main  # noqa: E402
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylr.errors import DamagedError, DataError, InputError
-from raylr.store.files import storage_errors
+from raylr.store.files import names_in, storage_errors
+from raylr.store.places import opened
 
 if TYPE_CHECKING:
     from raylr.spec import StudySpec
@@ -54,7 +55,7 @@ def read_measured(path: Path | str) -> MeasuredRuns:
         InputError: If there is nothing such.
         DataError: If a file lacks a column.
     """
-    path = Path(path)
+    path = opened(path)
     file = path / "evaluations.jsonl" if path.is_dir() else path
     if path.is_dir() and not file.exists():
         return _of_study(path)
@@ -112,13 +113,13 @@ def changes_in_checkpoints(path: Path) -> list[dict[str, Any]]:
     corpus = folder.spec.corpus.path or folder.path / CORPUS
     models = folder.spec.models()
     found = []
-    for run in sorted(folder.checkpoints.iterdir()) if folder.checkpoints.is_dir() else []:
-        about = of_run.get(run.name)
+    for name in sorted(names_in(folder.checkpoints)):
+        about, run = of_run.get(name), folder.checkpoints / name
         if about is None:
             continue
         model = models.get(about["size"])
         norm = model.qk_norm if isinstance(model, ModelSpec) else None
-        known = {"trial": run.name, "size": about["size"], "qk_norm": norm}
+        known = {"trial": name, "size": about["size"], "qk_norm": norm}
         found += [known | changes_of(checkpoint, corpus) for checkpoint in RunFolder(run).whole()]
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from raylr.analysis.coordinates import LEVEL, CoordinateCheck
-from raylr.store.files import storage_errors, write_atomic
+from raylr.store.files import fetch, storage_errors, write_atomic
 from raylr.store.table import Table
 
 SCHEMA = pa.schema(
@@ -42,7 +42,8 @@ class StoredResults:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._table = Table(Path(folder) / TABLE, SCHEMA, KEY)
+        fetch(folder, (TABLE,))
+        self._table = Table(folder / TABLE, SCHEMA, KEY)
         self._runs: dict[str, list[dict[str, Any]]] = {}
         for row in self._table.read().to_pylist():
             self._runs.setdefault(row.pop("run"), []).append(row)

@@ -27,10 +27,22 @@ EXIT_BAD_INPUT = 2
 """Exit status of the command line for bad input, as of getopt and most Unix tools."""
 EXIT_FAILURE = 1
 """Exit status of the command line when something failed that was not the input."""
-
-
 LONGEST_WORD = 300
 """A longer word of a message, as out of a file that holds something else, is shown by its ends."""
+LONGEST_MESSAGE = 1800
+"""A longer message, as with a list of hundreds of values, is shown by its ends."""
+
+
+def shortened(message: str) -> str:
+    """Return a message with the ends alone of words and of lists that are too long to read."""
+    words = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", message)
+    return words if len(words) <= LONGEST_MESSAGE else f"{words[:1200]} … {words[-500:]}"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of a library, at most 200 characters, or its type where it has no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 class RaylrError(Exception):
@@ -39,7 +51,7 @@ class RaylrError(Exception):
     exit_status: ClassVar[int] = EXIT_FAILURE
 
     def __str__(self) -> str:
-        return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:150]}…{word[0][-30:]}", super().__str__())
+        return shortened(super().__str__())
 
 
 class InputError(RaylrError, ValueError):

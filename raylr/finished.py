@@ -23,6 +23,8 @@ from raylr.imports import parquet, study, text, wandb
 from raylr.imports.options import ImportOptions
 from raylr.imports.run import summary
 from raylr.imports.sources import SOURCES, read_runs
+from raylr.remote.copies import name_of
+from raylr.store.places import opened
 from raylr.store.runsfolder import BY, RunsFolder, in_memory, trials_as_table
 
 COLUMNS = ("run", "size", "params", "params_active", "tokens", "batch", "batch_kind", "lr", "loss", "loss_stderr",
@@ -88,12 +90,14 @@ def read_finished(path: Path | str, options: ImportOptions | None = None) -> Fin
     """Return the finished runs of a folder of runs, or of any source that `raylr import` reads.
 
     Args:
-        path: Folder, file, or `wandb:ENTITY/PROJECT`.
+        path: Folder or file, also its address, or `wandb:ENTITY/PROJECT`.
         options: How to read a source; not for a folder of runs, which was read when it was made.
 
     Raises:
         InputError: If there are no runs, or they cannot be read.
     """
+    if not str(path).startswith(wandb.SCHEME):
+        path = opened(path)
     if RunsFolder.at(Path(path)):
         if options is not None and options != ImportOptions():
             raise InputError(f"{path} holds imported runs: columns and units are given to `raylr import`")
@@ -108,7 +112,8 @@ def load_runs(path: Path | str) -> pa.Table:
     """Return finished runs as a table, one row per run.
 
     Args:
-        path: A folder of imported runs, a study's folder, or any source that `raylr import` reads without options.
+        path: A folder of imported runs, a study's folder, or any source that `raylr import` reads without options; of
+            the first two and of files also the address.
 
     Returns:
         The table. `tokens` are those of the whole run, `loss` is the final loss (NaN: diverged; null: not known),
@@ -231,4 +236,4 @@ def fit_runs(runs: FinishedRuns) -> RunsFit:
     Raises:
         DataError: If no run has ended.
     """
-    return fit_cells(cells_of(runs.table), source=f"finished runs in {runs.path.name}")
+    return fit_cells(cells_of(runs.table), source=f"finished runs in {name_of(runs.path)}")

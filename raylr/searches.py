@@ -16,6 +16,7 @@ from raylr.spec import StudySpec
 from raylr.spec.modules import reaches_all, searched_axes
 
 if TYPE_CHECKING:
+    from raylr.searchers.policies.memory import Memory
     from raylr.searchers.policies.modules import ModulesPolicy
     from raylr.searchers.policies.policy import Point
     from raylr.searchers.policies.stopping import StoppingRule
@@ -68,7 +69,7 @@ def search_settings(spec: StudySpec) -> list[Setting]:
 
 def search_policy(
     spec: StudySpec, settings: Sequence[Setting], points: Sequence[Point] = (), lrs: Mapping[str, float] | None = None,
-    breadth: Breadth | None = None,
+    breadth: Breadth | None = None, memory: Memory | None = None,
 ) -> Any:  # fmt: skip
     """Return the policy that the spec names, which searches these settings at the largest budget.
 
@@ -78,6 +79,8 @@ def search_policy(
         points: What earlier runs of a study that grew say (`raylr.growth.earlier_points`); they count as no trials.
         lrs: Setting → global LR, in a study with `modules` that does not search it.
         breadth: How much is planned at one time; None: as little as tells most.
+        memory: Keeps what the search decides. A search of modules, which knows the noise between runs besides its
+            results, goes without.
     """
     from raylr.analysis.curves.schedule import Schedule
     from raylr.searchers.policies.axes import AxesPolicy
@@ -95,6 +98,7 @@ def search_policy(
         "seed": spec.seed,
         "points": points,
         "settings_at_once": breadth.settings,
+        "memory": memory,
     }
     if search.method == "quadratic":
         least = search.min_fraction if search.truncate else 1.0

@@ -37,8 +37,8 @@ from raylr.spec.modules import most_runs
 from raylr.spec.runs import axes_of, placed
 from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, transfer_warnings
-from raylr.store.files import inside, names_in, remove_inside
-from raylr.store.folder import CORPUS, SPEC_FILE, StudyFolder
+from raylr.store.files import fetch, inside, names_in, remove_inside
+from raylr.store.folder import CORPUS, SPEC_FILE, TABLES, StudyFolder
 from raylr.store.runs import RunStore, run_end
 from raylr.trainables.training.identity import identity_fields
 from raylr.trainables.training.spec import TrainSpec
@@ -64,7 +64,7 @@ class Stages:
     ) -> None:
         self.folder, self.spec, self.listener = folder, folder.spec, listener
         self._executor, self._own_executor = executor or self._tune, executor is not None
-        self.store = RunStore(folder.evaluations, folder.trials, folder.failures)
+        self.store = RunStore(folder.evaluations, folder.trials, folder.failures, folder.plans)
         self._external = ExternalRuns(self.spec, folder.path) if self.spec.external else None
         self._fingerprint, self._eval_at = folder.corpus, cache(folder.spec.eval_at)
         for run, what in self.store.lost().items():
@@ -166,7 +166,8 @@ class Stages:
         settings = search_settings(self.spec)
         names = {setting.name for setting in settings}
         points = [point for point in from_plain(self.folder.points) if point.setting in names]
-        return search_policy(self.spec, settings, points, global_lrs(self.spec), breadth_of(self.folder))
+        breadth = breadth_of(self.folder)
+        return search_policy(self.spec, settings, points, global_lrs(self.spec), breadth, self.store.plans)
 
     def search_job(self) -> Callable[[Any], Job]:
         """Return what makes a job of a suggestion of the search's policy."""
@@ -227,6 +228,7 @@ class Stages:
         for run in runs:
             inside(self.folder.checkpoints, run)
         finish_evaluations(scores, self.folder.path, runs, self.listener)
+        fetch(self.folder.path, TABLES)  # at an address the scores were written from wherever a task ran
 
     # -- training --
 
@@ -271,6 +273,8 @@ class Stages:
             callbacks=callbacks,
             warn=self.listener.message,
             hang_seconds=requested.hang_seconds,
+            first_seconds=requested.first_report_seconds,
+            waits=self.spec.external or getattr(self.spec.train, "workers", 1) > 1,
         )
 
     def _job(
@@ -382,7 +386,8 @@ class Stages:
         keep = self.spec.keep_checkpoints
         if keep == "all":
             return
-        there = {folder: names_in(folder) for folder in (self.folder.checkpoints, self.folder.trunks)}
+        folders = (self.folder.checkpoints, self.folder.trunks)
+        there = {folder: names for folder in folders if (names := names_in(folder))}
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 for folder, names in there.items():

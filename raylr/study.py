@@ -24,7 +24,7 @@ from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError, StudyError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, with_addresses
 from raylr.spec import StudySpec
 from raylr.spec.runs import axis_columns
 from raylr.stages import Stages
@@ -101,8 +101,6 @@ class Study(ABC):
         self._require_kind(spec)
         if spec.external:
             local_folder(directory, "a study with another trainer, which writes its checkpoints into the folder,")
-        if spec.scores:
-            local_folder(directory, "a study that scores checkpoints (`scores:`)")
         self.spec, self.directory = spec, local_path(directory).resolve()
         self.progress = progress or Listener()
         self.folder = StudyFolder(self.directory, spec)
@@ -145,7 +143,7 @@ class Study(ABC):
 
     def end(self, text: str) -> None:
         """Note that the study has ended, and what was printed then, so that the next start returns it at once."""
-        busy = f"another process is running the study in {place_of(self.directory)}"
+        busy = f"another process is running the study in {with_addresses(str(self.directory))}"
         with nullcontext() if self._held else exclusive(self.directory / LOCK_FILE, busy):
             write_atomic(self.directory / ENDING_FILE, json.dumps({"state": self._state(), "text": text}))
 

@@ -19,6 +19,7 @@ from raylr.quickstart import quickstart_spec
 from raylr.spec import StudySpec, load_spec
 from raylr.spec.messages import explain
 from raylr.spec.yamlfile import read_yaml
+from raylr.store.places import local_folder
 from raylr.trainables.models.parametrization import RULES, Parametrization, parametrization
 from raylr.trainables.models.spec import HFSpec, ModelSpec
 from raylr.trainables.models.transfer import Network, network_of
@@ -76,7 +77,8 @@ def read_model(where: str, *, without_size: Literal["target", "only", "smallest"
     Raises:
         SpecError: As `read_network`.
     """
-    path, name = Path(where), ""
+    where, name = str(local_folder(where, "the file of a spec or of a model")), ""
+    path = Path(where)
     if not path.exists() and ":" in where:
         file, _, name = where.rpartition(":")
         path = Path(file)

@@ -9,19 +9,13 @@ from typing import Any
 # anything is imported that reads it; the processes that the tests start have it, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest
-from hypothesis import HealthCheck, settings
 from tiny_runs import MODEL, run
 
 from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
-
-# The same examples in every run, however slow the machine, but for constants that Hypothesis takes from the project's
-# modules that are loaded: a change elsewhere may show a new example. HYPOTHESIS_PROFILE=default looks for new ones.
-settings.register_profile("raylr", derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "raylr"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,6 +35,14 @@ def no_flush() -> Iterator[None]:
     """Nothing waits for the disk: the tests kill processes, not the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ends_at_once() -> Iterator[None]:
+    """Write each end by itself, as in a study whose runs take longer than no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raylr.store.runs.GROUP_SECONDS", 0.0)
         yield
 
 
@@ -88,15 +90,27 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def ray_node() -> Iterator[Any]:
+def on_loopback() -> Iterator[str]:
+    """The address of this machine alone, which the clusters of the tests listen on; Ray would take the network's."""
+    from raylr.execution.ray_private import LOOPBACK, loopback_kept
+
+    with loopback_kept():
+        yield LOOPBACK
+
+
+@pytest.fixture(scope="session")
+def ray_node(on_loopback: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Ray cluster that the tests of one process share: two CPUs and a resource `scorer`. Its workers find whatever
-    the tests import."""
+    the tests import, and have a cache of their own, as those of another machine do."""
     from ray.cluster_utils import Cluster
+
+    from raylr.remote.copies import CACHE
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        patch.setenv(CACHE, str(tmp_path_factory.mktemp("workers") / "cache"))
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})
     yield cluster.head_node
     cluster.shutdown()
 

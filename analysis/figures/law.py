@@ -117,7 +117,15 @@ def law_ends(
 def optima_of(
     x: Sequence[float], cells: Sequence[SettingOptimum], colour: Colour, label: str, symbol: Symbol = "triangle"
 ) -> Points:
-    """Return optima with their intervals over `x`."""
+    """Return optima with their intervals over `x`.
+
+    Args:
+        x: Where each optimum is drawn.
+        cells: The optima.
+        colour: Of all of them.
+        label: Entry of the legend.
+        symbol: How each is drawn.
+    """
     return Points(
         x=x,
         y=[cell.lr_opt for cell in cells],
@@ -131,7 +139,14 @@ def optima_of(
 
 
 def predicted(grid: np.ndarray, at: Callable[[float], LRPrediction], prediction: LRPrediction, x: float) -> list[Mark]:
-    """Return a prediction as a star at `x`, and the law with its interval over the grid as a band."""
+    """Return a prediction as a star, and the law with its interval as a band.
+
+    Args:
+        grid: Values of x at which the law is drawn.
+        at: x → prediction there.
+        prediction: The prediction at the target.
+        x: The target's place.
+    """
     band = [at(float(value)) for value in grid]
     low, high = (np.array([getattr(one, name) for one in band]) for name in ("lr_low", "lr_high"))
     marks: list[Mark] = [

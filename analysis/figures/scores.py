@@ -99,7 +99,11 @@ def score_over_loss(joined: pa.Table, suite: str, fit: ScoreFit, *, labels: Mapp
     """Describe the log-probability of the right answer over the validation loss of every scored checkpoint, a colour a
     run, with the line of `raylr.analysis.scores.table.fit_scores` and its ±1 standard error where there is one.
 
-    `joined`: the run table with scores (`raylr.analysis.scores.table.join_scores`).
+    Args:
+        joined: The run table with scores (`raylr.analysis.scores.table.join_scores`).
+        suite: Name of the suite.
+        fit: The line over all checkpoints.
+        labels: Name of a run → what the legend calls it.
     """
     names = ["trial", "loss", f"{suite}_log_prob", f"{suite}_log_prob_stderr"]
     rows = [

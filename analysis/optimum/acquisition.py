@@ -69,10 +69,17 @@ def next_lr(fit: OptimumFit, *, low: float | None = None, high: float | None = N
 def next_lrs(
     fit: OptimumFit, count: int, *, pending: Sequence[float] = (), low: float | None = None, high: float | None = None
 ) -> list[float]:
-    """LRs of the next `count` runs, to be run at once, while those at `pending` have not ended.
+    """Return the LRs of the next runs, which are to run at once.
 
     Each is chosen as if the runs before it had ended with the loss that the fit expects. Fewer are returned if no LR is
     left to try.
+
+    Args:
+        fit: The fit of the runs so far.
+        count: Number of LRs.
+        pending: LRs of runs that have not ended.
+        low: Lowest LR; None: that of the fit's range.
+        high: Highest LR; None: that of the fit's range.
     """
     waiting = [math.log(v) for v in pending]
     out: list[float] = []
@@ -102,9 +109,17 @@ def propose(
     high: float | None = None,
     repeats: bool = True,
 ) -> float | None:
-    """ln of the LR whose result tells most, or None; `taken` are ln of LRs that are running.
+    """Return the LR whose result tells most.
 
-    Without `repeats` no LR is proposed twice.
+    Args:
+        fit: The fit of the runs so far.
+        taken: ln of LRs that are running.
+        low: Lowest LR; None: that of the fit's range.
+        high: Highest LR; None: that of the fit's range.
+        repeats: Whether an LR may be proposed twice.
+
+    Returns:
+        ln of the LR; None if none is left to try.
     """
     curves = fit.curves
     if curves is None:
@@ -135,7 +150,18 @@ def propose(
 
 
 def density(fit: OptimumFit, curves: Curves, taken: Sequence[float], low: float, high: float) -> Array:
-    """Posterior density of the optimum over the grid, smoothed by `BLUR`, lowered within `CROWD` of runs, (G,)."""
+    """Return the posterior density of the optimum over the grid, smoothed by `BLUR` and lowered within `CROWD` of runs.
+
+    Args:
+        fit: The fit of the runs so far.
+        curves: Draws of its posterior, over a grid of G values of ln lr.
+        taken: ln of LRs that are running.
+        low: Lowest ln lr of an optimum.
+        high: Highest.
+
+    Returns:
+        (G,).
+    """
     x = curves.x
     optimum = np.clip(curves.optimum, low, high)
     out = np.exp(-0.5 * ((x[:, None] - optimum) / BLUR) ** 2).mean(axis=1)

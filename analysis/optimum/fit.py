@@ -281,7 +281,19 @@ def fit_log(
     x: Array, y: Array, s: Array | None, *, lr_range: tuple[float, float] | None, prior: OptimumPrior,
     tolerance: float | None, lr_factor: float, level: float, searching: bool,
 ) -> OptimumFit:  # fmt: skip
-    """`fit_optimum` of ln lr `x` and losses `y` that were checked before."""
+    """`fit_optimum` of values that were checked before.
+
+    Args:
+        x: ln lr, (n,).
+        y: Losses, (n,); NaN or inf: diverged.
+        s: Their standard errors; None: unknown.
+        lr_range: As in `fit_optimum`, like all that follow.
+        prior: The prior.
+        tolerance: Regret at which a search may end.
+        lr_factor: Factor within which the interval should be.
+        level: Probability of the interval.
+        searching: Whether runs can be added.
+    """
     ends = [*(np.log(lr_range) if lr_range is not None else ()), *([x.min(), x.max()] if x.size else ())]
     low, high = (min(ends), max(ends)) if ends else (math.nan, math.nan)
     use, left_out = informative(y, s), []

@@ -273,7 +273,18 @@ def fit_logs(
     x: Array, y: Array, s: Array | None, names: tuple[str, ...], ranges: dict[str, tuple[float, float]],
     rising: str | None, tolerance: float | None, level: float,
 ) -> ResponseFit:  # fmt: skip
-    """`fit_response` of ln of the axes' values `x` (n, d) and losses `y` that were checked before."""
+    """`fit_response` of values that were checked before.
+
+    Args:
+        x: ln of the axes' values, (n, d).
+        y: Losses, (n,); NaN or inf: diverged.
+        s: Their standard errors; None: unknown.
+        names: Names of the axes.
+        ranges: Axis → lowest and highest value.
+        rising: Axis along which divergence rises; None: none.
+        tolerance: Regret at which a search may end.
+        level: Probability of the intervals.
+    """
     given = np.log(np.array([ranges[name] for name in names]))
     use, top, left_out = informative(y, s), _index(rising, names), []
     while True:

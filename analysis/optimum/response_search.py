@@ -90,10 +90,17 @@ def next_points(
     fit: ResponseFit, count: int, *, pending: Sequence[Mapping[str, float]] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None, repeats: bool = True,
 ) -> list[dict[str, float]]:  # fmt: skip
-    """Places of the next `count` runs, to be run at once, while those at `pending` have not ended.
+    """Return the places of the next runs, which are to run at once.
 
     Each is chosen as if the runs before it had ended with the loss that the fit expects; fewer are returned if nothing
-    is left to try. Without `repeats` no place is returned twice.
+    is left to try.
+
+    Args:
+        fit: The fit of the runs so far.
+        count: Number of places.
+        pending: Axis → value of runs that have not ended.
+        ranges: Axis → lowest and highest value; None: those of the fit.
+        repeats: Whether a place may be returned twice.
     """
     out: list[dict[str, float]] = []
     for _ in range(count):

@@ -13,6 +13,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ FIGURES = "figures"
 
 @app.command
 def probes(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_csv: Annotated[bool, Parameter(name="--csv", negative="")] = False,
 ) -> None:
     """Show what the probes of a study's runs measured, and draw it over steps.
@@ -40,7 +41,7 @@ def probes(
     Parameters
     ----------
     path
-        A study's folder, or a file with one row for each validation (JSON lines, CSV, Parquet).
+        A study's folder or its address, or a file with one row for each validation (JSON lines, CSV, Parquet).
     out
         Folder for the figures; without it, `figures` in the folder or beside the file.
     as_csv
@@ -69,9 +70,9 @@ def probes(
 
 @app.command
 def stability(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compare how activations move with more data and with a larger model (the paper's Section 6.4, Figure 10).
@@ -79,8 +80,8 @@ def stability(
     Parameters
     ----------
     path
-        A study's folder, a file of rows, or the folder of a coordinate check (there, steps stand for data and width
-        for size). Runs without the probe `changes` are measured at the checkpoints that the study keeps.
+        A study's folder or its address, a file of rows, or the folder of a coordinate check (there, steps stand for
+        data and width for size). Runs without the probe `changes` are measured at the checkpoints that the study keeps.
     out
         Folder for the figure; without it, `figures` in the folder or beside the file.
     as_json
@@ -119,9 +120,9 @@ def stability(
 
 @app.command(name="qk-norm")
 def qk_norm(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compare runs with and without QK norm (the paper's Figures 7 and 9).
@@ -129,8 +130,8 @@ def qk_norm(
     Parameters
     ----------
     path
-        A study's folder that has sizes with `qk_norm: true` and `false`, a file of such rows, or the folder of a
-        coordinate check.
+        A study's folder, or its address, that has sizes with `qk_norm: true` and `false`, a file of such
+        rows, or the folder of a coordinate check.
     out
         Folder for the figures; without it, `figures` in the folder or beside the file.
     as_json

@@ -10,11 +10,8 @@ import errno
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NoReturn
 
 import cyclopts
@@ -28,6 +25,7 @@ from raylr.cli.evaluation import app as evaluation
 from raylr.cli.export import export
 from raylr.cli.init import init
 from raylr.cli.jobs import status, submit
+from raylr.cli.places import resolve
 from raylr.cli.plan import plan
 from raylr.cli.recipe import recipe
 from raylr.cli.results import fit, laws, predict, report
@@ -35,9 +33,9 @@ from raylr.cli.runs import import_, query, suggest, tell
 from raylr.cli.search import search
 from raylr.cli.serve import serve
 from raylr.cli.transfer import transfer
-from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError
+from raylr.errors import EXIT_BAD_INPUT, EXIT_FAILURE, RaylrError, shortened
 from raylr.remote.copies import with_addresses
-from raylr.store.places import local_folder
+from raylr.signals import end_process, received, signals_end
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -50,18 +48,11 @@ DEBUG = "RAYLR_DEBUG"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def _on_a_file_system(_: object, value: object) -> None:
-    """Raise StudyError for an address where a path is wanted; where one may be given, the parameter is a string."""
-    if isinstance(value, Path):
-        local_folder(value, "what this command reads or writes here")
-
-
 app = cyclopts.App(
     name="raylr",
     help="Which learning rate for a pre-training run you can afford only once, from runs a hundred times cheaper.",
     version_flags=["--version"],
     help_flags=["--help", "-h"],
-    default_parameter=cyclopts.Parameter(validator=_on_a_file_system),
 )
 for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
     app.command(_command)
@@ -89,19 +80,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: Words after `raylr`; None: those of the process.
 
     Raises:
-        SystemExit: Always when something went wrong; the module's docstring lists the statuses.
+        SystemExit: Always; the module's docstring lists the statuses.
     """
-    received: list[int] = []
+    own = arguments is None
     try:
-        with _sigterm_as_interrupt(received):
-            app(arguments, exit_on_error=False, print_error=False)
+        with signals_end(for_good=own):
+            run(arguments)
         sys.stdout.flush()
-    except (KeyboardInterrupt, SystemExit) as end:  # cyclopts makes the second of the first
-        if received:
-            raise SystemExit(EXIT_TERMINATED) from None
-        if isinstance(end, SystemExit):
+        raise SystemExit(0)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if received() is None and isinstance(end, SystemExit):
             raise
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        status = EXIT_TERMINATED if received() == signal.SIGTERM else EXIT_INTERRUPTED
+        if own:
+            end_process(status)
+        raise SystemExit(status) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise SystemExit(EXIT_BROKEN_PIPE) from None
@@ -115,25 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(outcome[1]) from None
 
 
-@contextmanager
-def _sigterm_as_interrupt(received: list[int]) -> Iterator[None]:
-    """End the block at SIGTERM, which clusters send some time before they kill, as Ctrl-C does.
-
-    The signal is noted in `received`. Handlers can be set in the main thread alone; elsewhere this does nothing.
-    """
-
-    def terminate(signum: int, frame: object) -> NoReturn:
-        received.append(signum)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def run(arguments: Sequence[str] | None) -> None:
+    """Call the command that the words name, with folders of this machine in the place of addresses."""
+    command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    if command.__module__.startswith("raylr."):  # neither help nor version
+        resolve(command, bound)
+    command(*bound.args, **bound.kwargs)
 
 
 def sentence(error: Exception) -> tuple[str, int] | None:
@@ -145,11 +125,11 @@ def sentence(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, RaylrError):
         return with_addresses(" ".join(str(error).split())), error.exit_status
     if isinstance(error, cyclopts.CycloptsError):
-        return f"{' '.join(str(error).split())} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
+        return f"{shortened(' '.join(str(error).split()))} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
         reason = "the disk is full" if error.errno in _FULL else error.strerror or type(error).__name__
-        return f"cannot use {place}: {reason}", EXIT_FAILURE
+        return shortened(f"cannot use {place}: {reason}"), EXIT_FAILURE
     return None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import EXIT_FAILURE
 from raylr.remote.copies import with_addresses
 
 
-def check(study: str, *, set_aside: bool = False) -> None:
+def check(study: Annotated[str, Use.READ], *, set_aside: bool = False) -> None:
     """Check whether a study is whole: its files, and every evaluation of every run that has ended.
 
     Prints a verdict and a table. Exit status 0 if everything is whole, 1 if not. Nothing is written.

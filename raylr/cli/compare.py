@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from raylr.cli.console import ConsoleListener, make_console, say
+from raylr.cli.places import Use
 from raylr.cli.runs import DEFAULT, Reading, count_of, read_for
 from raylr.errors import InputError
-from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.comparison import ComparisonResult
@@ -22,8 +22,8 @@ RUNS = Path("runs")
 
 
 def compare(
-    fitting: str | None = None,
-    transfer: str | None = None,
+    fitting: Annotated[str | None, Use.READ] = None,
+    transfer: Annotated[str | None, Use.READ] = None,
     *,
     target: str | None = None,
     seeds: int = 3,
@@ -32,7 +32,7 @@ def compare(
     seed_sd: float | None = None,
     params: str | None = None,
     tokens: str | None = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reading: Reading = DEFAULT,
 ) -> None:
@@ -148,7 +148,7 @@ def _study(given: str | None, kind: str, listener: Listener, train: bool) -> Stu
 
     if given is None:
         found: Study = study_of(example_spec(kind), RUNS / kind, progress=listener)
-    elif Path(given).is_dir() or address_of(given) is not None:
+    elif Path(given).is_dir():
         found = open_study(given, progress=listener)
     else:
         spec, folder = load_spec(given), RUNS / Path(given).stem

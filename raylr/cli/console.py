@@ -165,7 +165,8 @@ class ConsoleListener(Listener):
         shown, after = None, ""
         if event.role == "search":
             self._progress.ended(event.run, event.size, event.tokens, time.monotonic())
-            shown = self._plan.optimum(event.size) if self._plan is not None else None
+            if self._plan is not None and not event.known:  # else a fit for each of the runs measured before
+                shown = self._plan.optimum(event.size)
         if shown is not None:
             after = f"  → optimum {format_lr(shown.lr)} ({format_lr(shown.lr_low)} to {format_lr(shown.lr_high)})"
         self._line((f"  {event.size:<8} {place(event)}  {outcome(event)}", ""), (after, "dim"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from raylr.cli.console import ConsoleListener, make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError, SpecError
 from raylr.events import Counted
 
@@ -48,7 +49,7 @@ def coord_check(
     seeds: int = 4,
     batch: str = "4x32",
     corpus: Path | None = None,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/coord-check"),
+    out: Annotated[Path, Parameter(name=["--out", "-o"]), Use.READ] = Path("runs/coord-check"),
     workers: int | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

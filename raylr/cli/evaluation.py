@@ -13,7 +13,9 @@ import cyclopts
 from cyclopts import Parameter
 
 from raylr.cli.console import ConsoleListener, make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
+from raylr.remote.copies import with_addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,14 +51,14 @@ def setup(*, env: Path | None = None, engine: Literal["transformers", "turbomind
 
 @app.default
 def evaluate(
-    checkpoint: Path,
+    checkpoint: Annotated[Path, Use.READ],
     *,
     suite: str = "mmlu,cmmlu",
     data: Path | None = None,
     subjects: str | None = None,
     limit: int | None = None,
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    json_file: Annotated[Path | None, Parameter(name="--json"), Use.WRITE] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
     backend: str = "opencompass",
     mode: Literal["ppl", "gen"] = "ppl",
     engine: Literal["transformers", "turbomind"] = "transformers",
@@ -75,7 +77,7 @@ def evaluate(
     Parameters
     ----------
     checkpoint
-        A training checkpoint or a run's folder (its latest checkpoint), or a Hugging Face folder.
+        A training checkpoint, a run's folder (its latest checkpoint) or a Hugging Face folder, or the address of one.
     suite
         mmlu, cmmlu, or both with a comma between.
     data
@@ -167,7 +169,7 @@ def record(found: Evaluation) -> dict[str, Any]:
         "seconds": found.seconds,
         "versions": dict(info.versions) if info else {},
         "notes": list(info.notes) if info else [],
-        "evals": str(found.evals),
+        "evals": with_addresses(str(found.evals)),
         "rows": found.scores.flat(),
     }
 

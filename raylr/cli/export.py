@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 
 def export(
-    path: Path,
+    path: Annotated[Path, Use.READ],
     *,
     hf: Path | None = None,
     optuna: str | None = None,
@@ -24,7 +25,7 @@ def export(
     ----------
     path
         With --hf: a checkpoint, a run's folder (its latest checkpoint) or a Ray Tune trial's; with --optuna: a study's
-        folder.
+        folder; or the address of one.
     hf
         The folder to make, for transformers 4.57 and 5, OpenCompass, lm-eval, LMDeploy and vLLM.
     optuna

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from raylr.analysis.units import format_count
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 
@@ -75,7 +76,9 @@ def submit(
         raise
 
 
-def status(directory: str, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def status(
+    directory: Annotated[str, Use.READ], *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+) -> None:
     """Say what a study is doing, whoever runs it and wherever: its runs, what it has spent, and the optima so far.
 
     Parameters

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from raylr.analysis.units import format_count
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    spec: Path | None = None,
+    spec: Annotated[Path | None, Use.READ] = None,
     *,
     gpu: str = "H100",
     mfu: float = 0.4,
@@ -34,7 +35,7 @@ def plan(
     Parameters
     ----------
     spec
-        The study's spec (YAML), or a study's folder. Without one: the quickstart.
+        The study's spec (YAML), or a study's folder or its address. Without one: the quickstart.
     gpu
         The GPU that the hours are for: A100, H100, H200, B200 or MI300X.
     mfu
@@ -67,7 +68,14 @@ def plan(
 
 
 def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
-    """Print a plan as a table, a line for each size, and what it is compared with."""
+    """Print a plan as a table, a line for each size, and what it is compared with.
+
+    Args:
+        found: The plan.
+        gpu: Name of the GPU whose hours are shown.
+        mfu: Fraction of its peak that training reaches.
+        console: Where it is printed.
+    """
     from rich.table import Table
     from rich.text import Text
 

@@ -39,7 +39,14 @@ class SearchProgress:
         self._side_by_side = max(self._side_by_side, len(self._clock))
 
     def trained(self, run: str, size: str, tokens: int, now: float) -> None:
-        """Take how many tokens a run has trained."""
+        """Take how many tokens a run has trained.
+
+        Args:
+            run: Name of the run.
+            size: Name of its size; speeds are kept for each.
+            tokens: Tokens that it has trained.
+            now: Seconds of a clock that only rises.
+        """
         self._size[run] = size
         self._tokens[run] = max(tokens, self._tokens.get(run, 0))
         if run in self._clock:
@@ -49,7 +56,14 @@ class SearchProgress:
             self._clock[run] = now, max(tokens, before)
 
     def ended(self, run: str, size: str, tokens: int, now: float) -> None:
-        """Take the end of a run; one that was measured before this process started says nothing about the speed."""
+        """Take the end of a run; one that was measured before this process started says nothing about the speed.
+
+        Args:
+            run: Name of the run.
+            size: Name of its size.
+            tokens: Tokens that it has trained.
+            now: Seconds of a clock that only rises.
+        """
         self.trained(run, size, tokens, now)
         self._clock.pop(run, None)
 

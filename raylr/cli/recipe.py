@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError, nearest
-from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.study import Study
 
 
 def recipe(
-    law: str,
+    law: Annotated[str, Use.READ],
     *,
     trainer: Annotated[str, Parameter(name="--for")],
     params: str | None = None,
@@ -34,7 +34,7 @@ def recipe(
     micro_batch: int = 1,
     family: str | None = None,
     extrapolate: Annotated[bool, Parameter(negative="")] = False,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.WRITE] = None,
 ) -> None:
     """Write the LR, batch, warmup, weight decay, betas and schedule of a run in its trainer's own words.
 
@@ -143,7 +143,6 @@ def _study(where: str) -> Study | None:
     from raylr.store.folder import SPEC_FILE
     from raylr.studies import open_study
 
-    there = address_of(where) is not None and not where.endswith(".json")
-    if not there and ("\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where)):
+    if "\0" in where or not (Path(where) / SPEC_FILE).is_file() or is_runs(where):
         return None
     return open_study(where)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.cli.runs import DEFAULT, Reading, count_of, family_of, read_for
 from raylr.errors import InputError, LawError, nearest
-from raylr.remote.storage import address_of
 
 if TYPE_CHECKING:
     from raylr.analysis.cells import Family
@@ -34,9 +34,9 @@ LARGEST_LAW_FILE = 10_000_000
 
 
 def fit(
-    study: str,
+    study: Annotated[str, Use.READ],
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.WRITE] = None,
     family: str | None = None,
     reading: Reading = DEFAULT,
 ) -> None:
@@ -77,7 +77,7 @@ def fit(
 
 
 def predict(
-    law: str,
+    law: Annotated[str, Use.READ],
     *,
     tokens: str,
     params: str | None = None,
@@ -165,7 +165,10 @@ def laws() -> None:
 
 
 def report(
-    study: str, *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None, reading: Reading = DEFAULT
+    study: Annotated[str, Use.READ],
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
+    reading: Reading = DEFAULT,
 ) -> None:
     """Write the report of a study or of finished runs: report.html, and figures/ as PNG and SVG.
 
@@ -228,8 +231,6 @@ def read_laws(name: str, family: str | None = None) -> tuple[LRLaw, LossLaw | No
     from raylr.study import LAW_FILE
 
     path = Path(name)
-    if address_of(name) is not None and not name.endswith(".json"):
-        return _laws_of_study(name)
     if "\0" not in name and path.exists() and is_runs(name):
         found = family_of(fit_runs(read_for(name)).families, family)
         return law_of(found, name), found.loss_law, found.curvature_law

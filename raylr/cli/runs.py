@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 from raylr.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ DEFAULT = Reading()
 
 
 def import_(
-    files: list[str], *, out: Annotated[Path, Parameter(name=["--out", "-o"])], reading: Reading = DEFAULT
+    files: Annotated[list[str], Use.READ],
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"]), Use.READ],
+    reading: Reading = DEFAULT,
 ) -> None:
     """Import finished runs into a folder that fit, predict, report, suggest, query and recipe work on.
 
@@ -58,10 +62,10 @@ def import_(
     Parameters
     ----------
     files
-        CSV, JSON lines or Parquet files; folders of TensorBoard events, of an MLflow store, of W&B's offline runs;
-        wandb:ENTITY/PROJECT; a study's folder.
+        CSV, JSON lines or Parquet files, or their addresses; folders of TensorBoard events, of an MLflow store, of
+        W&B's offline runs; wandb:ENTITY/PROJECT; a study's folder or its address.
     out
-        The folder for the runs; it may hold runs already.
+        The folder for the runs, or its address; it may hold runs already.
     reading
         How to read them.
     """
@@ -90,7 +94,7 @@ def read_for(path: str, reading: Reading = DEFAULT) -> FinishedRuns:
 
 
 def suggest(
-    runs: str,
+    runs: Annotated[str, Use.READ],
     *,
     count: Annotated[int, Parameter(name=["--n", "-n"])] = 3,
     params: str | None = None,
@@ -104,7 +108,7 @@ def suggest(
     Parameters
     ----------
     runs
-        A folder of imported runs, or a file of runs.
+        A folder of imported runs, or a file of runs, or the address of one.
     count
         How many LRs, all to be run at once.
     params
@@ -200,7 +204,7 @@ def family_of(families: list[Family], name: str | None) -> Family:
 
 
 def tell(
-    runs: Path,
+    runs: Annotated[Path, Use.READ],
     *,
     lr: str,
     loss: str,
@@ -219,7 +223,7 @@ def tell(
     Parameters
     ----------
     runs
-        The folder.
+        The folder, or its address.
     lr
         Peak LR of the run.
     loss
@@ -267,7 +271,7 @@ def tell(
 
 
 def query(
-    runs: str,
+    runs: Annotated[str, Use.READ],
     sql: str,
     *,
     form: Annotated[str, Parameter(name="--format")] = "table",
@@ -278,7 +282,7 @@ def query(
     Parameters
     ----------
     runs
-        A folder of imported runs, a study's folder, or a file of runs.
+        A folder of imported runs, a study's folder, or a file of runs, or the address of one.
     sql
         The question, such as "SELECT size, min(loss) FROM runs GROUP BY size".
     form

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from raylr.cli.console import make_console, say
+from raylr.cli.places import Use
 
 HOST, PORT = "127.0.0.1", 8275
 
 
-def serve(directory: Path, *, host: str = HOST, port: int = PORT) -> None:
+def serve(directory: Annotated[Path, Use.READ], *, host: str = HOST, port: int = PORT) -> None:
     """Show a study as a page that follows it while it runs: progress, cost, curves, optima, law, log.
 
     The page reads the study's tables; nothing is written into the folder, and whoever runs the study does not notice.
@@ -18,7 +20,7 @@ def serve(directory: Path, *, host: str = HOST, port: int = PORT) -> None:
     Parameters
     ----------
     directory
-        The study's folder. It may still be empty.
+        The study's folder, or its address. It may still be empty.
     host
         Address to listen at: 127.0.0.1 for this machine alone, 0.0.0.0 for everyone who can reach it.
     port

@@ -7,8 +7,9 @@ and the next evaluator (the next run of the study) tries once more.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,18 @@ from raylr.evaluation.queue import EvaluationQueue, name_of
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import Attempt, AttemptEnd, AttemptTable
 from raylr.events import Listener
-from raylr.store.files import inside
+from raylr.remote.copies import copy_of, local_path, place_of
+from raylr.store.files import inside, names_in
+from raylr.store.places import opened
+from raylr.trainables.training.checkpoint import PREFIX
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 _PAUSE = 0.5
 """Seconds between two looks at the queue: short beside an evaluation (seconds to minutes), long beside a look (ms)."""
+_PAUSE_AWAY = 5.0
+"""The same for a queue at an address, where a look is a request that costs money."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +45,7 @@ class Evaluator:
 
     Args:
         spec: What to evaluate and with what.
-        folder: The study's folder, or any other: queue, attempts and scores are kept in it.
+        folder: The study's folder, or any other, or its address: queue, attempts and scores are kept in it.
         listener: Receives a message about every evaluation that ended.
 
     Raises:
@@ -55,7 +61,7 @@ class Evaluator:
         open_backend(spec)
         choose_subjects(spec.suites, spec.subjects, spec.data)
         self.spec = spec
-        self.folder = Path(folder).resolve()
+        self.folder = local_path(folder).resolve()
         self.queue = EvaluationQueue(self.folder)
         self._listener = listener or Listener()
         self._attempts = AttemptTable(self.folder)
@@ -66,10 +72,11 @@ class Evaluator:
         self._failed: set[str] = set()
         self._running: dict[Any, Path] = {}
         self._polled = 0.0
+        self._pause = _PAUSE if copy_of(self.folder) is None else _PAUSE_AWAY
 
-    def __reduce__(self) -> tuple[type[Evaluator], tuple[ScoresSpec, Path]]:
+    def __reduce__(self) -> tuple[type[Evaluator], tuple[ScoresSpec, str]]:
         """Leave running evaluations behind: Tune writes its callbacks to disk."""
-        return Evaluator, (self.spec, self.folder)
+        return Evaluator, (self.spec, place_of(self.folder))
 
     def add(self, checkpoint: Path | str, run: str) -> Attempt | None:
         """Put a checkpoint into the queue (`EvaluationQueue.add`) unless it was scored.
@@ -84,6 +91,10 @@ class Evaluator:
         except (RaylrError, OSError) as error:
             return self.refuse(run, f"{run}/{Path(checkpoint).name}", str(error))
         return None
+
+    def knows(self, run: str, checkpoints: Collection[str]) -> bool:
+        """Return whether the newest of a run's checkpoints was scored, by the names of their folders."""
+        return f"{run}/{max(checkpoints, default='')}" in self._scored
 
     def refuse(self, run: str, checkpoint: str, reason: str) -> Attempt:
         """Record that a checkpoint cannot be evaluated."""
@@ -102,7 +113,7 @@ class Evaluator:
         """
         import ray
 
-        if time.monotonic() - self._polled < _PAUSE:
+        if time.monotonic() - self._polled < self._pause:
             return []
         self._polled = time.monotonic()
         try:
@@ -123,7 +134,7 @@ class Evaluator:
         while lacking and (left := self.waiting()):
             ended.append(self.refuse(left[0].parent.name, name_of(left[0]), lacking))
         while self.waiting() or self._running:
-            ended += self._step(_PAUSE)
+            ended += self._step(self._pause)
         return ended
 
     def _step(self, timeout: float) -> list[Attempt]:
@@ -138,7 +149,8 @@ class Evaluator:
                 self.queue.remove(path)
             elif len(self._running) < self.spec.in_flight:
                 task = ray.remote(evaluate_one).options(max_retries=0, **self.spec.task_resources())
-                self._running[task.remote(path, self.spec, self.folder, path.parent.name, name_of(path))] = path
+                places = place_of(path), place_of(self.folder)  # the task may run on another machine
+                self._running[task.remote(places[0], self.spec, places[1], path.parent.name, name_of(path))] = path
         return ended
 
     def _end(self, ref: Any, path: Path) -> Attempt:
@@ -170,7 +182,7 @@ class Evaluator:
         return attempt
 
 
-def evaluate_one(checkpoint: Path, spec: ScoresSpec, folder: Path, run: str, name: str) -> Attempt:
+def evaluate_one(checkpoint: Path | str, spec: ScoresSpec, folder: Path | str, run: str, name: str) -> Attempt:
     """Score one checkpoint into `folder`; what goes wrong is in the result. Runs as a Ray task, or anywhere.
 
     Args:
@@ -184,7 +196,12 @@ def evaluate_one(checkpoint: Path, spec: ScoresSpec, folder: Path, run: str, nam
 
     began = time.monotonic()
     try:
-        found = evaluate(checkpoint, spec, folder, run=run, label=name)
+        given = opened(checkpoint)
+        try:
+            found = evaluate(given, spec, folder, run=run, label=name)
+        finally:
+            if copy_of(given) is not None:  # fetched for this alone
+                shutil.rmtree(given, ignore_errors=True)
     except Exception as error:
         # a bug must not end the training beside which this runs, but it must look like one
         foreseen = isinstance(error, RaylrError | OSError | MemoryError)
@@ -262,7 +279,8 @@ def finish_evaluations(spec: ScoresSpec | None, folder: Path, runs: Sequence[str
     evaluator = Evaluator(spec, folder, listener=listener)
     for run in runs:
         kept = inside(folder / "checkpoints", run)
-        if kept.is_dir():
+        steps = [name for name in names_in(kept) if name.startswith(PREFIX)]
+        if steps and not evaluator.knows(run, steps):
             evaluator.add(kept, run)
     if not evaluator.waiting():
         return []

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from raylr.errors import CheckpointError
-from raylr.trainables.export.hf import CONFIG, ORIGIN, export_checkpoint, find_checkpoint
+from raylr.remote.copies import with_addresses
+from raylr.trainables.export.hf import ORIGIN, export_checkpoint, find_checkpoint
+from raylr.trainables.training.checkpoint import CONFIG, fetch_checkpoint
 
 _HASHED = (".json", ".safetensors", ".bin", ".model", ".txt")
 """Suffixes of the files that a model's answers depend on."""
@@ -46,6 +48,7 @@ def open_model(checkpoint: Path | str, work: Path) -> EvaluatedModel:
         CheckpointError: The folder is neither a whole checkpoint nor a whole Hugging Face model.
     """
     given = Path(checkpoint)
+    fetch_checkpoint(given)
     if not given.is_dir():
         raise CheckpointError(f"there is no model or checkpoint in {given}")
     folder = given
@@ -58,7 +61,7 @@ def open_model(checkpoint: Path | str, work: Path) -> EvaluatedModel:
     return EvaluatedModel(
         folder=folder,
         hash=model_hash(folder),
-        checkpoint=str(origin.get("checkpoint") or given.resolve()),
+        checkpoint=str(origin.get("checkpoint") or with_addresses(str(given.resolve()))),
         run=str(origin.get("run") or ""),
         tokens=tokens if isinstance(tokens, int) and 0 <= tokens < 2**63 else None,
         phase=origin["phase"] if origin.get("phase") in ("stable", "decay") else None,

@@ -4,7 +4,8 @@
 
 The queue is the folder itself. A run that was given `EvaluationQueue.folder_of` writes checkpoints there, and so does
 `EvaluationQueue.add`; neither is needed any more once the checkpoint is whole. After a kill the next evaluator finds
-what is left. Nothing outside of the folder `waiting` is ever removed.
+what is left. Nothing outside of the folder `waiting` is ever removed. Of a study at an address the queue is there, and
+a checkpoint is fetched where it is evaluated.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import json
 import os
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from raylr.errors import CheckpointError
+from raylr.remote.copies import copy_of, local_path
 from raylr.store.files import inside, remove_inside
 from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, STATE
 
@@ -27,11 +29,11 @@ class EvaluationQueue:
     """The checkpoints of a study that wait for their evaluation.
 
     Args:
-        study: The study's folder, or any other; nothing is made in it before a checkpoint is added.
+        study: The study's folder, or any other, or its address; nothing is made in it before a checkpoint is added.
     """
 
     def __init__(self, study: Path | str) -> None:
-        self.folder = Path(study).resolve() / WAITING
+        self.folder = local_path(study).resolve() / WAITING
 
     def folder_of(self, run: str) -> Path:
         """Return the folder into which a run puts its checkpoints.
@@ -43,6 +45,13 @@ class EvaluationQueue:
 
     def waiting(self) -> list[Path]:
         """Return the whole checkpoints in the queue, by run and step. Links that lead out of it are left out."""
+        if (there := copy_of(self.folder)) is not None:
+            copy, name = there
+            entries = [PurePosixPath(entry.name) for entry in copy.storage.listed(name, recursive=True)]
+            whole = [
+                entry.parent for entry in entries if entry.name == COMPLETE and entry.parent.name.startswith(PREFIX)
+            ]
+            return sorted(copy.root / one for one in whole if one.parent.parent == PurePosixPath(name))
         found = sorted(self.folder.glob(f"*/{PREFIX}*"))
         return [path for path in found if (path / COMPLETE).is_file() and path.resolve() == path]
 
@@ -61,7 +70,13 @@ class EvaluationQueue:
             StudyError: The name of the run leads out of the queue.
         """
         source, target = self.place(checkpoint, run)
-        if not target.exists():
+        if (there := copy_of(target)) is not None:
+            if target not in self.waiting():
+                there[0].put_folder(source, there[1], but=(COMPLETE,))
+                there[0].put(f"{there[1]}/{COMPLETE}", (source / COMPLETE).read_bytes())
+            if copy_of(source) is not None:  # fetched for this alone
+                shutil.rmtree(source, ignore_errors=True)
+        elif not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".added-", dir=target.parent))
             shutil.copytree(source, work, copy_function=_link, dirs_exist_ok=True)

@@ -34,6 +34,7 @@ from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import QuestionTable
 from raylr.events import EvaluationPlanned, Listener, SubjectScored
 from raylr.store.files import exclusive
+from raylr.store.places import opened
 
 PORTION = 100
 """Questions that a backend gets at a time, at most. A kill loses no more. Scoring them takes seconds or minutes; what
@@ -66,7 +67,7 @@ class Evaluation:
 def evaluate(
     checkpoint: Path | str,
     spec: ScoresSpec,
-    out: Path,
+    out: Path | str,
     *,
     run: str | None = None,
     label: str | None = None,
@@ -78,9 +79,10 @@ def evaluate(
 
     Args:
         checkpoint: A training checkpoint of raylr, the folder of a run (its latest checkpoint), or a Hugging Face
-            folder.
+            folder; or its address.
         spec: What to score and with what.
-        out: Where the scored questions are kept, the folder of a study or any other; several evaluations may share it.
+        out: Where the scored questions are kept, the folder of a study or any other, or its address; several
+            evaluations may share it.
         run: Name of the training run in the table of questions; None: as recorded in the checkpoint.
         label: Name of the checkpoint in the table; None: its path.
         tokens: Tokens that it was trained on; None: as recorded in the checkpoint.
@@ -105,10 +107,10 @@ def evaluate(
     backend = open_backend(spec)
     subjects, _ = choose_subjects(spec.suites, spec.subjects, spec.data)
     questions = {subject: read_subject(spec.data, subject) for subject in subjects}
-    out = Path(out)
+    out = opened(out)
     with _room(out), _working_folder(out) as work:
         progress.stage(f"Opening {checkpoint}")
-        model = open_model(checkpoint, work / "model")
+        model = open_model(opened(checkpoint), work / "model")
         shared = {
             "run": model.run if run is None else run,
             "checkpoint": label or model.checkpoint,

@@ -6,7 +6,8 @@ report, with its start, is such an interval only until there is another. It hang
 reported nothing for PATIENCE · E and for `least` seconds. Before its first report (also that of another attempt) the
 limit is PATIENCE times what the other runs of the study let expect, by their seconds per FLOP and the longest time that
 one of them took to start, and at least START · `least`, which has room for a start and a compilation. Until any run
-has reported there is nothing to compare with, and the limit is `ALONE_SECONDS`.
+has reported there is nothing to compare with, and the limit is `first`, unless its process is seen to do nothing:
+a run hangs whose process is stopped, or uses less than IDLE_SHARE of a processor, for START · `least` seconds.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ LEAST_SECONDS = 120.0
 """Default of `least`: a network file system that fails over to another server is away for one to two minutes."""
 START = 5
 """Multiple of `least` before the first report: ten minutes, for imports over a network, and for a compilation."""
-ALONE_SECONDS = 86_400.0
-"""A day: ending the first runs of a study before their first report would end every attempt of it alike."""
+FIRST_SECONDS = 86_400.0
+"""Default of `first`, a day: ending the first runs of a study before their first report would end every attempt of it
+alike."""
+IDLE_SHARE = 0.01
+"""Share of one processor below which a process does nothing. One that trains, on a GPU too, uses most of one; the
+threads of Ray in a process whose training waits forever use 0.002 to 0.005."""
 WATCHED_SECONDS = 10.0
 """Most time that counts between two looks: while this process was stopped or busy, it could not hear anything."""
 
@@ -49,6 +54,9 @@ class _Heard:
     """Longest interval, seconds and tokens between the reports of all attempts, without their starts."""
     ended: int = 0
     """How often it was ended for a hang; each doubles its limit."""
+    worked: tuple[float, float] | None = None
+    """Processor seconds of its process, and the time, when it was last seen to have worked; None: it was not looked
+    at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,8 @@ class Silence:
     """For how long."""
     longest: float | None
     """Longest interval between two of its reports until then; None before its second."""
+    idle: bool = False
+    """Whether it hangs because its process does nothing."""
 
 
 class Pace:
@@ -67,10 +77,11 @@ class Pace:
 
     Args:
         least: Seconds of silence that are never a hang, once a run has reported.
+        first: Seconds of silence after which a run hangs while no run of the study has reported anything.
     """
 
-    def __init__(self, least: float = LEAST_SECONDS) -> None:
-        self._least = least
+    def __init__(self, least: float = LEAST_SECONDS, first: float = FIRST_SECONDS) -> None:
+        self._least, self._first = least, max(first, START * least)
         self._runs: dict[Job, _Heard] = {}
         self._left: dict[Job, _Heard] = {}
         self._sizes: dict[str, tuple[float, float]] = {}
@@ -88,11 +99,34 @@ class Pace:
         if self._seen is not None:
             self._watched += min(max(now - self._seen, 0.0), WATCHED_SECONDS)
         self._seen = now
-        return [
-            Silence(job=job, seconds=self._watched - heard.alive, longest=heard.longest or None)
-            for job, heard in self._runs.items()
-            if self._watched - heard.alive > self.limit(job)
-        ]
+        found = []
+        for job, heard in self._runs.items():
+            seconds, idle = self._watched - heard.alive, self._is_idle(heard)
+            if seconds > self.limit(job) or idle:
+                found.append(Silence(job=job, seconds=seconds, longest=heard.longest or None, idle=idle))
+        return found
+
+    def silent(self) -> list[Job]:
+        """Return the runs whose processes are worth a look, for `noticed`: no run has reported, for some time."""
+        if self._sizes:
+            return []
+        return [job for job, heard in self._runs.items() if self._watched - heard.alive > self._least]
+
+    def noticed(self, job: Job, cpu_seconds: float | None, *, stopped: bool = False) -> None:
+        """Note what the process of a silent run does.
+
+        Args:
+            job: The job.
+            cpu_seconds: Processor time that it has used so far; None: it may work without using any.
+            stopped: Whether it is stopped, so that it does nothing in any case.
+        """
+        heard = self._runs.get(job)
+        if heard is None:
+            return
+        used, enough = cpu_seconds or 0.0, IDLE_SHARE * self._idle_seconds(heard)
+        works = not stopped and (cpu_seconds is None or heard.worked is None or used - heard.worked[0] >= enough)
+        if works or heard.worked is None:
+            heard.worked = used, self._watched
 
     def started(self, job: Job, tokens: float = 0) -> None:
         """Note that an attempt at a job began.
@@ -103,7 +137,7 @@ class Pace:
         """
         heard = self._left.pop(job, None) or _Heard(gap=_gap(job), tokens=tokens, at=0.0, alive=0.0)
         heard.at = heard.alive = self._watched
-        heard.started = False
+        heard.started, heard.worked = False, None
         self._runs[job] = heard
 
     def heard(self, job: Job, tokens: float) -> None:
@@ -159,10 +193,19 @@ class Pace:
         if heard.started:
             return float(max(own, self._least) * 2**heard.ended)
         if not self._sizes:
-            return max(ALONE_SECONDS, START * self._least)
+            return float(self._first * 2**heard.ended)
         slowest = max(seconds / max(flops, 1.0) for seconds, flops in self._sizes.values())
         others = PATIENCE * max(slowest * gap * _flops(job), self._longest_start)
         return float(max(own, others, START * self._least) * 2**heard.ended)
+
+    def _idle_seconds(self, heard: _Heard) -> float:
+        return float(START * self._least * 2**heard.ended)
+
+    def _is_idle(self, heard: _Heard) -> bool:
+        """Whether its process did nothing for so long that the run hangs, while there are no runs to compare with."""
+        if heard.worked is None or self._sizes:
+            return False
+        return self._watched - max(heard.worked[1], heard.alive) > self._idle_seconds(heard)
 
 
 def _gap(job: Job) -> float:

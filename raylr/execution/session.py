@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 import ray
 
 from raylr.errors import EXIT_FAILURE, TrainingError
+from raylr.execution.ray_private import LOOPBACK, end_own_processes, loopback_kept, require_loopback, without_logs
 
-LOOPBACK = "127.0.0.1"
-"""Address of a cluster on this machine alone: Ray's ports, which run what they are sent, are open to nobody else."""
 OWN_SECONDS = 5.0
 """Seconds without Ray's own processes on this machine after which they are gone: nobody starts them again."""
 HEAD_SECONDS = 45.0
@@ -30,6 +29,8 @@ STARTS = 3
 """Times that Ray is started on this machine before a search ends with a sentence: 90 s in all."""
 SHUTDOWN_SECONDS = 5.0
 """Longest time in which a search must have ended after Ray's processes are gone."""
+JOIN_SECONDS = 10.0
+"""Longest wait for the thread that watches them: it asks for 5 s at most, and may be writing what was measured."""
 
 
 def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]) -> str:
@@ -95,45 +96,27 @@ def cluster_watch(own: bool, lost: Callable[[str], None]) -> Iterator[None]:
                         _end(sentence)
                     return
 
-    threading.Thread(target=watch, daemon=True, name="raylr-cluster-watch").start()
+    watcher = threading.Thread(target=watch, daemon=True, name="raylr-cluster-watch")
+    watcher.start()
     try:
         yield
     finally:
         ended.set()
-
-
-@contextlib.contextmanager
-def _on_loopback(own: bool) -> Iterator[None]:
-    """Let Ray take the address of this machine alone as it is: Ray 2.60 replaces it by that of the network."""
-    services = ray._private.services
-    before = getattr(services, "resolve_ip_for_localhost", None)
-    if own and before is not None:
-        services.resolve_ip_for_localhost = lambda host: host
-    try:
-        yield
-    finally:
-        if before is not None:
-            services.resolve_ip_for_localhost = before
-
-
-@contextlib.contextmanager
-def _without_logs() -> Iterator[None]:
-    """Keep Ray from printing the last lines of its raylet's log when that has died, which `log_to_driver` does not."""
-    worker = ray._private.worker
-    before = getattr(worker, "print_to_stdstream", None)
-    worker.print_to_stdstream = lambda *args, **kwargs: None
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = before
+        watcher.join(
+            JOIN_SECONDS
+        )  # a thread that writes a table in C++ must not see Python end: the process would abort
 
 
 def _end(sentence: str) -> None:
     """End this process, whose main thread waits in Ray's code."""
     print(f"raylr: {sentence}", file=sys.stderr, flush=True)
-    with contextlib.suppress(Exception):  # the other processes of a cluster that was started here
-        ray._private.worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+    end_own_processes()
     os._exit(EXIT_FAILURE)
+
+
+def _is_loopback() -> bool:
+    """Whether the cluster that RAY_ADDRESS names listens on this machine alone."""
+    return os.environ.get("RAY_ADDRESS", "").rpartition(":")[0] in (LOOPBACK, "localhost")
 
 
 def _answers(host: str, port: int) -> bool:
@@ -187,13 +170,19 @@ def ray_session() -> Iterator[bool]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
     if own:  # without a dashboard, too, Ray starts the part of it that sends usage statistics
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")  # children of a trial end with it
     for name in ("ray.tune", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     before = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings(), _on_loopback(own):
+    with warnings.catch_warnings(), loopback_kept() if own or _is_loopback() else contextlib.nullcontext():
         warnings.simplefilter("ignore", FutureWarning)
         try:
             _connect(own)
+        except (KeyboardInterrupt, SystemExit) as end:  # half of a cluster would end this process by a SIGSEGV
+            ray.shutdown()
+            if isinstance(end, SystemExit) and callable(before):  # of Ray's own handler of SIGTERM, while it starts
+                before(signal.SIGTERM, None)
+            raise
         except Exception as error:  # of Ray's own: no cluster at the address, or a machine too busy to start one
             ray.shutdown()
             what = "start on this machine" if own else f"connect to the cluster at {os.environ['RAY_ADDRESS']}"
@@ -205,7 +194,9 @@ def ray_session() -> Iterator[bool]:
         signal.signal(signal.SIGTERM, before)  # Ray's own handler prints the stack of its C++ and ends the process
     _OWN.append(own)
     try:
-        with _without_logs():
+        if own:
+            require_loopback()
+        with without_logs():
             yield own
     finally:
         _OWN.pop()

@@ -1,7 +1,8 @@
 """What Ray Tune keeps of a trial: as little as it needs, since a study's tables hold everything.
 
-Tune copies, flattens and writes a trial's config with every report and into every snapshot; by its own loggers it takes
-more than twice the driver's time for a report that has no config of hundreds of keys (`benchmarks/scale.py`).
+Tune copies, flattens and writes a trial's config with every report and into every snapshot of the experiment; by its
+own loggers it takes more than twice the driver's time for a report that has no config of hundreds of keys
+(`benchmarks/scale.py`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from ray.tune.logger import TBXLoggerCallback
 
 from raylr.execution.executor import Config, Trainable
 
@@ -52,16 +51,13 @@ def unpacked(trainable: Trainable) -> Trainable:
     return train
 
 
-class TensorBoard(TBXLoggerCallback):  # type: ignore[misc]  # no types
-    """Tune's TensorBoard logger, whose files are complete within half a minute and at the end of a trial.
+def without_state(trial: Any) -> None:
+    """Leave a trial that Tune adds out of its snapshots of the experiment.
 
-    The one of Tune waits for the disk after every report, in the driver.
+    A study is never restored from them, and writing the state of each trial again and again takes a tenth of the
+    driver's time and half of its memory.
     """
-
-    def log_trial_start(self, trial: Any) -> None:
-        """Open the file of a trial."""
-        super().log_trial_start(trial)
-        self._trial_writer[trial].flush = lambda: None  # it is flushed by time, and when it is closed
+    trial.get_json_state = lambda: ("", "")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.trainable.function_trainable import wrap_function
 
+from raylr import signals
 from raylr.analysis.units import format_duration
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
-from raylr.execution.pace import LEAST_SECONDS, Pace, Silence
+from raylr.execution.pace import FIRST_SECONDS, LEAST_SECONDS, Pace, Silence
+from raylr.execution.processes import activity, note_process, process_notes
+from raylr.execution.ray_private import end_trial, release_trials
 from raylr.execution.session import cluster_watch, lacking_resources, ray_session
-from raylr.execution.trials import TensorBoard, only_own_loggers, packed, unpacked
+from raylr.execution.tensorboard import TensorBoard
+from raylr.execution.trials import only_own_loggers, packed, unpacked, without_state
 from raylr.execution.work import Work
 from raylr.external.trial import note_checkpoint
 from raylr.remote.copies import ray_storage
@@ -50,6 +55,9 @@ class TuneExecutor:
         storage: Folder for Tune's own files.
         resources: What one trial requests of Ray.
         of_sizes: Size → what its trials request in place of that.
+        first_seconds: Silence after which a trial hangs while none of the study has reported anything.
+        waits: Whether a trial may wait for work that is done elsewhere, so that a process that does nothing is no hang
+            unless it is stopped.
         concurrency: Most trials at the same time; None: as many as there is room for.
         callbacks: Further Tune callbacks, such as experiment trackers.
         warn: Called with a sentence that the user should read.
@@ -66,10 +74,13 @@ class TuneExecutor:
         warn: Callable[[str], None] = lambda text: None,
         hang_seconds: float = LEAST_SECONDS,
         of_sizes: Mapping[str, Mapping[str, float]] | None = None,
+        first_seconds: float = FIRST_SECONDS,
+        waits: bool = True,
     ) -> None:
         self._storage, self._resources, self._warn = storage, dict(resources), warn
         self._concurrency, self._callbacks = concurrency, list(callbacks)
-        self._hang_seconds = hang_seconds
+        self._pace = partial(Pace, hang_seconds, first_seconds)
+        self._waits = waits
         self._of_sizes = {size: dict(resources) for size, resources in (of_sizes or {}).items()}
 
     def execute(self, trainable: Trainable, work: Work) -> None:
@@ -79,8 +90,8 @@ class TuneExecutor:
             InputError: If one trial requests more than this machine has, which would wait forever.
             KeyboardInterrupt: On Ctrl-C.
         """
-        jobs = _Jobs(work, Pace(self._hang_seconds))
-        with ray_session() as own:
+        jobs = _Jobs(work, self._pace())
+        with ray_session() as own, process_notes() as notes:
             there = ray.cluster_resources()
             for requested in (self._resources, *self._of_sizes.values()):
                 if lacking := lacking_resources(requested, there):
@@ -89,7 +100,7 @@ class TuneExecutor:
                     self._warn(f"{lacking} now; the study waits until it has grown.")
             storage, file_system = ray_storage(self._storage)
             tuner = tune.Tuner(
-                tune.with_resources(_preemptible(unpacked(trainable)), self._requested()),
+                tune.with_resources(_preemptible(unpacked(trainable), notes), self._requested()),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -103,7 +114,7 @@ class TuneExecutor:
                     storage_path=storage,
                     storage_filesystem=file_system,
                     verbose=0,
-                    callbacks=[_Events(jobs), TensorBoard(), *self._callbacks],
+                    callbacks=[_Events(jobs, notes, self._waits), TensorBoard(), *self._callbacks],
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                 ),
@@ -127,24 +138,30 @@ class TuneExecutor:
         return lambda config: resource_dict_to_pg_factory(of_sizes.get(config.get("size", ""), usual))
 
 
-def _preemptible(trainable: Trainable) -> type[Any]:
-    """The function as Tune wraps it, with a process in which SIGTERM waits for the checkpoint of what it trains."""
+def _preemptible(trainable: Trainable, notes: Path) -> type[Any]:
+    """The function as Tune wraps it, with a process in which SIGTERM waits for the checkpoint of what it trains, and
+    that is noted (`raylr.execution.processes`)."""
     wrapped: type[Any] = wrap_function(trainable)
 
     class PreemptibleTrial(wrapped):  # type: ignore[misc]
         def setup(self, config: Config) -> None:
             super().setup(config)
+            note_process(notes, self.trial_id)
             catch()
+
+        def reset_config(self, new_config: Config) -> Any:
+            note_process(notes, self.trial_id)
+            return super().reset_config(new_config)
 
     return PreemptibleTrial
 
 
 class _Jobs:
-    """The jobs by trial, shared by what Tune calls. Tune writes its searchers and callbacks to disk; a study never
-    reads them back, so that a copy holds nothing."""
+    """The jobs by trial, shared by what Tune calls. Tune writes its searchers and callbacks to disk; a study does not
+    read them back, and nobody else can."""
 
-    def __init__(self, work: Work | None = None, pace: Pace | None = None) -> None:
-        self._work, self.pace = work, pace or Pace()
+    def __init__(self, work: Work, pace: Pace) -> None:
+        self.work, self.pace = work, pace
         self.of: dict[str, Job] = {}
         self.errors: dict[str, str] = {}
         self.hung: dict[str, str] = {}
@@ -170,17 +187,14 @@ class _Jobs:
     def release(self) -> None:
         """End the trials that still run and free what they hold: Tune leaves them after Ctrl-C, as long as this
         process is connected to Ray."""
-        with contextlib.suppress(Exception):  # private to Ray 2.60, and the end of everything
-            self.controller._actor_manager.cleanup()
+        release_trials(self.controller)
 
-    @property
-    def work(self) -> Work:
-        if self._work is None:
-            raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
-        return self._work
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _not_by_tune, ()
 
-    def __reduce__(self) -> tuple[type[_Jobs], tuple[()]]:
-        return _Jobs, ()
+
+def _not_by_tune() -> None:
+    raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
 
 
 class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
@@ -211,17 +225,25 @@ class _JobSearcher(Searcher):  # type: ignore[misc]  # no types
         Path(checkpoint_path).write_text("the state of this search is the study's run table\n")
 
     def restore(self, checkpoint_path: str) -> None:
-        raise StudyError("a study is continued by `raylr search`, not by Tuner.restore")
+        _not_by_tune()
 
 
 class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
     def __init__(self, jobs: _Jobs) -> None:
         super().__init__()
         self._jobs = jobs
+        self._live: dict[str, Trial] = {}
+        """The trials that have not ended, in the order in which they were added."""
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._jobs.controller = tune_controller
+        without_state(trial)
+        self._live[trial.trial_id] = trial
         super().on_trial_add(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """As Tune's own, which looks through all trials that there ever were, in every step. None is ever paused."""
+        return next((trial for trial in self._live.values() if trial.status == Trial.PENDING), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if self._jobs.failure is not None:
@@ -233,6 +255,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
         return str(self.CONTINUE if decision is None else self.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._live.pop(trial.trial_id, None)
         if self._jobs.failure is not None:
             return
         seconds = (trial.last_result or {}).get("time_total_s")
@@ -241,6 +264,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
             self._jobs.work.end(self._jobs.of[trial.trial_id], seconds=seconds)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._live.pop(trial.trial_id, None)
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
         self._jobs.errors[trial.trial_id] = f"{self._jobs.hung.get(trial.trial_id) or _reason(trial)}{where}"
 
@@ -248,6 +272,8 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
 def _reason(trial: Trial) -> str:
     """Why a trial failed, as a sentence about "it"."""
     text = (_local_error(trial) or str(trial.get_error() or "")).strip()
+    if "ray.exceptions.OutOfMemoryError" in text or "running low on memory" in text:
+        return "its machine ran out of memory, so that Ray ended its process (fewer trials side by side need less)"
     if found := _ACTOR.search(text):
         ended = found.group(1)
         if "its node has died" in ended or "node has crashed" in ended:
@@ -273,8 +299,8 @@ def _local_error(trial: Trial) -> str:
 
 
 class _Events(Callback):  # type: ignore[misc]  # no types
-    def __init__(self, jobs: _Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: _Jobs, notes: Path, waits: bool) -> None:
+        self._jobs, self._notes, self._waits = jobs, notes, waits
         self._running: dict[str, Trial] = {}
         self._looked = 0.0
 
@@ -304,6 +330,7 @@ class _Events(Callback):  # type: ignore[misc]  # no types
                 note_checkpoint(folder, checkpoint.path)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        signals.check()
         with self._jobs.noted():
             if self._jobs.failure is not None:
                 raise self._jobs.failure
@@ -311,22 +338,35 @@ class _Events(Callback):  # type: ignore[misc]  # no types
             now = time.monotonic()
             if now - self._looked >= LOOK_SECONDS:
                 self._looked = now
+                self._notice_silent()
                 for silence in self._jobs.pace.look(now):
                     self._end_hung(silence)
+
+    def _notice_silent(self) -> None:
+        """Look at the processes of the trials that report nothing while there is nothing to compare them with."""
+        silent = set(self._jobs.pace.silent())
+        for trial_id in self._running if silent else ():
+            job = self._jobs.of[trial_id]
+            if job in silent and (found := activity(self._notes, trial_id)) is not None:
+                used = None if self._waits else found.cpu_seconds
+                self._jobs.pace.noticed(job, used, stopped=found.stopped)
 
     def _end_hung(self, silence: Silence) -> None:
         """End the trial of a job that hangs; Tune then tries it again. Works on a stopped process, too."""
         for trial in self._running.values():
             if self._jobs.of[trial.trial_id] is silence.job and trial.trial_id not in self._jobs.hung:
-                self._jobs.hung[trial.trial_id] = _hung(silence)
-                if trial.temporary_state.ray_actor is not None:
-                    ray.kill(trial.temporary_state.ray_actor)
+                ended = end_trial(trial)
+                self._jobs.hung[trial.trial_id] = reason = _hung(silence, ended)
+                if not ended:
+                    self._jobs.work.note(silence.job, f"{reason}: end its process")
 
 
-def _hung(silence: Silence) -> str:
+def _hung(silence: Silence, ended: bool) -> str:
     """Why a trial that hangs was ended, as a sentence about "it"."""
     paused = "" if silence.longest is None else f" (until then {format_duration(silence.longest)} at most)"
-    return f"it hangs: it reported nothing for {format_duration(silence.seconds)}{paused}, and was ended"
+    idle = ", its process did nothing" if silence.idle else ""
+    how = "was ended" if ended else f"cannot be ended with Ray {ray.__version__}"
+    return f"it hangs: it reported nothing for {format_duration(silence.seconds)}{paused}{idle}, and {how}"
 
 
 def reported(result: Mapping[str, Any]) -> Config:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from raylr.analysis.curves.curve import Curve
-from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.analysis.probes import NOTE
 from raylr.analysis.runs import RunEnd
 from raylr.events import Listener, LossMeasured, RunEnded, RunStarted
 from raylr.execution.executor import Job
+from raylr.execution.reports import current_lr, number, problem_of
 from raylr.records.tail import last_lines
 from raylr.searchers.policies.stopping import final_loss
 from raylr.store.runs import KnownEnd, Row, RunStore
@@ -127,9 +127,11 @@ class Work:
             job: The job.
             reason: Why it ended, as a sentence about "it".
         """
-        self._listener.message(
-            f"{job.run.label or job.run.name}: {reason}; it is tried again from its last checkpoint."
-        )
+        self.note(job, f"{reason}; it is tried again from its last checkpoint")
+
+    def note(self, job: Job, sentence: str) -> None:
+        """Tell the user something about a job, as a sentence about "it"."""
+        self._listener.message(f"{job.run.label or job.run.name}: {sentence}.")
 
     def report(self, job: Job, values: Mapping[str, Any]) -> RunEnd | None:
         """Record one report; return how the run is to end now, None to let it continue.
@@ -142,12 +144,11 @@ class Work:
                 schedule at that step, under one of `LR_KEYS`, is given to the policy, too. A trial that has no loss
                 may say why under `problem`.
         """
-        tokens = _number(values.get("tokens"))
-        if "loss" not in values or not math.isfinite(tokens):
-            self._problems[job] = str(values.get("problem") or _no_metric(values))
+        if problem := problem_of(values):
+            self._problems[job] = str(values.get("problem") or problem)
             self._last[job] = {}
             return RunEnd.NO_REPORT
-        loss, tokens = _number(values["loss"]), int(tokens)
+        loss, tokens = number(values["loss"]), int(number(values["tokens"]))
         last = self._last.get(job)
         if last and tokens <= last["tokens"] and math.isfinite(loss):
             return None
@@ -168,7 +169,7 @@ class Work:
     def _decide(self, job: Job, row: Row) -> RunEnd | None:
         """Give a row to the policy; return how the run is to end now."""
         tokens, curve = row["tokens"], self._curves.setdefault(job, Curve(given=job.schedule))
-        curve.add(tokens, _number(row["loss"]))
+        curve.add(tokens, number(row["loss"]))
         if row.get("current_lr") is not None:
             curve.note_lr(tokens, row["current_lr"])
         decision = self._reported(job, row)
@@ -304,14 +305,14 @@ class Work:
 
     def _reported(self, job: Job, row: Mapping[str, Any]) -> RunEnd | None:
         """Give the policy a row of the table of evaluations; return what it decides."""
-        current_lr = _current_lr({"current_lr": row.get("current_lr")})
-        known = () if current_lr is None else (current_lr,)
-        return self.policy.report(job.handle, row["tokens"], _number(row["loss"]), *known)
+        lr = current_lr({"current_lr": row.get("current_lr")})
+        known = () if lr is None else (lr,)
+        return self.policy.report(job.handle, row["tokens"], number(row["loss"]), *known)
 
     def _tell(self, job: Job, end: RunEnd, row: Mapping[str, Any]) -> None:
         """Give the policy an end. It has the curve, and extrapolates it by itself where the run was stopped early."""
         measured = end is RunEnd.COMPLETED
-        self.policy.tell(job.handle, end, _number(row["loss"]) if measured else None)
+        self.policy.tell(job.handle, end, number(row["loss"]) if measured else None)
 
 
 def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
@@ -323,8 +324,8 @@ def _evaluation_row(job: Job, values: Mapping[str, Any]) -> Row:
     row: Row = {**values, **job.columns}
     if job.flops_per_token is not None and row.get("flops") is None:
         row["flops"] = job.flops_per_token * row["tokens"]
-    if (current_lr := _current_lr(values)) is not None:
-        row["current_lr"] = current_lr
+    if (lr := current_lr(values)) is not None:
+        row["current_lr"] = lr
     row["diverged"] = row.get("run_end") == RunEnd.DIVERGED or not math.isfinite(row["loss"])
     named = {"trial": job.run.name, "role": job.role, "size": job.size, "batch": job.batch}
     return row | named | {"lr": job.lr, "seed": job.seed}
@@ -358,25 +359,6 @@ def _final_loss(curve: Curve, target: float, end: RunEnd) -> tuple[float | None,
     return float(loss), float(stderr)
 
 
-def _no_metric(values: Mapping[str, Any]) -> str:
-    """Return the sentence about a report that lacks `loss` or `tokens`."""
-    missing = " and ".join(f"`{name}`" for name in ("loss", "tokens") if name not in values) or "a number of `tokens`"
-    return f"it reported no {missing}, but {', '.join(sorted(values)) or 'nothing'}; report both under these names"
-
-
-def _current_lr(values: Mapping[str, Any]) -> float | None:
-    """The LR of the schedule in a report, under the first of `LR_KEYS` that has one."""
-    found = (_number(values[name]) for name in LR_KEYS if name in values)
-    return next((value for value in found if math.isfinite(value) and value >= 0), None)
-
-
-def _number(value: Any) -> float:
-    try:
-        return math.nan if value is None else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
 def _event(job: Job, row: Mapping[str, Any], *, known: bool = False) -> RunEnded:
     end = RunEnd(row["end"])
     cut = end in (RunEnd.TRUNCATED, RunEnd.PRUNED)
@@ -388,7 +370,7 @@ def _event(job: Job, row: Mapping[str, Any], *, known: bool = False) -> RunEnded
         axes=job.axes,
         end=end,
         tokens=row["tokens"],
-        loss=_number(row["loss"]),
+        loss=number(row["loss"]),
         target_tokens=row["target_tokens"],
         target_loss=row["target_loss"] if cut else None,
         target_loss_stderr=row["target_loss_stderr"] if cut else None,

@@ -13,6 +13,8 @@ Row = dict[str, Any]
 NEAR = 0.005
 """A trainer's own count of tokens may differ by this fraction (padding, sequences that are dropped): a last measurement
 so close to the end of the run counts as its end."""
+MOST_TOKENS = 2.0**62
+"""Larger counts fit into no column of the run table, and were not read as what they are."""
 _OWN = frozenset(
     ("loss", "tokens", "step", "trial", "role", "size", "params", "params_active", "lr", "current_lr", "train_loss",
      "aux_loss", "grad_norm", "tokens_per_second", "flops", "diverged", "seed", "run_end")
@@ -57,7 +59,7 @@ class Rows:
             record = self._by_step.setdefault(record.get("step"), {}) | record
             self._by_step[record.get("step")] = record
         loss, place = _number(record.get(self._read.loss)), _number(record.get(self.key))
-        if loss is None or place is None or not math.isfinite(place):
+        if loss is None or place is None or not abs(place * self._unit) < MOST_TOKENS:
             return
         self.records += 1
         tokens = round(place * self._unit)

@@ -64,7 +64,17 @@ def _model(run: ImportedRun) -> tuple[Any, ...]:
 def unique(
     runs: list[ImportedRun], source: Rows, matches: Mapping[str, Match], options: ImportOptions
 ) -> tuple[list[ImportedRun], list[str]]:
-    """Return the runs without rows that are in the source twice; refuse runs that an unknown column tells apart."""
+    """Return the runs without rows that are in the source twice; refuse runs that an unknown column tells apart.
+
+    Args:
+        runs: What was read.
+        source: The rows that it was read from.
+        matches: Field → the column that it was read from.
+        options: Columns that are known to tell runs apart (`by`).
+
+    Returns:
+        The runs, and notes about what was left out.
+    """
     groups: dict[Any, list[ImportedRun]] = {}
     for run in runs:
         key = (run.params, run.size, run.target_tokens, run.batch, run.lr, run.seed, tuple(run.conditions.items()),

@@ -99,5 +99,5 @@ class Reader:
 def _zero(value: Any) -> bool:
     try:
         return not isinstance(value, bool) and float(value) == 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False

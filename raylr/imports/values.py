@@ -83,7 +83,17 @@ def positive(value: Any, field: str, where: str) -> float | None:
 
 
 def count(value: Any, field: str, where: str, scale: float = 1.0) -> float | None:
-    """Return a positive count; suffixes as in 124M are read, thousands may be set apart as in 1_000 or 1,000."""
+    """Return a positive count; suffixes as in 124M are read, thousands may be set apart as in 1_000 or 1,000.
+
+    Args:
+        value: A number or a text; empty texts and NaN are missing.
+        field: Name of the quantity, for the message.
+        where: File and row, for the message.
+        scale: What the column's unit is worth, such as 1e6; a suffix of the value's own goes before it.
+
+    Returns:
+        The count, or None where it is missing.
+    """
     if missing(value):
         return None
     if isinstance(value, str):
@@ -141,7 +151,8 @@ def end_of(value: Any, where: str) -> RunEnd | None:
 
 
 def text(value: Any) -> str:
-    """Return a cell as text, whole numbers without a decimal point."""
+    """Return a cell as text, whole numbers without a decimal point. What no file can hold (half of a pair of UTF-16,
+    which JSON can name) becomes a question mark."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
-    return str(value).strip()
+    return str(value).encode("utf-8", "replace").decode().strip()

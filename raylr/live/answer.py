@@ -20,6 +20,7 @@ from pathlib import Path
 
 from raylr.errors import InputError, RaylrError
 from raylr.live.board import Block
+from raylr.remote.copies import place_of, with_addresses
 from raylr.report.html import content
 from raylr.report.page import DescribedFigures
 from raylr.studies import open_study
@@ -48,11 +49,11 @@ class Found:
     """Its traceback."""
 
 
-def answer_of(place: Path) -> Found:
+def answer_of(place: Path | str) -> Found:
     """Return what the report of the study in a folder would say now; failures are in what is returned.
 
     Args:
-        place: The study's folder.
+        place: The study's folder, or its address.
     """
     try:
         study = open_study(place)
@@ -77,7 +78,7 @@ class Child:
 
     def __call__(self, place: Path) -> Found:
         """Return what `answer_of` returns there."""
-        words = [sys.executable, "-m", "raylr.live.answer", str(place)]
+        words = [sys.executable, "-m", "raylr.live.answer", place_of(place)]
         # A session of its own: Ctrl-C in the terminal ends this process, which then ends that one.
         self._process = subprocess.Popen(
             words, text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
@@ -129,6 +130,7 @@ def sentence(error: Exception) -> str:
         text = f"cannot read {error.filename or 'the folder'}: {error.strerror or error}"
     else:
         text = " ".join(str(error).split())
+    text = with_addresses(text)
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
@@ -144,7 +146,7 @@ def _footer(text: str) -> str:
 def main() -> None:
     """Print what `answer_of` returns for the folder that is named, as JSON."""
     os.nice(NICE)
-    json.dump(asdict(answer_of(Path(sys.argv[1]))), sys.stdout, allow_nan=False)
+    json.dump(asdict(answer_of(sys.argv[1])), sys.stdout, allow_nan=False)
 
 
 if __name__ == "__main__":

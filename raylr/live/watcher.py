@@ -23,8 +23,9 @@ from raylr.errors import RaylrError
 from raylr.live.answer import Found, answer_of, bug_of, sentence
 from raylr.live.board import Block, Board
 from raylr.live.progress import clock, key_of, log_blocks, now_blocks, output_blocks, runs_now, state_blocks
+from raylr.remote.copies import copy_of, name_of, with_addresses
 from raylr.state import state_of
-from raylr.store.files import held
+from raylr.store.files import held, names_in
 from raylr.store.folder import ENDING_FILE, LOCK_FILE
 from raylr.studies import open_study
 from raylr.study import Study
@@ -32,6 +33,8 @@ from raylr.study import Study
 AREAS = ("state", "heading", "answer", "now", "sections", "log")
 LOOK_SECONDS = 1.0
 """Time between two looks at the folder. A writer flushes its rows every 3 s (`raylr.store.table.FLUSH_SECONDS`)."""
+LOOK_AWAY_SECONDS = 5.0
+"""The same for a folder at an address, where a look is about ten requests, which are counted and cost money."""
 REST = 4.0
 """Rest after a fit, as a multiple of its duration: fitting takes at most a fifth of one core."""
 WATCHED_SECONDS = 30.0
@@ -71,7 +74,7 @@ class Watcher:
         self._bugs: set[str] = set()
         if not self._waiting():
             open_study(place)
-        board.title = place.name
+        board.title = name_of(place)
 
     # -- threads --
 
@@ -97,7 +100,7 @@ class Watcher:
             if time.monotonic() - self._asked < WATCHED_SECONDS:
                 self.look()
                 self._fit_beside()
-            self._stop.wait(LOOK_SECONDS)
+            self._stop.wait(LOOK_SECONDS if copy_of(self.place) is None else LOOK_AWAY_SECONDS)
 
     def _fit_beside(self) -> None:
         running = self._fit_thread is not None and self._fit_thread.is_alive()
@@ -125,8 +128,7 @@ class Watcher:
 
     def _waiting(self) -> bool:
         """Return whether the folder is there, and empty: a study may begin in it."""
-        place = Path(self.place)
-        return place.is_dir() and not any(path for path in place.iterdir() if not path.name.startswith("."))
+        return self.place.is_dir() and not names_in(self.place)
 
     def _signature(self, study: Study) -> Any:
         tables = (study.evaluations, study.trials, study.folder.failures)
@@ -166,7 +168,8 @@ class Watcher:
         return f"{text}; {more} more have come since." if more > 0 else f"{text}."
 
     def _show_waiting(self) -> None:
-        line = f"There is no study in {html.escape(str(self.place))} yet; this page shows it once it has begun."
+        where = html.escape(with_addresses(str(self.place)))
+        line = f"There is no study in {where} yet; this page shows it once it has begun."
         self.board.put("state", [Block(id="state", html=f'<p class="state stopped" role="status">{line}</p>')])
         self._seen = None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
-from raylr.errors import StorageError
+from raylr.errors import StorageError, StudyError
 from raylr.remote.lease import BEAT_SECONDS, Lease, living_claim
 from raylr.remote.storage import Entry, Storage, address_of
 
@@ -33,6 +34,10 @@ CACHE = "RAYLR_CACHE"
 """Environment variable that names the folder of the cache."""
 _CONNECTIONS = 16
 """Objects that are fetched at the same time."""
+_FILE = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.DOTALL | re.IGNORECASE)
+"""A folder of this machine as an address; as a `Path` it has lost a slash, and with it what its host is."""
+_SHOWN = 60
+"""Characters of an address's last part in the name of its copy: file systems take 255 bytes."""
 _RETRIES = 5
 """Times that a fetch begins anew because an object vanished under it: its writer merges fragments."""
 _copies: dict[Path, WorkingCopy] = {}
@@ -50,13 +55,17 @@ def local_path(place: Path | str) -> Path:
     """
     address = address_of(place)
     if address is None:
-        text = str(place)
-        return Path("/" + text[5:].lstrip("/")) if text.startswith("file:/") else Path(text)
+        found = _FILE.match(str(place))
+        if not found:
+            return Path(place)
+        if found["host"] not in (None, "", "localhost"):
+            raise StudyError("file://…: file:// names folders of this machine; write file:///FOLDER")
+        return Path("/" + found["path"].lstrip("/"))
     for root, copy in _copies.items():  # a folder of one that is known lies in its copy
         if copy.storage.contains(address):
             return root / urlsplit(address).path[len(urlsplit(copy.address).path) + 1 :]
     name = PurePosixPath(urlsplit(address).path).name or urlsplit(address).netloc
-    root = cache_folder() / "copies" / f"{name}-{hashlib.sha256(address.encode()).hexdigest()[:16]}"
+    root = cache_folder() / "copies" / f"{name[:_SHOWN]}-{hashlib.sha256(address.encode()).hexdigest()[:16]}"
     if root not in _copies:
         _copies[root] = WorkingCopy(address, root)
     return root
@@ -121,12 +130,12 @@ def copy_of(path: Path) -> tuple[WorkingCopy, str] | None:
 
 
 def place_of(path: Path) -> str:
-    """Return where a folder is for other machines: the address of a working copy, else the folder itself."""
+    """Return where a folder is for other machines: its address, if it is in a working copy, else the folder itself."""
     found = copy_of(path)
     if found is None:
         return str(path)
     copy, name = found
-    return copy.address if name == "." else copy.storage.shown(name)
+    return copy.storage.place("" if name == "." else name)
 
 
 def ray_storage(folder: Path | str) -> tuple[str, Any]:
@@ -136,6 +145,11 @@ def ray_storage(folder: Path | str) -> tuple[str, Any]:
         return str(path), None
     copy, name = found
     return copy.storage.path("" if name == "." else name), copy.storage.file_system
+
+
+def name_of(path: Path) -> str:
+    """Return the last part of a folder's path, or of its address."""
+    return PurePosixPath(urlsplit(place_of(path)).path).name if copy_of(path) is not None else path.name
 
 
 def with_addresses(text: str) -> str:
@@ -151,6 +165,12 @@ def leased(
 ) -> Iterator[None]:
     """Hold the lease of a lock file for the block, if it lies in a working copy. Its own lock must be held.
 
+    Args:
+        path: The lock file.
+        busy: Message if another process has it.
+        timeout: Seconds to wait for it.
+        note: Receives a line when the wait begins.
+
     Raises:
         StudyLockedError: If another process has it (`Lease.acquire`).
     """
@@ -160,12 +180,12 @@ def leased(
         return
     copy, name = found
     lease = Lease(copy.storage, name, copy.identity)
-    lease.acquire(busy, timeout, note)
-    copy.leases[name] = lease
     try:
+        lease.acquire(busy, timeout, note)
+        copy.leases[name] = lease
         yield
     finally:
-        del copy.leases[name]
+        copy.leases.pop(name, None)
         lease.release()
 
 
@@ -187,8 +207,6 @@ class WorkingCopy:
         self.address, self.root, self.storage = address, root, Storage(address)
         self.leases: dict[str, Lease] = {}
         """Those that this process holds, by the name of their lock file."""
-        self.names: set[str] = set()
-        """What the storage had in the folder itself when it was last fetched."""
 
     @cached_property
     def identity(self) -> str:
@@ -218,7 +236,9 @@ class WorkingCopy:
 
     # -- from the storage --
 
-    def fetch(self, folders: Collection[str], *, again: bool = False) -> None:
+    def fetch(
+        self, folders: Collection[str], *, below: str = "", again: bool = False, marks: Collection[str] = ()
+    ) -> None:
         """Bring the files of the folder itself, and all of the given folders in it, up to date.
 
         Files of these folders are never changed once they are written, so that those which are here are not fetched
@@ -226,29 +246,33 @@ class WorkingCopy:
 
         Args:
             folders: Names of folders.
+            below: A folder of this one, which is brought up to date in its place.
             again: Fetch also what is here, so that what is damaged at the storage is damaged here.
+            marks: Files of which the folder must have one; of another folder nothing is fetched.
         """
         with self.locked():
             for attempt in range(_RETRIES):
                 try:
-                    self._fetch(folders, again)
+                    self._fetch(folders, below, again, marks)
                 except FileNotFoundError as error:
                     if attempt + 1 == _RETRIES:
                         raise StorageError(f"{self.address} changes too fast to be read: {error}") from error
                 else:
                     return
 
-    def _fetch(self, folders: Collection[str], again: bool) -> None:
-        top = [entry for entry in self.storage.listed() if not entry.name.startswith(".")]
-        self.names = {entry.name for entry in top}
-        files = [entry for entry in top if not entry.folder and not entry.name.endswith(".html")]
+    def _fetch(self, folders: Collection[str], below: str, again: bool, marks: Collection[str]) -> None:
+        root, begin = self.root / below, f"{below}/" if below else ""
+        top = [entry for entry in self.storage.listed(below) if not PurePosixPath(entry.name).name.startswith(".")]
+        names = {entry.name.removeprefix(begin) for entry in top}
+        known = not marks or bool(names & set(marks))
+        files = [entry for entry in top if known and not entry.folder and not entry.name.endswith(".html")]
         fresh = []
-        for name in sorted(set(folders) & self.names):
-            fresh += [entry for entry in self.storage.listed(name, recursive=True) if not _local(entry)]
+        for name in sorted(set(folders) & names) if known else ():
+            fresh += [entry for entry in self.storage.listed(begin + name, recursive=True) if not _local(entry)]
         wanted = {entry.name for entry in files + fresh}
         self._download([*files, *(entry for entry in fresh if again or not self._has(entry))], self.root)
-        here = [path for path in self.root.iterdir() if path.is_file()]
-        here += [path for name in folders for path in (self.root / name).rglob("*") if path.is_file()]
+        here = [path for path in root.iterdir() if path.is_file()] if root.is_dir() else []
+        here += [path for name in folders for path in (root / name).rglob("*") if path.is_file()]
         for path in here:
             kept = path.name.startswith(".") or path.suffix == ".html"
             if not kept and path.relative_to(self.root).as_posix() not in wanted:

@@ -36,6 +36,9 @@ _POLLS = 4
 """Looks at a claim in `BEAT_SECONDS`."""
 _SILENCE = 2
 """Beats without a new count after which the user is told why nothing happens."""
+_GLANCE_SECONDS = 0.5
+"""Seconds between two looks of the counting thread at whether its holder still runs: the end of the program waits so
+long at most, and for one request."""
 
 
 class Lease:
@@ -68,26 +71,23 @@ class Lease:
             StudyLockedError: If another process has it.
             StorageError: If the storage does not answer.
         """
-        begun = time.monotonic()
-        while True:
-            holder = living_claim(self.storage, self.folder, dead_copy=self._copy, bury=True, note=note)
-            if holder is None:
-                self._token = f"{uuid.uuid4().hex}.json"
-                self._renew(retry=True)
-                if self._claims() == {self._token}:
-                    break
-                self._withdraw()
-            elif timeout >= 0 and time.monotonic() - begun >= timeout:
-                raise StudyLockedError(f"{busy} ({holder})")
-            time.sleep(random.uniform(0.1, 0.5))
-        self._thread = threading.Thread(target=self._beat, name=f"lease {self.folder}", daemon=True)
-        self._thread.start()
+        try:
+            self._claim(busy, timeout, note)
+            # No daemon: Python ends those while they are in pyarrow's C++, which then aborts the process. This one sees
+            # that its holder has ended, and Python waits for it.
+            self._thread = threading.Thread(
+                target=self._beat, args=(threading.current_thread(),), name=f"lease {self.folder}", daemon=False
+            )
+            self._thread.start()
+        except BaseException:  # an interrupt, too, leaves no claim that others would wait for
+            self.release()
+            raise
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back; one that is not held is left alone."""
         self._ended.set()
-        if self._thread is not None:
-            self._thread.join(BEAT_SECONDS)
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join()  # a count that came after the withdrawal would be a new claim
         self._withdraw()
 
     def require(self) -> None:
@@ -100,13 +100,40 @@ class Lease:
                 "same command continues"
             )
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS) and not self._lost.is_set():
+    def _claim(self, busy: str, timeout: float, note: Callable[[str], None]) -> None:
+        begun = time.monotonic()
+        while True:
+            holder = living_claim(self.storage, self.folder, dead_copy=self._copy, bury=True, note=note)
+            if holder is None:
+                self._token = f"{uuid.uuid4().hex}.json"
+                self._renew(retry=True)
+                if self._claims() == {self._token}:
+                    return
+                self._withdraw()
+            elif timeout >= 0 and time.monotonic() - begun >= timeout:
+                raise StudyLockedError(f"{busy} ({holder})")
+            time.sleep(random.uniform(0.1, 0.5))
+
+    def _beat(self, holder: threading.Thread) -> None:
+        """Raise the count until the lease is given back or lost, or the thread that holds it has ended."""
+        while self._waited(holder) and not self._lost.is_set():
             with suppress(StorageError):  # until `require` says that it was too long
                 if now() - self._last > LEASE_SECONDS or self._token not in self._claims():
                     self._lost.set()
                     return
                 self._renew(retry=False)
+        if not self._ended.is_set() and not self._lost.is_set():
+            self._withdraw()  # its holder has ended and writes nothing more
+
+    def _waited(self, holder: threading.Thread) -> bool:
+        """Wait for the time of the next count; return whether there is to be one."""
+        due = time.monotonic() + BEAT_SECONDS
+        while not self._ended.is_set() and _runs(holder):
+            left = due - time.monotonic()
+            if left <= 0:
+                return True
+            self._ended.wait(min(left, _GLANCE_SECONDS))
+        return False
 
     def _renew(self, *, retry: bool) -> None:
         begun = now()  # the count may reach the storage at any time after that
@@ -119,8 +146,10 @@ class Lease:
         return {entry.name.rpartition("/")[2] for entry in self.storage.listed(self.folder) if not entry.folder}
 
     def _withdraw(self) -> None:
-        with suppress(StorageError):  # then it dies
-            self.storage.delete(f"{self.folder}/{self._token}", retry=False)
+        token, self._token = self._token, ""
+        if token:
+            with suppress(StorageError):  # then it dies
+                self.storage.delete(f"{self.folder}/{token}", retry=False)
 
 
 def living_claim(
@@ -179,6 +208,11 @@ def living_claim(
 def now() -> float:
     """Seconds of a clock that goes on while the machine sleeps, where there is one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _runs(holder: threading.Thread) -> bool:
+    """Whether a thread still runs: Python does not wait for a daemon when the main thread has ended."""
+    return holder.is_alive() and (not holder.daemon or threading.main_thread().is_alive())
 
 
 def _read(content: bytes) -> dict[str, Any]:

@@ -8,10 +8,10 @@ access) is one error at once. Credentials come from where the storage's own tool
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -21,9 +21,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from raylr.errors import StorageError, StudyError
 
 SCHEMES = ("s3", "gs", "hdfs")
+DEFAULT_HOST = "default"
+"""Host of HDFS that stands for the cluster of core-site.xml, as in pyarrow; `hdfs:///folder` has it, too."""
 RETRY_SECONDS = 60.0
 """How long a storage that does not answer is asked again: a restart of a gateway or a change of routes takes less."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+_NO_HADOOP = "Hadoop's native client is not installed here (JAVA_HOME, HADOOP_HOME, CLASSPATH)"
 _NEVER = {
     "NO_SUCH_BUCKET": "there is no such bucket; make it first",
     "ACCESS_DENIED": "",
@@ -37,7 +40,8 @@ _NEVER = {
     "PERMISSION_DENIED": "",
     "UNAUTHENTICATED": "",
     "HTTP status 301": "the bucket is in another region; name it by AWS_REGION or ?region= in the address",
-    "Unable to load lib": "Hadoop's native client is not installed here (JAVA_HOME, HADOOP_HOME, CLASSPATH)",
+    "Unable to load lib": _NO_HADOOP,
+    "attempt to load libhdfs failed": _NO_HADOOP,
 }
 """What pyarrow's message holds when asking again is useless → what to do; "": `_CREDENTIALS`."""
 _CREDENTIALS = {
@@ -45,6 +49,29 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, or the node's account",
     "hdfs": "a Kerberos ticket, or HADOOP_USER_NAME",
 }
+_OPTIONS = {
+    "s3": ("region", "scheme", "endpoint_override"),
+    "gs": ("scheme", "endpoint_override", "project_id", "retry_limit_seconds"),
+    "hdfs": ("user", "replication", "buffer_size", "default_block_size", "kerb_ticket"),
+}
+"""Options that an address may have behind "?": those of pyarrow that say where the storage is, and no secrets."""
+_DEFAULTS = {
+    "s3": {"allow_delayed_open": "true"},  # one request for a small object in place of three
+    "gs": {"retry_limit_seconds": "15"},  # in place of 15 minutes, for which nothing could be interrupted
+    "hdfs": {},
+}
+"""Options that pyarrow is given, of which older versions do not know the first."""
+_NUMBERS = ("replication", "buffer_size", "default_block_size")
+_CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes whose `name@host` is a container of an account."""
+_ADDRESS = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]+):/{1,2}(?P<host>[^/?]*)(?P<path>[^?]*)(?:\?(?P<options>.*))?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""An address; its scheme has two letters or more, since C:/ is a drive."""
+_HOST = re.compile(r"[A-Za-z0-9._-]*(?::\d{1,5})?")
+_PASSWORD = re.compile(r":(?!\d{1,5}$)")
+"""A colon that no port is behind: that of user:password, whose slashes may have ended the host early."""
 _REQUEST = re.compile(r"\s*\(Request ID: [^)]*\)")
 T = TypeVar("T")
 
@@ -56,31 +83,46 @@ def address_of(place: PurePath | str) -> str | None:
         place: A folder as the user named it. A `Path` of an address, which has lost a slash, is one too.
 
     Raises:
-        StudyError: If it is an address of another kind, has no bucket, or holds credentials.
+        StudyError: If it is an address of another kind, has no bucket, holds credentials, or is one that stores and
+            file systems read differently. What may be a secret is not in the message.
 
     Example:
         >>> address_of(Path("s3://bucket/runs/a")), address_of("runs/a"), address_of("file:///runs/a")
         ('s3://bucket/runs/a', None, None)
     """
-    text = str(place)
-    found = re.match(r"([a-z][a-z0-9+.-]+):/", text)  # two letters or more, since C:/ is a drive
-    if not found or found.group(1) == "file":
+    text = str(place).strip()
+    found = _ADDRESS.match(text)
+    if not found or found["scheme"].lower() == "file":
         return None
-    scheme, rest = found.group(1), text[found.end() :]
-    parts = urlsplit(text if rest.startswith("/") else f"{scheme}://{rest}")
-    if ":" in parts.netloc.rpartition("@")[0] or ("@" in parts.netloc and scheme in SCHEMES):
-        raise StudyError(
-            f"{scheme}://…@{parts.netloc.rpartition('@')[2]}{parts.path}: no credentials in an address; they come from "
-            f"{_CREDENTIALS.get(scheme, 'the environment')}"
-        )
+    scheme, options = found["scheme"].lower(), re.sub(r":/(?!/)", "://", found["options"] or "")
+    host, path = found["host"], found["path"]
+    named = "@" in host and scheme not in _CONTAINERS
+    if named or _PASSWORD.search(host) or (":" in host and scheme in ("s3", "gs")) or "@" in options:
+        source = _CREDENTIALS.get(scheme, "the environment")
+        raise StudyError(f"{scheme}://…: no credentials in an address; they come from {source}")
+    if ".." in path.split("/") or "#" in text or not text.isprintable():
+        raise StudyError(f"{scheme}://…: an address is written without '..', '#' and characters that cannot be printed")
     if scheme not in SCHEMES:
         raise StudyError(
-            f"{urlunsplit(parts)}: raylr writes to file systems and to addresses of {', '.join(SCHEMES)}; give a "
+            f"{scheme}://{host}{path}: raylr writes to file systems and to addresses of {', '.join(SCHEMES)}; give a "
             "folder on storage that all nodes share, such as NFS, Lustre or a mount of the store"
         )
-    if scheme != "hdfs" and not parts.netloc:
-        raise StudyError(f"{text}: the address names no bucket; write {scheme}://BUCKET/FOLDER")
-    return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if scheme == "hdfs":
+        host = host or DEFAULT_HOST
+        if not parts:
+            raise StudyError(f"hdfs://{host}: the address names no folder; write hdfs://HOST:PORT/FOLDER")
+    elif not host:
+        raise StudyError(f"{scheme}://: the address names no bucket; write {scheme}://BUCKET/FOLDER")
+    address = "/".join((f"{scheme}://{host}", *parts))
+    if not _HOST.fullmatch(host):
+        raise StudyError(f"{address}: {host!r} names no {'host' if scheme == 'hdfs' else 'bucket'}")
+    if {key for key, _ in parse_qsl(options, keep_blank_values=True)} - set(_OPTIONS[scheme]):
+        raise StudyError(
+            f"{address}?…: the options of an address are {', '.join(_OPTIONS[scheme])}; credentials come from "
+            f"{_CREDENTIALS[scheme]}"
+        )
+    return f"{address}?{options}" if options else address
 
 
 @dataclass(frozen=True)
@@ -112,18 +154,22 @@ class Storage:
         """pyarrow's file system and the path of the folder in it."""
         from pyarrow import fs
 
-        parts = urlsplit(self.address)
+        # pyarrow reads an address as a URI, with %20 for a space; the stores' own tools take a path as it is.
+        parts = urlsplit(self.address)._replace(path="/")
         options = dict(parse_qsl(parts.query))
-        # One request for a small object in place of three; older versions of pyarrow do not know the option.
-        quick = {"allow_delayed_open": "true"} if parts.scheme == "s3" else {}
         try:
+            if parts.scheme == "hdfs" and parts.netloc == DEFAULT_HOST:  # which from_uri does not know
+                values = {key: int(value) if key in _NUMBERS else value for key, value in options.items()}
+                return fs.HadoopFileSystem("default", 0, **values), urlsplit(self.address).path
             try:
-                opened = fs.FileSystem.from_uri(urlunsplit(parts._replace(query=urlencode(options | quick))))
+                opened = fs.FileSystem.from_uri(
+                    urlunsplit(parts._replace(query=urlencode(_DEFAULTS[parts.scheme] | options)))
+                )
             except ValueError:
-                opened = fs.FileSystem.from_uri(self.address)
+                opened = fs.FileSystem.from_uri(urlunsplit(parts))
         except (ValueError, NotImplementedError) as error:  # pyarrow's Invalid and NotImplemented
-            raise StudyError(f"{self.address}: {_short(error)}") from error
-        return opened[0], str(opened[1])
+            raise StudyError(f"{self.shown('')}: {_short(error)}") from error
+        return opened[0], f"{str(opened[1]).rstrip('/')}{urlsplit(self.address).path}"
 
     @property
     def file_system(self) -> Any:
@@ -135,10 +181,14 @@ class Storage:
         root = self._opened[1].rstrip("/")
         return f"{root}/{name}" if name else root
 
+    def place(self, name: str) -> str:
+        """Return the address of an object, for other machines: with the options of this one."""
+        parts = urlsplit(self.address)
+        return urlunsplit(parts._replace(path=f"{parts.path}/{name}" if name else parts.path))
+
     def shown(self, name: str) -> str:
         """Return the address of an object, for messages."""
-        parts = urlsplit(self.address)
-        return urlunsplit(parts._replace(path=f"{parts.path}/{name}" if name else parts.path, query=""))
+        return self.place(name).partition("?")[0]
 
     def contains(self, address: str) -> bool:
         """Return whether an address lies below this folder."""
@@ -147,10 +197,11 @@ class Storage:
         return same and f"{other.path}/".startswith(f"{own.path}/")
 
     def put(self, name: str, content: Any, *, retry: bool = True) -> None:
-        """Write an object whole or not at all.
+        """Write an object whole or not at all; what interrupts the main thread meanwhile is raised when it is written.
 
         pyarrow completes a stream that is left with what it has. The content is therefore given to it in one piece, and
-        in a thread, where no Ctrl-C and no SIGTERM can come between opening and closing it.
+        in a thread, where no Ctrl-C and no SIGTERM can come between opening and closing it. Their exceptions wait for
+        the end of the write: one that went on behind them could replace what is written next.
 
         Args:
             name: The object.
@@ -172,11 +223,7 @@ class Storage:
                     files.delete_file(target)  # HDFS does not rename onto a file
                 files.move(work, target)
 
-        def undisturbed() -> None:
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(write).result()
-
-        self._ask("write", name, undisturbed, retry=retry)
+        self._ask("write", name, lambda: _undisturbed(write), retry=retry)
 
     def get(self, name: str) -> bytes:
         """Return the content of an object. Raises FileNotFoundError if it is not there."""
@@ -196,6 +243,15 @@ class Storage:
                     sink.write(piece)
 
         self._ask("read", name, read)
+
+    def is_file(self) -> bool:
+        """Return whether the address is that of an object, and not of a folder."""
+        from pyarrow import fs
+
+        def look() -> bool:
+            return bool(self.file_system.get_file_info(self.path()).type == fs.FileType.File)
+
+        return self._ask("read", "", look)
 
     def listed(self, folder: str = "", *, recursive: bool = False) -> list[Entry]:
         """Return what is in a folder; nothing if there is none."""
@@ -254,6 +310,38 @@ class Storage:
             if sign in str(error):
                 return advice or access
         return access if isinstance(error, PermissionError) else ""
+
+
+def _undisturbed(do: Callable[[], None]) -> None:
+    """Call a function, in a thread if this is the main one, which alone is interrupted; then raise the interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        do()
+        return
+    once, begun, ended = threading.Lock(), threading.Event(), threading.Event()
+    interrupt: BaseException | None = None
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        with once:
+            if begun.is_set():
+                return
+            begun.set()
+        try:
+            do()
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            ended.set()
+
+    while not ended.is_set():
+        try:
+            if not begun.is_set():  # an interrupt may come before or after the thread begins: of two, one does it
+                threading.Thread(target=run).start()
+            ended.wait()
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None or failure:
+        raise interrupt or failure[0]
 
 
 def _short(error: BaseException) -> str:

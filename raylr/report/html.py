@@ -22,7 +22,7 @@ from raylr.analysis.figures.decay import before_and_after, study_panels
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
-from raylr.remote.copies import place_of
+from raylr.remote.copies import name_of, with_addresses
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
@@ -85,7 +85,10 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
         result: What a study found so far.
     """
     rows = evaluations_table(result.directory).read()
-    scores, probes = score_sections(result.directory, rows), probe_section(result.spec, rows, str(result.directory))
+    scores, probes = (
+        score_sections(result.directory, rows),
+        probe_section(result.spec, rows, with_addresses(str(result.directory))),
+    )
     scored = {name: figure for section in scores for name, figure in section.figures.items()}
     drawn: dict[str, Figure]
     sections: Callable[[PageFigures], Iterable[str]]
@@ -98,7 +101,7 @@ def content(result: StudyResult | TransferResult | ModulesResult) -> Content:
     else:
         drawn, answer, footer = _figures(result), _answer(result), FOOTER
         sections = partial(_sections, result, scores=scores)
-    name = Path(place_of(result.directory).partition("?")[0]).name
+    name = name_of(result.directory)
 
     def whole(figures: PageFigures) -> Iterable[str]:
         yield from sections(figures)

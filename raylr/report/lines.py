@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from raylr.remote.copies import copy_of, place_of
+from raylr.remote.copies import copy_of, with_addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def show_again(text: str, console: Console) -> None:
 def shown_path(path: Path) -> str:
     """Return a path as a person would write it: its address, or from the working directory where it lies below it."""
     if copy_of(path) is not None:
-        return place_of(path)
+        return with_addresses(str(path))
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError):

@@ -42,7 +42,15 @@ _GEOMETRY = re.compile(r'(?<=[ \n])(?:d|x|y|transform|points)="[^"]*"')
 
 
 def page(*, name: str, answer: str, sections: Iterable[str], footer: str, heading: str = "Which learning rate?") -> str:
-    """Return a page: `answer` and `sections` are HTML, `name` and `footer` plain text."""
+    """Return a page.
+
+    Args:
+        name: Name of the study, plain text.
+        answer: The first part, HTML.
+        sections: The others, HTML.
+        footer: Plain text.
+        heading: Plain text.
+    """
     template = Template(resource("template.html"))
     body = "\n".join(sections)
     return template.substitute(

@@ -13,6 +13,7 @@ from raylr.analysis.figures.description import Figure
 from raylr.analysis.figures.regret import regret
 from raylr.analysis.next_runs import SETTLED
 from raylr.analysis.units import format_lr
+from raylr.remote.copies import with_addresses
 from raylr.report.page import Figures, inline, lead, page, paragraph, table
 from raylr.report.runs_text import (
     MOST_FAMILIES,
@@ -111,7 +112,7 @@ def _sections(result: RunsResult, figures: Figures) -> Iterable[str]:
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(optima))
     yield "<h2>How the runs were read</h2>"
-    yield f"<p>{result.runs.table.num_rows} runs from {html.escape(str(result.runs.path))}.</p>"
+    yield f"<p>{result.runs.table.num_rows} runs from {html.escape(with_addresses(str(result.runs.path)))}.</p>"
     yield from (f'<p class="dim">{html.escape(note)}</p>' for note in result.runs.notes)
 
 

@@ -37,7 +37,15 @@ def show_prediction(
     cost: Estimate | None = None,
 ) -> None:  # fmt: skip
     """Print a prediction with its interval and how far it is from what was fitted, and where these are known the loss
-    to expect and what an LR off by a factor of 2 costs."""
+    to expect and what an LR off by a factor of 2 costs.
+
+    Args:
+        law: The law.
+        prediction: What it predicts.
+        console: Where it is printed.
+        loss: The loss to expect; None: not known.
+        cost: What an LR off by a factor of 2 costs; None: not known.
+    """
     lines = prediction_lines(law, prediction)
     if loss is not None:
         lines.append(Line(f"{number(loss.loss)} at the best LR, {100 * loss.level:.3g} % prediction interval "
@@ -148,7 +156,23 @@ def answer_lines(
     batch: float | None, conditions: Conditions, batch_kind: str = "tokens", weight_decay: float | None = None,
     kind: str = "90 % interval", name: str = "", params_kind: str = "total",
 ) -> list[Line]:  # fmt: skip
-    """Return an LR with its interval, and a line that says what it is: of which run, peak of which schedule."""
+    """Return an LR with its interval, and a line that says what it is: of which run, peak of which schedule.
+
+    Args:
+        lr: The LR.
+        low: Lower end of its interval; NaN: unknown.
+        high: Upper end.
+        status: Judgement of the fit that it comes from.
+        params: Parameters of the model, or its hidden size (`params_kind`); None: not known.
+        tokens: Tokens of the run; None: not known.
+        batch: Batch of the run; None: not known.
+        conditions: Schedule and objective of the runs.
+        batch_kind: Unit of the batch.
+        weight_decay: Weight decay of the run; None: not shown.
+        kind: What the interval is.
+        name: Name of the model.
+        params_kind: What `params` counts, a key of `SIZES` or "width".
+    """
     word = {Status.EDGE_LOW: " or lower", Status.EDGE_HIGH: " or higher"}.get(status, "")
     span = "" if math.isnan(low) or math.isnan(high) else f", {kind} {interval(low, high)}"
     judged = "" if status.ok else f" (status {status})"

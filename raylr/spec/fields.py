@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from raylr.analysis.units import parse_count
+from raylr.errors import StudyError
+from raylr.remote.storage import address_of
 
 FOLDER = "folder"
 """Key of the validation context: the folder that relative paths start from."""
@@ -74,9 +76,17 @@ def kind_of(path: Path) -> Literal["folder", "file", "nothing"]:
 def _a_path(value: object) -> object:
     if isinstance(value, str) and not value.strip():
         raise ValueError("the path is empty")
-    if isinstance(value, str) and _ADDRESS.match(value):
-        raise ValueError(f"{shorten(value)} is an address; name a path on a file system that all nodes share")
+    if isinstance(value, str) and _ADDRESS.match(value.strip()):
+        raise ValueError(f"{_shown(value)} is an address; name a path on a file system that all nodes share")
     return value
+
+
+def _shown(address: str) -> str:
+    """Return an address for a message; of one that may hold credentials only its scheme."""
+    try:
+        return shorten(address_of(address) or address)
+    except StudyError:
+        return f"{address.strip().partition(':')[0]}://…"
 
 
 def _name(value: str) -> str:

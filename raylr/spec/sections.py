@@ -209,11 +209,17 @@ class ResourceSpec(Section):
     sizes: dict[SizeName, SizeResources] = Field(default_factory=dict)
     """Sizes, or the target, whose trials need something else: name → cpus, gpus."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Trials side by side. Default: as many as the cluster has room for."""
+    """Trials side by side. Default: as many as the cluster has room for. A number that is given when a search begins
+    also makes it that broad: all sizes are searched side by side, then several learning rates of each. It ends
+    earlier, and takes more runs in all: per size 3.2 with 1 side by side, 5.5 with 16 (docs/cluster.md). Changed
+    later, it limits only how many train at once."""
     hang_seconds: float = Field(default=120, gt=0)
     """A trial that reports nothing hangs: it is ended, and tried again from its last checkpoint. That is never assumed
     before this time, and not before 8 times the interval at which the trial itself, or before its first report the
     others, let expect one (docs/reliability.md)."""
+    first_report_seconds: float = Field(default=86_400, gt=0)
+    """The same while no trial of the study has reported anything, so that there is no interval to compare with; at
+    least 5 times `hang_seconds`. Lower it once you know how long a trial takes to its first report."""
 
     def check(self, names: Collection[str]) -> None:
         """Raise ValueError unless `sizes` names sizes or targets of the study alone."""

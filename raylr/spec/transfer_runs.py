@@ -70,6 +70,12 @@ def transfer_columns(
 
     `init_std` and `weight_decay` are the proxy's, which the rule multiplies at a target; `parametrization` is the name
     of the rule, None for the proxy.
+
+    Args:
+        spec: The spec of the study.
+        train: Training settings of the run.
+        axes: Searched hyperparameters and their values.
+        target: The target that the run trains; None: the proxy.
     """
     assert spec.transfer is not None
     rule = None if target is None else spec.transfer.table().name

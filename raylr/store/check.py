@@ -84,9 +84,9 @@ def check_study(directory: Path | str) -> StudyCheck:
     ):
         problems = table.problems()
         for problem in problems:
-            damaged = name in ("evaluations", "trials") and problem.path.is_file()
-            gone = not problem.path.exists()
-            parts.append(Part(name=name, whole=False, message=problem.message, remade=gone, damaged=damaged))
+            there = _is_there(problem.path)
+            damaged = there and name in ("evaluations", "trials")
+            parts.append(Part(name=name, whole=False, message=problem.message, remade=not there, damaged=damaged))
         if not problems:
             parts.append(Part(name=name, whole=True, message=f"{len(table)} rows"))
     with suppress(StorageError, StudyError):  # a table that cannot be read is in the list already
@@ -112,14 +112,22 @@ def set_aside(directory: Path | str) -> list[Path]:
     with folder.locked():
         for table in (folder.evaluations, folder.trials):
             for problem in table.problems():
-                if problem.path.is_file():
+                if _is_there(problem.path):
                     target = folder.path / DAMAGED / f"{table.folder.name}-{problem.path.name}"
                     with storage_errors(target, "move a damaged file to"):
                         target.parent.mkdir(exist_ok=True)
-                        write_atomic(target, problem.path.read_bytes())
-                    remove_file(problem.path)
+                        if problem.path.is_symlink() or problem.path.is_dir():  # no file of raylr's own
+                            problem.path.rename(target)
+                        else:
+                            write_atomic(target, problem.path.read_bytes())
+                            remove_file(problem.path)
                     moved.append(target)
     return moved
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of this name, such as a link that leads nowhere."""
+    return path.is_symlink() or path.exists()
 
 
 def _other_tables(study: Path) -> Iterator[tuple[str, Table]]:

@@ -22,6 +22,9 @@ from raylr.errors import StorageError, StudyError, StudyLockedError
 from raylr.remote.copies import copy_of, is_leased, leased
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+MARKS = ("spec.yaml", "study.json", "runs.json", "evals", "coordinates")
+"""Files and folders by which a folder is known to be one of raylr's: of a study, of imported runs, of scores, of a
+coordinate check. Of another folder at an address nothing is fetched, however large it is."""
 READER_SECONDS = 0.2
 """A process that holds a lock for less than this only looked at it."""
 
@@ -73,21 +76,18 @@ def remove_file(path: Path) -> None:
 
 
 def fetch(folder: Path, folders: Collection[str], *, again: bool = False) -> None:
-    """Bring a working copy up to date (`WorkingCopy.fetch`); nothing is done for any other folder."""
+    """Bring a working copy up to date (`WorkingCopy.fetch`), if it is of a folder of raylr's own; nothing is done for
+    any other folder."""
     if (found := copy_of(folder)) is not None:
-        found[0].fetch(folders, again=again)
+        copy, name = found
+        copy.fetch(folders, below="" if name == "." else name, again=again, marks=MARKS)
 
 
 def names_in(folder: Path) -> set[str]:
-    """Return the names of what is in a folder, hidden ones left out, at the address if it is a working copy.
-
-    Of a study's own folder at an address these are the names when it was last fetched.
-    """
+    """Return the names of what is in a folder, hidden ones left out, at the address if it is a working copy."""
     if (found := copy_of(folder)) is not None:
         copy, name = found
-        if name == ".":
-            return set(copy.names)
-        names = {entry.name.rpartition("/")[2] for entry in copy.storage.listed(name)}
+        names = {entry.name.rpartition("/")[2] for entry in copy.storage.listed("" if name == "." else name)}
     else:
         with storage_errors(folder, "read"):
             names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
@@ -104,6 +104,8 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             reason = "the disk is full; make room and run the same command again"
+        elif isinstance(error, FileNotFoundError) and path.is_symlink():
+            reason = f"it is a link to {path.readlink()}, which is not there"
         elif isinstance(error, FileNotFoundError):
             reason = "its folder is not there; was it removed or is the storage disconnected?"
         else:

@@ -8,6 +8,7 @@ corpus/         the tokenised text, if the spec does not name another folder
 evaluations/    the run table: one row per evaluation      } append-only Parquet fragments with checksums that
 trials/         one row per end of a segment of a run      } carry the identity of the study
 failures/       the same for failures of runs, with the last lines that they printed
+plans/          what the search has decided, which need not be computed again; it may be removed
 runs/           of a study with another trainer: a folder for each run, with its output
 checkpoints/    of runs that have not ended, and of those that the spec keeps
 trunks/         of a study with a decay: the checkpoints from which decays branch, until the search has ended
@@ -32,9 +33,10 @@ import pyarrow.compute as pc
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import DamagedError, StudyError
-from raylr.remote.copies import local_path, place_of
+from raylr.remote.copies import local_path, place_of, with_addresses
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
+from raylr.store.plans import PLANS, Plans, plans_table
 from raylr.store.runtable import EVALUATIONS, FAILURES, TRIALS, evaluations_table, failures_table, trials_table
 from raylr.store.table import FORMAT, Table
 
@@ -42,7 +44,7 @@ SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.js
 CORPUS, CHECKPOINTS, TRUNKS = "corpus", "checkpoints", "trunks"
 KEPT = ("study", "points", "left_out", "side_by_side")
 """What study.json says beside whose study it is, and what another note leaves as it is."""
-TABLES = (EVALUATIONS, TRIALS, FAILURES, "evals", "attempts")
+TABLES = (EVALUATIONS, TRIALS, FAILURES, PLANS, "evals", "attempts")
 """Folders of tables, which are read as a whole; others are read when they are needed."""
 
 
@@ -128,6 +130,11 @@ class StudyFolder:
     def failures(self) -> Table:
         """The table of failures of runs. Every call returns a new object."""
         return failures_table(self.path, owner=self.owner)
+
+    @property
+    def plans(self) -> Plans:
+        """What the search has decided. Every call returns a new object."""
+        return Plans(plans_table(self.path, owner=self.owner))
 
     @property
     def checkpoints(self) -> Path:
@@ -279,8 +286,8 @@ class StudyFolder:
         file = self.path / ABOUT_FILE
         if not file.exists():
             raise StudyError(
-                f"{self.path} holds a study of an earlier version of raylr, which this version does not read; start it "
-                "again in another folder"
+                f"{file} is not there, which says whose study this is: put it back, or, if the study is of an earlier "
+                "version of raylr, which wrote none, start it again in another folder"
             )
         found = read_json(file)
         if not isinstance(found, dict) or not isinstance(found.get("spec"), str):
@@ -296,7 +303,8 @@ def open_folder(directory: Path | str) -> StudyFolder:
     fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
         raise StudyError(
-            f"{place_of(directory)} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one"
+            f"{with_addresses(str(directory))} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts "
+            "one"
         )
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()

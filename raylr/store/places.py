@@ -6,11 +6,68 @@ from itertools import pairwise
 from pathlib import Path
 
 from raylr.errors import StudyError
-from raylr.remote.copies import local_path
-from raylr.remote.storage import address_of
+from raylr.remote.copies import copy_of, local_path
+from raylr.remote.storage import Storage, address_of
+from raylr.store.files import fetch, storage_errors
 
 _COPY = ("runtime_resources", "working_dir_files")
 """Folders of Ray's session in which it keeps the working directories of jobs (read in Ray 2.60's runtime_env)."""
+_WHOLE = ("complete.json", "config.json")
+"""Files by which a folder is known to be a checkpoint, or a Hugging Face model."""
+
+
+def opened(place: Path | str) -> Path:
+    """Return the folder or the file of this machine in which a place is read, and written if it is a folder.
+
+    Of an address it is the working copy. A file is fetched; of a folder of raylr's own, its files and tables. What
+    reads checkpoints and corpora fetches them; a checkpoint lies in the copy of its study.
+
+    Args:
+        place: A folder or a file as the user named it; it need not exist.
+
+    Raises:
+        StudyError: For an address that is none of `address_of`.
+        StorageError: If the storage does not answer.
+    """
+    if (address := address_of(place)) is None:
+        return local_path(place)
+    from raylr.store.folder import CHECKPOINTS, SPEC_FILE, TABLES
+
+    base, sign, options = address.partition("?")
+    study = next((base.rpartition(mark)[0] for mark in (f"/{CHECKPOINTS}/", "/waiting/") if mark in base), "")
+    if study and Storage(f"{study}/{SPEC_FILE}{sign}{options}").is_file():
+        fetch(local_path(f"{study}{sign}{options}"), TABLES)
+    elif Storage(address).is_file():
+        file = written(address)
+        if (found := copy_of(file)) is not None:
+            found[0].fetch_file(found[1])
+        return file
+    elif any(entry.name in _WHOLE or entry.name.startswith("step-") for entry in Storage(address).listed()):
+        return written(address)  # it is fetched as a whole, beside others, by what reads it
+    folder = local_path(address)
+    fetch(folder, TABLES)
+    return folder
+
+
+def written(place: Path | str) -> Path:
+    """Return the file of this machine that stands for a file which is written, with the folder in which it lies.
+
+    Args:
+        place: A file as the user named it. On a file system its folder must exist.
+
+    Raises:
+        StudyError: For an address that is none of `address_of`.
+    """
+    if (address := address_of(place)) is None:
+        return local_path(place)
+    base, sign, options = address.partition("?")
+    folder, _, name = base.rpartition("/")
+    if folder.endswith(":/"):
+        raise StudyError(f"{base} names no file")
+    there = local_path(f"{folder}{sign}{options}")
+    with storage_errors(there, "make"):
+        there.mkdir(parents=True, exist_ok=True)
+    return there / name
 
 
 def local_folder(place: Path | str, what: str) -> Path:

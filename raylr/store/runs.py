@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import DamagedError
+from raylr.store.plans import Plans
 from raylr.store.table import Table
 
 Row = dict[str, Any]
+
+GROUP_SECONDS = 0.5
+"""Ends that come within this time of one that was written are written together, so that hundreds of runs side by side
+do not make two files for each end. A kill loses no more of them, and of ends that come seldom none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +38,16 @@ class RunStore:
         evaluations: One row per evaluation.
         trials: One row per end of a segment.
         failures: One row per failure of a run; None: they are not kept.
+        plans: What the search decided, which is kept with the tables; None: it is not.
 
     Raises:
         DamagedError, StudyError, StorageError: As `Table.read`.
     """
 
-    def __init__(self, evaluations: Table, trials: Table, failures: Table | None = None) -> None:
-        self.evaluations, self.trials, self.failures = evaluations, trials, failures
+    def __init__(
+        self, evaluations: Table, trials: Table, failures: Table | None = None, plans: Plans | None = None
+    ) -> None:
+        self.evaluations, self.trials, self.failures, self.plans = evaluations, trials, failures, plans
         self._curves: dict[str, dict[int, Row]] = {}
         self._ends: dict[str, list[Row]] = {}
         for row in evaluations.read().to_pylist():
@@ -45,6 +55,8 @@ class RunStore:
         for row in trials.read().to_pylist():
             self._ends.setdefault(row["trial"], []).append(row)
         self._names = {name.partition("-")[0]: name for name in (*self._curves, *self._ends)}
+        self._ends_written = -math.inf
+        self._ends_wait = False
 
     def known(self, run: str, *, tokens: int, stop_at: int) -> KnownEnd | None:
         """Return how a run ended, if that answers for a segment of it; None if it must be trained.
@@ -77,7 +89,8 @@ class RunStore:
     def named(self, run: Run) -> Run:
         """Return the run under the name that it has in the tables; a changed spec may give it another label."""
         known = self._names.get(run.identity)
-        return run if known is None else replace(run, label=known.partition("-")[2])
+        label = run.label if known is None else known.partition("-")[2]
+        return run if label == run.label else replace(run, label=label)
 
     def ends(self, run: str) -> list[KnownEnd]:
         """Return the ends of a run's segments that are whole, by tokens."""
@@ -106,11 +119,15 @@ class RunStore:
         self.evaluations.put([row])
 
     def add_end(self, row: Mapping[str, Any]) -> Row:
-        """Write the end of a segment, after all evaluations; return the row with the number of its evaluations."""
-        self.evaluations.flush()
+        """Write the end of a segment, after all evaluations; return the row with the number of its evaluations.
+
+        It is on disk when this returns, or after `GROUP_SECONDS` where another one was written just before.
+        """
         whole = {**row, "evaluations": len(self._until(row))}
         self._ends.setdefault(row["trial"], []).append(whole)
-        self.trials.append([whole])
+        self.trials.put([whole])
+        self._ends_wait = True
+        self._write_ends()
         return whole
 
     def add_failure(self, row: Mapping[str, Any]) -> None:
@@ -120,17 +137,35 @@ class RunStore:
 
     def flush_due(self) -> None:
         """Write what has waited long enough."""
+        self._write_ends()
         self.evaluations.flush_due()
+        if self.plans is not None:
+            self.plans.flush_due()
 
     def flush(self) -> None:
         """Write everything."""
+        self._flush_tables()
+        if self.plans is not None:
+            self.plans.flush()
+
+    def _flush_tables(self) -> None:
+        """Write what was measured, an end after the evaluations that it counts."""
         self.evaluations.flush()
         self.trials.flush()
+        self._ends_wait = False
+
+    def _write_ends(self) -> None:
+        """Write the ends that wait, unless others were written just now."""
+        if self._ends_wait and time.monotonic() - self._ends_written >= GROUP_SECONDS:
+            self._flush_tables()
+            self._ends_written = time.monotonic()
 
     def compact(self) -> None:
         """Write each table as one fragment."""
         self.evaluations.compact()
         self.trials.compact()
+        if self.plans is not None:
+            self.plans.compact()
 
     def _until(self, row: Mapping[str, Any]) -> list[Row]:
         curve = self._curves.get(row["trial"], {})

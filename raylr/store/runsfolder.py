@@ -22,9 +22,10 @@ import pyarrow as pa
 
 from raylr.analysis.runs import Run, RunEnd, identity_of
 from raylr.errors import DamagedError, StudyError
+from raylr.remote.copies import local_path, with_addresses
 from raylr.store.columns import to_table
-from raylr.store.files import exclusive, storage_errors, write_atomic
-from raylr.store.places import local_folder, refuse_copy
+from raylr.store.files import exclusive, fetch, names_in, storage_errors, write_atomic
+from raylr.store.places import refuse_copy
 from raylr.store.runtable import EVALUATION_SCHEMA, EVALUATIONS, TRIAL_SCHEMA, TRIALS, evaluations_table, trials_table
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class RunsFolder:
         path: The folder; made with the first runs.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = local_folder(path, "a folder of imported runs")
+    def __init__(self, path: Path | str) -> None:
+        self.path = local_path(path)
 
     @staticmethod
     def at(path: Path) -> bool:
@@ -66,15 +67,15 @@ class RunsFolder:
         return (Path(path) / RUNS_FILE).is_file()
 
     def check(self) -> None:
-        """Raise StudyError unless the folder is one of runs, or free for them."""
+        """Raise StudyError unless the folder is one of runs, or free for them. At an address, read it as it is now."""
+        fetch(self.path, (EVALUATIONS, TRIALS))
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise StudyError(f"{self.path} is a file; choose another folder for the runs")
         if not self.at(self.path):
-            with storage_errors(self.path, "read"):
-                if [one for one in self.path.iterdir() if not one.name.startswith(".")]:
-                    raise StudyError(f"{self.path} is not empty and holds no imported runs; choose another folder")
+            if names_in(self.path):
+                raise StudyError(f"{self.path} is not empty and holds no imported runs; choose another folder")
             return
         try:
             about = json.loads((self.path / RUNS_FILE).read_text(encoding="utf-8"))
@@ -96,7 +97,7 @@ class RunsFolder:
         refuse_copy(self.path)
         with storage_errors(self.path, "make"):
             self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.path / LOCK_FILE, f"another process is adding runs to {self.path}"):
+        with exclusive(self.path / LOCK_FILE, f"another process is adding runs to {with_addresses(str(self.path))}"):
             self.check()
             trials = trials_table(self.path)
             before = trials.read().to_pylist()

@@ -125,11 +125,15 @@ class Table:
 
     def flush(self) -> None:
         """Write the rows that `put` took as one fragment. Raises StorageError; the rows are kept in memory then."""
-        if not self._buffer:
+        taken, self._buffer = self._buffer, {}  # at once: another thread may put rows or flush, when Ray is gone
+        if not taken:
             return
-        self._write(to_table(list(self._buffer.values()), self.schema, str(self.folder)))
-        self._keys().update(self._buffer)
-        self._buffer = {}
+        try:
+            self._write(to_table(list(taken.values()), self.schema, str(self.folder)))
+        except BaseException:
+            self._buffer = taken | self._buffer
+            raise
+        self._keys().update(taken)
         loose = [path for path in self._names() if path.name not in self._merged]
         if len(loose) >= MERGE_AT:
             self._merge(loose)
@@ -194,22 +198,27 @@ class Table:
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with the table's files, without raising: damaged, foreign and missing fragments."""
-        found, held = [], set()
+        found, held = [], list[tuple[int, int]]()
         replaced: set[str] = set()
         for path in reversed(self._names()):
             if path.name in replaced:
                 continue
+            number = _number(path)
             try:
                 fragment = self._open(path, list(self.key))
             except (StorageError, StudyError) as error:
                 found.append(Problem(path=path, message=str(error)))
+                held.append((number, number))
             else:
                 replaced |= fragment.replaces
-                held |= set(range(fragment.first, _number(path)))
-            held.add(_number(path))
-        for number in sorted(set(range(max(held, default=-1) + 1)) - held):
-            path = self.folder / f"{number:08d}-….parquet"
-            found.append(Problem(path=path, message=f"fragment {number} of {self.folder} is missing"))
+                held.append((min(fragment.first, number), number))
+        free = 0
+        for first, last in sorted(held):  # a number may be any: of a file that somebody renamed, too
+            if first > free:
+                which = f"fragment {free}" if first == free + 1 else f"fragments {free} to {first - 1}"
+                message = f"{which} of {self.folder} {'is' if first == free + 1 else 'are'} missing"
+                found.append(Problem(path=self.folder / f"{free:08d}-….parquet", message=message))
+            free = max(free, last + 1)
         return found
 
     # -- inside --
@@ -264,8 +273,15 @@ class Table:
                 raise pa.ArrowInvalid("its content is not what was written")
             file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
             about = json.loads((file.schema_arrow.metadata or {})[_META])
+            if int(about["format"]) > FORMAT:
+                raise StudyError(
+                    f"{path} was written by a later version of raylr (format {about['format']}, this version reads "
+                    f"{FORMAT}); update raylr"
+                )
             rows = file.read(columns=columns, use_threads=False)
             replaces, first, owner = frozenset(about["replaces"]), int(about["first"]), str(about["owner"])
+        except StudyError:
+            raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(
                 f"{path} is damaged ({error}); `raylr check` on the study's folder lists what it held, and that "

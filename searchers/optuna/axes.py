@@ -34,7 +34,16 @@ def search_of(
     trials: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution], *, sign: float, target: float | None,
     objective: int, tolerance: float | None,
 ) -> AxesSearch:  # fmt: skip
-    """The search over the keys of `space`, the learning rate first, with all trials that have values for them."""
+    """Return the search over a space, with all trials that have values for all of its axes.
+
+    Args:
+        trials: The trials of the study.
+        space: Axis → its distribution, the learning rate first.
+        sign: 1 to minimise, -1 to maximise.
+        target: Tokens of a whole run; None: the last report counts.
+        objective: Index of the loss among the objectives.
+        tolerance: Regret at which the search may end; None: the default.
+    """
     keys = list(space)
     domains = {LR if i == 0 else key: domain_of(key, space[key]) for i, key in enumerate(keys)}
     search = AxesSearch(domains=domains, tolerance=tolerance, max_trials=10**9, extend=False, batch=1)
@@ -70,7 +79,14 @@ def ask_now(search: AxesSearch, keys: Sequence[str], unknown: int) -> dict[str, 
 
 
 def first_value(domain: LRDomain, axis: int, axes: int, number: int) -> float | int:
-    """Value of one axis in trial `number`, where the ranges of the other axes are not known yet: the start design."""
+    """Return the value of one axis in an early trial: that of the start design.
+
+    Args:
+        domain: Range of the axis.
+        axis: Number of the axis.
+        axes: Number of axes.
+        number: Number of the trial.
+    """
     ranges = {str(k): (domain.low, domain.high) for k in range(axes)}  # the other axes' own ranges do not matter
     points = start_points(ranges)
     return domain.within(math.log(points[number % len(points)][str(axis)]))

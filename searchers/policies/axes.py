@@ -14,6 +14,7 @@ from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, as_float, check_range, lookup
 from raylr.searchers.policies.axes_search import LR, AxesSearch, default_trials
+from raylr.searchers.policies.memory import Memory
 from raylr.searchers.policies.policy import Point, SettingSearch
 from raylr.searchers.policies.quadratic import QuadraticPolicy
 from raylr.searchers.policies.stopping import StoppingRule
@@ -42,6 +43,7 @@ class AxesPolicy(QuadraticPolicy):
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Places to begin with: their `config` holds the further axes.
         seed: 0 takes one start design; others take others.
+        memory: As for `QuadraticPolicy`.
 
     Raises:
         InputError: For arguments that cannot work.
@@ -73,6 +75,7 @@ class AxesPolicy(QuadraticPolicy):
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
+        memory: Memory | None = None,
     ) -> None:
         names = require_axes(axes, LR)
         self._names, self._axes, self._start = tuple(names), dict[str, LRDomain](), seed
@@ -81,7 +84,7 @@ class AxesPolicy(QuadraticPolicy):
         most = default_trials(1 + len(names)) if max_trials is None else max_trials
         super().__init__(
             settings, tolerance=tolerance, max_trials=most, extend=extend, batch=batch,
-            settings_at_once=settings_at_once, stopping=stopping, points=points,
+            settings_at_once=settings_at_once, stopping=stopping, points=points, memory=memory,
         )  # fmt: skip
         if lr_range is not None:
             self.begin(lr_range)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from raylr.analysis.optimum import ResponseFit, fit_response, next_points, start
 from raylr.analysis.status import Status
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import EXTEND_MOST, EXTEND_STEP, LEVEL, readable
+from raylr.searchers.policies.memory import Memory, numbers, recalled, results
 from raylr.searchers.policies.types import AxisAnswer, Recommendation, RunState
 
 LR = "lr"
@@ -59,6 +61,8 @@ class AxesSearch:
     planned: int = 0
     """How many runs there were when this round was planned; all of them had ended."""
     finished: bool = False
+    memory: Memory | None = None
+    """What was decided before, where that is kept."""
     _cached: tuple[tuple[int, int], ResponseFit] | None = None
 
     @property
@@ -165,12 +169,25 @@ class AxesSearch:
 
     def _plan(self) -> None:
         self.planned = len(self.runs)
+        self.finished, places = recalled(self.memory, "places", self._given(), self._next_places)
+        for log_lr, *others in places:
+            self.put(log_lr, others)
+
+    def _given(self) -> tuple[Any, ...]:
+        """What every decision here follows from."""
+        domains = tuple(
+            (name, *numbers(d.low, d.high, d.step, d.origin, d.integer)) for name, d in self.domains.items()
+        )
+        options = numbers(self.tolerance, self.max_trials, self.extend, self.batch, self.seed, self.given)
+        return domains, options, self.rising, results(self.runs)
+
+    def _next_places(self) -> tuple[bool, list[list[float]]]:
+        """Whether the search has ended, and ln of the values of all axes for each run of the next round if not."""
         left = self.max_trials - self.tried()
         if left <= 0 or self.settled():
-            self.finished = True
-            return
-        for place in self._round(min(left, max(self.batch, 2) if not self.runs else self.batch)):
-            self.put(readable(math.log(place[LR])), [readable(math.log(place[n])) for n in self.names[1:]])
+            return True, []
+        places = self._round(min(left, max(self.batch, 2) if not self.runs else self.batch))
+        return False, [[readable(math.log(place[name])) for name in self.names] for place in places]
 
     def _round(self, size: int) -> list[dict[str, float]]:
         """Places of a round: those of the start design that are left and may train, then those that tell most."""

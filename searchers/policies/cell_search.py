@@ -8,7 +8,8 @@ results only, never on timing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
 from raylr.analysis.optimum.acquisition import APART, imagined, propose
 from raylr.analysis.status import Status
 from raylr.searchers.policies.failures import SAME
+from raylr.searchers.policies.memory import Memory, numbers, recalled, results
 from raylr.searchers.policies.types import Recommendation, RunState
 
 FIRST = 0.577
@@ -73,6 +75,8 @@ class CellSearch:
     planned: int = 0
     """How many runs there were when this round was planned; all of them had ended."""
     finished: bool = False
+    memory: Memory | None = None
+    """What was decided before, where that is kept."""
     _cached: tuple[tuple[int, int], OptimumFit] | None = None
 
     def pending(self) -> int:
@@ -105,7 +109,8 @@ class CellSearch:
 
     def moments(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of ln of the best lr, ln of the curvature, and the skew."""
-        return self.fit().moments()
+        found = recalled(self.memory, "moments", self._given(), lambda: self.fit().moments())
+        return {name: (mean, sd) for name, (mean, sd) in found.items()}
 
     def tried(self) -> int:
         """Trials handed out so far."""
@@ -145,22 +150,30 @@ class CellSearch:
 
     def _plan(self) -> None:
         self.planned = len(self.runs)
+        self.finished, queue = recalled(self.memory, "round", self._given(), self._round)
+        self.queue = list(queue)
+
+    def _given(self) -> tuple[Any, ...]:
+        """What every decision here follows from."""
+        prior = numbers(*(getattr(self.prior, field.name) for field in fields(self.prior)))
+        options = (self.tolerance, self.lr_factor, self.max_trials, self.extend, self.batch, self.seeds, self.given)
+        return numbers(self.low, self.high, self.jitter), prior, numbers(*options), results(self.runs)
+
+    def _round(self) -> tuple[bool, list[float]]:
+        """Whether the search has ended, and ln lr of the next round if not."""
         left = self.max_trials - self.tried()
         if left <= 0 or self.settled():
-            self.finished = True
-            return
+            return True, []
         if not any(r.measured for r in self.runs):
-            self.queue = self._first()[:left]
-            return
+            return False, self._first()[:left]
         tried = len(self.runs)
         if tried >= MANY:  # one more loss changes little: place a round at the quantiles of the optimum
             size = min(max(self.batch, tried // MANY), left)
             low, high = self.window()
             places = np.log(self.fit().quantiles((np.arange(size) + 0.5) / size))
             planned = [readable(min(max(float(x), low), high)) for x in places]
-            self.queue = [x for x in planned if not self._full(x)]
-            if self.queue:
-                return
+            if free := [x for x in planned if not self._full(x)]:
+                return False, free
         taken: list[float] = []
         for i in range(min(self.batch, left)):
             fit = imagined(self.fit(), taken)
@@ -168,7 +181,7 @@ class CellSearch:
                 break  # if the runs of this round end as expected, no more of them are needed
             confirming = self._untried_answer(fit) if i + 1 == left else None
             taken.append(self._most_informative(fit, taken) if confirming is None else confirming)
-        self.queue = [readable(x) for x in taken]
+        return False, [readable(x) for x in taken]
 
     def _first(self) -> list[float]:
         """First round, or another one after all of the earlier diverged."""

@@ -101,7 +101,14 @@ class ModuleChain:
         return policy, found, held | dict(zip(names, (found.lr, *found.axes.values()), strict=False))
 
     def add(self, policy: StagePolicy, found: Suggestion, lr: float, values: Mapping[str, float]) -> Suggestion:
-        """Number a run of a policy, and return it as a run of the whole search."""
+        """Number a run of a policy, and return it as a run of the whole search.
+
+        Args:
+            policy: The policy that suggested the run.
+            found: Its suggestion.
+            lr: The global LR of the run.
+            values: Multiplier of each group's LR.
+        """
         place = tuple(math.log(value) for value in (lr, *(values[name] for name in self._options.axes)))
         same = sum(not state.says_nothing for state in self._at(place))
         run = RunId(self.setting.name, len(self.runs))
@@ -248,7 +255,14 @@ class ModuleChain:
 
 
 def global_stage(policy: QuadraticPolicy, name: str, runs: int, start: Mapping[str, float]) -> ModuleStage:
-    """Return what the global search of a setting has found."""
+    """Return what the global search of a setting has found.
+
+    Args:
+        policy: The policy of the global search.
+        name: Name of the setting.
+        runs: Number of its runs.
+        start: What the groups' multipliers were held at.
+    """
     found = policy.recommend(name)
     answers = {}
     if found.lr is not None:

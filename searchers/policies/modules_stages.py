@@ -205,7 +205,14 @@ def _falls(policy: QuadraticPolicy) -> bool:
 def ended_stage(
     policy: QuadraticPolicy, names: tuple[str, ...], held: Mapping[str, float], runs: tuple[int, ...]
 ) -> ModuleStage:
-    """Return what the policy of an ended stage has found; an axis that makes no difference stays where it was."""
+    """Return what the policy of an ended stage has found; an axis that makes no difference stays where it was.
+
+    Args:
+        policy: The policy of the stage.
+        names: Names of its axes.
+        held: What every axis was held at before.
+        runs: Numbers of its runs.
+    """
     fit, found = policy.fit(), policy.recommend()
     flat_all = fit.status in NOTHING_FOUND and not (fit.status is Status.FLAT and _falls(policy))
     answers = {}

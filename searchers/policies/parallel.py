@@ -26,6 +26,7 @@ def ask_now(search: CellSearch, domain: LRDomain, unknown: int = 0, *, number: i
         domain: The range; the result lies in it.
         unknown: Number of workers that requested an lr before and whose lrs are not known yet. Their lrs follow from
             the same results, so they can be computed: they are the next suggestions.
+        number: Number of the trial, by which trials that know the same results differ a little; None: no difference.
 
     Returns:
         An allowed value of the domain.

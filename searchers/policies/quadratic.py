@@ -14,6 +14,7 @@ from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import CellSearch
+from raylr.searchers.policies.memory import Memory
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import StoppingRule
@@ -47,6 +48,7 @@ class QuadraticPolicy(SettingsPolicy):
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Learning rates to begin with.
         seed: 0 places the first lrs symmetrically; others shift them.
+        memory: Keeps what the search decides, so that a search with the same results need not fit its model again.
 
     Raises:
         InputError: For arguments that cannot work.
@@ -79,6 +81,7 @@ class QuadraticPolicy(SettingsPolicy):
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
+        memory: Memory | None = None,
     ) -> None:
         require_count("max_trials", max_trials)
         require_count("seeds", 1 if seeds is None else seeds)
@@ -86,7 +89,7 @@ class QuadraticPolicy(SettingsPolicy):
         require_tolerances(tolerance, lr_tolerance)
         self._options: dict[str, Any] = {
             "tolerance": tolerance, "lr_factor": lr_tolerance, "max_trials": max_trials, "extend": extend,
-            "batch": batch, "seeds": seeds,
+            "batch": batch, "seeds": seeds, "memory": memory,
         }  # fmt: skip
         self.stopping = stopping
         super().__init__(

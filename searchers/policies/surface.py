@@ -16,6 +16,7 @@ from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, number
+from raylr.searchers.policies.memory import Memory
 from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.surface_cell import SurfaceCell
@@ -49,6 +50,7 @@ class SurfacePolicy(SettingsPolicy):
         settings_at_once: Settings that are searched side by side.
         points: Learning rates to begin with; they hold no losses, since a final loss is no curve.
         seed: 0 places the first lrs symmetrically; others shift them.
+        memory: As for `QuadraticPolicy`.
 
     Raises:
         InputError: For arguments that cannot work.
@@ -78,6 +80,7 @@ class SurfacePolicy(SettingsPolicy):
         settings_at_once: int = AT_ONCE,
         points: Sequence[Point] = (),
         seed: int = 0,
+        memory: Memory | None = None,
     ) -> None:
         require_count("max_trials", max_trials)
         require_tolerances(tolerance, lr_tolerance)
@@ -93,7 +96,7 @@ class SurfacePolicy(SettingsPolicy):
             raise InputError("a search over whole curves cannot take in final losses: leave them out of the points")
         self._options: dict[str, Any] = {
             "rungs": self.rungs, "budget": float(budget), "tolerance": tolerance, "lr_factor": lr_tolerance,
-            "max_trials": max_trials, "extend": extend,
+            "max_trials": max_trials, "extend": extend, "memory": memory,
         }  # fmt: skip
         super().__init__(
             settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points

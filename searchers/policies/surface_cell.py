@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from raylr.analysis.runs import RunEnd
 from raylr.analysis.status import Status
 from raylr.analysis.surface.foresight import expected_variance
 from raylr.searchers.policies.cell_search import EXTEND_MOST, EXTEND_STEP, LEVEL, readable
+from raylr.searchers.policies.memory import Memory, numbers, recalled, results
 from raylr.searchers.policies.types import Decision, Recommendation, RunState
 
 FIRST_RUNS = 4
@@ -102,6 +103,8 @@ class SurfaceCell:
     """Whether it ended because no tokens were worth spending."""
     given: int = 0
     """Always 0: a final loss that was measured elsewhere is no curve."""
+    memory: Memory | None = None
+    """What was decided before, where that is kept."""
     _surface: tuple[Any, LossSurface] | None = None
     _recommended: tuple[Any, Recommendation] | None = None
 
@@ -163,6 +166,29 @@ class SurfaceCell:
 
     def _plan(self) -> None:
         self.planned = len(self.runs)
+        found = recalled(self.memory, "segments", self._given(), self._next_segments)
+        self.finished, self.stuck, self.rung = found["finished"], found["stuck"], found["rung"]
+        self.queue, self.resumed = list(found["new"]), {int(run): int(rung) for run, rung in found["resumed"]}
+
+    def _given(self) -> tuple[Any, ...]:
+        """What every decision here follows from."""
+        prior = numbers(*(getattr(self.prior, one.name) for one in fields(self.prior)))
+        options = (self.budget, self.tolerance, self.lr_factor, self.max_trials, self.extend, self.jitter, self.rung)
+        curves = tuple(
+            (numbers(*run.curve.tokens), numbers(*run.curve.loss), numbers(*run.curve.lr, *run.curve.lr.values()),
+             repr(run.curve.given), run.rung)
+            for run in self.runs
+        )  # fmt: skip
+        places = numbers(self.low, self.high, self.target, *self.rungs)
+        return places, prior, numbers(*options), results(self.runs), curves
+
+    def _next_segments(self) -> dict[str, Any]:
+        """What the next round is."""
+        self._decide()
+        return {"finished": self.finished, "stuck": self.stuck, "rung": self.rung, "new": self.queue,
+                "resumed": list(self.resumed.items())}  # fmt: skip
+
+    def _decide(self) -> None:
         room = min(FIRST_RUNS, self.max_trials) - len(self.runs)
         if room > 0:  # points that the user gave come first and take the place of the nearest of these
             first = sorted(self._first(), key=lambda x: -min((abs(x - r.log_lr) for r in self.runs), default=0.0))
@@ -275,6 +301,10 @@ class SurfaceCell:
 
     def moments(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of ln of the best lr, ln of the curvature, and the skew."""
+        found = recalled(self.memory, "moments", self._given(), self._moments)
+        return {name: (mean, sd) for name, (mean, sd) in found.items()}
+
+    def _moments(self) -> dict[str, tuple[float, float]]:
         draws = self.surface().optima(self.target)
         at = float(np.mean(draws))
         curvature = self._curvature(at) * abs(float(np.ravel(self.surface().loss(math.exp(at), self.target)[0])[0]))
@@ -291,7 +321,9 @@ class SurfaceCell:
 
     def known(self) -> bool:
         """Whether the surface says where the optimum is."""
-        return bool(self.runs) and self.surface().posterior is not None
+        return bool(self.runs) and bool(
+            recalled(self.memory, "known", self._given(), lambda: self.surface().posterior is not None)
+        )
 
     def _curvature(self, x: float) -> float:
         """Relative curvature of the loss at the target around ln lr = x."""

@@ -102,7 +102,14 @@ class Recommendation:
 
     @classmethod
     def nothing(cls, status: Status, reason: str, trials: int = 0, *, lr_high: float | None = None) -> Recommendation:
-        """Return the recommendation of a search that cannot name an lr yet."""
+        """Return the recommendation of a search that cannot name an lr yet.
+
+        Args:
+            status: Why there is none.
+            reason: The same as a sentence.
+            trials: Trials that were looked at.
+            lr_high: An LR above which runs diverge, if it is known.
+        """
         return cls(None, None, lr_high, None, None, status, reason, trials)
 
     def in_sign_of(self, sign: float) -> Recommendation:

@@ -223,7 +223,17 @@ class PolicySearch(Searcher):  # type: ignore[misc]  # no types
     def decide(
         self, trial_id: str, result: Mapping[str, Any], *, schedule: Schedule | None = None, lr_attr: str | None = None
     ) -> Decision:
-        """Pass a report on to the policy and return what it decides. Reports that do not grow change nothing."""
+        """Pass a report on to the policy and return what it decides. Reports that do not grow change nothing.
+
+        Args:
+            trial_id: The trial.
+            result: Its report.
+            schedule: The LR's schedule; None: as reported, or constant.
+            lr_attr: Key of the current LR in the report; None: none.
+
+        Returns:
+            The policy's decision; None where there is nothing to decide about.
+        """
         run, tokens = self._runs.get(trial_id), as_float(lookup(result, self.time_attr))
         loss = loss_in(result, str(self._metric), self._sign)
         if run is None or tokens is None or not math.isfinite(tokens) or loss is None:

@@ -36,8 +36,14 @@ def axis_domains(space: Mapping[str, Any], keys: Iterable[str]) -> dict[str, LRD
 
 
 def domain_at(space: Mapping[str, Any], key: str, purpose: str, right: str) -> LRDomain:
-    """The range of a key of the space; an InputError about a missing one says for what `purpose` it is needed, with a
-    hint at the nearest key in the form of `right`."""
+    """Return the range of a key of the space.
+
+    Args:
+        space: Tune's `param_space`.
+        key: The key, `a/b` for a nested one.
+        purpose: What the range is needed for, for the message.
+        right: What the key should look like there, with `{near}` for the nearest key.
+    """
     flat = flatten(space)
     if key not in flat:
         near = difflib.get_close_matches(key, list(flat), n=1)

@@ -71,7 +71,16 @@ def surface_policy(
     lr_key: str,
     **options: Any,
 ) -> SurfacePolicy:
-    """Return the policy of `SurfaceSearch` and `SegmentSearch` for their arguments."""
+    """Return the policy of `SurfaceSearch` and `SegmentSearch` for their arguments.
+
+    Args:
+        settings: What is searched; None: one setting.
+        target: Tokens of a whole run.
+        lr_range: Lowest and highest LR.
+        points: Configurations to evaluate first.
+        lr_key: Key of the LR in a configuration.
+        **options: Further options of `SurfacePolicy`.
+    """
     if options.pop("inner", False) is not False:
         raise InputError("the surface is that of one model: other hyperparameters cannot be searched with it")
     if options.pop("evaluated_rewards", None) is not None:

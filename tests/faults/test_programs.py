@@ -20,9 +20,9 @@ from faulty_study import SPEC, assert_same, rows_of
 from raylr.store.check import check_study
 from raylr.study import FittingStudy
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1500)]
-PATIENCE = 300.0
-"""Seconds to wait for a program; the machine may be busy."""
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
+PATIENCE = 900.0
+"""Seconds to wait for a program; the machine may be busy (300 were too few at a load of 60)."""
 CLOCK = """
 import time
 _time, _begun = time.time, time.monotonic()
@@ -65,7 +65,10 @@ class Program:
 
     def end(self) -> tuple[int, str]:
         """Wait for its end; return its status and what it printed, with nothing of Ray's and no traceback."""
-        status = self.process.wait(PATIENCE)
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(self.log.read_text())
         printed = self.log.read_text()
         for unwanted in ("Traceback", "stack", "ray/core", "state-dump", "core_worker", "rpc_client"):
             assert unwanted not in printed, printed
@@ -125,7 +128,7 @@ def test_a_study_that_is_disturbed_again_and_again(
     program.further()
     program.process.send_signal(signal.SIGTERM)
     status, printed = program.end()
-    assert status == 143
+    assert status == 143, printed
     note("SIGTERM", "to `raylr search`", last_line(printed), program)
 
     program = Program(place)
@@ -134,7 +137,7 @@ def test_a_study_that_is_disturbed_again_and_again(
     time.sleep(0.3)
     program.process.send_signal(signal.SIGINT)
     status, printed = program.end()
-    assert status in (130, -signal.SIGINT)
+    assert status == 130, printed
     note("SIGINT twice", "Ctrl-C, and again 0.3 s later", last_line(printed), program)
 
     for name, words in (("raylet", "Ray's process on this machine"), ("gcs_server", "Ray's head process")):
@@ -142,7 +145,7 @@ def test_a_study_that_is_disturbed_again_and_again(
         program.further()
         program.part(name).kill()
         status, printed = program.end()
-        assert status == 1
+        assert status == 1, printed
         assert words in last_line(printed)
         note({"raylet": "raylet killed", "gcs_server": "GCS killed"}[name], "SIGKILL", last_line(printed), program)
 

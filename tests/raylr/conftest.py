@@ -29,3 +29,13 @@ def finished(whole, tmp_path):
     """A copy of it."""
     shutil.copytree(whole[0].directory, tmp_path / "tiny")
     return FittingStudy.open(tmp_path / "tiny")
+
+
+@pytest.fixture
+def there(whole, bucket):
+    """The address of a finished study."""
+    folder = whole[0].directory
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name[0] != ".":
+            bucket.put(f"runs/tiny/{path.relative_to(folder)}", path.read_bytes())
+    return bucket.address("runs/tiny")

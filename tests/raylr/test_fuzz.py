@@ -1,86 +1,30 @@
 """Mutated inputs of every kind end in a result or in one sentence: no traceback, no hang, no memory without bound.
 
-`make fuzz` (the profile `fuzz`) tries 10,000 of each kind; the ordinary suite a few.
+`make fuzz` tries 10,000 of each kind, the ordinary suite a few; `fuzzing` says how. Here: specs, laws and finished
+runs. Folders that raylr or Hugging Face wrote are in `test_fuzz_folders`, the command line in `test_fuzz_commands`.
 """
 
 import contextlib
 import json
 import random
-import resource
-import signal
 import sqlite3
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from fuzzing import fuzzed, sentence_or_result, tried
 from made_study import SPEC
-from mutations import alternately, as_json, encoded, of_bytes, of_text, of_value
+from mutations import alternately, as_json, as_yaml, encoded, of_bytes, of_text, of_value
 from tensorboardX import SummaryWriter
 from wandb_files import run_file
 
 from raylr.analysis import presets
 from raylr.analysis.laws.lr_law import LRLaw
-from raylr.errors import RaylrError
 from raylr.finished import cells_of, read_finished
 from raylr.spec import load_spec
-from raylr.trainables import Corpus, build_corpus
-
-MOST_SECONDS = 60
-"""A single input that takes longer hangs; the slowest here take well below one on a free machine."""
-MOST_MEGABYTES = 3000
-SEEDS = st.integers(0, 2**32)
-FEW = 60
-"""Inputs of each kind in the ordinary suite."""
-
-
-def count(ordinary: int = FEW) -> settings:
-    """10,000 inputs in the profile `fuzz`, otherwise a few."""
-    fuzzing = settings.default is not None and settings.default.max_examples >= 10_000
-    return settings(max_examples=10_000 if fuzzing else ordinary, deadline=None, database=None)
-
-
-@contextlib.contextmanager
-def sentence_or_result() -> Iterator[None]:
-    """Only errors of raylr, whose message is one line, may leave; within the limit of time."""
-
-    def too_long(*_: Any) -> None:
-        raise AssertionError(f"no end within {MOST_SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(MOST_SECONDS)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            warnings.filterwarnings("ignore", module="sqlalchemy|mlflow|alembic")
-            warnings.filterwarnings("ignore", message=".*noload.*")
-            yield
-    except RaylrError as error:
-        message = str(error)
-        assert message.strip()
-        assert "\n" not in message.strip(), repr(message)
-        assert len(message) < 2000, f"{len(message)} characters: {message[:300]}"
-        assert "Traceback" not in message
-        assert "object at 0x" not in message, message
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 < MOST_MEGABYTES
-
-
-def tried(read: Callable[[Path], Any], name: str, data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(data)
-        with sentence_or_result():
-            read(path)
 
 
 def fitted(path: Path) -> None:
@@ -115,19 +59,15 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 
 
-@count()
-@given(SEEDS)
-def test_specs(seed: int) -> None:
-    dice = random.Random(seed)
-    text = alternately(lambda tree: yaml.safe_dump(tree, allow_unicode=True), dice.choice(SPECS), dice)
+@fuzzed()
+def test_specs(dice: random.Random) -> None:
+    text = alternately(as_yaml, dice.choice(SPECS), dice)
     text = BOMB + text if dice.random() < 0.02 else text
     tried(lambda path: load_spec(path, check_files=False), "spec.yaml", encoded(text))
 
 
-@count()
-@given(SEEDS)
-def test_laws(seed: int) -> None:
-    dice = random.Random(seed)
+@fuzzed()
+def test_laws(dice: random.Random) -> None:
     law = presets.get(dice.choice(presets.names()))
     text = alternately(as_json, json.loads(law.to_json()), dice)
     with sentence_or_result():
@@ -152,10 +92,8 @@ TABLE = [
 ]
 
 
-@count()
-@given(SEEDS)
-def test_csv(seed: int) -> None:
-    dice = random.Random(seed)
+@fuzzed()
+def test_csv(dice: random.Random) -> None:
     rows = of_value(TABLE, dice) if dice.random() < 0.5 else TABLE
     rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -164,10 +102,8 @@ def test_csv(seed: int) -> None:
     tried(fitted, dice.choice(("runs.csv", "runs.tsv")), of_bytes(data, dice) if dice.random() < 0.1 else data)
 
 
-@count()
-@given(SEEDS)
-def test_json_lines(seed: int) -> None:
-    dice = random.Random(seed)
+@fuzzed()
+def test_json_lines(dice: random.Random) -> None:
     rows = of_value(TABLE, dice)
     if dice.random() < 0.5 and isinstance(rows, list):
         name, text = "runs.jsonl", "\n".join(as_json(row) for row in rows)
@@ -176,10 +112,8 @@ def test_json_lines(seed: int) -> None:
     tried(fitted, name, encoded(of_text(text, dice) if dice.random() < 0.4 else text))
 
 
-@count()
-@given(SEEDS)
-def test_parquet(seed: int) -> None:
-    dice = random.Random(seed)
+@fuzzed()
+def test_parquet(dice: random.Random) -> None:
     rows = of_value(TABLE, dice)
     sink = pa.BufferOutputStream()
     try:
@@ -202,27 +136,20 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return max((path.read_bytes() for path in folder.rglob("*tfevents*")), key=len)
 
 
-def test_tensorboard(events: bytes) -> None:
-    @count()
-    @given(SEEDS)
-    def mutated(seed: int) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            dice = random.Random(seed)
-            folder = Path(name) / "logs" / dice.choice(("lr=3e-4_params=124M", "run", "lr=_params=", "lr=1e999"))
-            folder.mkdir(parents=True)
-            (folder / "events.out.tfevents.1.host").write_bytes(of_bytes(events, dice))
-            settings_text = alternately(yaml.safe_dump, {"lr": 1e-3, "model": {"n_params": 1e8}}, dice)
-            (folder / "config.yaml").write_bytes(encoded(settings_text))
-            with sentence_or_result():
-                fitted(Path(name) / "logs")
-
-    mutated()
+@fuzzed()
+def test_tensorboard(dice: random.Random, events: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "logs" / dice.choice(("lr=3e-4_params=124M", "run", "lr=_params=", "lr=1e999"))
+        folder.mkdir(parents=True)
+        (folder / "events.out.tfevents.1.host").write_bytes(of_bytes(events, dice))
+        settings_text = alternately(as_yaml, {"lr": 1e-3, "model": {"n_params": 1e8}}, dice)
+        (folder / "config.yaml").write_bytes(encoded(settings_text))
+        with sentence_or_result():
+            fitted(Path(name) / "logs")
 
 
-@count()
-@given(SEEDS)
-def test_wandb(seed: int) -> None:
-    dice = random.Random(seed)
+@fuzzed()
+def test_wandb(dice: random.Random) -> None:
     config = of_value({"lr": {"value": 1e-3}, "n_params": {"value": 1e8}, "tokens": {"value": 1e9}}, dice)
     history = of_value([{"_step": i, "eval/loss": 4 - i / 10, "tokens": i * 1e8} for i in range(4)], dice)
     config = config if isinstance(config, dict) else {}
@@ -265,10 +192,8 @@ def mlflow_folder(root: Path, dice: random.Random) -> None:
         (run / kind).mkdir(exist_ok=True)
 
 
-@count(20)
-@given(SEEDS)
-def test_mlflow(seed: int) -> None:
-    dice = random.Random(seed)
+@fuzzed(20)
+def test_mlflow(dice: random.Random) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "mlruns"
         if dice.random() < 0.2:
@@ -281,51 +206,3 @@ def test_mlflow(seed: int) -> None:
             mlflow_folder(root, dice)
         with sentence_or_result():
             fitted(root)
-
-
-DOCUMENTS = [{"text": f"def f{i}(x):\n    return x * {i}\n\n" * 20, "doc": {"id": i}} for i in range(30)]
-
-
-@count(20)
-@given(SEEDS)
-def test_corpora(seed: int) -> None:
-    dice = random.Random(seed)
-    rows = of_value(DOCUMENTS, dice)
-    rows = rows if isinstance(rows, list) else [rows]
-    kind = dice.choice(("a.jsonl", "a.json", "a.parquet", "a.jsonl.gz", "a.arrow", "a.txt", "a.idx"))
-    text = "\n".join(as_json(row) for row in rows) if kind.endswith("l") else as_json(rows)
-    data = encoded(of_text(text, dice) if dice.random() < 0.5 else text)
-    if kind == "a.parquet":
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(DOCUMENTS), sink)
-        data = of_bytes(sink.getvalue().to_pybytes(), dice)
-    with tempfile.TemporaryDirectory() as name:
-        source = Path(name) / "texts" / kind
-        source.parent.mkdir()
-        source.write_bytes(data)
-        with sentence_or_result():
-            build_corpus([source.parent], Path(name) / "corpus", vocab_size=280, on_error=dice.choice(("stop", "skip")))
-
-
-def test_folders_of_corpora(corpus: Corpus) -> None:
-    files = {path.name: path.read_bytes() for path in corpus.path.iterdir() if path.is_file()}
-
-    @count()
-    @given(SEEDS)
-    def mutated(seed: int) -> None:
-        dice = random.Random(seed)
-        with tempfile.TemporaryDirectory() as name:
-            for file, data in files.items():
-                (Path(name) / file).write_bytes(data)
-            changed = dice.choice(["manifest.json", *sorted(files)])
-            text = files[changed].decode("utf-8", "replace")
-            new = (
-                alternately(as_json, json.loads(text), dice).encode("utf-8", "replace")
-                if changed == "manifest.json"
-                else of_bytes(files[changed], dice)
-            )
-            (Path(name) / changed).write_bytes(new)
-            with sentence_or_result():
-                Corpus.open(name)
-
-    mutated()

@@ -10,6 +10,8 @@ from serial_executor import DELTA, SerialExecutor
 
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError, TrainingError
+from raylr.events import Listener
+from raylr.searchers.policies import cell_search, surface_cell
 from raylr.searches import optimum_now, search_policy
 from raylr.stages import Stages
 from raylr.study import FittingStudy
@@ -52,6 +54,36 @@ def test_the_horizon_counts_only_where_the_schedule_depends_on_it(texts, tmp_pat
         model = spec.models()["S"]
         names = {stages.run_of("search", "S", model, tokens, 1e-3).name for tokens in (20_480, 39_936)}
         assert (len(names) == 1) is same
+
+
+def fits_in(search, monkeypatch):
+    """Let a stage train nothing; return how many models its search fitted."""
+    fits = []
+    for module, name in ((cell_search, "fit_optimum"), (surface_cell, "fit_surface")):
+        fit = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, fit=fit, **more: (fits.append(1), fit(*args, **more))[1])
+    search()
+    return len(fits)
+
+
+@pytest.mark.parametrize("changes", [{}, SURFACE], ids=["quadratic", "surface"])
+def test_a_study_that_is_restored_fits_nothing_again(texts, tmp_path, changes, monkeypatch):
+    spec = spec_of(texts, **changes)
+    study_of(spec, tmp_path / "study").run()
+    plans = tmp_path / "study" / "plans"
+
+    def restored():
+        folder = study_of(spec, tmp_path / "study").folder
+        with folder.locked():
+            Stages(folder, Listener(), no_executor).search()
+
+    assert fits_in(restored, monkeypatch) == 0
+    (file,) = plans.glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert fits_in(restored, monkeypatch) > 0  # and suggests the same: no_executor trains nothing
+    assert fits_in(restored, monkeypatch) == 0
+    shutil.rmtree(plans)
+    assert fits_in(restored, monkeypatch) > 0
 
 
 @pytest.mark.parametrize("changes", [{}, SURFACE], ids=["quadratic", "surface"])

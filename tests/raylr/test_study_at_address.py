@@ -1,11 +1,17 @@
 """Studies in an object store: the same as in a folder, from one machine or from several."""
 
+import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from made_study import same_study, spec_of, study_of
+from light_trial import POSITIONS, light_trial
+from made_study import no_executor, same_study, spec_of, study_of
 from object_store import Bucket
 from serial_executor import SerialExecutor
 from tiny_runs import BATCH, run
@@ -34,6 +40,9 @@ lr: [3e-4, 1e-1]
 """
 
 
+ONE_SIZE = {"S": {"hidden_size": 8, "expert_size": 8}}
+
+
 class StoppedError(Exception):
     """The driver is killed."""
 
@@ -47,16 +56,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def address(bucket: Bucket) -> str:
     return bucket.address("runs/tiny")
-
-
-@pytest.fixture
-def there(whole, bucket: Bucket, address: str) -> str:
-    """A finished study, copied into the store."""
-    folder = whole[0].directory
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name[0] != ".":
-            bucket.put(f"runs/tiny/{path.relative_to(folder)}", path.read_bytes())
-    return address
 
 
 def command_line(*words: str) -> None:
@@ -99,6 +98,83 @@ def test_stopped_it_goes_on_from_an_empty_machine_with_the_same_law(
         assert again.ending() == "the answer\n"
         assert (again.directory / "law.json").read_bytes() == law
         assert check_study(address).whole
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_cluster")
+def test_workers_of_ray_write_to_it_from_other_machines(
+    texts: Path, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were started before, have a cache of their own, and know the store from the address alone."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 90.0)  # this process waits for others
+    monkeypatch.setattr("raylr.stages.train_trial", light_trial)
+    address = bucket.full_address("runs/tiny")
+    spec = spec_of(texts, sizes=ONE_SIZE, budgets=[8192], search={"max_trials": 3}, target=None)
+    study = FittingStudy(spec, address)
+    study.run()
+    study.end("the answer\n")
+    law = bucket.get("runs/tiny/law.json")
+    assert law == (study.directory / "law.json").read_bytes()
+    parts = {name.split("/")[2] for name in bucket.names("runs/tiny")}
+    assert parts >= {"corpus", "evaluations", "trials", "tune", "ending.json"}
+    reached = {row["trial"]: int(row["tokens"]) for row in study.trials.read().to_pylist()}
+    written = {name.split("/")[3]: int(bucket.get(name)) for name in bucket.names(f"runs/tiny/{POSITIONS}")}
+    assert written.keys() == reached.keys()
+    assert all(written[run] >= tokens for run, tokens in reached.items())  # one that is truncated goes on for a moment
+    assert not (study.directory / POSITIONS).exists()  # the workers have another working copy
+    with bucket.machine(tmp_path / "other"):
+        again = FittingStudy(spec, address, executor=no_executor)
+        assert again.ending() == "the answer\n"
+        again.run()
+        assert again.evaluations.read().equals(study.evaluations.read())
+        assert again.trials.read().equals(study.trials.read())
+    assert bucket.get("runs/tiny/law.json") == law
+
+
+class Interrupting:
+    """The store's file system. In one of its writes the main thread is interrupted twice before the object is there."""
+
+    type_name = "s3"
+
+    def __init__(self, files: Any, name: str) -> None:
+        self.files, self.name, self.once = files, name, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.files, name)
+
+    def open_output_stream(self, name: str) -> Any:
+        stream = self.files.open_output_stream(name)
+        if self.name in name and self.once.acquire(blocking=False):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)
+        return stream
+
+
+@pytest.mark.parametrize("name", ["study.json", "spec.yaml", "corpus/", "evaluations/", "trials/", "law.json"])
+def test_interrupted_in_a_write_the_store_and_the_copy_agree_at_the_next_start(
+    whole, texts: Path, bucket: Bucket, address: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Ctrl-C in the middle of a write, and again: whatever became of it, nothing half is left, and the law is equal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        files = Storage(address).file_system
+        monkeypatch.setattr(Storage, "file_system", Interrupting(files, name))
+        with pytest.raises(KeyboardInterrupt):
+            study_of(spec_of(texts), address).run()
+        monkeypatch.setattr(Storage, "file_system", files)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert bucket.names("runs/tiny/.lock") == []
+    study = study_of(spec_of(texts), address)
+    own = [name for name in bucket.names("runs/tiny") if not name.startswith("runs/tiny/corpus/")]
+    here = {path.relative_to(study.directory).as_posix(): path for path in study.directory.rglob("*") if path.is_file()}
+    for one in own:
+        assert here[one.removeprefix("runs/tiny/")].read_bytes() == bucket.get(one)
+    tables = {one for one in here if one.endswith(".parquet")}
+    assert tables == {one.removeprefix("runs/tiny/") for one in own if one.endswith(".parquet")}
+    study.run()
+    same_study(study, whole[0])
 
 
 def test_a_second_driver_is_refused_wherever_it_runs(texts: Path, bucket: Bucket, address: str, tmp_path: Path) -> None:
@@ -188,27 +264,6 @@ def test_a_damaged_working_copy_is_fetched_again(there: str, whole) -> None:
     same_study(FittingStudy.open(there), whole[0])
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [
-        (["status"], "tiny in s3://"),
-        (["check"], "is whole"),
-        (["fit"], "Law"),
-        (["predict", "--params", "2e6", "--tokens", "60k"], "LR"),
-        (["recipe", "--for", "hf", "--params", "2e6", "--tokens", "60k"], "learning_rate"),
-    ],
-)
-def test_commands_that_read_a_study_take_an_address(
-    there: str, bucket: Bucket, command: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = bucket.names()
-    command_line(command[0], there, *command[1:])
-    printed = capsys.readouterr().out
-    assert said in printed
-    assert "cache/copies" not in printed
-    assert bucket.names() == before
-
-
 def test_a_finished_study_returns_its_answer_at_once(
     there: str, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,9 +279,9 @@ def test_a_finished_study_returns_its_answer_at_once(
         (["status", "s3://BUCKET/none"], "holds no study"),
         (["search", "SPEC", "--out", "abfss://a@b/c"], "raylr writes to file systems and to addresses of s3, gs, hdfs"),
         (["search", "SPEC", "--out", "s3://key:hidden@b/c"], "no credentials in an address"),
-        (["fit", "s3://BUCKET/none", "--out", "s3://BUCKET/law.json"], "on a file system"),
+        (["fit", "s3://BUCKET/none", "--out", "s3://BUCKET/law.json"], "holds no study"),
         (["data", "SPEC", "--out", "s3://BUCKET/corpus"], "on a file system"),
-        (["import", "SPEC", "--out", "s3://BUCKET/runs"], "on a file system"),
+        (["export", "s3://BUCKET/none", "--hf", "s3://BUCKET/hf"], "on a file system"),
     ],
 )
 def test_wrong_addresses_are_one_sentence(

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import yaml
+
 NUMBERS = (
     0,
     -1,
@@ -135,6 +137,14 @@ def encoded(text: str) -> bytes:
 
 def as_json(value: Any) -> str:
     return json.dumps(value, default=str)
+
+
+def as_yaml(value: Any) -> str:
+    """A tree that is too deep for the writer of YAML is written as JSON, which YAML holds."""
+    try:
+        return str(yaml.safe_dump(value, allow_unicode=True))
+    except RecursionError:
+        return as_json(value)
 
 
 def alternately(of_tree: Callable[[Any], str], tree: Any, dice: random.Random) -> str:

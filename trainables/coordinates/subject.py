@@ -76,7 +76,15 @@ def made_ids(vocab_size: int, sequences: int, seq_len: int, seed: int) -> Ids:
 
 
 def batch_ids(corpus: str | Path | None, vocab_size: int, sequences: int, seq_len: int, seed: int) -> Ids:
-    """Return the batch of a seed: of a tokenised corpus, or of the made-up language for None."""
+    """Return the batch of a seed.
+
+    Args:
+        corpus: Folder of a tokenised corpus; None: the made-up language.
+        vocab_size: Vocabulary of the model.
+        sequences: Sequences of the batch.
+        seq_len: Tokens of a sequence.
+        seed: Seed of the batch.
+    """
     if corpus is None:
         return made_ids(vocab_size, sequences, seq_len, seed)
     texts = Corpus.open(corpus)

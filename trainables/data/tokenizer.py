@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylr.errors import DataError
+from raylr.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -103,6 +103,20 @@ def train_tokenizer(sample: list[str], vocab_size: int) -> Vocabulary:
     return _vocabulary(tokenizer)
 
 
+def read_tokenizer(file: Path) -> Tokenizer:
+    """Return the tokenizer of a tokenizer.json as it is.
+
+    Raises:
+        DataError: If it is none.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more specific
+        raise DataError(f"{file} is not a tokenizer.json of Hugging Face's tokenizers ({first_line(error)})") from None
+
+
 def load_tokenizer(
     file: Path, vocab_size: int | None = None, eos_token: str | None = None, eos_id: int | None = None
 ) -> Vocabulary:
@@ -117,12 +131,7 @@ def load_tokenizer(
     Raises:
         DataError: If it is no tokenizer, too large, or has no such token.
     """
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more specific
-        raise DataError(f"{file} is not a tokenizer.json of Hugging Face's tokenizers ({error})") from None
+    tokenizer = read_tokenizer(file)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     size = vocabulary_size(tokenizer)

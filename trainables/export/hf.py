@@ -27,16 +27,25 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raylr.errors import CheckpointError, InputError
+from raylr.remote.copies import with_addresses
 from raylr.trainables.export.config import both_spellings, check_expressible, qwen3_config
 from raylr.trainables.export.weights import read_weights
 from raylr.trainables.models.spec import HFSpec, ModelSpec, ModuleSpec, model_spec
 from raylr.trainables.training import metrics
-from raylr.trainables.training.checkpoint import COMPLETE, PREFIX, TOKENIZER, load_state, verify
+from raylr.trainables.training.checkpoint import (
+    COMPLETE,
+    CONFIG,
+    PREFIX,
+    TOKENIZER,
+    described,
+    fetch_checkpoint,
+    load_state,
+    verify,
+)
 from raylr.trainables.training.schedule import lr_factor
 from raylr.trainables.training.spec import TrainSpec
 
 ORIGIN = "raylr.json"
-CONFIG = "config.json"
 DTypeName = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CONTEXT = 4096
@@ -58,6 +67,7 @@ def find_checkpoint(path: str | Path) -> Path:
             damaged.
     """
     root = Path(path)
+    fetch_checkpoint(root)
     if not root.is_dir():
         raise CheckpointError(f"there is no checkpoint at {root}")
     if (root / COMPLETE).is_file():
@@ -122,24 +132,27 @@ def export_checkpoint(
     if model is None:
         if "model" not in run:
             raise CheckpointError(f"{folder} does not say which model it holds (an older raylr wrote it): give model")
-        found = model_spec({key: value for key, value in run["model"].items() if key != "tensors"})
+        with described(folder):
+            found = model_spec({key: value for key, value in run["model"].items() if key != "tensors"})
         if isinstance(found, ModuleSpec):
             raise InputError(
                 f"{folder} holds a network of your own, {found.module}: Hugging Face has no architecture for it, so it "
                 "cannot be exported or scored"
             )
         model = found
+    with described(folder):
+        place = position(state)
     vocabulary = _tokenizer_files(folder, run, tokenizer, model.vocab_size)
     origin = {
         "format": 1,
-        "checkpoint": str(folder.absolute()),
+        "checkpoint": with_addresses(str(folder.absolute())),
         "digest": hashlib.blake2b((folder / COMPLETE).read_bytes(), digest_size=16).hexdigest(),
         "dtype": dtype,
         "context": context,
         "tokenizer": hashlib.blake2b(vocabulary[TOKENIZER].encode(), digest_size=16).hexdigest(),
         "raylr": version("raylr"),
         "run": folder.parent.name,
-        **position(state),
+        **place,
     }
     target = Path(out)
     if _is_export(target, origin):
@@ -294,17 +307,15 @@ def _write_own_layout(spec: HFSpec, weights: dict[str, Tensor], work: Path, dtyp
 
 def _tokenizer_files(folder: Path, run: Mapping[str, Any], given: str | Path | None, vocab_size: int) -> dict[str, str]:
     """File name -> text: the tokenizer and what the AutoTokenizers of transformers 4 and 5 need to read it."""
-    from tokenizers import Tokenizer
-
-    from raylr.trainables.data.tokenizer import set_prefix, tokens_around, vocabulary_size
+    from raylr.trainables.data.tokenizer import read_tokenizer, set_prefix, tokens_around, vocabulary_size
 
     path = Path(given) if given is not None else folder / TOKENIZER
     path = path / TOKENIZER if path.is_dir() else path
     if not path.is_file():
         hint = "" if given is not None else " (an older raylr wrote the checkpoint): give tokenizer, its corpus' folder"
         raise InputError(f"there is no {path}{hint}")
+    tokenizer = read_tokenizer(path)
     text = path.read_text(encoding="utf-8")
-    tokenizer = Tokenizer.from_str(text)
     if vocabulary_size(tokenizer) > vocab_size:
         raise InputError(
             f"the tokenizer {path} has {vocabulary_size(tokenizer)} tokens, the model a vocabulary of {vocab_size}: it "

@@ -10,17 +10,19 @@ down [h, f] and up [f, h] of each expert.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from raylr.errors import CheckpointError
+from raylr.errors import CheckpointError, first_line
 from raylr.trainables.training.engine import quiet
 from raylr.trainables.training.unpickling import only_tensors
 
@@ -59,10 +61,10 @@ def read_weights(folder: Path, *, trust: bool = False) -> dict[str, Tensor]:
             tensor.
     """
     if (folder / WHOLE).is_file():
-        weights = dict(_load(folder / WHOLE, trust)["module"])
+        weights = _tensors(_load(folder / WHOLE, trust).get("module"), folder / WHOLE)
         for path in sorted(folder.iterdir()):
             if EXPERT.fullmatch(path.name):
-                weights |= _load(path, trust)
+                weights |= _tensors(_load(path, trust), path)
     else:
         weights = _gathered(folder, trust)
     return _fused_experts(_plain_routers(weights))
@@ -71,8 +73,22 @@ def read_weights(folder: Path, *, trust: bool = False) -> dict[str, Tensor]:
 def _load(path: Path, trust: bool, classes: bool = False) -> dict[str, Any]:
     """Read a file; `classes`: it may hold objects of DeepSpeed's classes, as optimizer files do."""
     with only_tensors(path, trust=trust, deepspeed_classes=classes):
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=not trust)
+        try:
+            loaded: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=not trust)
+        except (MemoryError, pickle.UnpicklingError):
+            raise
+        except Exception as error:  # torch raises whatever its reader of zip files and its unpickler meet
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # the disk's, and not the file's
+                raise
+            raise CheckpointError(f"checkpoint: {path} cannot be read ({first_line(error)})") from None
     return loaded
+
+
+def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
+    """Return what a file holds, which must be tensors by their names."""
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise CheckpointError(f"checkpoint: {path} does not hold the tensors of a model by their names")
+    return dict(found)
 
 
 def _gathered(folder: Path, trust: bool) -> dict[str, Tensor]:

@@ -56,7 +56,17 @@ def _show(
 
 @lru_cache(maxsize=8)
 def rope_tables(T: int, d: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions 0..T-1, [T, 1, d] each, in fp32."""
+    """Return cosines and sines of the positions 0 to T-1.
+
+    Args:
+        T: Positions.
+        d: Dimension of a head.
+        theta: Base of the angles.
+        device: Where the tables are.
+
+    Returns:
+        [T, 1, d] each, fp32.
+    """
     inverse = 1.0 / (theta ** (torch.arange(0, d, 2, dtype=torch.float, device=device) / d))
     angles = torch.arange(T, device=device).float()[:, None] * inverse
     angles = torch.cat((angles, angles), -1)[:, None]
@@ -79,8 +89,13 @@ def causal_attention(
 ) -> Tensor:
     """softmax(q·kᵀ/√d)·v over the past, after QK norm and RoPE: [B, T, H·d].
 
-    `qkv` [B, T, (H + 2K)·d] are the three projections side by side, `norm` [H + K, d] the weights of the RMS norms of
-    the query and key heads (None: no norm). `documents` [B, T], if given: attention stays within equal numbers.
+    Args:
+        qkv: The three projections side by side, [B, T, (H + 2K)·d].
+        norm: Weights of the RMS norms of query and key heads, [H + K, d]; None: no norm.
+        eps: Of the norms.
+        rope: `rope_tables`.
+        heads: Number of query heads H.
+        documents: [B, T]; attention stays within equal numbers. None: over all.
     """
     if _WATCHERS:
         _show(qkv, norm, eps, rope, heads, documents)

@@ -90,6 +90,7 @@ class LinearCrossEntropy(Function):
             dlogits = probs.to(x.dtype)
             product_into(dx[first : first + rows], dlogits, weight.t())
             add_product(dw, part.t(), dlogits.t())
+            del logits, probs, dlogits  # the next block takes their memory, which is in cache
         if dx is not None and dw is not None:
             ctx.save_for_backward(dx, dw)
         ctx.scale = 1.0 / N
@@ -106,8 +107,17 @@ class LinearCrossEntropy(Function):
 
 
 def cross_entropy(x: Tensor, weight: Tensor, labels: Tensor, z: float = 0.0) -> tuple[Tensor, Tensor]:
-    """`LinearCrossEntropy` of x [N, h], weight [V, h] and labels [N], without its gradients where none are needed
-    (validation: a third of the products)."""
+    """`LinearCrossEntropy` without its gradients where none are needed (validation: a third of the products).
+
+    Args:
+        x: Hidden states, [N, h].
+        weight: Output embedding, [V, h].
+        labels: Token ids, [N].
+        z: Coefficient of the z-loss.
+
+    Returns:
+        The loss with z-loss, and the mean cross-entropy.
+    """
     total, mean = LinearCrossEntropy.apply(x, weight, labels, z, torch.is_grad_enabled())
     return total, mean
 

@@ -17,7 +17,18 @@ def grouped_products_possible(*operands: Tensor) -> bool:
 
 
 def mixture(x: Tensor, gate_up: Tensor, down: Tensor, experts_Nk: Tensor, weights_Nk: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over a token's experts of weight · down(silu(gate(x)) · up(x)), [N, h], and tokens of each expert, [E]."""
+    """Sum weight · down(silu(gate(x)) · up(x)) over a token's experts.
+
+    Args:
+        x: Hidden states, [N, h].
+        gate_up: [E, 2f, h].
+        down: [E, h, f].
+        experts_Nk: The experts of each token.
+        weights_Nk: Their weights.
+
+    Returns:
+        [N, h], and the tokens of each expert, [E].
+    """
     flat = experts_Nk.reshape(-1)
     load_E = torch.bincount(flat, minlength=gate_up.shape[0])
     if x.device.type == "cpu":

@@ -92,8 +92,17 @@ def check_run(
     end: int,
     saved_at: Mapping[str, Sequence[int]],
 ) -> None:
-    """Check that a run can be, before anything is built. Arguments are those of `raylr.trainables.train`, `saved_at`
-    its `queue_at` and `keep_at`.
+    """Check that a run can be, before anything is built.
+
+    Args:
+        lr: As in `raylr.trainables.train`, like all but the last two.
+        model: The model.
+        train: The training settings.
+        corpus: The corpus.
+        tokens: Tokens of the run.
+        eval_at: Points at which the loss is measured.
+        end: Point at which the run stops; one of `eval_at`.
+        saved_at: Name of an argument (`queue_at`, `keep_at`) → points at which checkpoints are kept.
 
     Raises:
         InputError: If LR, tokens, points, corpus, vocabulary, tokenizer or expert parallelism do not fit.

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import BaseModel, Field, ValidationError
 
 from raylr.analysis.runs import identity_of
 from raylr.errors import CheckpointError
@@ -34,12 +35,44 @@ from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
 STATE, COMPLETE, TOKENIZER, TAG, PREFIX = "state.json", "complete.json", "tokenizer.json", "engine", "step-"
+CONFIG = "config.json"
+"""File of a Hugging Face model, which may be given in place of a checkpoint."""
 LOCK = ".lock"
 """File of a run's folder that the process which trains the run holds locked."""
 UNIVERSAL = "universal"
 """Key of the state of a converted checkpoint, which any number of workers loads."""
 KEEP = 2
 """Checkpoints kept in a run folder: the last, and the one before in case the last is damaged."""
+
+
+class _Row(BaseModel):
+    """What every row of a history has."""
+
+    step: int
+    tokens: int
+    loss: float | None
+    run_end: str | None
+
+
+class _Run(BaseModel):
+    """What a checkpoint says about its run, so that it can be exported alone."""
+
+    model: dict[str, Any]
+    train: dict[str, Any]
+    tokens: int = Field(ge=1)
+    lr: Any
+    eos_id: int | None = None
+    prefix: list[int] = []
+
+
+class _State(BaseModel):
+    """What `state.json` must hold; what it holds beyond that is taken as it is."""
+
+    step: int = Field(ge=0)
+    history: list[_Row]
+    layout: dict[str, int]
+    fields: dict[str, Any] = {}
+    run: _Run | None = None
 
 
 def _sync(path: Path) -> None:
@@ -152,10 +185,22 @@ def load_state(folder: Path) -> dict[str, Any]:
         state = json.loads((folder / STATE).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"checkpoint: {folder / STATE} cannot be read ({error})") from error
-    kinds = {"step": int, "history": list, "layout": dict}
-    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
-        raise CheckpointError(f"checkpoint: {folder / STATE} is not the state of a run (it needs {', '.join(kinds)})")
-    return state
+    with described(folder):
+        _State.model_validate(state, strict=True)
+    return dict(state)
+
+
+@contextmanager
+def described(folder: Path) -> Iterator[None]:
+    """Validate in this context what the state of a checkpoint says; CheckpointError with the first thing that cannot
+    be."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")[:200]
+        raise CheckpointError(f"checkpoint: {folder / STATE} is not the state of a run ({place}: {reason})") from None
 
 
 def read_state(folder: Path, fields: Mapping[str, Any], layout: Mapping[str, int]) -> dict[str, Any]:
@@ -206,6 +251,20 @@ def load_engine(engine: Any, folder: Path, *, trust: bool = False) -> None:
         found, _ = engine.load_checkpoint(str(folder), tag=TAG)
     if found is None:
         raise CheckpointError(f"checkpoint: DeepSpeed found nothing to load in {folder}")
+
+
+def fetch_checkpoint(folder: Path) -> None:
+    """Fetch a checkpoint, the newest whole one of a run, or a Hugging Face model, if the folder lies at an address."""
+    if (there := copy_of(folder / COMPLETE)) is None:
+        return
+    copy, name = there[0], there[1].rpartition("/")[0]
+    names = {entry.name.rpartition("/")[2] for entry in copy.storage.listed(name)}
+    if COMPLETE in names:
+        copy.fetch_folder(name, lambda path: not verify(path))
+    elif CONFIG in names:
+        copy.fetch_folder(name, lambda path: False)  # which says nothing of being whole
+    else:
+        next(RunFolder(folder).whole(), None)
 
 
 class RunFolder:

@@ -37,6 +37,12 @@ def validation_batches(corpus: Corpus, train: TrainSpec, rank: int, device: Any)
     """Return one worker's share of the fixed validation sequences, in micro-batches as `model_inputs` gives them.
 
     They are the first of the validation stream, so that all runs of a corpus have the same ones.
+
+    Args:
+        corpus: The corpus.
+        train: The training settings.
+        rank: Number of the worker.
+        device: Where the batches are.
     """
     from raylr.trainables.data.corpus import Windows
 

@@ -55,7 +55,14 @@ def as_documents(suite: str, questions: Sequence[Question]) -> list[dict[str, An
 
 
 def task(subject: Subject, data: Path, start: int, stop: int) -> Any:
-    """Return lm-eval's task of a subject on the test questions `start` to `stop` (exclusive) in `data`."""
+    """Return lm-eval's task of a part of a subject's test questions.
+
+    Args:
+        subject: The subject.
+        data: Folder of the questions.
+        start: Index of the first test question.
+        stop: Index behind the last one.
+    """
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 

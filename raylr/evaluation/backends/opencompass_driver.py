@@ -141,7 +141,17 @@ def as_config(fields: dict[str, Any], work: Path) -> Any:
 
 
 def run_portion(model: Any, model_cfg: Any, dataset: dict[str, Any], work: Path) -> tuple[Path, Path]:
-    """Put one portion through OpenCompass; return its files of predictions and results, in a folder of its own."""
+    """Put one portion through OpenCompass.
+
+    Args:
+        model: The loaded model, as OpenCompass wraps it.
+        model_cfg: OpenCompass's configuration of it.
+        dataset: OpenCompass's configuration of the portion.
+        work: A folder of the portion's own.
+
+    Returns:
+        The file of predictions and the file of results.
+    """
     partitioner = importlib.import_module("opencompass.partitioners").NaivePartitioner
     tasks = importlib.import_module("opencompass.tasks")
     utils = importlib.import_module("opencompass.utils")

@@ -27,6 +27,12 @@ def load_strictly(path: str, tokenizer: Any, *, device: str, dtype: str) -> Any:
     Raises ValueError for an architecture that this transformers does not know, for weights that are missing, too many
     or of another shape (transformers would leave the model's random ones), and for a tokenizer larger than the
     vocabulary.
+
+    Args:
+        path: Folder of the model.
+        tokenizer: Its tokenizer.
+        device: "cpu", or another name of torch's.
+        dtype: Name of a type of torch's.
     """
     transformers = importlib.import_module("transformers")
     torch = importlib.import_module("torch")

@@ -113,7 +113,7 @@ def test_errors_that_a_user_can_act_on_are_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, message: str
 ) -> None:
     monkeypatch.delenv(command_line.DEBUG, raising=False)
-    monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(error)())
+    monkeypatch.setattr(command_line, "run", lambda *_: broken(error)())
     assert run() == (status, "", f"raylr: {message}\n")
     monkeypatch.setenv(command_line.DEBUG, "1")
     code, _, err = run()
@@ -131,7 +131,7 @@ def test_everything_else_is_a_bug_and_looks_like_one(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.delenv(command_line.DEBUG, raising=False)
-    monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(error)())
+    monkeypatch.setattr(command_line, "run", lambda *_: broken(error)())
     status, out, err = run()
     assert (status, out) == (EXIT_FAILURE, "")
     assert err.startswith("Traceback (most recent call last):")
@@ -141,7 +141,7 @@ def test_everything_else_is_a_bug_and_looks_like_one(
 
 
 def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_line, "app", lambda *_, **__: broken(KeyboardInterrupt())())
+    monkeypatch.setattr(command_line, "run", lambda *_: broken(KeyboardInterrupt())())
     assert run() == (130, "", "")
 
 
@@ -208,7 +208,7 @@ def test_sigterm_has_the_status_of_shells(monkeypatch: pytest.MonkeyPatch, made_
             raise
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("raylr.cli.app.app", command)
+    monkeypatch.setattr("raylr.cli.app.run", command)
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 143

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from made_backend import NAME, MadeBackend
+from object_store import Bucket
 from tiny_runs import BATCH
 from training_executor import TrainingExecutor
 from tune_trials import STEPS, fit, trial
@@ -13,13 +14,18 @@ from tune_trials import STEPS, fit, trial
 from raylr.analysis.scores.scores import summarise_all
 from raylr.analysis.scores.suites import Subject
 from raylr.analysis.scores.table import join_scores
+from raylr.cli.app import main
 from raylr.errors import InputError, StudyError
 from raylr.evaluation import evaluator as evaluator_module
 from raylr.evaluation.evaluator import EvaluationCallback, Evaluator, evaluate_one, finish_evaluations
+from raylr.evaluation.queue import EvaluationQueue, name_of
 from raylr.evaluation.spec import ScoresSpec
 from raylr.evaluation.tables import Attempt, AttemptTable, QuestionTable, failures
 from raylr.events import Listener
+from raylr.remote.copies import place_of
+from raylr.store.places import opened
 from raylr.trainables import Corpus, pretrain
+from raylr.trainables.export.hf import export_checkpoint
 from raylr.trainables.training import metrics
 
 
@@ -275,3 +281,39 @@ def test_a_study_evaluates_its_check_runs(corpus: Corpus, questions: Path, tmp_p
     rows = summarise_all(QuestionTable(again.directory).read())
     late = [one for one in rows if any(row.suite == "cmmlu" for row in one.rows)]
     assert [one.tokens for one in late] == [12288, 12288]
+
+
+@pytest.mark.slow
+def test_checkpoints_of_a_study_at_an_address_are_scored_and_exported_anywhere(
+    questions: Path, checkpoints: Path, bucket: Bucket, tmp_path: Path
+) -> None:
+    """By the queue, by `raylr eval`, by `raylr export`: each on a machine of its own, with what the others wrote."""
+    study = bucket.address("runs/a")
+    bucket.put("runs/a/spec.yaml", b"")
+    EvaluationQueue(study).add(checkpoints / "step-0000000004", "a")
+    for path in checkpoints.rglob("*"):
+        if path.is_file():
+            bucket.put(f"runs/a/checkpoints/a/{path.relative_to(checkpoints)}", path.read_bytes())
+    with bucket.machine(tmp_path / "task"):
+        (path,) = EvaluationQueue(study).waiting()
+        attempt = evaluate_one(place_of(path), made(questions), study, "a", name_of(path))
+        assert attempt.scored, attempt.reason
+        assert attempt.questions == 10
+    words = ["--data", str(questions), "--backend", NAME, "--suite", "mmlu,cmmlu"]
+    with bucket.machine(tmp_path / "person"):
+        for _ in range(2):
+            with pytest.raises(SystemExit) as ended:
+                main(["eval", f"{study}/checkpoints/a", *words])
+            assert not ended.value.code
+        with pytest.raises(SystemExit) as ended:
+            main(["export", f"{study}/checkpoints/a/step-0000000004", "--hf", str(tmp_path / "hf")])
+        assert not ended.value.code
+    export_checkpoint(checkpoints / "step-0000000004", tmp_path / "want")
+    weights = "model.safetensors"
+    assert (tmp_path / "hf" / weights).read_bytes() == (tmp_path / "want" / weights).read_bytes()
+    with bucket.machine(tmp_path / "reader"):
+        rows = QuestionTable(opened(study)).read().to_pylist()
+    named = {row["checkpoint"] for row in rows}
+    assert named == {"a/step-0000000004", f"{study}/checkpoints/a/step-0000000008"}
+    assert len(rows) == 20  # each question once
+    assert bucket.names("runs/a/.evals.lock") == []

@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from object_store import Bucket
 
 from raylr.errors import CheckpointError, StudyError
 from raylr.evaluation.queue import EvaluationQueue, name_of
+from raylr.remote.copies import place_of
 
 
 def checkpoint(folder: Path, step: int = 4) -> Path:
@@ -73,3 +75,21 @@ def test_a_checkpoint_without_a_step_is_refused(tmp_path: Path, text: str) -> No
     (made / "state.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"state\.json names no step"):
         EvaluationQueue(tmp_path).add(made, "a")
+
+
+def test_a_queue_at_an_address_is_there(bucket: Bucket, tmp_path: Path) -> None:
+    study = bucket.address("runs/a")
+    queue, made = EvaluationQueue(study), checkpoint(tmp_path / "checkpoint_000001")
+    assert queue.waiting() == []
+    queued = queue.add(made, "trial")
+    assert queued == queue.add(made, "trial") == queue.folder_of("trial") / "step-0000000004"
+    for name in ("b/step-0000000003/state.json", "b/other/complete.json", "complete.json", "a/b/step-1/complete.json"):
+        bucket.put(f"runs/a/waiting/{name}", b"{}")
+    with bucket.machine(tmp_path / "other"):
+        queue = EvaluationQueue(study)
+        (there,) = queue.waiting()
+        assert place_of(there) == f"{study}/waiting/trial/step-0000000004"
+        assert name_of(there) == name_of(queued)
+        queue.remove(there)
+        assert queue.waiting() == []
+    assert not [name for name in bucket.names("runs/a/waiting") if "/trial/" in name]

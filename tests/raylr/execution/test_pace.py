@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from raylr.analysis.runs import Run
 from raylr.execution.executor import Job
-from raylr.execution.pace import ALONE_SECONDS, LEAST_SECONDS, PATIENCE, START, WATCHED_SECONDS, Pace
+from raylr.execution.pace import FIRST_SECONDS, IDLE_SHARE, LEAST_SECONDS, PATIENCE, START, WATCHED_SECONDS, Pace
 
 POINTS = tuple(range(100, 1700, 100))
 START_SECONDS = START * LEAST_SECONDS
@@ -89,7 +89,46 @@ def test_nothing_is_ended_for_a_day_while_no_run_has_reported():
     simulated, job = Simulated(), job_of()
     simulated.pace.started(job)
     assert simulated.wait(7200) == {}
-    assert simulated.pace.limit(job) == ALONE_SECONDS
+    assert simulated.pace.limit(job) == FIRST_SECONDS
+    assert Pace(first=10)._first == START_SECONDS
+
+
+def test_that_day_may_be_shorter_and_doubles_with_each_hang():
+    simulated, job = Simulated(Pace(first=1000)), job_of()
+    simulated.pace.started(job)
+    assert list(simulated.wait(1002)) == [job]
+    simulated.pace.left(job, hung=True)
+    simulated.pace.started(job)
+    assert simulated.wait(1900) == {}
+    assert list(simulated.wait(102)) == [job]
+
+
+@pytest.mark.parametrize(
+    ("share", "stopped", "hangs"),
+    [(0.5 * IDLE_SHARE, False, True), (2 * IDLE_SHARE, False, False), (None, False, False), (None, True, True)],
+)
+def test_before_any_report_a_process_that_does_nothing_hangs(share, stopped, hangs):
+    """Its processor time counts, or, where it may wait for work elsewhere, only that it is not stopped."""
+    simulated, job = Simulated(), job_of()
+    simulated.pace.started(job)
+    found = {}
+    for second in range(int(START_SECONDS + LEAST_SECONDS) + 20):
+        found |= simulated.wait(1)
+        for silent in simulated.pace.silent():
+            assert second >= LEAST_SECONDS - 1
+            used = None if share is None else 30 + share * second  # 30 s for its imports
+            simulated.pace.noticed(silent, used, stopped=stopped)
+    assert list(found) == ([job] if hangs else [])
+    if hangs:
+        assert all(silence.idle for silence in simulated.pace.look(simulated.now))
+
+
+def test_once_a_run_has_reported_nobody_looks_at_processes():
+    simulated, job = Simulated(), job_of()
+    simulated.train(job_of("b"), [600])
+    simulated.pace.started(job)
+    simulated.wait(LEAST_SECONDS + 2)
+    assert simulated.pace.silent() == []
 
 
 def test_before_its_first_report_a_run_is_judged_by_the_others_and_its_own_size():

@@ -51,6 +51,7 @@ def test_ray_that_is_too_slow_to_start_here_is_started_again(
 
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr(session, "require_loopback", lambda: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)

@@ -3,11 +3,13 @@
 import gc
 import math
 import os
+import pickle
 import re
 import signal
 import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray import tune
@@ -15,7 +17,8 @@ from ray import tune
 from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import InputError, StorageError, StudyError
 from raylr.execution.executor import Job
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, _reason, reported
+from raylr.execution.pace import Pace
+from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, _reason, _ReportScheduler, reported
 from raylr.execution.work import FixedPolicy, Work
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
@@ -171,21 +174,44 @@ def test_what_tune_adds_to_a_report_is_left_out():
     assert reported(result) == {"loss": 2.0, "a/b": 3}
 
 
-def test_a_copy_that_tune_writes_to_disk_holds_nothing_and_cannot_go_on(tmp_path):
-    import pickle
-
-    copy = pickle.loads(pickle.dumps(_Jobs(work_in(tmp_path, [0.1]))))
+def test_what_tune_writes_to_disk_cannot_be_restored(tmp_path):
+    searcher = _JobSearcher(_Jobs(work_in(tmp_path, [0.1]), Pace()))
     with pytest.raises(StudyError, match=r"continued by `raylr search`, not by Tuner\.restore"):
-        _ = copy.work
-    searcher = _JobSearcher(copy)
+        pickle.loads(pickle.dumps(searcher))
     searcher.save(str(tmp_path / "state"))
     with pytest.raises(StudyError, match=r"not by Tuner\.restore"):
         searcher.restore(str(tmp_path / "state"))
 
 
+class Added(SimpleNamespace):
+    """A trial as the scheduler sees it."""
+
+    def __hash__(self):
+        return hash(self.trial_id)
+
+
+def test_trials_begin_in_the_order_in_which_they_were_added(tmp_path):
+    scheduler = _ReportScheduler(_Jobs(work_in(tmp_path, []), Pace()))
+    trials = [Added(trial_id=str(i), status="PENDING", get_json_state=None, local_path=None) for i in range(4)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    scheduler._jobs.failure = StorageError("nothing is recorded any more")
+    begun = []
+    while (trial := scheduler.choose_trial_to_run(None)) is not None:
+        trial.status = "RUNNING"
+        begun.append(trial)
+        if trial is trials[1]:
+            scheduler.on_trial_complete(None, trial, {})
+            trials[0].status = "PENDING"  # it is tried again
+    assert begun == [trials[0], trials[1], trials[0], trials[2], trials[3]]
+    assert scheduler._live.keys() == {"0", "2", "3"}
+    assert trials[0].get_json_state() == ("", "")
+
+
 def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("ray.init", lambda *args, **kwargs: None)
+    monkeypatch.setattr("raylr.execution.session.require_loopback", lambda: None)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"cpu": 10_000})
     with pytest.raises(InputError, match=r"10000 CPUs .* lower `resources`"):
@@ -220,6 +246,11 @@ class Failed:
             "The actor cdb7 is unavailable: The actor is temporarily unavailable: RpcError: RPC Error message: failed",
             "its process or its node is gone",
         ),
+        (
+            "ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory …",
+            "its machine ran out of memory, so that Ray ended its process (fewer trials side by side need less)",
+        ),
+        ("torch.OutOfMemoryError: CUDA out of memory.", "torch.OutOfMemoryError: CUDA out of memory."),
         ("ValueError: no such thing", "ValueError: no such thing"),
         ("raylr.errors.TrainingError: it exited with status 3", "it exited with status 3"),
     ],

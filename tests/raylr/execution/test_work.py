@@ -173,7 +173,6 @@ def test_the_loss_of_a_truncated_run_is_foretold_from_the_curve_that_decided(tmp
         ({5: RunEnd.DIVERGED}, 9.0, RunEnd.DIVERGED, None),
         ({}, math.nan, RunEnd.DIVERGED, None),
         ({}, None, RunEnd.DIVERGED, None),
-        ({}, "broken", RunEnd.DIVERGED, None),
     ],
 )
 def test_how_a_run_ended_is_recorded(tmp_path, decides, loss, end, target_loss):

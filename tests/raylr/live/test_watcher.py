@@ -9,11 +9,13 @@ from growing_study import running
 from made_study import contents, spec_of
 from page_tags import balanced
 
-from raylr.errors import DamagedError, StudyError
+from raylr.errors import DamagedError, StorageError, StudyError
 from raylr.live import watcher as module
 from raylr.live.answer import Found
 from raylr.live.board import Board
 from raylr.live.watcher import AREAS, Watcher
+from raylr.remote.storage import Storage
+from raylr.store.places import opened
 from raylr.studies import open_study
 
 
@@ -232,3 +234,24 @@ def test_no_thread_is_left_whenever_it_is_stopped(finished, monkeypatch):
     threading.Timer(0.2, go.set).start()  # in the midst of `stop`: the fit begins after that
     watcher.stop()
     assert {one for one in set(threading.enumerate()) - before if not isinstance(one, threading.Timer)} == set()
+
+
+def test_a_study_at_an_address_is_shown(there, bucket, monkeypatch):
+    folder = opened(there)
+    shutil.rmtree(folder)  # an empty machine, too
+    watcher, board = watched(opened(there))
+    assert board.title == "tiny"
+    before = bucket.names()
+    watcher.look()
+    watcher.fit()
+    watcher.look()
+    assert "Finished" in html_of(board, "state") or "Stopped" in html_of(board, "state")
+    assert "The answer was computed at" in html_of(board, "state")
+    assert "cache/copies" not in json.dumps(board.news())
+    assert bucket.names() == before
+    none, empty = watched(opened(bucket.address("runs/none")))
+    none.look()
+    assert f"There is no study in {bucket.address('runs/none')} yet" in html_of(empty, "state")
+    monkeypatch.setattr(Storage, "listed", lambda *_, **__: (_ for _ in ()).throw(StorageError(f"{folder} is away")))
+    watcher.look()
+    assert f"Cannot read the study</b>: {there} is away." in html_of(board, "state")

@@ -5,9 +5,9 @@ from object_store import Bucket
 
 from raylr.errors import StorageError, StudyError
 from raylr.remote import copies, storage
-from raylr.remote.copies import copy_of, local_path, place_of, ray_storage, with_addresses
+from raylr.remote.copies import copy_of, local_path, name_of, place_of, ray_storage, with_addresses
 from raylr.remote.storage import Entry, Storage
-from raylr.store.files import held, names_in, remove_file, remove_inside, write_atomic
+from raylr.store.files import fetch, held, names_in, remove_file, remove_inside, write_atomic
 
 
 def whole(path: Path) -> bool:
@@ -21,6 +21,13 @@ def test_a_folder_of_a_file_system_is_itself(tmp_path: Path) -> None:
     assert copy_of(tmp_path) is None
     assert place_of(tmp_path) == str(tmp_path)
     assert ray_storage(tmp_path) == (str(tmp_path), None)
+
+
+def test_a_file_address_names_this_machine(tmp_path: Path) -> None:
+    for place in ("file:///data/a b", "FILE:/data/a b", "file://localhost/data/a b", Path("file:///data/a b")):
+        assert local_path(place) == Path("/data/a b")
+    with pytest.raises(StudyError, match="file:// names folders of this machine"):
+        local_path("file://other/data")
 
 
 def test_what_is_written_here_is_there_first(bucket: Bucket) -> None:
@@ -38,6 +45,40 @@ def test_what_is_written_here_is_there_first(bucket: Bucket) -> None:
     remove_file(here / "law.json")
     assert bucket.names() == []
     assert not (here / "law.json").exists()
+
+
+def test_other_machines_learn_where_the_store_is(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    here = local_path(bucket.full_address("runs/a"))
+    for folder in (here, here / "checkpoints" / "run"):
+        assert place_of(folder).endswith(bucket.full_address("").partition("?")[2])
+        assert local_path(place_of(folder)) == folder
+    assert name_of(here / "checkpoints" / "run") == "run"
+    assert name_of(here) == "a"
+    assert with_addresses(f"in {here}/x") == f"in {bucket.address('runs/a')}/x"
+
+
+def test_folders_in_a_folder_are_fetched_by_themselves(bucket: Bucket) -> None:
+    """A working copy of a bucket, as of a table in it, holds the studies below; of other folders nothing comes."""
+    for name in ("sweep.csv", "a/spec.yaml", "a/t/1", "a/t/old", "b/spec.yaml", "other/large"):
+        bucket.put(name, name.encode())
+    here = local_path(f"s3://{bucket.name}")
+    assert local_path(bucket.address("a")) == here / "a"
+
+    def files() -> set[str]:
+        found = (path.relative_to(here).as_posix() for path in here.rglob("*") if path.is_file())
+        return {name for name in found if not name.startswith(".")}
+
+    fetch(here / "a", ["t"])
+    assert files() == {"a/spec.yaml", "a/t/1", "a/t/old"}
+    bucket.delete("a/t/old")
+    fetch(here / "a", ["t"])
+    fetch(here / "other", ["t"])
+    fetch(here, ["t"])
+    assert files() == {"a/spec.yaml", "a/t/1"}
+    assert names_in(here) == {"sweep.csv", "a", "b", "other"}
+    write_atomic(here / "a" / "law.json", "{}")
+    assert bucket.get("a/law.json") == b"{}"
 
 
 def test_what_cannot_be_written_there_is_not_written_here(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +117,6 @@ def test_a_fetch_brings_what_is_there_and_removes_what_is_not(bucket: Bucket, tm
 
     copy.fetch(["table", "none"])
     assert files() == {"spec.yaml", "table/1.parquet", "table/sub/2.parquet"}
-    assert copy.names == {"spec.yaml", "table", "other", "report.html"}
     (here / "checkpoints" / "run").mkdir(parents=True)
     (here / "checkpoints" / "run" / "x").write_text("of a run that is going on here")
     bucket.put("a/spec.yaml", b"changed")

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -98,9 +100,11 @@ def test_a_holder_that_was_away_for_too_long_writes_nothing_more(
 
 def test_a_holder_whose_claim_was_taken_away_notices(there: Storage) -> None:
     holder = taken(there, "a")
-    for entry in there.listed(".lock"):
-        there.delete(entry.name)
-    holder._thread.join(5)  # type: ignore[union-attr]
+    assert holder._thread is not None
+    while holder._thread.is_alive():  # a count that was on its way makes the claim again
+        for entry in there.listed(".lock"):
+            there.delete(entry.name)
+        holder._thread.join(0.05)
     with pytest.raises(StorageError, match="was lost"):
         holder.require()
     assert there.listed(".lock") == []  # and does not make it again
@@ -130,3 +134,42 @@ def test_of_many_that_come_at_once_one_at_a_time_has_it(there: Storage) -> None:
         thread.join()
     assert most == 1
     assert sorted(done) == ["0", "1", "2"]
+
+
+ENDS = """
+import sys, threading
+from raylr.remote import lease
+from raylr.remote.storage import Storage
+lease.BEAT_SECONDS = 0.0  # its thread is always in a request
+held = lease.Lease(Storage(sys.argv[1]), ".lock", "a")
+held.acquire("busy")
+if sys.argv[2] == "daemon":
+    other = lease.Lease(Storage(sys.argv[1]), ".other", "a")
+    begun = threading.Event()
+    def hold():
+        other.acquire("busy")
+        begun.set()
+        threading.Event().wait()
+    threading.Thread(target=hold, daemon=True).start()
+    begun.wait()
+print("held", flush=True)
+"""
+
+
+@pytest.mark.parametrize("holder", ["main", "daemon"])
+def test_a_program_that_ends_without_giving_it_back_ends_clean(bucket: Bucket, holder: str) -> None:
+    """Whoever holds it: its thread is not in C++ when Python goes, and its claim is withdrawn."""
+    words = [sys.executable, "-c", ENDS, bucket.full_address("study"), holder]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "held\n", "")
+    assert bucket.names() == []
+
+
+def test_an_interrupt_while_it_is_taken_leaves_no_claim(there: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Lease) -> set[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lease, "_claims", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        taken(there, "a")
+    assert there.listed(".lock") == []

@@ -133,6 +133,7 @@ def test_a_range_may_be_a_list(write: Write) -> None:
         ({"corpus": {"path": ""}}, r"corpus\.path: the path is empty"),
         ({"corpus": {"path": "s3://bucket/corpus"}}, r"corpus\.path: 's3://bucket/corpus' is an address; name a path"),
         ({"corpus": {"files": ["gs://bucket/text"]}}, r"corpus\.files\.0: 'gs://bucket/text' is an address"),
+        ({"corpus": {"path": "s3://key:secret@bucket/c"}}, r"corpus\.path: s3://… is an address; name a path"),
         ({"corpus": {"path": "/x", "vocab_size": 500}}, r"corpus: vocab_size cannot be given together with path"),
         ({"corpus": {"tokenizer": "/x", "vocab_size": 500}}, r"vocab_size cannot be given together with tokenizer"),
         ({"objective": "decayd"}, r"objective: must be 'stable' or 'decayed', got 'decayd'"),

@@ -10,16 +10,6 @@ from raylr.store.runsfolder import RunsFolder
 from raylr.study import FittingStudy
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket/runs", "hdfs://name:9000/runs"])
-def test_imported_runs_are_refused_at_an_address(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for place in (address, Path(address)):
-        with pytest.raises(StudyError, match="a folder of imported runs is kept on a file system") as error:
-            RunsFolder(place)  # type: ignore[arg-type]
-        assert address in str(error.value)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_address_of_another_kind_does_not_become_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in ("abfss://a@b/c", Path("abfss://a@b/c")):

@@ -326,3 +326,58 @@ def test_a_folder_that_was_removed_is_not_made_again(table):
     with pytest.raises(StorageError, match="its folder is not there"):
         table.append([row(1)])
     assert not table.folder.exists()
+
+
+@pytest.mark.parametrize("number", [10**20, 10**60])
+def test_a_number_far_above_the_others_is_not_counted_up_to(table, number):
+    """Of a file that somebody copied there: `raylr check` must end."""
+    table.append([row(10)])
+    foreign = table.folder / f"{number}-{'0' * 16}.parquet"
+    foreign.write_bytes(b"something else")
+    damaged, missing = opened(table).problems()
+    assert damaged.path == foreign
+    assert missing.message == f"fragments 1 to {number - 1} of {table.folder} are missing"
+    foreign.unlink()
+    assert opened(table).problems() == []
+    (own,) = table.fragments()
+    own.rename(own.with_name(f"{number}-{own.name.partition('-')[2]}"))
+    opened(table).append([row(20)])
+    assert opened(table).problems() == []
+    assert len(opened(table)) == 2
+
+
+def test_a_fragment_of_a_later_version_is_told_apart_from_a_damaged_one(table, monkeypatch):
+    monkeypatch.setattr(module, "FORMAT", 3)
+    table.append([row(10)])
+    monkeypatch.undo()
+    with pytest.raises(StudyError, match=r"later version of raylr \(format 3, this version reads 2\); update raylr"):
+        opened(table).read()
+    (problem,) = opened(table).problems()
+    assert "later version" in problem.message
+
+
+def test_a_link_that_leads_nowhere_is_named(table):
+    table.append([row(10)])
+    (path,) = table.fragments()
+    path.rename(path.with_name("moved"))
+    path.symlink_to(path.with_name("gone"))
+    with pytest.raises(StorageError, match=r"it is a link to .*gone, which is not there"):
+        opened(table).read()
+    path.unlink()
+    path.symlink_to(path.with_name("moved"))
+    assert len(opened(table)) == 1
+
+
+def test_a_row_that_another_thread_puts_during_a_write_is_not_lost(table, monkeypatch):
+    """As when Ray is gone, and the thread that watches it writes what waits."""
+    write = table._write
+
+    def writing(*arguments, **more):
+        table.put([row(20)])
+        return write(*arguments, **more)
+
+    monkeypatch.setattr(table, "_write", writing)
+    table.append([row(10)])
+    monkeypatch.undo()
+    table.flush()
+    assert opened(table).read()["tokens"].to_pylist() == [10, 20]

@@ -21,7 +21,7 @@ from raylr.analysis.curves.annealing import AnnealingFit, fit_annealing
 from raylr.analysis.curves.schedule import Decay
 from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
 from raylr.analysis.status import Status
-from raylr.analysis.surface._section import DRAWS, Section, section
+from raylr.analysis.surface._section import DRAWS, Section, errors, section
 
 OWN_ERROR = 0.5
 """As `surface.OWN_ERROR`: the share of the error of a predicted difference that changes the shape of the curve."""
@@ -261,7 +261,7 @@ def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[A
     for number, shift in enumerate(shifts):
         one = fit_optimum(lrs, part.loss + shift, stderr=error, lr_range=fitted.lr_range, prior=fitted.prior)
         parts.append(_open_ends(one.draws(DRAWS // LOSS_DRAWS, seed=number), one, part.log_lr))
-    drawn = np.array(parts)
-    total = float(drawn.var())
-    within = float(drawn.var(axis=1, ddof=1).mean())
-    return drawn.ravel(), min(max(1 - within / max(total, 1e-300), 0.0), 1.0)
+    # Which part of it the predicted losses have is told well enough by a linear expansion around one fit.
+    moved = part.moved(np.random.default_rng(0).standard_normal((DRAWS, part.loss.size)) @ root.T).var()
+    shape = errors(part.shape(_least(annealing))).var()
+    return np.concatenate(parts), float(moved / max(moved + shape, 1e-300))

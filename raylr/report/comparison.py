@@ -98,7 +98,9 @@ def pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
             f"is better with probability {_probability(sure)}."
         )
     best, other = (a, b) if pair.better == "a" else (b, a)
-    name = best.name if best.kind is ArmKind.OTHER else f"{best.name[0].upper()}{best.name[1:]}"
+    # A name from a table of runs stays as it is written there; "the module-wise setting" and "one LR" are none.
+    ours = best.kind is not ArmKind.OTHER or best.name.startswith(("the ", "one "))
+    name = f"{best.name[0].upper()}{best.name[1:]}" if ours else best.name
     text = f"{name} is better than {other.name} at {where}, with probability {_probability(sure)}"
     if not math.isfinite(pair.difference):
         return f"{text}: {_lost(best, other)}."

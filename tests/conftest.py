@@ -39,14 +39,6 @@ def no_flush() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ends_at_once() -> Iterator[None]:
-    """Write each end by itself, as in a study whose runs take longer than no time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raylr.store.runs.GROUP_SECONDS", 0.0)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
 def no_account() -> Iterator[None]:
     """Nobody's credentials are used; the processes that the tests start have these, too."""
     with pytest.MonkeyPatch.context() as patch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +12,6 @@ from raylr.store.plans import Plans
 from raylr.store.table import Table
 
 Row = dict[str, Any]
-
-GROUP_SECONDS = 0.5
-"""Ends that come within this time of one that was written are written together, so that hundreds of runs side by side
-do not make two files for each end. A kill loses no more of them, and of ends that come seldom none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +49,6 @@ class RunStore:
         for row in trials.read().to_pylist():
             self._ends.setdefault(row["trial"], []).append(row)
         self._names = {name.partition("-")[0]: name for name in (*self._curves, *self._ends)}
-        self._ends_written = -math.inf
-        self._ends_wait = False
 
     def known(self, run: str, *, tokens: int, stop_at: int) -> KnownEnd | None:
         """Return how a run ended, if that answers for a segment of it; None if it must be trained.
@@ -119,15 +111,11 @@ class RunStore:
         self.evaluations.put([row])
 
     def add_end(self, row: Mapping[str, Any]) -> Row:
-        """Write the end of a segment, after all evaluations; return the row with the number of its evaluations.
-
-        It is on disk when this returns, or after `GROUP_SECONDS` where another one was written just before.
-        """
+        """Write the end of a segment, after all evaluations; return the row with the number of its evaluations."""
+        self.evaluations.flush()
         whole = {**row, "evaluations": len(self._until(row))}
         self._ends.setdefault(row["trial"], []).append(whole)
-        self.trials.put([whole])
-        self._ends_wait = True
-        self._write_ends()
+        self.trials.append([whole])
         return whole
 
     def add_failure(self, row: Mapping[str, Any]) -> None:
@@ -137,28 +125,16 @@ class RunStore:
 
     def flush_due(self) -> None:
         """Write what has waited long enough."""
-        self._write_ends()
         self.evaluations.flush_due()
         if self.plans is not None:
             self.plans.flush_due()
 
     def flush(self) -> None:
         """Write everything."""
-        self._flush_tables()
-        if self.plans is not None:
-            self.plans.flush()
-
-    def _flush_tables(self) -> None:
-        """Write what was measured, an end after the evaluations that it counts."""
         self.evaluations.flush()
         self.trials.flush()
-        self._ends_wait = False
-
-    def _write_ends(self) -> None:
-        """Write the ends that wait, unless others were written just now."""
-        if self._ends_wait and time.monotonic() - self._ends_written >= GROUP_SECONDS:
-            self._flush_tables()
-            self._ends_written = time.monotonic()
+        if self.plans is not None:
+            self.plans.flush()
 
     def compact(self) -> None:
         """Write each table as one fragment."""

@@ -2,7 +2,6 @@ import pytest
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DamagedError
-from raylr.store import runs
 from raylr.store.runs import RunStore, run_end
 from raylr.store.runtable import evaluations_table, trials_table
 
@@ -45,23 +44,6 @@ def test_an_end_is_on_disk_after_its_evaluations(tmp_path):
     assert measure(store, "a", [10], RunEnd.PAUSED)["evaluations"] == 2
     assert len(evaluations_table(tmp_path)) == 2
     assert store_in(tmp_path).unfinished() == []
-
-
-def test_ends_that_come_together_are_written_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "GROUP_SECONDS", 1e3)
-    store = store_in(tmp_path)
-    for run in "abc":
-        measure(store, run, [10], RunEnd.COMPLETED)
-    store.flush_due()
-    assert (len(trials_table(tmp_path)), len(evaluations_table(tmp_path))) == (1, 1)
-    assert store.known("b", tokens=10, stop_at=10) is not None
-    monkeypatch.setattr(runs, "GROUP_SECONDS", 0.0)
-    store.flush_due()
-    assert (len(trials_table(tmp_path)), len(evaluations_table(tmp_path))) == (3, 3)
-    assert len(trials_table(tmp_path).fragments()) == 2
-    measure(store, "d", [10], RunEnd.COMPLETED)
-    assert store_in(tmp_path).unfinished() == []
-    assert len(trials_table(tmp_path)) == 4
 
 
 def test_evaluations_that_are_lost_are_counted(tmp_path):

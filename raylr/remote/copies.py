@@ -17,7 +17,6 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -29,11 +28,10 @@ from filelock import FileLock
 from raylr.errors import StorageError, StudyError
 from raylr.remote.lease import BEAT_SECONDS, Lease, living_claim
 from raylr.remote.storage import Entry, Storage, address_of
+from raylr.remote.undisturbed import each
 
 CACHE = "RAYLR_CACHE"
 """Environment variable that names the folder of the cache."""
-_CONNECTIONS = 16
-"""Objects that are fetched at the same time."""
 _FILE = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.DOTALL | re.IGNORECASE)
 """A folder of this machine as an address; as a `Path` it has lost a slash, and with it what its host is."""
 _SHOWN = 60
@@ -329,8 +327,7 @@ class WorkingCopy:
                 work.unlink(missing_ok=True)
 
         if entries:
-            with ThreadPoolExecutor(_CONNECTIONS) as pool:
-                list(pool.map(one, entries))
+            each(one, entries)
 
     # -- to the storage --
 
@@ -349,8 +346,7 @@ class WorkingCopy:
         def one(path: Path) -> None:
             self.put(f"{name}/{path.relative_to(folder).as_posix()}", content_of(path))
 
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            list(pool.map(one, files))
+        each(one, files)
 
     def delete_folder(self, name: str, *, first: str = "") -> None:
         """Delete everything in a folder of the storage.

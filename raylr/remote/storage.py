@@ -8,7 +8,6 @@ access) is one error at once. Credentials come from where the storage's own tool
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from raylr.errors import StorageError, StudyError
+from raylr.remote.undisturbed import undisturbed
 
 SCHEMES = ("s3", "gs", "hdfs")
 DEFAULT_HOST = "default"
@@ -223,7 +223,7 @@ class Storage:
                     files.delete_file(target)  # HDFS does not rename onto a file
                 files.move(work, target)
 
-        self._ask("write", name, lambda: _undisturbed(write), retry=retry)
+        self._ask("write", name, lambda: undisturbed(write), retry=retry)
 
     def get(self, name: str) -> bytes:
         """Return the content of an object. Raises FileNotFoundError if it is not there."""
@@ -310,38 +310,6 @@ class Storage:
             if sign in str(error):
                 return advice or access
         return access if isinstance(error, PermissionError) else ""
-
-
-def _undisturbed(do: Callable[[], None]) -> None:
-    """Call a function, in a thread if this is the main one, which alone is interrupted; then raise the interrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        do()
-        return
-    once, begun, ended = threading.Lock(), threading.Event(), threading.Event()
-    interrupt: BaseException | None = None
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        with once:
-            if begun.is_set():
-                return
-            begun.set()
-        try:
-            do()
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            ended.set()
-
-    while not ended.is_set():
-        try:
-            if not begun.is_set():  # an interrupt may come before or after the thread begins: of two, one does it
-                threading.Thread(target=run).start()
-            ended.wait()
-        except BaseException as error:
-            interrupt = error
-    if interrupt is not None or failure:
-        raise interrupt or failure[0]
 
 
 def _short(error: BaseException) -> str:

@@ -137,7 +137,7 @@ class Interrupting:
     type_name = "s3"
 
     def __init__(self, files: Any, name: str) -> None:
-        self.files, self.name, self.once = files, name, threading.Lock()
+        self.files, self.name, self.once, self.done = files, name, threading.Lock(), threading.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.files, name)
@@ -148,6 +148,7 @@ class Interrupting:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.05)
+            self.done.set()
         return stream
 
 
@@ -159,9 +160,11 @@ def test_interrupted_in_a_write_the_store_and_the_copy_agree_at_the_next_start(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         files = Storage(address).file_system
-        monkeypatch.setattr(Storage, "file_system", Interrupting(files, name))
+        interrupting = Interrupting(files, name)
+        monkeypatch.setattr(Storage, "file_system", interrupting)
         with pytest.raises(KeyboardInterrupt):
             study_of(spec_of(texts), address).run()
+        assert interrupting.done.is_set()  # the object that was being written has been waited for
         monkeypatch.setattr(Storage, "file_system", files)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -67,7 +67,7 @@ def test_a_folder_is_no_address(place: str) -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("abfss://a@b/c", "abfss://a@b/c: raylr writes to file systems"),
+        ("abfss://a@b/c", "abfss://…@b/c: raylr writes to file systems"),
         ("https://a.org/x?sig=hidden", "https://a.org/x: raylr writes to file systems"),
         ("ftp://x/y", "raylr writes to file systems"),
         ("s3://", "names no bucket"),

@@ -386,8 +386,7 @@ class Stages:
         keep = self.spec.keep_checkpoints
         if keep == "all":
             return
-        folders = (self.folder.checkpoints, self.folder.trunks)
-        there = {folder: names for folder in folders if (names := names_in(folder))}
+        there = {folder: names_in(folder) for folder in (self.folder.checkpoints, self.folder.trunks)}
         for row in self.folder.trials.read(columns=["trial", "role"]).to_pylist():
             if keep == "none" or row["role"] != "check":
                 for folder, names in there.items():

@@ -16,7 +16,7 @@ def test_an_address_of_another_kind_does_not_become_a_folder(tmp_path: Path, mon
         for use in (RunsFolder, open_folder, lambda folder: FittingStudy(quickstart_spec(), folder)):
             with pytest.raises(StudyError, match="raylr writes to file systems and to addresses of s3, gs") as error:
                 use(place)  # type: ignore[arg-type]
-            assert "abfss://a@b/c" in str(error.value)
+            assert "abfss://…@b/c" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

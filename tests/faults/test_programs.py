@@ -37,7 +37,7 @@ class Program:
         self.place, self.study = place, place / "study"
         self.log = place / f"{len(list(place.glob('*.log')))}.log"
         self.before = self.measured()
-        own = {"RAY_ADDRESS": "local", "FAULTY_SECONDS": "0.3", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        own = {"RAY_ADDRESS": "local", "FAULTY_SECONDS": "0.8", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         own["PYTHONPATH"] = os.pathsep.join(filter(None, [env.pop("first", ""), own["PYTHONPATH"]]))
         command = [sys.executable, "-m", "raylr", "search", str(place / "spec.yaml"), "--out", str(self.study)]
         with self.log.open("w") as sink:

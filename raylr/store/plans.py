@@ -2,7 +2,8 @@
 
 The table `plans` can be removed at any time: everything in it follows from the other tables. It is never trusted
 further than that. A row counts for one version of the code that decides and for one state of a search
-(`raylr.searchers.policies.memory`); a table that is damaged or of another study is put away, and made again.
+(`raylr.searchers.policies.memory`), and only as it was written; a table that is damaged or of another study is put
+away, and made again.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ def code_version() -> str:
         for file in sorted(folder.rglob("*.py")):
             found.update(f"{package}/{file.relative_to(folder)}\n".encode() + file.read_bytes())
     return found.hexdigest()[:16]
+
+
+def seal(key: str, value: str) -> str:
+    """Return a hash of a row and of the code that decided it: of another version, or changed, it is not recalled."""
+    return hashlib.sha256(json.dumps([code_version(), key, value]).encode()).hexdigest()[:16]
 
 
 def plans_table(study: Path, *, owner: str = "") -> Table:
@@ -81,7 +87,7 @@ class Plans:
         try:
             if self._stale:
                 self._clear()
-            rows = [{"key": key, "code": code_version(), "value": value} for key, value in self._new.items()]
+            rows = [{"key": key, "code": seal(key, value), "value": value} for key, value in self._new.items()]
             self._table.append(rows)
         except (RaylrError, OSError):
             self._stale = True
@@ -105,7 +111,7 @@ class Plans:
             except (RaylrError, OSError):
                 rows, self._stale = [], True
             for row in rows:
-                if row["code"] == code_version():
+                if row["code"] == seal(row["key"], row["value"]):
                     self._known[row["key"]] = row["value"]
                 else:
                     self._stale = True

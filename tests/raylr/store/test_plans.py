@@ -1,6 +1,11 @@
 """What a search decided is kept, and never trusted further than that."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from raylr.store import plans
 from raylr.store.plans import Plans, plans_table
@@ -96,3 +101,23 @@ def test_compacting_keeps_everything_in_one_file(tmp_path):
     made.compact()
     assert len(list((tmp_path / plans.PLANS).glob("*.parquet"))) == 1
     assert [plans_in(tmp_path).get(key) for key in "abcd"] == [VALUE] * 4
+
+
+@settings(max_examples=20)
+@given(
+    key=st.sampled_from(["a", "b"]),
+    value=st.one_of(st.none(), st.text(), st.sampled_from(['"a"', "[]", "[true, []]", "{", "[true, [0.5, NaN]]"])),
+)
+def test_a_row_that_was_changed_or_belongs_to_another_state_is_not_believed(key, value):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kept(folder, ["a"])
+        (row,) = plans_table(folder, owner="a").read().to_pylist()
+        (file,) = (folder / plans.PLANS).glob("*.parquet")
+        file.unlink()
+        plans_table(folder, owner="a").append([row | {"key": key, "value": value}])
+        made = plans_in(folder)
+        assert made.get(key) is None
+        made.put(key, VALUE)
+        made.flush()
+        assert plans_in(folder).get(key) == VALUE

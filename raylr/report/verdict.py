@@ -231,10 +231,10 @@ def _of_the_law(evidence: Evidence) -> Verdict:
     if evidence.prediction is not None:
         return _of_the_prediction(evidence, evidence.prediction)
     if not law.ok:
-        return Verdict(
-            Advice.MORE,
-            f"Trust it at the sizes and budgets measured ({share}); elsewhere more budget is needed: {law.message}.",
-        )
+        where = f"at the sizes and budgets measured ({share})"
+        if evidence.settled < total:
+            where = f"where the optimum is ok ({share})"
+        return Verdict(Advice.MORE, f"Trust it {where}; elsewhere more budget is needed: {law.message}.")
     bend = f" Its line is only an average there: {law.message}." if law.message else ""
     return Verdict(
         Advice.TRUST,

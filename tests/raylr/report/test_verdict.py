@@ -127,6 +127,15 @@ def test_there_is_always_a_verdict_and_a_contradicted_law_is_never_trusted(
         assert found.advice is not Advice.TRUST  # the loss still falls at the end of the check, outside the interval
 
 
+@given(st.lists(st.sampled_from([OK, OK, OPEN, LOW, HIGH]), min_size=2, max_size=6))
+def test_what_was_measured_is_trusted_as_a_whole_only_where_every_optimum_is_known(statuses: list[Status]) -> None:
+    one_budget = fit_lr_law([1e8, 4e8], [2e9, 2e9], [1e-3, 7e-4], stderr=0.05)
+    assert one_budget.usable
+    assert not one_budget.ok
+    text = str(verdict(Evidence(optima=optima(*statuses), law=one_budget)))
+    assert ("Trust it at the sizes and budgets measured" in text) == (set(statuses) == {OK})
+
+
 @pytest.mark.parametrize(
     ("change", "advice", "next_"),
     [

@@ -8,6 +8,8 @@ from typing import Any
 # Two processes on two cores: with a thread of torch or BLAS for each core in both, each waits for the other's. Before
 # anything is imported that reads it; the processes that the tests start have it, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A process that the tests start compiles 200 modules, unless one before it has kept what it compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest

@@ -1,0 +1,21 @@
+"""Packages that count as not installed while others are imported, which load them for nothing that is used here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def absent(*names: str) -> Iterator[None]:
+    """Let `import` fail for these packages within the block, but for those that were imported before.
+
+    It is so for all threads of the process: only for imports at the beginning of a program.
+    """
+    hidden = [name for name in names if sys.modules.setdefault(name, None) is None]  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

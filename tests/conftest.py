@@ -1,5 +1,6 @@
 import gc
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest
 from tiny_runs import MODEL, run
 
+from raylr.analysis.figures.static import render
 from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
@@ -53,6 +55,23 @@ def no_flush() -> Iterator[None]:
     """Nothing waits for the disk: the tests kill processes, not the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """A figure of a report that has been drawn in this process is not drawn again: half a second each, ten a report,
+    and most reports are of the same few studies."""
+    known: dict[bytes, Any] = {}
+
+    def drawn(figure: Any) -> Any:
+        content = pickle.dumps(figure)
+        if content not in known:
+            known[content] = render(figure)
+        return known[content]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raylr.report.page.render", drawn)
         yield
 
 
@@ -120,6 +139,7 @@ def ray_node(on_loopback: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setenv(CACHE, str(tmp_path_factory.mktemp("workers") / "cache"))
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
+        node["include_log_monitor"] = False  # nobody reads what the workers print
         cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})
     yield cluster.head_node
     cluster.shutdown()

@@ -16,8 +16,8 @@ from replay_data import DATA, LossOverLR
 from search_replay import peers
 
 from raylr.analysis import fit_power_law
+from raylr.fake_trials import FakeController, FakeTrial
 from raylr.searchers import Recommendation, RunEnd, RunId, Setting, SurfacePolicy
-from raylr.testing import FakeController, FakeTrial
 
 MOST = 12.0
 """Full-length runs after which a search is given up."""

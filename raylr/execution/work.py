@@ -42,10 +42,10 @@ class Policy(Protocol):
         """Return what to train next; None while it waits for results."""
 
     def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
-        """Take a report, with the LR of the schedule at that step if it is known, and decide about the run."""
+        """Take in a report and decide about the run, as `raylr.searchers.policies.policy.Policy.report`."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Take the end of a segment."""
+        """Take in the end of a segment, as `raylr.searchers.policies.policy.Policy.tell`."""
 
 
 class FixedPolicy:
@@ -68,10 +68,10 @@ class FixedPolicy:
         return self._left.pop(0) if self._left else None
 
     def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
-        """Decide nothing."""
+        """Decide nothing; called as `Policy.report`."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Learn nothing."""
+        """Learn nothing; called as `Policy.tell`."""
 
 
 class Work:

@@ -87,7 +87,7 @@ def opened(source: Source, columns: list[str] | None = None) -> Iterator[Table]:
 
 
 def table_texts(source: Source, key: str | None, _: str, problems: Problems) -> Iterator[Found]:
-    """Yield the texts of a table, as `raylr.trainables.data.records.documents` does."""
+    """Yield the texts of a table; called as `raylr.trainables.data.records.documents`."""
     number = 0
     with opened(source) as table:
         column = _column(source, table.schema, key, problems)

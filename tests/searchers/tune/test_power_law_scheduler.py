@@ -4,8 +4,9 @@ import math
 import pytest
 
 from raylr.analysis import Schedule
+from raylr.fake_trials import FakeController, FakeTrial
 from raylr.searchers import PowerLawScheduler
-from raylr.testing import FakeController, FakeTrial, report, run_scheduler
+from raylr.testing import report, run_scheduler
 
 
 def falling(lr, tokens):

@@ -42,7 +42,7 @@ QUANTITIES: dict[str, str] = {
 MATRICES = ("embedding", "attention", "dense", "router", "experts_in", "experts_out", "lm_head")
 """Roles of the matrices, which the paper's Figure 7 shows."""
 LAST = 0.5
-"""Share of a run's steps, its last, over which an update RMS is averaged: what is asked is where it stays."""
+"""Share of a run's steps, its last, over which an update RMS is averaged: its final level is of interest."""
 Rows = Sequence[Mapping[str, Any]]
 
 

@@ -4,8 +4,8 @@ Notation: y the standard deviation of the coordinates of x_t − x_0 (the probe 
 tokens or steps up to t, S the size (parameters, or width in multiples of the base's), η the peak LR. The exponents are
 those of y ∝ D^d · S^s · η^l:
 
-* d from each run by itself, over its last factor of `SPAN` in D: activations move fastest at the start, and what is
-  asked is whether they still do;
+* d from each run on its own, over its last factor of `SPAN` in D: activations move fastest at the start, and what is
+  in question is whether they still do;
 * s and l from the ends of all runs, at one D.
 
 Data move an activation more than size does where d − s is above 0 with its interval.

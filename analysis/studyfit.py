@@ -189,7 +189,7 @@ def fit_study(
         conditions: What the runs had in common; the law stores it.
         priors: Priors of the law's exponents; None for plain least squares.
         batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
-            several batches, and not at all where they have one.
+            several batches, and is absent where they have one.
         lr_range: LR range of the search; that of the runs by default.
         decay: How the LR falls, if the objective is the loss after it: runs of role `decay` branch from the others.
 

@@ -71,7 +71,7 @@ def curve_tables() -> list[Curves]:
 
 
 def surface(curves: Curves, seed: int) -> Trace:
-    """Ours, until it ends by itself."""
+    """Ours, until it ends the search."""
     for spent, recommendation in pausing(curves, seed):
         if recommendation.lr is not None:
             yield spent, recommendation.lr

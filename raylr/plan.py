@@ -1,7 +1,8 @@
-"""What a study will cost before anything is trained: its search run many times on made-up losses.
+"""What a study will cost before anything is trained: its search run many times on simulated losses.
 
-The search ends by itself, so its cost is not a formula. The study's own policy is run on losses that fall as those of
-language models do, with an optimum that lies anywhere in the range; how many runs and tokens that takes is the plan.
+The search decides when it ends, so its cost is not a formula. The study's own policy is run on losses that fall as
+those of language models do, with an optimum that lies anywhere in the range; how many runs and tokens that takes is the
+plan.
 
 The losses follow Eq. 4 of Zhou et al. 2026 in the tokens and a parabola in ln LR. Where the numbers come from:
 

@@ -117,7 +117,7 @@ def require(condition: bool, message: str) -> None:
 def suggests_inside_the_domain(factory: Factory, folder: Path) -> None:
     """Every suggested lr lies in its domain."""
     lrs = drive(begin(factory), 20)
-    require(len(lrs) > 0, "no suggestion at all")
+    require(len(lrs) > 0, "no suggestion")
     require(all(LOW * (1 - 1e-9) <= lr <= HIGH * (1 + 1e-9) for lr in lrs), f"lrs outside [{LOW}, {HIGH}]: {lrs}")
 
 
@@ -156,7 +156,7 @@ def survives_a_missing_metric(factory: Factory, folder: Path) -> None:
 
 
 def repeats_under_its_seed(factory: Factory, folder: Path) -> None:
-    """Two searches made alike suggest alike."""
+    """Two searches that were made in the same way suggest the same."""
     first, second = drive(begin(factory), 8), drive(begin(factory), 8)
     require(first == second, f"two runs differ: {first} and {second}")
 

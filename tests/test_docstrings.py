@@ -125,7 +125,7 @@ def test_classes_document_their_fields_and_arguments(name: str) -> None:
 
 
 MANY = 3
-"""Functions with more arguments than this need the section Args, whoever may call them."""
+"""Functions with more arguments than this need the section Args, in private modules, too."""
 ELSEWHERE = re.compile(r"\b[Aa]s (?:in )?`[\w.]+`|See the class\.")
 """A reference to the place where the arguments are documented: of methods that a base class or a protocol defines."""
 

@@ -14,7 +14,7 @@ What the mean leaves out is a Gaussian process D(z, tau): an Ornstein-Uhlenbeck 
 that the errors of neighbouring LRs are shared and cancel in their differences. Its standard deviation is a share
 `KAPPA` of what the best run still gains in an e-fold of tokens (`slope`), and grows with a measurement's distance from
 the end of the best run, counted in such gains: AMP = KAPPA * slope * (1 + (y - y_best) / slope)^POWER. Burn-in, runs
-that lag behind and runs that are about to diverge weigh little by themselves and no window has to be chosen.
+that lag behind and runs that are about to diverge therefore weigh little, and no window has to be chosen.
 
 Everything scales with the data: other units of loss or tokens, or a constant added to the loss, change nothing.
 """

@@ -43,7 +43,7 @@ def latest(t: Array) -> NDArray[np.intp]:
 
     Tokens that go back are those of a run that was resumed from an earlier checkpoint: what was reported before from
     there on was not on the way to the end of the run, and is left out. Tokens that go back at more than `ORDERED` of
-    the reports are in no order at all, and all reports count.
+    the reports are in no order, and all reports count.
     """
     back = np.diff(t) < 0
     if not back.any():

@@ -121,8 +121,8 @@ def by_layer(runs: Mapping[str, Rows], quantities: Sequence[str]) -> Figure:
             panels.append(Panel(title=_name(trial, rows), x=_tokens(), marks=marks,
                                 y=Axis(QUANTITIES[quantity] if place == 0 else "", low=low, high=high),
                                 note="" if marks else "not measured"))  # fmt: skip
-    said = [f"{QUANTITIES[name]} reaches {max(values):.3g}" for name, values in ends.items() if values]
-    text = "; ".join(said) or "Not measured"
+    parts = [f"{QUANTITIES[name]} reaches {max(values):.3g}" for name, values in ends.items() if values]
+    text = "; ".join(parts) or "Not measured"
     return Figure(
         title=" and ".join(QUANTITIES[name] for name in quantities),
         statement=f"{text[0].upper()}{text[1:]}.",

@@ -198,7 +198,7 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
     choices = np.array(found)
     values = np.interp(choices, x, cost) - _dip(x, cost, choices)
     # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
-    # stands.
+    # decides.
     noise = sure_noise(losses, curves)
     slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
     stands = (choices != losses.x[0]) & (np.interp(choices, x, curves.mean) > slack)

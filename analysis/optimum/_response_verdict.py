@@ -77,7 +77,7 @@ def choose(runs: Runs, surfaces: Surfaces, low: Array, high: Array) -> int:
     allowed[0] = True
     mean = surfaces.mean
     cost = mean + CAUTION * (surfaces.table - surfaces.table[:, :1]).std(axis=0)
-    # A place that is expected to be worse than the best run was measured, by more than noise explains, is none.
+    # A place that is expected to be worse than the best run was measured, by more than noise explains, is not chosen.
     noise = sure_noise(runs, surfaces)
     slack = TIED * noise * math.sqrt(2.0 / runs.count[0]) if noise > 0 else math.inf
     cost = np.where(allowed & (mean <= slack), cost, math.inf)
@@ -207,12 +207,12 @@ def _status(
         )
     if edges:
         first = min(edges, key=lambda k: (k != rising, k))
-        said = []
+        ends = []
         for k, status in sorted(edges.items()):
             high = status is Status.EDGE_HIGH
             end = math.exp(float(runs.logs(runs.v.max(axis=0) if high else runs.v.min(axis=0))[k]))
-            said.append(f"at the {'highest' if high else 'lowest'} {names[k]} tried, {end:.3g}")
-        return edges[first], f"the loss is still falling {' and '.join(said)}: try values beyond"
+            ends.append(f"at the {'highest' if high else 'lowest'} {names[k]} tried, {end:.3g}")
+        return edges[first], f"the loss is still falling {' and '.join(ends)}: try values beyond"
     if n < d + 2:
         return Status.TOO_FEW, f"only {n} places have a finite loss"
     if not surfaces.fits:

@@ -52,7 +52,7 @@ def submit(
     wanted, console = load_spec(spec, check_files=False), make_console()
     wanted.check_models()
     variables = [_variable(text) for text in env or []]
-    shared_folder(out)  # before the cluster is asked
+    shared_folder(out)  # before anything is sent to the cluster
     jobs = Jobs(address)
     job = jobs.submit(wanted, out, packages=[str(one) for one in package or []], pip=pip or [], env=variables)
     if job.new:
@@ -79,7 +79,7 @@ def submit(
 def status(
     directory: Annotated[str, Use.READ], *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
 ) -> None:
-    """Say what a study is doing, whoever runs it and wherever: its runs, what it has spent, and the optima so far.
+    """Say what a study is doing, on this machine or another: its runs, what it has spent, and the optima so far.
 
     Parameters
     ----------

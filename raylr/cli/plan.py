@@ -29,8 +29,8 @@ def plan(
 ) -> None:
     """Say what a study will cost, before anything is trained; for a study that was begun, also what it has spent.
 
-    The search ends by itself: its cost is that of searches on made-up losses, as an interval that holds nine of ten.
-    Neither GPUs nor the corpus need to be there.
+    The search decides when it ends. Its cost is that of searches on simulated losses: an interval that holds nine of
+    ten. Neither GPUs nor the corpus need to be there.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def recipe(
 ) -> None:
     """Write the LR, batch, warmup, weight decay, betas and schedule of a run in its trainer's own words.
 
-    The law, the interval and how far it is extrapolated stand in comments, beside each value where it comes from.
+    Comments state the law, the interval, how far it is extrapolated, and beside each value where it comes from.
 
     Parameters
     ----------

@@ -293,7 +293,7 @@ def query(
     from raylr.query import FORMATS, ask, write
 
     if form not in FORMATS:
-        raise InputError(f"--format is one of {', '.join(FORMATS)}, got {form!r}")
+        raise InputError(f"--format must be one of {', '.join(FORMATS)}, got {form!r}")
     write(ask(read_for(runs, reading), sql), form, sys.stdout)
 
 

@@ -186,7 +186,7 @@ class Pace:
     def limit(self, job: Job) -> float:
         """Return the seconds of silence after which the job hangs, as things are."""
         heard = self._runs[job]
-        gap = max(heard.gap, self._share * job.tokens)  # a function may report less often than it was asked to
+        gap = max(heard.gap, self._share * job.tokens)  # a function may report less often than requested
         seconds, trained = (heard.seconds, heard.trained) if heard.trained else heard.first
         longest = heard.longest or heard.first[0]
         own = PATIENCE * max(longest, seconds / trained * gap) if trained else 0.0

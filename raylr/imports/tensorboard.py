@@ -72,7 +72,7 @@ def _apart(name: str, steps: dict[int, dict[str, Any]]) -> str:
 
 
 def _about(folder: Path, root: Path) -> dict[str, Any]:
-    """Return the settings that stand in the folder's name and in a config file in it."""
+    """Return the settings in the folder's name and in a config file in it."""
     found: dict[str, Any] = {}
     inside = folder.relative_to(root).parts if folder != root else (folder.name,)
     for part in inside:

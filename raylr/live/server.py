@@ -85,7 +85,7 @@ class LiveServer(ThreadingHTTPServer):
             raise InputError(f"--port {port}: a port is a number from 0 to {HIGHEST_PORT}")
         self.board, self.asked, self.host = board, asked, host
         self.names = {"localhost", host.lower()}
-        """Names that may stand in a Host header; addresses always may, since no DNS server can make one its own."""
+        """Names that a Host header may have; addresses are always allowed, since no DNS server can make one its own."""
         if not _is_loopback(host):
             self.names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self.files = _files()

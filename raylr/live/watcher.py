@@ -92,7 +92,7 @@ class Watcher:
             self._fit_thread.join()
 
     def asked(self) -> None:
-        """Note that somebody asked for the page."""
+        """Note that somebody requested the page."""
         self._asked = time.monotonic()
 
     def _loop(self) -> None:

@@ -73,7 +73,7 @@ class CommandSpec(Section):
     torchtitan-train, nanotron, deepspeed, huggingface, huggingface-train, llamafactory, tensorboard, wandb."""
     resume: Words | None = None
     """Words to add when a run that was stopped is continued, such as [--resume, "{checkpoint}"]. An empty list: the
-    command finds its checkpoint in {dir} by itself. Without this key a run that was stopped starts again from its
+    command finds its checkpoint in {dir}. Without this key a run that was stopped starts again from its
     beginning."""
     checkpoint: str | None = None
     """Pattern of the names of checkpoints in the run's folder, such as "checkpoint-*"; the one with the highest number

@@ -155,7 +155,7 @@ def _walk(value: Any, where: str, depth: int) -> Iterator[tuple[str, Any, int]]:
 
 
 def _not_plain(value: Any) -> str:
-    """Return why a single value cannot stand in a spec; "" if it can."""
+    """Return why a spec cannot have a single value; "" if it can."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -122,7 +122,7 @@ class TransferSpec(Section):
         return self
 
     def table(self) -> Parametrization:
-        """Return the parametrization. Raises SpecError if there is none of that name."""
+        """Return the parametrization. Raises SpecError for an unknown name."""
         return read_table(self.rule, self.choose, self.alpha)
 
     @property

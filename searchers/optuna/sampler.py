@@ -34,7 +34,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
 
     A trial whose value is not finite counts as diverged: the best lr is lower than its own. So does a failed trial
     (Optuna fails trials that return NaN) unless one at its lr or a higher one succeeded. A pruned trial counts with its
-    intermediate values extrapolated to `target` steps, or not at all without a target.
+    intermediate values extrapolated to `target` steps; without a target they are not extrapolated.
 
     Trials that run side by side, in threads or processes, get different lrs: those that other workers were given and
     have not written down yet are worked out from the same results.

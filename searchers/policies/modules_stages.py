@@ -138,7 +138,8 @@ class Replicates:
                           repeat=FRESH + self._first + number)  # fmt: skip
 
     def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
-        """Decide nothing, called as `Policy.report`: a run that was cut short has another loss than one that was not."""
+        """Decide nothing, called as `Policy.report`: a run that was cut short has another loss than one that was
+        not."""
 
     def tell(self, run: RunId, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
         """Take in the end of a run, as `Policy.tell`."""

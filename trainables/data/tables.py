@@ -130,7 +130,7 @@ def _rows(table: Table, column: list[str]) -> Iterator[tuple[str | None, int, st
 
 
 def _as_bytes(values: Any) -> Any:
-    """Return an array of strings as bytes without looking at them, so that each row is decoded by itself."""
+    """Return an array of strings as bytes without looking at them, so that each row is decoded separately."""
     import pyarrow as pa
 
     kinds = {

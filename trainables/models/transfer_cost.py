@@ -1,7 +1,8 @@
 """By how much a transferred LR misses the target's own optimum: what was measured, as standard deviations of ln LR.
 
 A rule is exact in a limit that no model reaches. How far a finite target's optimum lies from where a rule puts it is
-known only where both were searched. Every number here is such a measurement, or says that there is none. No torch.
+known only where both were searched. Every number here is such a measurement; where none was made, the text says so. No
+torch.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
     share = found.tokens.middle / found.grid_tokens
     sentence = f"The search takes about {share:.0%} of the tokens of the full grid"
     if found.target_flops > 0:
-        sentence += f" and {search / found.target_flops:.2g} of the FLOPs of the target's run"
+        sentence += f" and {search / found.target_flops:.2g} times the FLOPs of the target's run"
     say(console, f"{sentence}. Hours are of one {gpu} at {mfu:.0%} of its peak.")
     if (one := found.decayed) is not None:
         say(

@@ -88,8 +88,7 @@ class CommandSpec(Section):
     """Folder that relative names in the command start from; it is on the Python path of the command. Default: that of
     the spec."""
     grace_seconds: float = Field(default=30.0, ge=0)
-    """Time between SIGTERM and SIGKILL when a run is stopped, and for a run that has reported its last loss to end by
-    itself."""
+    """Time between SIGTERM and SIGKILL when a run is stopped, and time that a run has to end after its last loss."""
     report_seconds: float = Field(default=3600.0, gt=0)
     """A run that reports no loss for so long hangs, and is stopped."""
 

@@ -192,5 +192,10 @@ def _summary(trial: str, rows: Rows) -> str:
             parts.append(text.format(value))
     size, lr = rows[0].get("size"), rows[0].get("lr")
     name = trial if size is None or lr is None else f"{size} at LR {format_lr(lr)}"
-    kind = {True: ", QK norm", False: ", no QK norm"}.get(rows[0].get("qk_norm"), "")  # type: ignore[arg-type]
-    return f"{name}{kind}: {', '.join(parts)}." if parts else ""
+    return f"{name}{norm_words(rows[0])}: {', '.join(parts)}." if parts else ""
+
+
+def norm_words(row: Mapping[str, Any]) -> str:
+    """Return ", QK norm" or ", no QK norm" for a row; "" where it is not known."""
+    norm = row.get("qk_norm")
+    return (", QK norm" if norm else ", no QK norm") if isinstance(norm, bool) else ""

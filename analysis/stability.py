@@ -164,7 +164,7 @@ def _of_ends(ends: Sequence[Moved]) -> tuple[Exponent, Exponent]:
     found = {name: _nothing(f"all runs have one {name}") for name in columns if name not in moving}
     if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         why = f"{len(ends)} runs do not determine the exponents of {' and '.join(moving) or 'nothing'}"
-        return tuple(found.get(name) or _nothing(why) for name in columns)  # type: ignore[return-value]
+        return found.get("size", _nothing(why)), found.get("lr", _nothing(why))
     y = np.log([one.value for one in ends])
     solution, *_ = np.linalg.lstsq(design, y, rcond=None)
     rest: npt.NDArray[np.float64] = y - design @ solution

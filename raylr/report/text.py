@@ -7,7 +7,7 @@ sentences.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
@@ -277,7 +277,7 @@ def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:
     if result.spec.external:
         text += f"; {FLOPS_NOTE}"
     if result.spec.objective == "decayed" and result.spec.transfer is None:
-        text += _decay_cost(result)  # type: ignore[arg-type]  # not of a transfer
+        text += _decay_cost(cast("StudyResult", result))
     return Line(text, "Cost")
 
 

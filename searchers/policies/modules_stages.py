@@ -88,7 +88,7 @@ class _WithNoise:
     """Standard deviation of one run's loss."""
 
     def _tell(self, run: RunId, end: RunEnd, loss: float | None, stderr: float) -> None:
-        super()._tell(run, end, loss, stderr)  # type: ignore[misc]
+        super()._tell(run, end, loss, stderr)  # type: ignore[misc]  # the policy's, which this class is mixed into
         found = cast(QuadraticPolicy, self).run(run)
         if found.measured:
             found.stderr = math.hypot(found.stderr, self.noise)

@@ -141,7 +141,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         wrong = [f"{name} is missing or wrong" for name, right in checks.items() if not right]
     if wrong:
         raise DataError(f"{path} is damaged ({wrong[0]}): build the corpus again")
-    return found  # type: ignore[no-any-return]
+    return dict(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -267,8 +267,8 @@ class PowerLawScheduler(TrialScheduler):  # type: ignore[misc]  # no types
             self._log_once(
                 "no LR",
                 "PowerLawScheduler extrapolates losses by a power law, which holds at a constant LR, and the reports "
-                'have no LR to check that by. Give schedule="constant" if the LR is constant, another schedule if it is '
-                'not (such as "cosine"), or report the LR of each step as "current_lr".',
+                'have no LR to check that by. Give schedule="constant" if the LR is constant, another schedule if not '
+                '(such as "cosine"), or report the LR of each step as "current_lr".',
                 level=logging.WARNING,
             )
 

@@ -114,10 +114,11 @@ def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float)
             message=f"the run at {shown} lies between runs that are all lower, by {worst:.1f} standard deviations: "
             "there are several basins, or one valley that bends",
         )  # fmt: skip
+    which = "the place that lies between others is not" if tested == 1 else (
+        f"none of the {tested} places that lie between others is"
+    )  # fmt: skip
     return Basin(
-        basins=Basins.ONE, tested=tested,
-        message=f"one basin: none of the {tested} places that lie between others is higher than these by more than "
-        "noise",
+        basins=Basins.ONE, tested=tested, message=f"one basin: {which} higher than these by more than noise"
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from raylr.live.answer import Found, answer_of, bug_of, sentence
 from raylr.live.board import Block, Board
 from raylr.live.progress import clock, key_of, log_blocks, now_blocks, output_blocks, runs_now, state_blocks
 from raylr.remote.copies import copy_of, name_of, with_addresses
+from raylr.spec.runs import axis_columns, axis_ranges
 from raylr.state import state_of
 from raylr.store.files import held, names_in
 from raylr.store.folder import ENDING_FILE, LOCK_FILE
@@ -140,7 +141,8 @@ class Watcher:
     def _show(self, study: Study) -> None:
         state = state_of(study)
         trials = study.trials.read().to_pylist()
-        runs = runs_now(study.evaluations.read().to_pylist(), trials)
+        axes = dict(zip(axis_columns(study.spec), axis_ranges(study.spec), strict=True))
+        runs = runs_now(study.evaluations.read().to_pylist(), trials, axes)
         for row in trials:
             self._known.setdefault(key_of(row), None if self._first else time.time())
         self._first = False
@@ -154,8 +156,8 @@ class Watcher:
         heading = [] if final or self._computed is None else [Block(id="heading", html="<h2>If it ended now</h2>")]
         self.board.put("heading", heading)
         self.board.put("now", [] if finished else now_blocks(study.spec, runs, running=running))
-        places = {run.trial: run.place for run in runs}
-        self.board.put("log", [*output_blocks(study, runs), *log_blocks(trials, places, seen)])
+        names = {run.trial: run.name for run in runs}
+        self.board.put("log", [*output_blocks(study, runs), *log_blocks(trials, names, seen)])
 
     def _computed_line(self, state: dict[str, Any]) -> str:
         if self._problem:

@@ -60,8 +60,8 @@ _TRUNKS = {"figure-1a-loss-curves", "figure-12-precision", "figure-14-all-loss-c
 """Figures of the runs of the search: in a study with a decay its trunks."""
 FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
-    "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
-    "warmup; losses are validation losses in nats per token; intervals are 90 % intervals."
+    "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates after warmup; losses "
+    "are validation losses in nats per token; intervals are 90 % intervals."
 )
 
 
@@ -222,7 +222,7 @@ def _sections(result: StudyResult, figures: PageFigures, scores: Sequence[ScoreS
         ],
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
-    yield from (paragraph(line) for line in decayed)
+    yield from (paragraph(line) for line in decayed[:1] + decayed[2:])  # the second is the lead
     yield figures("decay")
     yield figures("figure-1b-loss-over-lr", said=not decayed)
     yield figures("figure-15-over-tokens")

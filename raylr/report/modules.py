@@ -68,7 +68,8 @@ def _lr_lines(result: ModulesResult, one: SizeModules) -> list[Line]:
     ]
     _, low, high = one.answer(LR) or (one.lr, math.nan, math.nan)
     ends = f" ({interval(low, high)})" if math.isfinite(low) else " (given)"
-    lines = [Line(f"{format_lr(one.lr)}{ends} for all modules; {', '.join(parts)}", "LR")]
+    searched = f"; {', '.join(parts)}" if parts else ""
+    lines = [Line(f"{format_lr(one.lr)}{ends} for all modules{searched}", "LR")]
     if one.noise > 0:
         lines.append(Line(noise_text(one), dim=True))
     return lines
@@ -81,11 +82,13 @@ def noise_text(one: SizeModules) -> str:
     cost = stage.fit.curvature if stage is not None and isinstance(stage.fit, OptimumFit) else math.nan
     if not cost > 0:
         return text
-    text += f", {one.noise / cost:.0%} of what a factor e of the global LR costs"
+    text += f", {100 * one.noise / cost:.2g}% of what a factor e of the global LR costs"
     if one.noise <= NOISY * cost:
         return text
-    return f"{text}: of made-up losses with more than {NOISY:.0%}, {WORSE} searches ended worse than one LR, so that " \
-           "only the seeds at the end tell"  # fmt: skip
+    return (
+        f"{text}: of simulated losses with more than {NOISY:.0%}, {WORSE} searches ended worse than one LR, so that "
+        "only the seeds at the end decide"
+    )
 
 
 def _next_lines(result: ModulesResult) -> list[Line]:

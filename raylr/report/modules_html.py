@@ -87,11 +87,17 @@ def _curve(module: str, one: SizeModules, stage: ModuleStage, name: str, scale: 
 
 
 def modules_answer(result: ModulesResult) -> str:
-    """Return the verdicts in bold, the LRs, and what to do next."""
+    """Return the verdicts and the LRs in bold, and what to do next."""
     out = []
     for line in modules_ending(result):
         text = inline(line.text)
-        out.append(f"<b>{text}</b>" if line.heading == "Verdict" else f"{line.heading} {text}".strip())
+        if line.heading == "Verdict":
+            text = f"<b>{text}</b>"
+        elif line.heading == "LR":
+            text = f"<b>LR {text}</b>"
+        elif line.heading:
+            text = f"{line.heading}: {text}"
+        out.append(text)
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
@@ -102,10 +108,12 @@ def modules_sections(result: ModulesResult, figures: PageFigures, scores: Sequen
     yield table(*overall(result))
     yield figures(PICTURE, said=True)
     yield table(TABLE, module_rows(result))
-    yield "<h2>Is it better?</h2>"
     compared = [i for i, one in enumerate(result.sizes) if one.comparison is not None]
-    yield lead(f"Sizes at which both settings were trained with seeds that the search has not used: {len(compared)}.")
-    yield from (figures(_compared(i)) for i in compared)
+    if compared:
+        names = ", ".join(result.sizes[i].size for i in compared)
+        yield "<h2>Is it better?</h2>"
+        yield lead(f"Both settings were trained with seeds that the search has not used: {names}.")
+        yield from (figures(_compared(i)) for i in compared)
     yield from score_html(scores, figures)
     yield from cost_html(result.cost, search="search and seeds", grid="full grid over the global LR and each module")
     yield from failures_html(failures_of(result.directory))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from raylr.analysis.laws.loss_law import LossPrediction
     from raylr.analysis.laws.scaling import Estimate
-    from raylr.analysis.studyfit import Check
+    from raylr.analysis.studyfit import Check, FittedRun
     from raylr.module_study import ModulesResult
     from raylr.study import StudyResult
     from raylr.transfer_study import TransferResult
@@ -245,10 +245,9 @@ def check_lines(result: StudyResult) -> list[Line]:
 
 def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[Line]:
     """Return what training at the target `where` gave beside the prediction."""
-    losses = {run.lr / prediction.lr: check.loss_at(run) for run in check.runs}
     shown = ", ".join(
-        f"{ratio:.3g}× {loss:.4f}" if math.isfinite(loss) else f"{ratio:.3g}× no loss"
-        for ratio, loss in sorted(losses.items())
+        f"{run.lr / prediction.lr:.3g}× {_loss_of_check(check, run)}"
+        for run in sorted(check.runs, key=lambda run: run.lr)
     )
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
     fit = check.fit
@@ -265,6 +264,12 @@ def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[L
             f"{math.exp(distance):.2f} away{where}; the predicted LR is expected to cost {regret:.2%} of the loss"
         ),
     ]
+
+
+def _loss_of_check(check: Check, run: FittedRun) -> str:
+    if math.isfinite(loss := check.loss_at(run)):
+        return f"{loss:.4f}"
+    return "diverged" if run.diverged else f"not ended, {format_count(run.tokens[-1])} of {format_count(check.tokens)}"
 
 
 def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:

@@ -51,15 +51,18 @@ def _check_name(number_of_target: int) -> str:
 
 
 def transfer_answer(result: TransferResult) -> str:
-    """Return the verdict and the LR in bold, and what to do next."""
+    """Return the verdict and the LR of each target in bold, and what to do next; equal lines once."""
     out = []
+    names = iter([one.target.name for one in result.targets if known(one.prediction.lr)])
     for line in transfer_ending(result):
         text = inline(line.text)
-        if line.heading in ("Verdict", "LR"):
-            out.append(f"<b>{text if line.heading == 'Verdict' else f'LR {text}'}</b>")
+        if line.heading == "Verdict":
+            out.append(f"<b>{text}</b>")
+        elif line.heading == "LR":
+            out.append(f"<b>LR for {html.escape(next(names))}: {text}</b>")
         elif line.heading == "Next":
             out.append(f"Next: {text}")
-    return f'<div class="answer">{"<br>".join(out)}</div>'
+    return f'<div class="answer">{"<br>".join(dict.fromkeys(out))}</div>'
 
 
 def transfer_sections(result: TransferResult, figures: PageFigures, scores: Sequence[ScoreSection]) -> Iterable[str]:

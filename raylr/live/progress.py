@@ -206,7 +206,8 @@ def _sizes(spec: StudySpec, runs: Sequence[RunNow]) -> str:
         tokens = sum(float(run.tokens[-1]) - run.trunk_tokens for run in own)
         rows.append(
             [place, format_count(own[0].params) if own[0].params else "–", str(ended),
-             str(len(own) - ended), str(diverged), format_count(tokens), number(loss), format_lr(lr) if math.isfinite(lr) else "–"]
+             str(len(own) - ended), str(diverged), format_count(tokens), number(loss),
+             format_lr(lr) if math.isfinite(lr) else "–"]
         )  # fmt: skip
     waiting = [one.name for one in spec.settings() if not any(run.size == one.size for run in runs)]
     rows += [[name, "–", "0", "0", "0", "0", "–", "–"] for name in waiting]

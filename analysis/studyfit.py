@@ -384,13 +384,13 @@ def check_prediction(table: pa.Table, predicted_lr: float, tokens: int, size: st
         size: Name of the target, where a study has several.
 
     Returns:
-        The check, or None if no run of it has ended.
+        The check, or None if none was run.
     """
     if size is not None:
         table = table.filter(pc.equal(table["size"], size))
     runs = runs_of(table, "check") if table.num_rows else []
-    ended = [run for run in runs if run.diverged or run.tokens[-1] >= tokens]  # a run on its way has not diverged
-    if not ended:
+    if not runs:
         return None
+    ended = [run for run in runs if run.diverged or run.tokens[-1] >= tokens]  # a run on its way has not diverged
     fit = fit_optimum([run.lr for run in ended], [math.nan if run.diverged else run.loss[-1] for run in ended])
     return Check(runs=runs, tokens=tokens, predicted_lr=predicted_lr, fit=fit)

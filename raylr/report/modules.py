@@ -116,9 +116,19 @@ def _next_lines(result: ModulesResult) -> list[Line]:
     ]
     if edges:
         texts.append(f"the loss of {', '.join(edges)} still falls at the end of what was tried: widen `modules.range`")
-    return [Line(text, "" if i else "Next") for i, text in enumerate(texts)] or [
-        Line(f"`raylr report {folder}` shows the loss over the LR of each module", "Next")
-    ]
+    better = [one.size for one in result.sizes if _better(one) == MODULE_WISE]
+    for size in better:
+        at = f" --target {shlex.quote(size)}" if len(result.sizes) > 1 else ""
+        texts.append(f"`raylr recipe {folder} --for torch{at}` writes the parameter groups for a script of PyTorch")
+    if not texts:
+        texts = [f"`raylr report {folder}` shows the loss over the LR of each module"]
+    return [Line(text, "" if i else "Next") for i, text in enumerate(texts)]
+
+
+def _better(one: SizeModules) -> str | None:
+    """Return the setting that the comparison decided for; None if it decided for neither or there was none."""
+    pair = one.comparison.pair(MODULE_WISE, GLOBAL) if one.comparison else None
+    return None if pair is None else pair.better
 
 
 def shown_value(axis: SearchedAxis, one: SizeModules, value: float) -> str:

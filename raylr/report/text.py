@@ -251,6 +251,8 @@ def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[L
     )
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
     fit = check.fit
+    if not any(run.diverged or math.isfinite(check.loss_at(run)) for run in check.runs):
+        return lines
     if fit.status not in BRACKETED:
         return [*lines, Line(f"the losses bracket no optimum: {fit.message}")]
     distance = abs(math.log(prediction.lr / fit.lr))

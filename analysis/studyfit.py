@@ -369,6 +369,10 @@ class Check:
     fit: OptimumFit
     """Loss over the LR through the final losses: where the target's own optimum seems to be."""
 
+    def ended(self, run: FittedRun) -> bool:
+        """Whether `run` diverged or got to the target's tokens."""
+        return run.diverged or run.tokens[-1] >= self.tokens
+
     def loss_at(self, run: FittedRun) -> float:
         """Return the loss of `run` at the target's tokens; NaN if it did not get there."""
         return float(run.loss[-1]) if run.tokens[-1] >= self.tokens else math.nan

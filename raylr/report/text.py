@@ -251,7 +251,7 @@ def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[L
     )
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
     fit = check.fit
-    if not any(run.diverged or math.isfinite(check.loss_at(run)) for run in check.runs):
+    if not any(map(check.ended, check.runs)):
         return lines
     if fit.status not in BRACKETED:
         return [*lines, Line(f"the losses bracket no optimum: {fit.message}")]

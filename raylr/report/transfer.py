@@ -76,9 +76,7 @@ def verdict_at(result: TransferResult, one: Transferred) -> Verdict:
         return Verdict(
             Advice.MORE, f"More budget: the interval at {name} {far}, more than {WIDEST:g}; take a proxy nearer to it."
         )
-    ended = one.check is not None and any(
-        run.diverged or math.isfinite(one.check.loss_at(run)) for run in one.check.runs
-    )
+    ended = one.check is not None and any(map(one.check.ended, one.check.runs))
     tested = "The runs there do not decide" if ended else "No run at the target has tested it"
     return Verdict(
         Advice.TRUST,

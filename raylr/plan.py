@@ -155,7 +155,7 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
 
     Args:
         spec: The study's spec.
-        draws: Searches to run on made-up losses; None: `DRAWS`, or `AXES_DRAWS` for a transfer study.
+        draws: Searches to run on simulated losses; None: `DRAWS`, or `AXES_DRAWS` for a transfer study.
         seed: Their seed.
 
     Returns:
@@ -227,7 +227,7 @@ def _amount(values: Sequence[float]) -> Amount:
 
 
 def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Generator) -> dict[str, tuple[int, int]]:
-    """Run a search on made-up losses; return the runs and tokens of each size."""
+    """Run a search on simulated losses; return the runs and tokens of each size."""
     budget = max(spec.token_budgets)
     points = spec.eval_at(budget)
     losses = {name: _made_up(spec, budget, rng) for name in names}
@@ -269,7 +269,7 @@ def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Ge
 def _train_part(
     spec: StudySpec, policy: Any, suggestion: PartSuggestion, loss_at: MadeUp, reached: dict[tuple[str, int], int]
 ) -> None:
-    """Train a trunk or a branch on made-up losses, those after a decay being of the same form; add its own tokens."""
+    """Train a trunk or a branch on simulated losses, those after a decay being of the same form; add its own tokens."""
     run, part = suggestion.of.run, suggestion.part
     train = next(one.train for one in spec.settings() if one.name == run.setting)
     tokens = max(spec.token_budgets) if part.budget is None else int(part.budget)

@@ -48,7 +48,7 @@ _RHO = np.concatenate([[0.0], (np.arange(60) + 0.5) / 60])
 _RHO_PRIOR = np.concatenate([[0.75], np.full(60, 0.25 / 60)])
 """Three to one for 0. With even odds, equal settings whose seeds share nothing are called different in 6.7 % of
 comparisons, since a few seeds look correlated by accident; with these odds in 5.9 %, and in 5.0 % without pairs (15,000
-made-up comparisons of three seeds)."""
+simulated comparisons of three seeds)."""
 _LEAST = 1e-12
 """Standard errors below this, in nats, are rounding."""
 _LEAST_SHARED = 2

@@ -251,7 +251,7 @@ def log_blocks(trials: Sequence[Mapping[str, Any]], names: Mapping[str, str], se
         lines.append(f'<li><span class="dim">{stamp}</span> {html.escape(text)}</li>')
     left = len(trials) - len(lines)
     older = f'<p class="dim">{left} earlier ones are left out.</p>' if left > 0 else ""
-    note = "Ends of runs, the newest first; the time is when this page saw it."
+    note = "Ends of runs, the newest first; the time is when this page saw it, if it was open then."
     return [
         Block(id="log", html=f'<h2>The log</h2><p class="dim">{note}</p><ol class="log">{"".join(lines)}</ol>{older}')
     ]

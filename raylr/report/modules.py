@@ -82,7 +82,10 @@ def noise_text(one: SizeModules) -> str:
     cost = stage.fit.curvature if stage is not None and isinstance(stage.fit, OptimumFit) else math.nan
     if not cost > 0:
         return text
-    text += f", {100 * one.noise / cost:.2g}% of what a factor e of the global LR costs"
+    share = one.noise / cost
+    text += (
+        f", {f'{100 * share:.2g}% of' if share < 1 else f'{share:.2g} times'} what a factor e of the global LR costs"
+    )
     if one.noise <= NOISY * cost:
         return text
     return (

@@ -38,7 +38,8 @@ def submit(
     address
         The cluster's job server, such as http://head:8265; by default RAY_API_SERVER_ADDRESS.
     package
-        A wheel or package folder to send along (raylr's own, where the cluster has none, or a trainer's); repeatable.
+        A wheel or package folder to send along: raylr's own if the cluster does not have it, or a trainer's;
+        repeatable.
     pip
         A requirement that Ray installs for the job on every node; repeatable.
     env
@@ -79,7 +80,7 @@ def submit(
 def status(
     directory: Annotated[str, Use.READ], *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
 ) -> None:
-    """Say what a study is doing, on this machine or another: its runs, what it has spent, and the optima so far.
+    """Show what a study is doing, on this machine or another: its runs, what it has spent, and the optima so far.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def plan(
     mfu: float = 0.4,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Say what a study will cost, before anything is trained; for a study that was begun, also what it has spent.
+    """Estimate what a study will cost before anything is trained; for a study that was begun, also what it has spent.
 
     The search decides when it ends. Its cost is that of searches on simulated losses: an interval that holds nine of
     ten. Neither GPUs nor the corpus need to be there.

@@ -47,8 +47,8 @@ def recipe(
     trainer
         megatron, torchtitan, nanotron, deepspeed, hf, axolotl or torch (any script of PyTorch).
     params
-        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, and the tokens;
-        of a study of modules the size.
+        Parameters of the model: 12e9 or 12B. A transfer study takes parameters and tokens from its target, a study of
+        modules from the size.
     tokens
         Training tokens: 500e9 or 500B.
     target

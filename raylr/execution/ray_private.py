@@ -5,6 +5,7 @@
     ray._private.worker._global_node                  ends Ray's processes at once: without it they end by themselves
     TuneController._actor_manager                     frees what a stopped search holds: without it Ray does, later
     Trial.temporary_state.ray_actor                   ends a trial that hangs: without it that is only said
+    ray.train._internal.session                       tells its end of a stopped trial: without it `sys.exit(0)` fails
 
 `tests/raylr/execution/test_ray_private.py` fails when one is missing in the Ray that is installed.
 """
@@ -70,6 +71,17 @@ def end_trial(trial: Any) -> bool:
     if actor is not None:
         ray.kill(actor)
     return True
+
+
+def ended_by_tune(error: BaseException) -> bool:
+    """Return whether Tune ends the function of a trial that it has stopped: its next report raises SystemExit."""
+    if not isinstance(error, SystemExit):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    file = getattr(getattr(getattr(ray, "train", None), "_internal", None), "session", None)
+    return file is None or (last is not None and last.tb_frame.f_code.co_filename == file.__file__)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -234,6 +235,9 @@ def function_trial(config: dict[str, Any]) -> None:
 
     Args:
         config: `trainable` (fields of `TrainableSpec`), `dir`, and `given`: what the function is called with.
+
+    Raises:
+        TrainingError: If the function returns something that would have to be run.
     """
     from ray import tune
     from ray.train._internal.session import get_session
@@ -245,7 +249,13 @@ def function_trial(config: dict[str, Any]) -> None:
     checkpoint = reported_checkpoint(folder)
     if checkpoint is not None and tune.get_checkpoint() is None:
         get_session().loaded_checkpoint = tune.Checkpoint.from_directory(str(checkpoint))
-    function(dict(config["given"]))
+    returned = function(dict(config["given"]))
+    if inspect.isgenerator(returned) or inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
+        name = config["trainable"]["function"]
+        raise TrainingError(
+            f"{name} is a generator or an async function, which trains nothing when it is called; use an ordinary one "
+            "that calls ray.tune.report"
+        )
 
 
 def note_checkpoint(folder: Path, checkpoint: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 import ray
 import ray._private.services
 import ray._private.worker
+import ray.train._internal.session
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import trial
 
@@ -20,6 +21,7 @@ def test_the_ray_that_is_installed_has_it():
     assert hasattr(ray._private.worker, "_global_node")
     assert callable(ray._private.node.Node.kill_all_processes)
     assert "self._actor_manager = " in inspect.getsource(TuneController)
+    assert "sys.exit(0)" in inspect.getsource(ray.train._internal.session)
     assert "ray_actor" in inspect.getsource(trial._TemporaryTrialState)
 
 
@@ -51,6 +53,14 @@ def test_what_is_not_there_is_done_without(monkeypatch: pytest.MonkeyPatch):
         ray_private.end_own_processes()
     ray_private.release_trials(None)
     assert not ray_private.end_trial(SimpleNamespace())
+
+
+def test_without_the_module_of_reports_each_exit_is_tunes(monkeypatch: pytest.MonkeyPatch):
+    assert not ray_private.ended_by_tune(SystemExit(0))
+    assert not ray_private.ended_by_tune(ValueError())
+    monkeypatch.delattr("ray.train._internal.session")
+    assert ray_private.ended_by_tune(SystemExit(0))
+    assert not ray_private.ended_by_tune(ValueError())
 
 
 def test_a_trial_without_a_process_has_ended():

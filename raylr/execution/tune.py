@@ -296,6 +296,8 @@ class _Events(Callback):  # type: ignore[misc]  # no types
         folder = self._jobs.of[trial.trial_id].folder
         if folder is not None:
             with self._jobs.noted():
+                # A function goes on behind its checkpoint and reports no loss before it again: those come first.
+                self._jobs.work.keep()
                 note_checkpoint(folder, checkpoint.path)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +19,9 @@ from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import InputError, StorageError, StudyError
 from raylr.execution.executor import Job
 from raylr.execution.pace import Pace
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, _ReportScheduler, reported
+from raylr.execution.tune import TuneExecutor, _Events, _Jobs, _JobSearcher, _ReportScheduler, reported
 from raylr.execution.work import FixedPolicy, Work
+from raylr.external.trial import reported_checkpoint
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
 
@@ -216,3 +218,19 @@ def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
     executor = TuneExecutor(storage=tmp_path / "tune", resources={"cpu": 10_000})
     with pytest.raises(InputError, match=r"10000 CPUs .* lower `resources`"):
         executor.execute(trainable, work_in(tmp_path, [1e-3]))
+
+
+def test_a_checkpoint_is_noted_behind_the_losses_before_it(tmp_path):
+    """A function goes on behind its checkpoint: a loss that was not written by then would never be measured again."""
+    work = work_in(tmp_path, [0.1])
+    job = replace(work.next(), folder=tmp_path / "run")
+    jobs, trial = _Jobs(work, Pace()), SimpleNamespace(trial_id="t")
+    jobs.of["t"] = job
+    written = []
+    events = _Events(jobs, tmp_path, waits=False)
+    for tokens in POINTS[:2]:
+        assert work.report(job, {"loss": 3.0, "tokens": tokens}) is None
+        events.on_checkpoint(0, [trial], trial, SimpleNamespace(path=str(tmp_path)))
+        assert reported_checkpoint(tmp_path / "run") == tmp_path
+        written.append(sorted(row["tokens"] for row in evaluations_table(tmp_path).read().to_pylist()))
+    assert written == [[10], [10, 20]]

@@ -15,6 +15,7 @@ from typing import Any
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import TrainingError
+from raylr.external.kept import process_kept
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, STOPS, fill
 from raylr.external.process import Exit, Process, alone, environment
 from raylr.external.rows import Row, Rows
@@ -249,7 +250,8 @@ def function_trial(config: dict[str, Any]) -> None:
     checkpoint = reported_checkpoint(folder)
     if checkpoint is not None and tune.get_checkpoint() is None:
         get_session().loaded_checkpoint = tune.Checkpoint.from_directory(str(checkpoint))
-    returned = function(dict(config["given"]))
+    with process_kept():
+        returned = function(dict(config["given"]))
     if inspect.isgenerator(returned) or inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
         name = config["trainable"]["function"]
         raise TrainingError(

@@ -165,7 +165,7 @@ def ray_session() -> Iterator[bool]:
     # Ctrl-C ends at once, since the tables are always complete; Tune would end as if everything had been trained.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
-    for name in ("ray.tune", "ray._private.authentication"):
+    for name in ("ray.tune", "ray._private.authentication", "ray._private.services"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     if ray.is_initialized():
         yield bool(_OWN) and _OWN[-1]  # a session inside of another one is the same session

@@ -37,7 +37,7 @@ def process_kept() -> Iterator[None]:
         _go_to(folder)
         for name, stream in streams.items():
             closed = stream is None or getattr(stream, "closed", False)
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8") if closed else stream)
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8") if closed else stream)  # noqa: SIM115
         for number in (1, 2):
             with suppress(OSError):
                 _keep_open(number)

@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
+
 MEGABYTE = 2**20
 GROUP = "cgroup"
 """File beside the study in which a trial notes the cgroup that it made."""
@@ -250,11 +252,10 @@ HABITS: dict[str, Callable[[Path], Any]] = {
 
 
 def takes_memory(folder: Path) -> None:
-    """Until somebody ends the process, or at most 4 GB."""
+    """Until the machine has less left than FAULTY_MEMORY bytes, but 6 GB at most; somebody should end the process."""
     everything = []
-    for _ in range(64):
+    while len(everything) < 96 and psutil.virtual_memory().available > int(os.environ["FAULTY_MEMORY"]):
         everything.append(b"x" * (64 * MEGABYTE))
-        time.sleep(0.05)
     time.sleep(60)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
-from raylr.errors import TrainingError
+from raylr.errors import InputError, TrainingError
 from raylr.external.kept import process_kept
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, STOPS, fill
 from raylr.external.process import Exit, Process, alone, environment
@@ -236,28 +236,35 @@ def function_trial(config: dict[str, Any]) -> None:
 
     Args:
         config: `trainable` (fields of `TrainableSpec`), `dir`, and `given`: what the function is called with.
-
-    Raises:
-        TrainingError: If the function returns something that would have to be run.
     """
     from ray import tune
     from ray.train._internal.session import get_session
 
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
-    function = load_function("trainable", config["trainable"]["function"], Path(config["trainable"]["folder"]))
+    function = users_function(config["trainable"]["function"], config["trainable"]["folder"])
     folder = Path(config["dir"])
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = reported_checkpoint(folder)
     if checkpoint is not None and tune.get_checkpoint() is None:
         get_session().loaded_checkpoint = tune.Checkpoint.from_directory(str(checkpoint))
     with process_kept():
-        returned = function(dict(config["given"]))
-    if inspect.isgenerator(returned) or inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
-        name = config["trainable"]["function"]
-        raise TrainingError(
-            f"{name} is a generator or an async function, which trains nothing when it is called; use an ordinary one "
-            "that calls ray.tune.report"
+        function(dict(config["given"]))
+
+
+def users_function(name: str, folder: str | Path) -> Callable[[dict[str, Any]], Any]:
+    """Return the function of a study's `trainable`.
+
+    Raises:
+        InputError: If it is not there, or is one whose call runs nothing of it.
+    """
+    function = load_function("trainable", name, folder)
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    if any(kind(function) for kind in kinds):
+        raise InputError(
+            f"trainable: {name} is a generator or an async function, which trains nothing when it is called; give an "
+            "ordinary one that calls ray.tune.report"
         )
+    return function
 
 
 def note_checkpoint(folder: Path, checkpoint: str) -> None:

@@ -4,6 +4,7 @@
     ray._private.worker.print_to_stdstream            no lines of Ray's log when it dies: without it they are shown
     ray._private.worker._global_node                  ends Ray's processes at once: without it they end by themselves
     TuneController._actor_manager                     frees what a stopped search holds: without it Ray does, later
+    RayActorManager._actor_task_failed                a trial that runs out of memory fails alone: without it, all do
     Trial.temporary_state.ray_actor                   ends a trial that hangs: without it that is only said
     ray.train._internal.session                       tells its end of a stopped trial: without it `sys.exit(0)` fails
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from raylr.errors import TrainingError
 
@@ -60,6 +62,27 @@ def release_trials(controller: Any) -> None:
     process is connected to Ray."""
     with contextlib.suppress(Exception):
         controller._actor_manager.cleanup()
+
+
+def survive_lost_trials(controller: Any) -> None:
+    """Let Tune's controller take whatever Ray says of a trial's process as its end.
+
+    Ray Tune 2.60 knows that an actor has died, and raises for everything else, so that one trial which Ray's memory
+    monitor ends (OutOfMemoryError) ends the whole search.
+    """
+    manager = getattr(controller, "_actor_manager", None)
+    failed = getattr(manager, "_actor_task_failed", None)
+    if failed is None or "_actor_task_failed" in vars(manager):
+        return
+
+    def taken(task: Any, exception: Exception) -> None:
+        known = RayActorError, RayTaskError
+        if isinstance(exception, RayError) and not isinstance(exception, known):
+            kind = type(exception)
+            exception = RayActorError(error_msg=f"{kind.__module__}.{kind.__qualname__}: {exception}")
+        failed(task, exception)
+
+    manager._actor_task_failed = taken
 
 
 def end_trial(trial: Any) -> bool:

@@ -28,7 +28,7 @@ from raylr.execution.executor import Config, Job, Trainable
 from raylr.execution.failures import reason_of, told
 from raylr.execution.pace import FIRST_SECONDS, LEAST_SECONDS, Pace, Silence
 from raylr.execution.processes import activity, note_process, process_notes
-from raylr.execution.ray_private import end_trial, release_trials
+from raylr.execution.ray_private import end_trial, release_trials, survive_lost_trials
 from raylr.execution.session import cluster_watch, lacking_resources, ray_session
 from raylr.execution.tensorboard import TensorBoard
 from raylr.execution.trials import only_own_loggers, packed, unpacked, without_state
@@ -235,6 +235,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._jobs.controller = tune_controller
+        survive_lost_trials(tune_controller)
         without_state(trial)
         self._live[trial.trial_id] = trial
         super().on_trial_add(tune_controller, trial)

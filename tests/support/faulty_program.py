@@ -111,7 +111,7 @@ def nothing_left(of: Path) -> Iterator[None]:
     finally:
         for one in psutil.process_iter():
             try:
-                if f"{of}/" in " ".join(one.cmdline()):
+                if str(of) in " ".join(one.cmdline()):
                     one.kill()
             except psutil.Error:
                 continue

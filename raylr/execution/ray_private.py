@@ -75,12 +75,12 @@ def survive_lost_trials(controller: Any) -> None:
     if failed is None or "_actor_task_failed" in vars(manager):
         return
 
-    def taken(task: Any, exception: Exception) -> None:
+    def taken(tracked_actor_task: Any, exception: Exception) -> None:
         known = RayActorError, RayTaskError
         if isinstance(exception, RayError) and not isinstance(exception, known):
             kind = type(exception)
             exception = RayActorError(error_msg=f"{kind.__module__}.{kind.__qualname__}: {exception}")
-        failed(task, exception)
+        failed(tracked_actor_task, exception)
 
     manager._actor_task_failed = taken
 

@@ -96,7 +96,7 @@ def test_whatever_ray_says_of_a_process_ends_one_trial(error: Exception):
     controller = SimpleNamespace(_actor_manager=Manager())
     for _ in range(2):
         ray_private.survive_lost_trials(controller)
-    controller._actor_manager._actor_task_failed(task, error)
+    controller._actor_manager._actor_task_failed(tracked_actor_task=task, exception=error)
     (taken,) = heard
     assert isinstance(taken, exceptions.RayActorError)
     assert str(error) in str(taken)

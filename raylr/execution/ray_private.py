@@ -70,7 +70,7 @@ def survive_lost_trials(controller: Any) -> None:
     Ray Tune 2.60 knows that an actor has died, and raises for everything else, so that one trial which Ray's memory
     monitor ends (OutOfMemoryError) ends the whole search.
     """
-    manager = getattr(controller, "_actor_manager", None)
+    manager: Any = getattr(controller, "_actor_manager", None)
     failed = getattr(manager, "_actor_task_failed", None)
     if failed is None or "_actor_task_failed" in vars(manager):
         return

@@ -32,6 +32,8 @@ IDLE_SHARE = 0.01
 threads of Ray in a process whose training waits forever use 0.002 to 0.005."""
 WATCHED_SECONDS = 10.0
 """Most time that counts between two looks: while this process was stopped or busy, it could not hear anything."""
+WATCHED_SHARE = 0.25
+"""The same as a share of `least`, so that no run hangs because this process was stopped, and of at least a second."""
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Pace:
 
     def __init__(self, least: float = LEAST_SECONDS, first: float = FIRST_SECONDS) -> None:
         self._least, self._first = least, max(first, START * least)
+        self._most = min(WATCHED_SECONDS, max(WATCHED_SHARE * least, 1.0))
         self._runs: dict[Job, _Heard] = {}
         self._left: dict[Job, _Heard] = {}
         self._sizes: dict[str, tuple[float, float]] = {}
@@ -97,7 +100,7 @@ class Pace:
             now: Seconds of a clock that never goes back.
         """
         if self._seen is not None:
-            self._watched += min(max(now - self._seen, 0.0), WATCHED_SECONDS)
+            self._watched += min(max(now - self._seen, 0.0), self._most)
         self._seen = now
         found = []
         for job, heard in self._runs.items():

@@ -35,7 +35,7 @@ def load_function(key: str, name: str, folder: str | Path) -> Callable[..., Any]
         importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself when it is imported
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{key}: {module_name} cannot be imported from {folder} ({reason})") from error
     found: Callable[..., Any] | None = getattr(module, attribute, None)

@@ -13,7 +13,9 @@ def absent(*names: str) -> Iterator[None]:
 
     It is so for all threads of the process: only for imports at the beginning of a program.
     """
-    hidden = [name for name in names if sys.modules.setdefault(name, None) is None]  # type: ignore[arg-type]
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # None hides a module
     try:
         yield
     finally:

@@ -108,7 +108,7 @@ def call_workers(script: str, *arguments: str) -> str:
         start_new_session=True,
     )
     try:
-        out, _ = process.communicate(timeout=200)
+        out, _ = process.communicate(timeout=600)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

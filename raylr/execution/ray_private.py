@@ -2,11 +2,11 @@
 
     ray._private.services.resolve_ip_for_localhost    a cluster on 127.0.0.1 alone: without it one is refused
     ray._private.worker.print_to_stdstream            no lines of Ray's log when it dies: without it they are shown
-    ray._private.worker._global_node                  ends Ray's processes at once: without it they end by themselves
+    ray._private.worker._global_node                  ends Ray's processes at once: without it they end later
     TuneController._actor_manager                     frees what a stopped search holds: without it Ray does, later
     RayActorManager._actor_task_failed                a trial that runs out of memory fails alone: without it, all do
-    Trial.temporary_state.ray_actor                   ends a trial that hangs: without it that is only said
-    ray.train._internal.session                       tells its end of a stopped trial: without it `sys.exit(0)` fails
+    Trial.temporary_state.ray_actor                   ends a trial that hangs: without it that is only reported
+    ray.train._internal.session                       end of a stopped trial's thread: without it `sys.exit(0)` fails
 
 `tests/raylr/execution/test_ray_private.py` fails when one is missing in the Ray that is installed.
 """

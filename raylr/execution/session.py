@@ -35,7 +35,7 @@ JOIN_SECONDS = 10.0
 
 
 def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]) -> str:
-    """Return in words what one trial requests and the cluster does not have at all; "" if it has everything.
+    """Return in words what one trial requests and the whole cluster does not have; "" if it has everything.
 
     Args:
         requested: What a trial requests, as Tune takes it: `cpu`, `gpu`, and further names as they are.

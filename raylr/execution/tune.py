@@ -141,7 +141,7 @@ def _preemptible(trainable: Trainable, notes: Path) -> type[Any]:
     that is noted (`raylr.execution.processes`)."""
     wrapped: type[Any] = wrap_function(trainable)
 
-    class PreemptibleTrial(wrapped):  # type: ignore[misc]
+    class PreemptibleTrial(wrapped):  # type: ignore[misc]  # a class that Tune makes
         def setup(self, config: Config) -> None:
             super().setup(config)
             note_process(notes, self.trial_id)

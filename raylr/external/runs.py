@@ -149,7 +149,7 @@ class ExternalRuns:
     def run(self, role: str, size: str, model: Model, tokens: int, lr: float, train: TrainSettings) -> Run:
         """Return the run of these settings: the filled-in command, or the function and its config.
 
-        Where raylr is told that the loss is and how long a run may hang changes nothing about the run.
+        Where the loss is read, and how long a run may hang, changes nothing about the run.
 
         Args:
             role: "search" or "check".

@@ -31,9 +31,9 @@ from raylr.trainables.models.loading import load_function
 POLL_SECONDS = 0.2
 """Longest time between two looks at what a command wrote; shorter at the beginning, for commands that end soon."""
 ATTEMPTS = "attempts.jsonl"
-"""File in the run's folder: one line for each time that the command was started and ended by itself."""
+"""File in the run's folder: one line for each time that the command was started and ended without being stopped."""
 PROBLEM = "problem"
-"""Key of a report in which a trial without a loss says why it has none."""
+"""Key of a report in which a trial without a loss gives the reason."""
 NEWEST = "checkpoint.json"
 """File in the run's folder with the path of the newest checkpoint that a function reported to Tune."""
 

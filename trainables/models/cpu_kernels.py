@@ -63,7 +63,7 @@ class LinearCrossEntropy(Function):
 
     Forward (x [N, h], weight [V, h], labels [N], z, needed) gives (total = cross_entropy + z · mean lse²,
     cross_entropy), in fp32. The gradients are made in the forward pass if they are `needed`, block by block, and scaled
-    in the backward pass; those of the second output are none.
+    in the backward pass; the second output has no gradient.
     """
 
     @staticmethod
@@ -388,7 +388,7 @@ def _products_of_rows(out: Tensor, a: Tensor, b: Tensor, sizes: list[int]) -> No
 
 
 def _places(counts: list[int]) -> tuple[Tensor, list[int]]:
-    """Where each of the M sorted rows stands among the padded ones, [M], and each expert's number of those."""
+    """Place of each of the M sorted rows among the padded ones, [M], and each expert's number of those."""
     sizes = [max(PADDING, -(-count // PADDING) * PADDING) for count in counts]
     padding_before = [0, *itertools.accumulate(size - count for size, count in zip(sizes, counts, strict=True))][:-1]
     shifts = torch.repeat_interleave(torch.tensor(padding_before), torch.tensor(counts))

@@ -11,6 +11,13 @@ from raylr.trainables.training.disk import written
 FULL = "the disk is full"
 
 
+def fail(folder: Path, error: BaseException) -> None:
+    with written(folder):
+        folder.mkdir(parents=True)
+        (folder / "weights").touch()
+        raise error
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
@@ -23,10 +30,8 @@ FULL = "the disk is full"
 )
 def test_what_the_disk_is_to_blame_for_is_a_sentence(error: Exception, says: str, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "step-1"
-    with pytest.raises(StorageError, match=f"cannot write a checkpoint into {folder.parent}: {says}"), written(folder):
-        folder.mkdir(parents=True)
-        (folder / "weights").touch()
-        raise error
+    with pytest.raises(StorageError, match=f"cannot write a checkpoint into {folder.parent}: {says}"):
+        fail(folder, error)
     assert not folder.exists()
 
 
@@ -34,9 +39,8 @@ def test_what_the_disk_is_to_blame_for_is_a_sentence(error: Exception, says: str
     "error", [RuntimeError("CUDA error"), CheckpointError("no"), KeyboardInterrupt(), SystemExit(1)]
 )
 def test_anything_else_stays_what_it_is(error: BaseException, tmp_path: Path) -> None:
-    with pytest.raises(type(error)) as caught, written(tmp_path / "step-1"):
-        (tmp_path / "step-1").mkdir()
-        raise error
+    with pytest.raises(type(error)) as caught:
+        fail(tmp_path / "step-1", error)
     assert caught.value is error
     assert not (tmp_path / "step-1").exists()
 

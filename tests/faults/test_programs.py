@@ -171,6 +171,7 @@ FAULTS = {
     "memory of its cgroup": ("out of memory, by the kernel", "a trial's process fills a cgroup of 64 MB", "memory"),
     "leaves children": ("trial forks children", "three, one in a session of its own; none of them ends", ""),
     "prints megabytes": ("trial prints megabytes", "10 MB to its two streams, 2 of them bytes that are no text", ""),
+    "returns a lock": ("trial returns something odd", "a lock, which cannot be sent", ""),
 }
 """Mark → the fault, how it is made, and words of what the user sees."""
 

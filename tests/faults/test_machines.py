@@ -109,4 +109,5 @@ def test_a_shared_memory_that_is_filled(place: Path, undisturbed: FittingStudy, 
     study = FittingStudy.open(place / "study")
     same = assert_same(study, undisturbed)
     record("object store filled", how="another program fills /dev/shm while the study runs", message=said(printed),
-           survived=f"{there} of {len(rows_of(undisturbed))} losses", same_law=same)  # fmt: skip
+           survived=f"{there} of {len(rows_of(undisturbed))} losses; {len(study.evaluations)} at the end",
+           same_law=same)  # fmt: skip

@@ -160,6 +160,6 @@ def test_a_driver_that_sleeps_while_another_one_takes_its_study(
         "driver asleep, study taken over",
         how="SIGSTOP until another driver has taken the lease and finished the study, then SIGCONT",
         message=message,
-        survived=f"{kept} of {total} losses; the other one measured {total - kept}, this one then wrote {written} files",
+        survived=f"{kept} of {total} losses; the other measured {total - kept}, this one then wrote {written} files",
         same_law=same,
     )

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
 Record = Callable[..., None]
 GIGABYTE = 2**30
 ROOM = 4 * GIGABYTE
-"""Most memory that may be used beyond what is used now before Ray ends a worker: the tests beside this one take some."""
+"""Most memory that may be used beyond what is used now before Ray ends a worker: the tests beside this take some."""
 
 
 @pytest.fixture

@@ -289,6 +289,8 @@ class ScalingLaw:
             status = self.status
         elif max(beyond) > limit:
             status = Status.EXTRAPOLATED
+        elif not 0 < centre < math.inf:  # a logarithmic law below its zero
+            status = Status.NOT_DETERMINED
         low, high, why = self._interval(n, d, b, centre, beyond, lacking, level)
         return Estimate(
             value=centre, low=low, high=high, params_beyond=beyond[0], tokens_beyond=beyond[1], batch_beyond=beyond[2],

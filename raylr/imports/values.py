@@ -10,6 +10,8 @@ from raylr.analysis.units import parse_count
 from raylr.errors import DataError, InputError
 
 MISSING = ("", "-", "–", "na", "n/a", "null", "none", "<na>", "#n/a", "missing")
+MOST = 2.0**63
+"""No count is so large: the tables of runs hold integers of 64 bits."""
 DIVERGED = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity", "diverged", "-nan")
 STATES = {
     "finished": RunEnd.COMPLETED,
@@ -109,7 +111,7 @@ def count(value: Any, field: str, where: str, scale: float = 1.0) -> float | Non
             ) from None
         value = found if scale == 1.0 or text[-1:].isdigit() or text[-1:] == "." else found / scale
     number_of = positive(value, field, where)
-    if number_of is not None and not number_of * scale < 1e30:
+    if number_of is not None and not number_of * scale < MOST:
         raise DataError(f"{where}: {field} is {value}, which is no count")
     return None if number_of is None else number_of * scale
 

@@ -36,6 +36,7 @@ def test_words_of_trackers_are_ends() -> None:
         (lambda: values.positive("0", "lr", "row 3"), "above zero"),
         (lambda: values.count("-5", "params", "row 3"), "not a count"),
         (lambda: values.count(1e40, "params", "row 3"), "no count"),
+        (lambda: values.count(2.0**63, "params", "row 3"), "no count"),
         (lambda: values.whole("1.5", "seed", "row 3"), "not a whole number"),
         (lambda: values.flag("maybe", "diverged", "row 3"), "neither yes nor no"),
         (lambda: values.end_of("sleeping", "row 3"), "is none that is known"),

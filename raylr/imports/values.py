@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from raylr.analysis._checks import COUNTS
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import parse_count
 from raylr.errors import DataError, InputError
@@ -77,10 +78,13 @@ def number(value: Any, field: str, where: str) -> float | None:
 
 
 def positive(value: Any, field: str, where: str) -> float | None:
-    """Return a finite number above zero, None if the cell is empty. Raises DataError for anything else."""
+    """Return a finite number above zero that fits can take, None if the cell is empty. Raises DataError for anything
+    else."""
     found = number(value, field, where)
     if found is not None and not 0 < found < math.inf:
         raise DataError(f"{where}: {field} is {str(value)[:40]}, and must be a finite number above zero")
+    if found is not None and not COUNTS[0] <= found <= COUNTS[1]:
+        raise DataError(f"{where}: {field} is {str(value)[:40]}, and must lie between {COUNTS[0]:g} and {COUNTS[1]:g}")
     return found
 
 

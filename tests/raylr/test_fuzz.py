@@ -36,7 +36,7 @@ from wandb_files import run_file
 
 from raylr.analysis import presets
 from raylr.analysis.laws.lr_law import LRLaw
-from raylr.finished import cells_of, fit_runs, read_finished
+from raylr.finished import fit_runs, read_finished
 from raylr.spec import dump_spec, load_spec
 
 WIDE = 100_000
@@ -61,7 +61,7 @@ def read_and_shown(path: Path, dice: random.Random) -> None:
     """Read runs; fit a third of them, and print the answer for one in thirty."""
     roll = dice.random()
     if roll < 0.63:
-        cells_of(read_finished(path).table)
+        read_finished(path)
     else:
         (fitted if roll < 0.97 else shown)(path)
 

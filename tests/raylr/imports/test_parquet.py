@@ -31,3 +31,13 @@ def test_a_date_beyond_those_of_python_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"lr": [1e-3], "loss": [3.0], "day": pa.array([10_000_000], pa.date32())}), file)
     with pytest.raises(DataError, match=r"runs\.parquet cannot be read as \.parquet: date value out of range"):
         read_runs([file])
+
+
+def test_offsets_beyond_a_text_are_refused_and_not_followed(tmp_path: Path) -> None:
+    file, ends = tmp_path / "runs.arrow", b"".join(end.to_bytes(4, "little") for end in (0, 5, 10, 15))
+    feather.write_feather(pa.table({"optimizer": ["adamw"] * 3}), file, compression="uncompressed")
+    data = file.read_bytes()
+    assert data.count(ends) == 1
+    file.write_bytes(data.replace(ends, ends[:-4] + (2**30).to_bytes(4, "little")))
+    with pytest.raises(DataError, match=r"runs\.arrow cannot be read as \.arrow: .*out of bounds"):
+        read_runs([file])

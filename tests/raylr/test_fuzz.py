@@ -179,6 +179,7 @@ def test_tensorboard(dice: random.Random, events: bytes) -> None:
             (folder / "events.out.tfevents.1.host").write_bytes(data)
             if dice.random() < 0.7:
                 text = alternately(as_yaml, {"lr": 1e-3 * 2**i, "model": {"n_params": 1e8}}, dice)
+                text = BOMB + text if dice.random() < 0.02 else text
                 (folder / dice.choice(("config.yaml", "config.json", "hparams.yaml"))).write_bytes(encoded(text))
         with sentence_or_result(names="logs"):
             read_and_shown(Path(name) / "logs", dice)

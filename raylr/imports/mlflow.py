@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import tempfile
@@ -87,11 +88,19 @@ def _uri(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _client_errors(path: Path) -> Iterator[None]:
-    """Make one sentence of what the client raises: whatever a damaged store makes its parsers raise."""
+    """Make one sentence of what the client raises: whatever a damaged store makes its parsers raise, which it logs with
+    tracebacks, too."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         yield
     except Exception as error:
         raise DataError(f"{path} cannot be read by MLflow's client: {' '.join(str(error).split())[:200]}") from None
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _runs(client: Any) -> list[Any]:

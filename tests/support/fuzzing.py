@@ -125,8 +125,9 @@ def limited() -> Iterator[None]:
 def sentence_or_result(names: str = "") -> Iterator[None]:
     """Only errors that the command line shows as a sentence may leave; within the limits. A sentence has `names` in it:
     the place of what is wrong."""
+    err = io.StringIO()
     try:
-        with limited():
+        with limited(), contextlib.redirect_stderr(err):
             yield
         ends["results"] += 1
     except Exception as error:
@@ -136,6 +137,7 @@ def sentence_or_result(names: str = "") -> Iterator[None]:
         check_sentence(outcome[0])
         assert names in outcome[0], f"names no place ({names}): {outcome[0]}"
         ends["sentences"] += 1
+    assert "Traceback" not in err.getvalue(), f"a library shows {last_place(err.getvalue())}\n{err.getvalue()[-3000:]}"
 
 
 def check_sentence(message: str) -> None:

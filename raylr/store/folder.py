@@ -37,8 +37,15 @@ from raylr.remote.copies import local_path, place_of, with_addresses
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
 from raylr.store.plans import PLANS, Plans, plans_table
-from raylr.store.runsfolder import RunsFolder
-from raylr.store.runtable import EVALUATIONS, FAILURES, TRIALS, evaluations_table, failures_table, trials_table
+from raylr.store.runtable import (
+    EVALUATIONS,
+    FAILURES,
+    RUNS_FILE,
+    TRIALS,
+    evaluations_table,
+    failures_table,
+    trials_table,
+)
 from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
@@ -304,7 +311,7 @@ def open_folder(directory: Path | str) -> StudyFolder:
     fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
         shown = with_addresses(str(directory))
-        if RunsFolder.at(directory):
+        if (directory / RUNS_FILE).is_file():
             raise StudyError(f"{shown} holds no study but imported runs; `raylr fit {shown}` shows what they say")
         raise StudyError(f"{shown} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))

@@ -52,9 +52,13 @@ def runs_of(dice: random.Random) -> Rows:
     return [{name: value for name, value in row.items() if name not in drop} for row in rows]
 
 
+LARGEST = 1e308
+"""Above it a whole number is no float."""
+
+
 def retyped(value: Any, kind: int) -> Any:
     """A value as another type would hold it; the value itself where that type has none for it."""
-    number = isinstance(value, int | float) and math.isfinite(value)
+    number = isinstance(value, int | float) and abs(value) < LARGEST
     changed: dict[int, Callable[[], Any]] = {
         0: lambda: str(value),
         1: lambda: f"{value / 1e6:g}M" if number else f"{value}M",
@@ -111,7 +115,7 @@ def of_rows(rows: Rows, dice: random.Random) -> Rows:
         elif kind == 8:
             factor = dice.choice((-1, 0, 1e-12, 1e-6, 1e-3, 1e3, 1e6, 1e12, 1e300))
             for row in rows:
-                if isinstance(row.get(name), int | float):
+                if isinstance(row.get(name), int | float) and abs(row[name]) < LARGEST:
                     row[name] = float(row[name]) * factor
         elif kind == 9:
             same = dice.choice((*VALUES, rows[spot].get(name)))

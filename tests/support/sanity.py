@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from raylr.analysis._checks import LOSSES
 from raylr.analysis.cells import CellOptimum, Family, RunsFit
 from raylr.analysis.laws.lr_law import LRLaw
 
@@ -24,7 +25,7 @@ def check_message(message: str) -> None:
 def check_optimum(one: CellOptimum) -> None:
     """An optimum lies where runs were made, inside its interval, and no run that was measured refutes it."""
     fit, lr, loss = one.fit, one.cell.lr, one.cell.loss
-    finite = np.isfinite(loss)
+    finite = np.abs(loss) < LOSSES[1]  # what is larger counts as diverged
     check_message(fit.message)
     low, high = fit.lr_low, fit.lr_high
     shown = f"{fit.status} lr {fit.lr} [{low}, {high}] from {lr.tolist()} {loss.tolist()} {one.cell.stderr}"

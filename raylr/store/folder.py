@@ -37,7 +37,15 @@ from raylr.remote.copies import local_path, place_of, with_addresses
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
 from raylr.store.plans import PLANS, Plans, plans_table
-from raylr.store.runtable import EVALUATIONS, FAILURES, TRIALS, evaluations_table, failures_table, trials_table
+from raylr.store.runtable import (
+    EVALUATIONS,
+    FAILURES,
+    RUNS_FILE,
+    TRIALS,
+    evaluations_table,
+    failures_table,
+    trials_table,
+)
 from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
@@ -302,10 +310,10 @@ def open_folder(directory: Path | str) -> StudyFolder:
     directory = local_path(directory)
     fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
-        raise StudyError(
-            f"{with_addresses(str(directory))} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts "
-            "one"
-        )
+        shown = with_addresses(str(directory))
+        if (directory / RUNS_FILE).is_file():
+            raise StudyError(f"{shown} holds no study but imported runs; `raylr fit {shown}` shows what they say")
+        raise StudyError(f"{shown} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()
     return folder

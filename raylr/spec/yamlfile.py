@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{path} is not text in UTF-8, so it is no spec") from None
+        raise SpecError(f"{path} is not text in UTF-8, so it is not a spec") from None
     except _DuplicateKeyError as error:
         raise SpecError(f"{path}: {error}") from None
     except yaml.YAMLError as error:

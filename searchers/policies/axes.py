@@ -182,8 +182,8 @@ class AxesPolicy(QuadraticPolicy):
         """Nothing: two places that round to one value of the lr differ in other axes."""
 
     def _put_points(self, setting: str) -> None:
-        for point in self._points:
-            if point.setting == setting and point.loss is None:
+        for point in self._points[setting]:
+            if point.loss is None:
                 cast(AxesSearch, self._searches[setting]).put(math.log(point.lr), self._others(point))
 
     def _add(self, point: Point) -> None:

@@ -8,16 +8,50 @@ from typing import Any
 
 import numpy as np
 
-from raylr.analysis.across import SCATTER, Known, prior_from
+from raylr.analysis.across import SCATTER, Known, prior_from, priors_from
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers._config import number
+from raylr.searchers.policies.policy import SettingSearch
 
 UNKNOWN_SD = 0.7
 """Standard deviation of ln lr around a law that says nothing about its own error: a factor of two."""
 LEAST = 3
 """Finite losses that an earlier model size and budget must have to say anything."""
+
+
+class FinishedSettings:
+    """What the finished settings of a search say of those that begin; it is computed once for each of them.
+
+    Args:
+        settings: All settings of the search.
+        bases: The prior of each where nothing is known.
+    """
+
+    def __init__(self, settings: Sequence[Setting], bases: Sequence[OptimumPrior]) -> None:
+        self._settings, self._bases = settings, bases
+        self._known: dict[str, Known | None] = {}
+
+    def forget(self, name: str) -> None:
+        """Note that a setting has new results."""
+        self._known.pop(name, None)
+
+    def priors(self, group: range, searches: Mapping[str, SettingSearch]) -> list[OptimumPrior]:
+        """Return the priors of settings that begin together.
+
+        Args:
+            group: Their places; the settings before these have finished.
+            searches: Name of a setting → its search.
+        """
+        finished = self._settings[: group.start]
+        for setting in finished:
+            if setting.name not in self._known:
+                search = searches[setting.name]
+                self._known[setting.name] = Known(setting, search.moments()) if search.known() else None
+        known = [one for one in (self._known[setting.name] for setting in finished) if one is not None]
+        wanted, bases = self._settings[group.start : group.stop], self._bases[group.start : group.stop]
+        return priors_from(wanted, known, self._settings, bases)
 
 
 def prior_for(prior: Any, setting: Setting) -> OptimumPrior:

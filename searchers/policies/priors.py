@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raylr.analysis.across import SCATTER, Known, prior_from, priors_from
+from raylr.analysis.across import SCATTER, Across, Known, prior_from
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
@@ -30,7 +30,7 @@ class FinishedSettings:
     """
 
     def __init__(self, settings: Sequence[Setting], bases: Sequence[OptimumPrior]) -> None:
-        self._settings, self._bases = settings, bases
+        self._settings, self._bases, self._across = settings, bases, Across(settings)
         self._known: dict[str, Known | None] = {}
 
     def forget(self, name: str) -> None:
@@ -51,7 +51,7 @@ class FinishedSettings:
                 self._known[setting.name] = Known(setting, search.moments()) if search.known() else None
         known = [one for one in (self._known[setting.name] for setting in finished) if one is not None]
         wanted, bases = self._settings[group.start : group.stop], self._bases[group.start : group.stop]
-        return priors_from(wanted, known, self._settings, bases)
+        return self._across.priors(wanted, known, bases)
 
 
 def prior_for(prior: Any, setting: Setting) -> OptimumPrior:

@@ -1,4 +1,4 @@
-"""What a search costs the driver beside its fits, counted in calls of functions: a machine that is busy changes nothing."""
+"""What a search costs the driver beside its fits, counted in calls of functions and not in time."""
 
 import cProfile
 import pstats

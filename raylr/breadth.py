@@ -32,12 +32,12 @@ def settle_breadth(folder: StudyFolder, listener: Listener, room: Callable[[], i
     named = spec.resources.concurrency
     if not folder.measured:
         # Rounds of several learning rates take more runs in all (docs/cluster.md): only where the spec names the room.
-        found = Breadth.for_room(named, settings) if named else replace(Breadth.for_room(room(), settings), runs=1)
+        found = Breadth.for_room(named, settings) if named else replace(Breadth.for_room(room(), settings), runs=(1,))
         folder.note_search((found.settings, found.runs))
     elif named is not None and Breadth.for_room(named, settings) != (kept := breadth_of(folder)):
         listener.message(
-            f"The search began with {kept.settings} sizes side by side and up to {kept.runs} new learning rates of "
-            f"each at a time, and goes on so; resources.concurrency ({named}) limits how many of these train at once."
+            f"The search began with {kept}, and goes on so; resources.concurrency ({named}) limits how many of these "
+            "train at once."
         )
 
 

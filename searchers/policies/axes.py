@@ -70,8 +70,8 @@ class AxesPolicy(QuadraticPolicy):
         tolerance: float | None = None,
         max_trials: int | None = None,
         extend: bool = False,
-        batch: int = 1,
-        settings_at_once: int = AT_ONCE,
+        batch: int | Sequence[int] = 1,
+        settings_at_once: int | Sequence[int] = AT_ONCE,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
@@ -168,7 +168,7 @@ class AxesPolicy(QuadraticPolicy):
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
-        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")}
+        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")} | {"batch": self._most()}
         domains = {LR: self._domain, **{name: self._axes[name] for name in self._names}}
         return cast(SettingSearch, AxesSearch(domains=domains, seed=self._start, **options))
 

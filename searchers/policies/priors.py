@@ -21,37 +21,47 @@ LEAST = 3
 """Finite losses that an earlier model size and budget must have to say anything."""
 
 
-class FinishedSettings:
-    """What the finished settings of a search say of those that begin; it is computed once for each of them.
+class EarlierSettings:
+    """What the settings of a search that began earlier say of those that begin; it is computed once for each of them.
 
     Args:
         settings: All settings of the search.
         bases: The prior of each where nothing is known.
+        lead: Runs of a setting from which it says something: what these show counts, and nothing later, so that the
+            priors follow from results and not from timing. None: a setting says something when it has finished.
     """
 
-    def __init__(self, settings: Sequence[Setting], bases: Sequence[OptimumPrior]) -> None:
-        self._settings, self._bases, self._across = settings, bases, Across(settings)
+    def __init__(self, settings: Sequence[Setting], bases: Sequence[OptimumPrior], lead: int | None) -> None:
+        self._settings, self._bases, self._lead, self._across = settings, bases, lead, Across(settings)
         self._known: dict[str, Known | None] = {}
+        self._places = {setting.name: place for place, setting in enumerate(settings)}
 
-    def forget(self, name: str) -> None:
-        """Note that a setting has new results."""
-        self._known.pop(name, None)
+    def heard(self, name: str, search: SettingSearch) -> None:
+        """Take that a setting has new results; its next round is not planned yet."""
+        if self._lead is None:
+            self._known.pop(name, None)
+        elif name not in self._known and not search.queue and not search.pending() and len(search.runs) >= self._lead:
+            self._known[name] = self._of(name, search)
+
+    def needs(self, name: str, search: SettingSearch) -> bool:
+        """Whether those that begin next have to wait for this setting."""
+        return not search.finished and (self._lead is None or name not in self._known)
 
     def priors(self, group: range, searches: Mapping[str, SettingSearch]) -> list[OptimumPrior]:
         """Return the priors of settings that begin together.
 
         Args:
-            group: Their places; the settings before these have finished.
+            group: Their places; the settings before these have begun, and none of them is to be waited for.
             searches: Name of a setting → its search.
         """
-        finished = self._settings[: group.start]
-        for setting in finished:
-            if setting.name not in self._known:
-                search = searches[setting.name]
-                self._known[setting.name] = Known(setting, search.moments()) if search.known() else None
-        known = [one for one in (self._known[setting.name] for setting in finished) if one is not None]
-        wanted, bases = self._settings[group.start : group.stop], self._bases[group.start : group.stop]
-        return self._across.priors(wanted, known, bases)
+        names = [setting.name for setting in self._settings[: group.start]]
+        self._known |= {name: self._of(name, searches[name]) for name in names if name not in self._known}
+        known = [one for one in map(self._known.__getitem__, names) if one is not None]
+        chosen = slice(group.start, group.stop)
+        return self._across.priors(self._settings[chosen], known, self._bases[chosen])
+
+    def _of(self, name: str, search: SettingSearch) -> Known | None:
+        return Known(self._settings[self._places[name]], search.moments()) if search.known() else None
 
 
 def prior_for(prior: Any, setting: Setting) -> OptimumPrior:

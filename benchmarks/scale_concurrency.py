@@ -175,6 +175,7 @@ def studies(groups: Sequence[Sequence[Cell | MadeUp]]) -> dict[str, Any]:
                 policy = QuadraticPolicy(
                     [cell.setting for cell in group], max_trials=RUNS, settings_at_once=breadth.settings,
                     lr_range=(min(c.low for c in group), max(c.high for c in group)), batch=breadth.runs,
+                    lead=breadth.lead,
                 )  # fmt: skip
                 runs, units = side_by_side(policy, {cell.setting.name: partial(trained, cell) for cell in group}, room)
                 regrets = [cell.regret(policy.recommend(cell.setting).lr or math.nan) for cell in group]
@@ -190,8 +191,7 @@ def _breadth(label: str, room: int, cells: int) -> Breadth:
     if label == "three at a time":
         return Breadth()
     if label == "all at once":
-        beside = max(min(room, cells), AT_ONCE)
-        return Breadth(settings=(beside,), runs=(max(1, room // min(beside, cells)),))
+        return Breadth.for_room(room, cells, groups=False)
     return Breadth.for_room(room, cells)
 
 

@@ -42,8 +42,9 @@ from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
 CORPUS, CHECKPOINTS, TRUNKS = "corpus", "checkpoints", "trunks"
-Groups: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-"""Numbers of settings, and most LRs of a round, of the groups of a search (`raylr.searches.Breadth`)."""
+Groups: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], int | None]
+"""Numbers of settings, and most LRs of a round, of the groups of a search, and after how many runs of each setting the
+next group begins (`raylr.searches.Breadth`)."""
 KEPT = ("study", "points", "left_out", "side_by_side")
 """What study.json says beside whose study it is, and what another note leaves as it is."""
 TABLES = (EVALUATIONS, TRIALS, FAILURES, PLANS, "evals", "attempts")
@@ -119,13 +120,13 @@ class StudyFolder:
 
     @property
     def side_by_side(self) -> Groups | None:
-        """Settings that the search works on at one time, and most LRs of a round of one, as noted when it began: for
-        each group of settings; earlier versions of raylr noted one number for all groups."""
+        """How much of the search is planned at one time, as noted when it began. Earlier versions of raylr noted one
+        number of settings and of runs for all groups."""
         found = self._list("side_by_side")
-        if len(found) != 2:
+        if len(found) not in (2, 3):
             return None
-        settings, runs = (tuple(map(int, one if isinstance(one, list) else [one])) for one in found)
-        return settings, runs
+        settings, runs = (tuple(map(int, one if isinstance(one, list) else [one])) for one in found[:2])
+        return settings, runs, found[2] if len(found) == 3 else None
 
     @property
     def grows(self) -> bool:

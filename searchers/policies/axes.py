@@ -39,7 +39,7 @@ class AxesPolicy(QuadraticPolicy):
             one further axis).
         extend: Whether values beyond the ranges may be tried when the best ones seem to lie there.
         batch: Runs of one setting that are suggested at once after its first two.
-        settings_at_once: Settings that are searched side by side.
+        settings_at_once, lead: As for `QuadraticPolicy`.
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Places to begin with: their `config` holds the further axes.
         seed: 0 takes one start design; others take others.
@@ -76,6 +76,7 @@ class AxesPolicy(QuadraticPolicy):
         points: Sequence[Point] = (),
         seed: int = 0,
         memory: Memory | None = None,
+        lead: int | None = None,
     ) -> None:
         names = require_axes(axes, LR)
         self._names, self._axes, self._start = tuple(names), dict[str, LRDomain](), seed
@@ -84,7 +85,7 @@ class AxesPolicy(QuadraticPolicy):
         most = default_trials(1 + len(names)) if max_trials is None else max_trials
         super().__init__(
             settings, tolerance=tolerance, max_trials=most, extend=extend, batch=batch,
-            settings_at_once=settings_at_once, stopping=stopping, points=points, memory=memory,
+            settings_at_once=settings_at_once, stopping=stopping, points=points, memory=memory, lead=lead,
         )  # fmt: skip
         if lr_range is not None:
             self.begin(lr_range)

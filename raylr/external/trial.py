@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
-from raylr.errors import TrainingError
+from raylr.errors import InputError, TrainingError
+from raylr.external.kept import process_kept
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, STOPS, fill
 from raylr.external.process import Exit, Process, alone, environment
 from raylr.external.rows import Row, Rows
@@ -26,9 +28,9 @@ from raylr.trainables.models.loading import load_function
 POLL_SECONDS = 0.2
 """Longest time between two looks at what a command wrote; shorter at the beginning, for commands that end soon."""
 ATTEMPTS = "attempts.jsonl"
-"""File in the run's folder: one line for each time that the command was started and ended by itself."""
+"""File in the run's folder: one line for each time that the command was started and ended without being stopped."""
 PROBLEM = "problem"
-"""Key of a report in which a trial without a loss says why it has none."""
+"""Key of a report in which a trial without a loss gives the reason."""
 NEWEST = "checkpoint.json"
 """File in the run's folder with the path of the newest checkpoint that a function reported to Tune."""
 
@@ -239,13 +241,30 @@ def function_trial(config: dict[str, Any]) -> None:
     from ray.train._internal.session import get_session
 
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
-    function = load_function("trainable", config["trainable"]["function"], Path(config["trainable"]["folder"]))
+    function = users_function(config["trainable"]["function"], config["trainable"]["folder"])
     folder = Path(config["dir"])
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = reported_checkpoint(folder)
     if checkpoint is not None and tune.get_checkpoint() is None:
         get_session().loaded_checkpoint = tune.Checkpoint.from_directory(str(checkpoint))
-    function(dict(config["given"]))
+    with process_kept():
+        function(dict(config["given"]))
+
+
+def users_function(name: str, folder: str | Path) -> Callable[[dict[str, Any]], Any]:
+    """Return the function of a study's `trainable`.
+
+    Raises:
+        InputError: If it is not there, or is one whose call runs nothing of it.
+    """
+    function = load_function("trainable", name, folder)
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    if any(kind(function) for kind in kinds):
+        raise InputError(
+            f"trainable: {name} is a generator or an async function, which trains nothing when it is called; give an "
+            "ordinary one that calls ray.tune.report"
+        )
+    return function
 
 
 def note_checkpoint(folder: Path, checkpoint: str) -> None:

@@ -141,13 +141,6 @@ class Across:
         return found
 
 
-def prior_from(
-    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: OptimumPrior
-) -> OptimumPrior:
-    """Return the prior of one setting's optimum from those that are known: see `Across.priors`."""
-    return Across(settings).priors([setting], known, [base])[0]
-
-
 def _with_law(base: OptimumPrior, moments: Mapping[str, Array], mean: float, sd: float) -> OptimumPrior:
     """Return `base` with what the known settings say; `mean` and `sd` of ln of the best lr are their law's."""
     own = None if base.curvature is None else (math.log(base.curvature), base.curvature_log_sd)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raylr.analysis.across import SCATTER, Across, Known, prior_from
+from raylr.analysis.across import SCATTER, Across, Known
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
@@ -113,4 +113,4 @@ def _from_results(rows: Sequence[Any], setting: Setting) -> OptimumPrior:
             known.append(Known(earlier, fit_optimum(np.exp(x), y).moments()))
     if not known:
         raise InputError(f"no model size and budget among the earlier results has {LEAST} finite losses")
-    return prior_from(setting, known, settings, OptimumPrior())
+    return Across(settings).priors([setting], known, [OptimumPrior()])[0]

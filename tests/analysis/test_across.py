@@ -6,6 +6,7 @@ from raylr.analysis.across import AT_ONCE, Across, Known, covariates, in_order_o
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 
+NOTHING = OptimumPrior()
 SETTINGS = [Setting(name=f"{n}/{d}", config={"n": n, "kind": "moe"}, params=n, tokens=d)
             for n in (1e6, 4e6, 1.6e7) for d in (1e8, 4e8)]  # fmt: skip
 
@@ -15,7 +16,7 @@ def known(setting, scale=1.0):
     return Known(setting, {"center": (center, 0.1), "curvature": (math.log(0.02), 0.2), "skew": (0.1, 0.2)})
 
 
-def prior(known, base=OptimumPrior()):
+def prior(known, base=NOTHING):
     """That of the most expensive setting."""
     return Across(SETTINGS).priors([SETTINGS[-1]], known, [base])[0]
 

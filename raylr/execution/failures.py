@@ -31,10 +31,7 @@ class Traceback(Exception):  # it only carries a text
 
 
 def told(trainable: Trainable) -> Trainable:
-    """Return a trainable that raises nothing but TrainingErrors of one sentence, which Ray can send to the driver.
-
-    `sys.exit(0)` counts as a return.
-    """
+    """Return a trainable that raises nothing but TrainingErrors of one sentence, which Ray can send to the driver."""
 
     def train(config: Config) -> Any:
         try:
@@ -42,8 +39,6 @@ def told(trainable: Trainable) -> Trainable:
         except BaseException as error:
             if ended_by_tune(error):
                 raise
-            if isinstance(error, SystemExit) and error.code in (None, 0):
-                return None
             sentence, cause = sentence_of(error), Traceback(_traceback_of(error))
         raise TrainingError(sentence) from cause  # not within `except`: nothing of the exception is sent along
 

@@ -9,12 +9,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import InputError, TrainingError
+from raylr.execution.ray_private import ended_by_tune
+from raylr.execution.reports import number, problem_of
 from raylr.external.kept import process_kept
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, STOPS, fill
 from raylr.external.process import Exit, Process, alone, environment
@@ -232,10 +235,14 @@ def _shown(keys: Mapping[str, None]) -> str:
 def function_trial(config: dict[str, Any]) -> None:
     """Train one run by a function of the user: Ray Tune's function trainable.
 
-    A run that was stopped finds its last checkpoint by `ray.tune.get_checkpoint`, as it does in Tune.
+    A run that was stopped finds its last checkpoint by `ray.tune.get_checkpoint`, as it does in Tune. `sys.exit(0)`
+    counts as a return.
 
     Args:
-        config: `trainable` (fields of `TrainableSpec`), `dir`, and `given`: what the function is called with.
+        config: `trainable` (fields of `TrainableSpec`), `dir`, `stop_at`, and `given`, which the function gets.
+
+    Raises:
+        TrainingError: If it ends before `stop_at`.
     """
     from ray import tune
     from ray.train._internal.session import get_session
@@ -247,8 +254,38 @@ def function_trial(config: dict[str, Any]) -> None:
     checkpoint = reported_checkpoint(folder)
     if checkpoint is not None and tune.get_checkpoint() is None:
         get_session().loaded_checkpoint = tune.Checkpoint.from_directory(str(checkpoint))
-    with process_kept():
-        function(dict(config["given"]))
+    with process_kept(), _reports_noted(get_session()) as last:
+        try:
+            function(dict(config["given"]))
+        except SystemExit as end:
+            if end.code not in (None, 0) or ended_by_tune(end):
+                raise
+    if last and not problem_of(last) and math.isfinite(number(last["loss"])):
+        tokens = int(number(last["tokens"]))
+        if tokens < config["stop_at"]:  # it is tried again, as after any other failure
+            raise TrainingError(f"it ended after {tokens} of {config['stop_at']} tokens")
+
+
+@contextmanager
+def _reports_noted(session: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the function reported last in the block; nothing of a function that is called without Tune."""
+    last: dict[str, Any] = {}
+    if session is None:
+        yield last
+        return
+    report = session.report
+
+    def noted(metrics: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(metrics, Mapping):
+            last.clear()
+            last.update(metrics)
+        return report(metrics, *arguments, **options)
+
+    session.report = noted
+    try:
+        yield last
+    finally:
+        del session.report
 
 
 def users_function(name: str, folder: str | Path) -> Callable[[dict[str, Any]], Any]:

@@ -15,7 +15,6 @@ from there to the storage, `complete.json` last, and fetched where the run goes 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -30,8 +29,9 @@ from filelock import FileLock
 from pydantic import BaseModel, Field, ValidationError
 
 from raylr.analysis.runs import identity_of
-from raylr.errors import CheckpointError, StorageError
+from raylr.errors import CheckpointError
 from raylr.remote.copies import WorkingCopy, copy_of, leased, local_path
+from raylr.trainables.training.disk import written
 from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
@@ -97,7 +97,7 @@ def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     rank, world = dist.get_rank(), dist.get_world_size()
-    with _written(folder):
+    with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
         dist.barrier()
         engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
@@ -114,28 +114,6 @@ def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
         if rank == 0:
             seal(folder, state, table)
         dist.barrier()
-
-
-@contextmanager
-def _written(folder: Path) -> Iterator[None]:
-    """Write a checkpoint in the block. If that fails nothing of it stays, which would keep a full disk full, and what
-    the disk is to blame for is a StorageError."""
-    try:
-        yield
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if reason := _disk_problem(error):
-            raise StorageError(f"cannot write a checkpoint into {folder.parent}: {reason}") from error
-        raise
-
-
-def _disk_problem(error: BaseException) -> str:
-    """Why a disk could not take a file; "" for any other error. torch's RuntimeError only says that its writer
-    failed."""
-    torchs = isinstance(error, RuntimeError) and ("inline_container" in str(error) or "StreamWriter" in str(error))
-    if torchs or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        return "the disk is full; make room and run the same command again"
-    return (error.strerror or str(error)) if isinstance(error, OSError) else ""
 
 
 def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None = None) -> None:

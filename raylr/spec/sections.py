@@ -204,9 +204,9 @@ class ResourceSpec(Section):
     """Sizes, or the target, whose trials need something else: name → cpus, gpus."""
     concurrency: int | None = Field(default=None, ge=1)
     """Trials side by side. Default: as many as the cluster has room for. A number that is given when a search begins
-    also makes it that broad: all sizes are searched side by side, then several learning rates of each. It ends
-    earlier, and takes more runs in all: per size 3.2 with 1 side by side, 5.5 with 16 (docs/cluster.md). Changed
-    later, it limits only how many train at once."""
+    also makes it that broad: several learning rates of the three cheapest sizes first, then more sizes side by side.
+    It ends earlier and takes more runs in all (docs/cluster.md). Changed later, it limits only how many train at
+    once."""
     hang_seconds: float = Field(default=120, gt=0)
     """A trial that reports nothing hangs: it is ended, and tried again from its last checkpoint. That is never assumed
     before this time, and not before 8 times the interval at which the trial itself, or before its first report the

@@ -39,7 +39,7 @@ def test_keys_of_the_models_keep_runs_apart(folder: Path) -> None:
     found = read_runs([folder], ImportOptions(by=("qk_norm", "hidden_size")))
     assert {run.by["qk_norm"] for run in found.runs} == {"true"}
     assert len({(run.size, run.by["hidden_size"]) for run in found.runs}) == 2
-    with pytest.raises(DataError, match="--by colour: .* no such key; they have .*qk_norm"):
+    with pytest.raises(DataError, match=r"--by colour: .* no such key; they have .*qk_norm"):
         read_runs([folder], ImportOptions(by=("colour",)))
 
 

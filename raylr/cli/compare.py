@@ -100,11 +100,12 @@ def _finished(
     from raylr.finished_arms import compare_finished
     from raylr.imports.study import recognises
 
-    if not is_runs(source) and not (reading.by and recognises(Path(source))):
+    searched = bool(reading.by) and recognises(Path(source))
+    if not is_runs(source) and not searched:
         raise InputError(f"{source}: give the folder of a transfer study too, or finished runs instead of a study")
     n = None if params is None else count_of("--params", params)
     d = None if tokens is None else count_of("--tokens", tokens)
-    return compare_finished(read_for(source, reading), params=n, tokens=d, seed_sd=seed_sd)
+    return compare_finished(read_for(source, reading), params=n, tokens=d, seed_sd=seed_sd, searched=searched)
 
 
 def _studies(

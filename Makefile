@@ -26,9 +26,10 @@ test: $(VENV)/.installed  ## set up everything and run the tests
 
 faults: $(VENV)/.installed  ## tests that kill whole programs, and the table of faults in docs/reliability.md
 	rm -f .faults.jsonl
-	RAYLR_FAULTS=.faults.jsonl $(BIN)/python -m pytest -m "faults or not faults" tests/faults $(PYTEST_ARGS)
-	$(BIN)/python tests/support/fault_table.py .faults.jsonl docs/reliability.md
-	$(BIN)/python -m pytest -m faults --ignore tests/faults $(PYTEST_ARGS)
+	RAYLR_FAULTS=$(CURDIR)/.faults.jsonl $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		--timeout 1200 -m "table or faults" \
+		tests/faults $$(grep -rl "mark\.faults" tests --include "test_*.py" | grep -v ^tests/faults) $(PYTEST_ARGS); \
+		$(BIN)/python tests/support/fault_table.py .faults.jsonl docs/reliability.md $$?
 
 check: lint types  ## lint and types
 

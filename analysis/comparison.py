@@ -3,10 +3,10 @@
 Notation: an arm is one setting of the target, trained with one or more seeds; k arms make m = k (k − 1) / 2 pairs.
 
 Every pair is compared by `compare_runs`, the noise between seeds being that of the pair itself, or of the other arms
-where the pair has no two runs of one arm; runs of both arms with the same seed count as alike as far as the pair shows
-it. One of two equal settings is called better with a probability of
-2 (1 − `decided`) at most; `decided` is chosen so that for all m pairs together this stays at `FALSE_BETTER`
-(Bonferroni), and is never below that of a single comparison.
+where the pair has no two runs of one arm; runs of both arms with the same seed count as correlated as far as the pair
+shows it. One of two equal settings is called better with a probability of 2 (1 − `decided`) at most; `decided` is
+chosen so that for all m pairs together this stays at `FALSE_BETTER` (Bonferroni), and is never below that of a single
+comparison.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ QUANTITIES: dict[str, str] = {
 MATRICES = ("embedding", "attention", "dense", "router", "experts_in", "experts_out", "lm_head")
 """Roles of the matrices, which the paper's Figure 7 shows."""
 LAST = 0.5
-"""Share of a run's steps, its last, over which an update RMS is averaged: what is asked is where it stays."""
+"""Share of a run's steps, its last, over which an update RMS is averaged: its final level is of interest."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -192,5 +192,10 @@ def _summary(trial: str, rows: Rows) -> str:
             parts.append(text.format(value))
     size, lr = rows[0].get("size"), rows[0].get("lr")
     name = trial if size is None or lr is None else f"{size} at LR {format_lr(lr)}"
-    kind = {True: ", QK norm", False: ", no QK norm"}.get(rows[0].get("qk_norm"), "")  # type: ignore[arg-type]
-    return f"{name}{kind}: {', '.join(parts)}." if parts else ""
+    return f"{name}{norm_words(rows[0])}: {', '.join(parts)}." if parts else ""
+
+
+def norm_words(row: Mapping[str, Any]) -> str:
+    """Return ", QK norm" or ", no QK norm" for a row; "" where it is not known."""
+    norm = row.get("qk_norm")
+    return (", QK norm" if norm else ", no QK norm") if isinstance(norm, bool) else ""

@@ -172,8 +172,8 @@ def identity_of(measured: Any) -> str:
 def canonical(value: Any) -> str:
     """Return plain data as JSON that is the same for equal data.
 
-    Keys are sorted, tuples and lists are alike, whole floats and integers are alike, and keys whose value is None are
-    left out, so that an option that is added later and not used changes nothing.
+    Keys are sorted, a tuple is the same as a list, a whole float the same as an integer, and keys whose value is None
+    are left out, so that an option that is added later and not used changes nothing.
 
     Args:
         value: Mappings, sequences, numbers, strings, paths, None.

@@ -4,8 +4,8 @@ Notation: y the standard deviation of the coordinates of x_t − x_0 (the probe 
 tokens or steps up to t, S the size (parameters, or width in multiples of the base's), η the peak LR. The exponents are
 those of y ∝ D^d · S^s · η^l:
 
-* d from each run by itself, over its last factor of `SPAN` in D: activations move fastest at the start, and what is
-  asked is whether they still do;
+* d from each run on its own, over its last factor of `SPAN` in D: activations move fastest at the start, and what is
+  in question is whether they still do;
 * s and l from the ends of all runs, at one D.
 
 Data move an activation more than size does where d − s is above 0 with its interval.
@@ -164,7 +164,7 @@ def _of_ends(ends: Sequence[Moved]) -> tuple[Exponent, Exponent]:
     found = {name: _nothing(f"all runs have one {name}") for name in columns if name not in moving}
     if freedom < 1 or np.linalg.matrix_rank(design) < design.shape[1]:
         why = f"{len(ends)} runs do not determine the exponents of {' and '.join(moving) or 'nothing'}"
-        return tuple(found.get(name) or _nothing(why) for name in columns)  # type: ignore[return-value]
+        return found.get("size", _nothing(why)), found.get("lr", _nothing(why))
     y = np.log([one.value for one in ends])
     solution, *_ = np.linalg.lstsq(design, y, rcond=None)
     rest: npt.NDArray[np.float64] = y - design @ solution

@@ -189,7 +189,7 @@ def fit_study(
         conditions: What the runs had in common; the law stores it.
         priors: Priors of the law's exponents; None for plain least squares.
         batch_exponent: How the law has the batch in it, as for `fit_lr_law`. None: by the prior where the runs have
-            several batches, and not at all where they have one.
+            several batches, and is absent where they have one.
         lr_range: LR range of the search; that of the runs by default.
         decay: How the LR falls, if the objective is the loss after it: runs of role `decay` branch from the others.
 
@@ -368,6 +368,10 @@ class Check:
     predicted_lr: float
     fit: OptimumFit
     """Loss over the LR through the final losses: where the target's own optimum seems to be."""
+
+    def ended(self, run: FittedRun) -> bool:
+        """Whether `run` diverged or got to the target's tokens."""
+        return run.diverged or run.tokens[-1] >= self.tokens
 
     def loss_at(self, run: FittedRun) -> float:
         """Return the loss of `run` at the target's tokens; NaN if it did not get there."""

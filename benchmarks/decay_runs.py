@@ -33,7 +33,8 @@ MODEL: dict[str, Any] = {"hidden_size": 32, "layers": 2, "heads": 4, "kv_heads":
 REPORTS = 64
 """Validations of a trunk, and checkpoints that its averages are made of."""
 MEANS, MEMORIES = (0.1, 0.2, 0.4, 0.6), (0.05, 0.1)
-"""Last shares of the tokens whose checkpoints count alike, and shares in which those of an EMA lose a factor e."""
+"""Last shares of the tokens whose checkpoints have the same weight, and shares in which those of an EMA lose a factor
+e."""
 SIGMAS = 1.6449
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from laws_tables import Out, row
 
 from raylr.analysis import fit_power_law, fit_surface
+from raylr.fake_trials import FakeController, FakeTrial
 from raylr.searchers import PowerLawScheduler
-from raylr.testing import FakeController, FakeTrial
 
 WARMUP = 0.1
 """Share of the tokens that the warmup of `cosine_adam160m` takes."""

@@ -16,7 +16,7 @@ from typing import Any
 
 TEXT = "def f(x):\n    return x * 12  # Größe, 题目：A. bone\nAnswer: B"
 SAME_TO = 1e-5
-"""Largest difference of logits (of order 1) that counts as none."""
+"""Largest difference of logits (of order 1) that counts as no difference."""
 SIZE = {
     "vocab_size": 512, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 4096,

@@ -16,8 +16,8 @@ from replay_data import DATA, LossOverLR
 from search_replay import peers
 
 from raylr.analysis import fit_power_law
+from raylr.fake_trials import FakeController, FakeTrial
 from raylr.searchers import Recommendation, RunEnd, RunId, Setting, SurfacePolicy
-from raylr.testing import FakeController, FakeTrial
 
 MOST = 12.0
 """Full-length runs after which a search is given up."""
@@ -71,7 +71,7 @@ def curve_tables() -> list[Curves]:
 
 
 def surface(curves: Curves, seed: int) -> Trace:
-    """Ours, until it ends by itself."""
+    """Ours, until it ends the search."""
     for spent, recommendation in pausing(curves, seed):
         if recommendation.lr is not None:
             yield spent, recommendation.lr

@@ -1,7 +1,7 @@
 """How fast a training step is, beside Hugging Face's model under the same DeepSpeed engine, and what a trial costs.
 
 Everything is timed in one process on one thread; the contenders take turns step by step, and the fastest step of each
-counts, so that other load on the machine hits all alike. Run: `python benchmarks/throughput.py [--rounds 12] [--json
+counts, so that other load on the machine slows all of them. Run: `python benchmarks/throughput.py [--rounds 12] [--json
 FILE]`.
 
 | key | what |

@@ -50,7 +50,7 @@ def main() -> None:
         for params in (1e7, 4e7)
     ]
     search = QuadraticSearch(settings=settings)
-    scheduler = PowerLawScheduler(time_attr="tokens", target="tokens_target")
+    scheduler = PowerLawScheduler(time_attr="tokens", target="tokens_target", schedule="constant")
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(

@@ -44,7 +44,7 @@ class ReportToTune(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
         """Report the loss of an evaluation."""
-        tune.report({"eval_loss": metrics["eval_loss"], "step": state.global_step})
+        tune.report({"eval_loss": metrics["eval_loss"], "step": state.global_step, "lr": args.learning_rate})
 
 
 def train(config: dict) -> None:

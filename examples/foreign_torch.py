@@ -58,7 +58,7 @@ def train(config: dict) -> None:
             with torch.no_grad():
                 logits = model(held_out[:, :-1]).flatten(0, 1)
                 loss = torch.nn.functional.cross_entropy(logits, held_out[:, 1:].flatten())
-                tune.report({"loss": loss.item(), "step": step})
+                tune.report({"loss": loss.item(), "step": step, "lr": config["lr"]})
 
 
 def main() -> None:

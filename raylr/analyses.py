@@ -38,10 +38,11 @@ class MeasuredRuns:
 
     def kinds(self) -> dict[str, list[dict[str, Any]]]:
         """Return the rows with QK norm, without, and those of which it is not known, as far as there are any."""
-        names = {True: "with QK norm", False: "without QK norm"}
         found: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows:
-            found.setdefault(names.get(row.get("qk_norm"), "all runs"), []).append(row)  # type: ignore[arg-type]
+            norm = row.get("qk_norm")
+            kind = ("with QK norm" if norm else "without QK norm") if isinstance(norm, bool) else "all runs"
+            found.setdefault(kind, []).append(row)
         return found
 
 

@@ -165,7 +165,7 @@ def targets_of(one: FittingStudy, other: TransferStudy, name: str | None) -> tup
         name: Name of the transfer study's target; None: the one that is the fitting study's.
 
     Raises:
-        InputError: If there is none; the message says in what the nearest differs.
+        InputError: If there is no such arm; the message says in what the nearest differs.
     """
     own = one.spec.target
     if own is None:

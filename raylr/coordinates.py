@@ -67,7 +67,7 @@ def write_results(folder: Path, checks: Sequence[CoordinateCheck], settings: dic
     Args:
         folder: The folder of the check.
         checks: What was found.
-        settings: What was asked for, for the readers of the JSON.
+        settings: What was requested, for the readers of the JSON.
 
     Returns:
         The files written.

@@ -1,4 +1,4 @@
-"""Errors that every part of raylr raises. Whatever is none of them is a bug and ends in a traceback.
+"""Errors that every part of raylr raises. Any other exception is a bug and ends in a traceback.
 
     RaylrError                 something that a user can act on, in one sentence           exit status 1
     ├─ InputError              the input is wrong (also a ValueError)                      exit status 2
@@ -94,7 +94,7 @@ class StudyLockedError(StudyError):
 
 
 class LawError(InputError):
-    """A law cannot be read, or there is none of that name."""
+    """A law cannot be read, or there is no law of that name."""
 
 
 class CheckpointError(InputError):

@@ -175,7 +175,7 @@ def cells_of(table: pa.Table) -> list[Cell]:
 
 
 def is_twin(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a column that was asked for by name is one that keeps runs apart in any case."""
+    """Whether a column that was requested by name separates runs in any case."""
     own = name.removeprefix(BY)
     return own in APART and all(row.get(name) == row.get(own) for row in rows)
 

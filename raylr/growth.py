@@ -94,7 +94,7 @@ def growth(rows: Sequence[Row], run_of: RunOf, changes: Sequence[str]) -> Growth
 def goes_on(old: StudySpec, new: StudySpec) -> bool:
     """Return whether the searches of the sizes that both specs have go the same way under both, one maybe further.
 
-    They then find what they measured in the tables, run by run. Otherwise they begin anew and are told the results of
+    They then find what they measured in the tables, run by run. Otherwise they begin anew and receive the results of
     the earlier runs as points (`earlier_points`).
     """
     same = all(_searched(old)[key] == value for key, value in _searched(new).items())
@@ -198,7 +198,7 @@ def from_plain(values: Sequence[Mapping[str, Any]]) -> list[Point]:
 
 
 def _loss_at(end: KnownEnd, budget: int) -> tuple[float, float]:
-    """The loss of an ended run at a token count and its standard error; NaN if it cannot be said."""
+    """The loss of an ended run at a token count and its standard error; NaN if it is not known."""
     if end.end is RunEnd.DIVERGED:
         return math.nan, 0.0
     curve = Curve()

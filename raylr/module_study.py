@@ -139,7 +139,7 @@ class ModuleStudy(Study):
 
     def _require_kind(self, spec: StudySpec) -> None:
         if spec.modules is None:
-            raise StudyError("the spec has no section modules: it is one of raylr.FittingStudy or raylr.TransferStudy")
+            raise StudyError("the spec has no section modules: it belongs to raylr.FittingStudy or raylr.TransferStudy")
 
     def _answer(self, stages: Stages) -> ModulesResult:
         result = self.result()

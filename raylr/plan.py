@@ -1,7 +1,8 @@
-"""What a study will cost before anything is trained: its search run many times on made-up losses.
+"""What a study will cost before anything is trained: its search run many times on simulated losses.
 
-The search ends by itself, so its cost is not a formula. The study's own policy is run on losses that fall as those of
-language models do, with an optimum that lies anywhere in the range; how many runs and tokens that takes is the plan.
+The search decides when it ends, so its cost is not a formula. The study's own policy is run on losses that fall as
+those of language models do, with an optimum that lies anywhere in the range; how many runs and tokens that takes is the
+plan.
 
 The losses follow Eq. 4 of Zhou et al. 2026 in the tokens and a parabola in ln LR. Where the numbers come from:
 
@@ -154,7 +155,7 @@ def plan_study(spec: StudySpec, *, draws: int | None = None, seed: int = 0) -> P
 
     Args:
         spec: The study's spec.
-        draws: Searches to run on made-up losses; None: `DRAWS`, or `AXES_DRAWS` for a transfer study.
+        draws: Searches to run on simulated losses; None: `DRAWS`, or `AXES_DRAWS` for a transfer study.
         seed: Their seed.
 
     Returns:
@@ -226,7 +227,7 @@ def _amount(values: Sequence[float]) -> Amount:
 
 
 def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Generator) -> dict[str, tuple[int, int]]:
-    """Run a search on made-up losses; return the runs and tokens of each size."""
+    """Run a search on simulated losses; return the runs and tokens of each size."""
     budget = max(spec.token_budgets)
     points = spec.eval_at(budget)
     losses = {name: _made_up(spec, budget, rng) for name in names}
@@ -268,7 +269,7 @@ def _search(spec: StudySpec, policy: Policy, names: list[str], rng: np.random.Ge
 def _train_part(
     spec: StudySpec, policy: Any, suggestion: PartSuggestion, loss_at: MadeUp, reached: dict[tuple[str, int], int]
 ) -> None:
-    """Train a trunk or a branch on made-up losses, those after a decay being of the same form; add its own tokens."""
+    """Train a trunk or a branch on simulated losses, those after a decay being of the same form; add its own tokens."""
     run, part = suggestion.of.run, suggestion.part
     train = next(one.train for one in spec.settings() if one.name == run.setting)
     tokens = max(spec.token_budgets) if part.budget is None else int(part.budget)

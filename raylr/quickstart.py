@@ -80,7 +80,7 @@ def example_spec(name: str) -> StudySpec:
     """Return the spec of an example.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is no example of that name.
     """
     import yaml
 

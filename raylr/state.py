@@ -1,4 +1,4 @@
-"""What a study is doing, whoever runs it and wherever, read from its folder; nothing is written or locked."""
+"""What a study is doing, on this machine or another, read from its folder; nothing is written or locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study of a spec or of a folder, whatever its kind."""
+"""The study of a spec or of a folder, of any kind."""
 
 from __future__ import annotations
 

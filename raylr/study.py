@@ -115,7 +115,7 @@ class Study(ABC):
         """Open an existing study to read it, or to go on with it; nothing is written.
 
         Raises:
-            StudyError: If there is none of this kind in `directory`, or its spec was changed since.
+            StudyError: If there is no study of this kind in `directory`, or its spec was changed since.
         """
         return cls(open_folder(directory).spec, directory, progress=progress)
 
@@ -179,7 +179,7 @@ class Study(ABC):
     def ending(self) -> str | None:
         """Return what was printed at the study's end, if it has ended and nothing was measured or changed since.
 
-        A damaged file counts as none: the study is then put together again from its tables.
+        A damaged file counts as missing: the study is then put together again from its tables.
 
         Raises:
             DamagedError: If a file of the tables is damaged.
@@ -237,7 +237,7 @@ class Study(ABC):
         """Raise StudyError for a spec of another kind of study."""
         for section, kind in (("transfer", "TransferStudy"), ("modules", "ModuleStudy")):
             if getattr(spec, section) is not None:
-                raise StudyError(f"the spec has {section}: it is one of raylr.{kind}, not of raylr.FittingStudy")
+                raise StudyError(f"the spec has {section}: it belongs to raylr.{kind}, not to raylr.FittingStudy")
 
     @abstractmethod
     def _answer(self, stages: Stages) -> Any:

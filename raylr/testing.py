@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raylr.errors import InputError, nearest
+from raylr.fake_trials import FakeController, FakeTrial
 
 Factory = Callable[[], Any]
 Check = Callable[[Factory, Path], None]
@@ -69,7 +69,18 @@ def report(value: Any, step: int = 1) -> dict[str, Any]:
 def drive(
     search: Any, trials: int, *, slots: int = 1, seed: int = 0, value: Callable[[float], Any] = loss_at
 ) -> list[float]:
-    """Run a searcher for at most `trials` trials, `slots` at once, ending in random order; returns the lrs."""
+    """Run a searcher on trials that end in random order.
+
+    Args:
+        search: The searcher, with metric, mode and space.
+        trials: Most trials.
+        slots: Trials at once.
+        seed: Seed of the order in which they end.
+        value: Returns what a trial of an lr reports.
+
+    Returns:
+        The lr of each trial.
+    """
     order, waited = random.Random(seed), 0
     running: list[tuple[str, float]] = []
     lrs: list[float] = []
@@ -106,7 +117,7 @@ def require(condition: bool, message: str) -> None:
 def suggests_inside_the_domain(factory: Factory, folder: Path) -> None:
     """Every suggested lr lies in its domain."""
     lrs = drive(begin(factory), 20)
-    require(len(lrs) > 0, "no suggestion at all")
+    require(len(lrs) > 0, "no suggestion")
     require(all(LOW * (1 - 1e-9) <= lr <= HIGH * (1 + 1e-9) for lr in lrs), f"lrs outside [{LOW}, {HIGH}]: {lrs}")
 
 
@@ -145,7 +156,7 @@ def survives_a_missing_metric(factory: Factory, folder: Path) -> None:
 
 
 def repeats_under_its_seed(factory: Factory, folder: Path) -> None:
-    """Two searches made alike suggest alike."""
+    """Two searches that were made in the same way suggest the same."""
     first, second = drive(begin(factory), 8), drive(begin(factory), 8)
     require(first == second, f"two runs differ: {first} and {second}")
 
@@ -230,53 +241,6 @@ SEARCHER_CHECKS: dict[str, Check] = {
 # --- schedulers ---
 
 
-class FakeTrial:
-    """What a scheduler sees of a Trial."""
-
-    status: str
-    last_result: dict[str, Any]
-
-    def __init__(self, trial_id: str, lr: float = 1e-3):
-        self.__dict__.update(
-            trial_id=trial_id, config={"lr": lr, "tokens_target": 100_000.0}, status=Trial.PENDING, last_result={},
-            is_saving=False, trainable_name="fake", evaluated_params={"lr": lr}, checkpoint=None, temporary_state=None,
-            has_checkpoint=lambda: False, is_finished=lambda: self.status in (Trial.TERMINATED, Trial.ERROR),
-            run_metadata=SimpleNamespace(checkpoint_manager=None), experiment_tag=trial_id,
-        )  # fmt: skip
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
-    def set_status(self, status: str) -> None:
-        """As Trial.set_status."""
-        self.status = status
-
-
-class FakeController:
-    """What a scheduler sees of the TuneController."""
-
-    def __init__(self) -> None:
-        self.trials: list[FakeTrial] = []
-        self.search_alg = SimpleNamespace(searcher=SimpleNamespace())
-        self.paused: list[FakeTrial] = []
-
-    def get_trials(self) -> list[FakeTrial]:
-        """All trials."""
-        return self.trials
-
-    def get_live_trials(self) -> list[FakeTrial]:
-        """Those that have not ended."""
-        return [t for t in self.trials if not t.is_finished()]
-
-    def stop_trial(self, trial: FakeTrial) -> None:
-        """End a trial."""
-        trial.status = Trial.TERMINATED
-
-    def pause_trial(self, trial: FakeTrial, should_checkpoint: bool = True) -> None:
-        """Pause a trial."""
-        trial.status = Trial.PAUSED
-
-
 def curve(lr: float, tokens: float) -> float:
     """Losses of the scheduler checks: a power law in tokens over a quadratic in ln lr."""
     return loss_at(lr) + 0.4 * math.exp(-0.4 * math.log(tokens / 1000.0))
@@ -285,7 +249,17 @@ def curve(lr: float, tokens: float) -> float:
 def run_scheduler(
     factory: Factory, lrs: Iterable[float], value: Callable[[float, float], Any] = curve, steps: int = 100
 ) -> tuple[list[FakeTrial], dict[str, str]]:
-    """Run trials one report at a time, in turn, under a scheduler; returns them and each one's last decision."""
+    """Run trials under a scheduler, each in turn by one report.
+
+    Args:
+        factory: Makes the scheduler.
+        lrs: The lr of each trial.
+        value: Returns the loss of an lr at a number of tokens.
+        steps: Reports of a trial that is not stopped.
+
+    Returns:
+        The trials, and by their ids the last decision about each.
+    """
     scheduler, controller = factory(), FakeController()
     scheduler.set_search_properties(METRIC, "min")
     decisions: dict[str, str] = {}

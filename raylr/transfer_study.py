@@ -120,7 +120,7 @@ class TransferStudy(Study):
 
     def _require_kind(self, spec: StudySpec) -> None:
         if spec.transfer is None:
-            raise StudyError("the spec has no section transfer: it is one of raylr.FittingStudy")
+            raise StudyError("the spec has no section transfer: it belongs to raylr.FittingStudy")
 
     def _answer(self, stages: Stages) -> ProxySearch:
         self.progress.stage("Carrying the proxy's hyperparameters to the targets")

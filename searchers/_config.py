@@ -169,7 +169,7 @@ def merge(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has(result: Mapping[str, Any], key: str) -> bool:
-    """Whether `key` is there at all, be it None."""
+    """Whether `key` is there, even with the value None."""
     return key in result or lookup(result, key) is not None
 
 

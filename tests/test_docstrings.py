@@ -13,6 +13,7 @@ import inspect
 import itertools
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -121,6 +122,58 @@ def test_classes_document_their_fields_and_arguments(name: str) -> None:
             assert re.search(rf"(^|\n|`| ){field}\b", args), f"{field} is not documented"
     if kind.__name__ in EXAMPLES:
         assert ">>> " in section(text, "Example"), "no Example"
+
+
+MANY = 3
+"""Functions with more arguments than this need the section Args, in private modules, too."""
+ELSEWHERE = re.compile(r"\b[Aa]s (?:in )?`[\w.]+`|See the class\.")
+"""A reference to the place where the arguments are documented: of methods that a base class or a protocol defines."""
+
+
+def functions_of(node: ast.AST, name: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str]]:
+    """Yield the public functions and methods in a tree: name, definition, docstring (with its class's, of __init__)."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from functions_of(child, f"{name}.{child.name}")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(child) or ""
+            if child.name == "__init__":
+                assert isinstance(node, ast.ClassDef)
+                text += ast.get_docstring(node) or ""
+            elif child.name.startswith("_"):
+                continue
+            yield f"{name}.{child.name}", child, text
+
+
+@pytest.mark.parametrize("package", ["analysis", "searchers", "trainables", "raylr"])
+def test_functions_with_many_arguments_document_them(package: str) -> None:
+    """Functions have the section Args, commands of the command line the section Parameters that cyclopts reads."""
+    lacking = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        if any(folder.is_symlink() for folder in path.parents):
+            continue
+        for name, function, text in functions_of(ast.parse(path.read_text(encoding="utf-8")), path.stem):
+            args = function.args
+            names = [one.arg for one in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
+            names = [one for one in names if one not in ("self", "cls")]
+            if len(names) > MANY and not ELSEWHERE.search(text):
+                documented = section(text, "Args") or text.partition("\nParameters\n---")[2]
+                missing = [one for one in names if not re.search(rf"\b{one}\b", documented)]
+                if missing:
+                    lacking.append(f"{path.relative_to(ROOT)}: {name} lacks {', '.join(missing)}")
+    assert lacking == []
+
+
+@pytest.mark.parametrize("package", ["analysis", "searchers", "trainables", "raylr"])
+def test_what_mypy_ignores_has_a_reason(package: str) -> None:
+    lacking = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if not any(folder.is_symlink() for folder in path.parents)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if re.search(r"# type: ignore\[[\w-]+\]$", line)
+    ]
+    assert lacking == []
 
 
 @pytest.mark.parametrize(

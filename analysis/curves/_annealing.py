@@ -163,7 +163,14 @@ class Posterior:
     """kappa, numbers of its nodes, their weights, phi (k, 3), covariances (k, 3, 3), and the Cholesky factor (n, n)."""
 
     def predict(self, progress: Array, floor: Array, run: int, trunk: float) -> tuple[Array, Array]:
-        """Mean and standard deviation of the loss where S is `progress` (P, m) and R `floor` (Q, m)."""
+        """Return mean and standard deviation of the loss at m points of a path, nats, each (m,).
+
+        Args:
+            progress: S at the points for each p (P, m).
+            floor: R at the points for each response (Q, m).
+            run: Number of the run that the points belong to; a new one for a run that was not fitted.
+            trunk: Peak LR of that run, over the reference LR.
+        """
         new = _path_points(progress, floor, run, trunk)
         own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain, self.level))
         lost, means, variances, weights = self._lost(new), [], [], []
@@ -268,7 +275,14 @@ def _joined(parts: Sequence[Points]) -> Points:
 
 
 def design(nodes: Array, progress: Array, floor: Array, ends: Array) -> Array:
-    """Columns of the three linear parameters (N, m, 3)."""
+    """Return the columns of the three linear parameters (N, m, 3).
+
+    Args:
+        nodes: gamma and the numbers of p and of the response (N, 3).
+        progress: S for each p (P, m), above zero.
+        floor: R for each response (Q, m).
+        ends: Largest S for each p (P,).
+    """
     which, response = nodes[:, 1].astype(int), nodes[:, 2].astype(int)
     u = np.exp(-nodes[:, :1] * np.log(progress / ends[:, None])[which])
     return np.stack([np.ones_like(u), u, floor[response]], -1)

@@ -61,7 +61,17 @@ class Modes:
 
 
 def fit(x: Array, y: Array, v: Array, e: Array) -> Modes:
-    """Return the mode of each row of `y`, between the nodes."""
+    """Return the most likely parameters of R curves, between the nodes of the grid.
+
+    Args:
+        x: ln(tokens / last tokens), ascending, 0 at the end (m,).
+        y: Losses less the last, in gains of an e-fold of tokens (R, m); finite.
+        v: Variance of their noise, in gains squared (R, m).
+        e: How many gains each point is above the end (R, m).
+
+    Returns:
+        The modes, each (R,); NaN where no falling curve fits.
+    """
     parts = [_modes(x, y[i : i + ROWS], v[i : i + ROWS], e[i : i + ROWS]) for i in range(0, max(len(y), 1), ROWS)]
     gamma, l0, b = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Modes(gamma=gamma, l0=l0, b=b)

@@ -14,7 +14,7 @@ What the mean leaves out is a Gaussian process D(z, tau): an Ornstein-Uhlenbeck 
 that the errors of neighbouring LRs are shared and cancel in their differences. Its standard deviation is a share
 `KAPPA` of what the best run still gains in an e-fold of tokens (`slope`), and grows with a measurement's distance from
 the end of the best run, counted in such gains: AMP = KAPPA * slope * (1 + (y - y_best) / slope)^POWER. Burn-in, runs
-that lag behind and runs that are about to diverge weigh little by themselves and no window has to be chosen.
+that lag behind and runs that are about to diverge therefore weigh little, and no window has to be chosen.
 
 Everything scales with the data: other units of loss or tokens, or a constant added to the loss, change nothing.
 """
@@ -109,7 +109,17 @@ def design(z: Array, x: Array, exponents: Array) -> Array:
 
 
 def covariance(z1: Array, x1: Array, amp1: Array, z2: Array, x2: Array, amp2: Array, *, own: bool) -> Array:
-    """Covariance of the discrepancy between two sets of points, (m1, m2); `own` adds the runs' own share."""
+    """Return the covariance of the discrepancy between two sets of points, nats squared (m1, m2).
+
+    Args:
+        z1: ln LR over that of the best run, of the first set (m1,).
+        x1: ln(tokens / last tokens) of the first set (m1,).
+        amp1: Standard deviation of the discrepancy at the first set, nats (m1,).
+        z2: As `z1`, of the second set (m2,).
+        x2: As `x1`, of the second set (m2,).
+        amp2: As `amp1`, of the second set (m2,).
+        own: Whether points at the same LR belong to the same run and share its own part, too.
+    """
     gap = z1[:, None] - z2[None, :]
     over_lr = (1 - OWN_SHARE) * np.exp(-0.5 * (gap / LR_SCALE) ** 2)
     if own:
@@ -185,8 +195,14 @@ class Curve:
 
 
 def curve(post: Posterior, z: Array, x: Array | float, amp: Array) -> Curve:
-    """The loss at `z` (m,) and ln(tokens / last tokens) `x`, one or (m,), where the discrepancy has standard deviation
-    `amp` (m,)."""
+    """Return the posterior of the loss at m points.
+
+    Args:
+        post: The posterior of the parameters.
+        z: ln LR over that of the best run (m,).
+        x: ln(tokens / last tokens), one number for all points or (m,).
+        amp: Standard deviation of the discrepancy at the points, nats (m,).
+    """
     p = post.points
     at = np.full(z.size, x)
     cross = covariance(p.z, p.x, p.amp, z, at, amp, own=False)
@@ -209,7 +225,14 @@ def contrast(post: Posterior, c: Curve, at: int) -> Array:
 
 
 def draws(post: Posterior, c: Curve, count: int, rng: np.random.Generator) -> Array:
-    """`count` curves from the posterior (count, m)."""
+    """Return curves drawn from the posterior, nats (count, m).
+
+    Args:
+        post: The posterior of the parameters.
+        c: The loss at the m points, from `curve`.
+        count: Number of curves.
+        rng: Source of the random numbers.
+    """
     node = rng.choice(post.weight.size, size=count, p=post.weight)
     scale = np.linalg.cholesky(
         post.phi_cov[node] + 1e-12 * np.eye(3) * np.trace(post.phi_cov[node], axis1=1, axis2=2)[:, None, None]
@@ -225,10 +248,16 @@ def draws(post: Posterior, c: Curve, count: int, rng: np.random.Generator) -> Ar
 
 
 def binned(x: Array, y: Array, count: Array, width: float = BIN) -> tuple[Array, Array, Array]:
-    """Runs at the same x (sorted), averaged in bins of x: x (m,), y (..., m) and the variance of y's noise (..., m).
+    """Return averages of runs in bins of x: x (m,), y (..., m) and the variance of y's noise (..., m).
 
-    `y` (..., n); points where any of its losses is not finite are left out; `count` evaluations are behind each. The
-    noise comes from second differences over the last half, where the curve is nearly straight.
+    The noise comes from second differences over the last half, where the curve is nearly straight.
+
+    Args:
+        x: ln tokens, ascending (n,).
+        y: Losses of one or several runs at the same x, nats (..., n). A point where any of them is not finite is left
+            out of all.
+        count: Number of evaluations behind each point (n,).
+        width: Width of a bin in x.
     """
     ok = np.isfinite(y).all(axis=tuple(range(y.ndim - 1)))
     x, y, count = x[ok], y[..., ok], count[ok]
@@ -279,8 +308,14 @@ def slopes(x: Array, y: Array) -> Array:
 
 
 def discrepancy(y: Array, best: Array | float, slope: Array | float, kappa: float) -> Array:
-    """Standard deviation of the discrepancy at losses `y` (..., m): `kappa` gains `slope` (...) at the loss `best`
-    (...), more the further from it. 0 without a gain."""
+    """Return the standard deviation of the discrepancy, nats (..., m): it grows with the distance from the best loss.
+
+    Args:
+        y: Losses, nats (..., m).
+        best: Loss at the end of the best run, nats (...).
+        slope: What that run gains in an e-fold of tokens at its end, nats (...). Where it is 0 the result is 0.
+        kappa: The standard deviation at the loss `best`, in such gains.
+    """
     gain = np.asarray(slope)[..., None]
     excess = np.maximum(y - np.asarray(best)[..., None], 0.0)
     behind = np.minimum(np.divide(excess, gain, out=np.zeros_like(y), where=gain > 0), 1e3)

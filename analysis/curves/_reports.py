@@ -43,7 +43,7 @@ def latest(t: Array) -> NDArray[np.intp]:
 
     Tokens that go back are those of a run that was resumed from an earlier checkpoint: what was reported before from
     there on was not on the way to the end of the run, and is left out. Tokens that go back at more than `ORDERED` of
-    the reports are in no order at all, and all reports count.
+    the reports are in no order, and all reports count.
     """
     back = np.diff(t) < 0
     if not back.any():
@@ -110,7 +110,17 @@ def local_variance(x: Array, y: Array) -> Array:
 
 
 def slope(x: Array, y: Array, count: Array, end: float) -> Array:
-    """Return the slope (R,) over x of averages y (R, m) in the `END` before x = `end`; NaN with fewer than three."""
+    """Return the slope of R curves over the `END` before a point, nats per e-fold of tokens (R,).
+
+    Args:
+        x: ln(tokens / last tokens) of the averages, ascending (m,).
+        y: Averages of the losses, nats (R, m).
+        count: Number of reports behind each average (m,).
+        end: The point, in x. At 0, the end of the curves, the last three averages count in any case.
+
+    Returns:
+        The slopes; NaN where fewer than three averages lie in that part.
+    """
     if end == 0:
         part = x >= -END
         part[-3:] = True

@@ -29,8 +29,8 @@ KNOWN_DROP = 0.3
 """The decay's share of the loss counts as measured if some run's noise floor moved by this share of its height."""
 HIGH, APART = 0.9, 0.5
 """... and if losses at a floor of at least the first share of its height are known up to the second share of the
-progress at which it had moved: in a run whose LR falls from early on, progress and decay cannot be told apart. A cosine
-keeps 0.9 of its peak for a fifth of its tokens, a run that is decayed at its end for four fifths."""
+progress at which it had moved: in a run whose LR falls from early on, progress and decay cannot be distinguished. A
+cosine keeps 0.9 of its peak for a fifth of its tokens, a run that is decayed at its end for four fifths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         status=Status.OK if known else Status.NOT_DETERMINED,
         message=f"{points.y.size} points of {len(runs)} runs" if known else
         "the LR fell too little in all runs to measure what a decay gives: that is the prior's" if not fell else
-        "the LR fell from early on in all runs, so that what that gave cannot be told from progress: it is the prior's",
+        "the LR fell from early on in all runs, and its effect looks like progress: it is the prior's",
         l_inf=float(phi[0]), gamma=float(np.exp(weight @ np.log(node[:, 0]))), floor=float(phi[2]),
         delay=float(np.exp(weight @ np.log(responses[node[:, 2].astype(int), 3]))), lr_ref=float(h.max()),
         posterior=posterior, runs=tuple(names.tolist()), responses=responses,

@@ -21,7 +21,7 @@ SUSTAINED = 3
 """Consecutive reports that make it more than a spike."""
 OWN = 0.22
 """Part of an extrapolation's standard error that is a run's own; the rest is what the power law misses, which runs of
-one model at other lrs miss alike (a twentieth of the variance is taken as own in `raylr.analysis.fit_surface`,
+one model at other lrs share (a twentieth of the variance is taken as own in `raylr.analysis.fit_surface`,
 too)."""
 LEAST_REPORTS = 6
 """Reports before a curve is extrapolated."""

@@ -1,7 +1,7 @@
 """The learning-rate schedule of a run: given, or recognised from the LR that the run reported.
 
 Eq. 4 (the power law of the loss over tokens) holds at a constant LR only. While the LR falls, the loss falls faster
-than any power law that the run followed before, and on a cosine there is no stretch at a constant LR at all. Whatever
+than any power law that the run followed before, and on a cosine there is no stretch at a constant LR. Whatever
 extrapolates a loss therefore has to know until where the LR was, and will be, constant.
 
     LR   ┌────────────┐
@@ -87,7 +87,7 @@ class Schedule:
 
     @classmethod
     def of(cls, given: Schedule | str | None) -> Schedule | None:
-        """Return a schedule that was given as such, by its name, or not at all.
+        """Return a schedule that was given as such, by its name, or not (None).
 
         Raises:
             InputError: For anything else.
@@ -155,7 +155,7 @@ class Decay:
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            raise InputError(f"the shape of a decay is one of {', '.join(SHAPES)}, not {self.shape!r}")
+            raise InputError(f"the shape of a decay must be one of {', '.join(SHAPES)}, not {self.shape!r}")
         if not 0 < self.fraction <= 1 or not 0 <= self.final_lr_ratio <= 1:
             raise InputError(
                 f"a decay takes a fraction of the tokens above 0 and at most 1, down to a share of the LR from 0 to 1; "

@@ -36,7 +36,7 @@ _OKABE_ITO = (
     Colour("#56b4e9", "#8fcdf2"),
     INK,
 )
-_LIGHT, _DARK = (0.0, 0.84), (0.2, 1.0)
+_LIGHT, _DARK = (0.0, 0.84), (0.3, 1.0)
 """Parts of viridis that stand out from a white and from a dark page."""
 
 
@@ -57,9 +57,9 @@ def ordered(count: int) -> list[Colour]:
 
     Example:
         >>> ordered(1)
-        [Colour(light='#440154', dark='#414487')]
+        [Colour(light='#287d8e', dark='#2fb47c')]
     """
-    return [_viridis(i / max(count - 1, 1)) for i in range(count)]
+    return [_viridis(i / (count - 1) if count > 1 else 0.5) for i in range(count)]
 
 
 def by_value(values: Sequence[float]) -> list[Colour]:
@@ -72,7 +72,7 @@ def by_value(values: Sequence[float]) -> list[Colour]:
         return []
     logs = [math.log(value) for value in values]
     low, high = min(logs), max(logs)
-    return [_viridis((one - low) / (high - low or 1.0)) for one in logs]
+    return [_viridis((one - low) / (high - low) if high > low else 0.5) for one in logs]
 
 
 def _viridis(share: float) -> Colour:

@@ -51,7 +51,7 @@ def growing(runs: Sequence[GrowingRun]) -> Figure:
         >>> run = GrowingRun(trial="a", place="S", lr=1e-3, tokens=np.array([1e6, 2e6]), loss=np.array([4.0, 3.5]),
         ...                  diverged=False, ended=False)
         >>> growing([run]).statement
-        '1 run has not ended, 0 have; the lowest loss so far is 3.5000, of S at LR 1.00e-3 after 2M tokens.'
+        '1 run has not ended; the lowest loss so far is 3.5000, of S at LR 1.00e-3 after 2M tokens.'
     """
     groups: dict[str, list[GrowingRun]] = {}
     for run in runs:
@@ -95,8 +95,9 @@ def growing(runs: Sequence[GrowingRun]) -> Figure:
 
 
 def _statement(runs: Sequence[GrowingRun]) -> str:
-    going = sum(not run.ended for run in runs)
-    text = f"{going} {'run has' if going == 1 else 'runs have'} not ended, {len(runs) - going} have"
+    going, ended = sum(not run.ended for run in runs), sum(run.ended for run in runs)
+    text = f"{going or ended} {'run has' if (going or ended) == 1 else 'runs have'}{' not' if going else ''} ended"
+    text += f", {ended} {'has' if ended == 1 else 'have'}" if going and ended else ""
     lows = [(float(np.nanmin(run.loss)), run) for run in runs if np.isfinite(run.loss).any()]
     if not lows:
         return f"{text}; no loss is finite."

@@ -106,7 +106,7 @@ def module_losses(curves: Sequence[ModuleCurve], label: str = "LR") -> Figure:
 def _statement(curves: Sequence[ModuleCurve], label: str) -> str:
     moved = [curve for curve in curves if curve.start > 0 and curve.best > 0]
     if not moved:
-        return f"No optimum is known beside a global one, over {len(curves)} curves."
+        return "No optimum of a module is known yet."
     far = max(moved, key=lambda curve: abs(math.log(curve.best / curve.start)))
     inside = far.low <= far.start <= far.high
     return (

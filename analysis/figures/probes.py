@@ -14,7 +14,7 @@ import numpy as np
 
 from raylr.analysis.figures.colours import categories, ordered
 from raylr.analysis.figures.description import Axis, Figure, Line, Mark, Panel, Rule, finite
-from raylr.analysis.probes import MATRICES, QUANTITIES, Rows, list_of
+from raylr.analysis.probes import MATRICES, QUANTITIES, Rows, list_of, norm_words
 from raylr.analysis.stability import Moved
 from raylr.analysis.units import format_count, format_lr
 
@@ -43,9 +43,8 @@ def figures(runs: Mapping[str, Rows]) -> dict[str, Figure]:
 
 def _name(trial: str, rows: Rows) -> str:
     first = rows[0]
-    kind = {True: ", QK norm", False: ", no QK norm"}.get(first.get("qk_norm"), "")  # type: ignore[arg-type]
     known = first.get("size") is not None and first.get("lr") is not None
-    return (f"{first['size']} at {format_lr(first['lr'])}" if known else trial) + kind
+    return (f"{first['size']} at {format_lr(first['lr'])}" if known else trial) + norm_words(first)
 
 
 def _tokens(label: str = "tokens") -> Axis:
@@ -121,8 +120,8 @@ def by_layer(runs: Mapping[str, Rows], quantities: Sequence[str]) -> Figure:
             panels.append(Panel(title=_name(trial, rows), x=_tokens(), marks=marks,
                                 y=Axis(QUANTITIES[quantity] if place == 0 else "", low=low, high=high),
                                 note="" if marks else "not measured"))  # fmt: skip
-    said = [f"{QUANTITIES[name]} reaches {max(values):.3g}" for name, values in ends.items() if values]
-    text = "; ".join(said) or "Not measured"
+    parts = [f"{QUANTITIES[name]} reaches {max(values):.3g}" for name, values in ends.items() if values]
+    text = "; ".join(parts) or "Not measured"
     return Figure(
         title=" and ".join(QUANTITIES[name] for name in quantities),
         statement=f"{text[0].upper()}{text[1:]}.",

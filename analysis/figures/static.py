@@ -102,7 +102,7 @@ def render(figure: Figure) -> Rendered:
 
 
 def draw(figure: Figure) -> Drawn:
-    """Draw a figure with matplotlib, in raylr's style whatever the user's own settings are.
+    """Draw a figure with matplotlib, in raylr's style; the user's own settings have no effect.
 
     Args:
         figure: Any figure.

@@ -63,7 +63,29 @@ def fit_law(
     conditions: Conditions | Sequence[Conditions] | None = None,
     names: tuple[str, str],
 ) -> Law:
-    """Check the cells, fit them, and return `blank` with what was found. Without `params` the law has no size."""
+    """Check the optima of n cells and fit a law to them.
+
+    Args:
+        blank: The law with its units and its kind; everything that is measured is filled in.
+        params: Parameters of each cell (n,); None for a law without a size.
+        tokens: Tokens of each cell (n,).
+        value: Optimum of each cell (n,). NaN and inf: the cell has none and is left out.
+        batch: Tokens of an optimizer step, one number or (n,); None for a law without a batch.
+        batch_exponent: Exponent of the batch: a number keeps it at that, "fit" takes it from the cells alone, "prior"
+            and None from the cells and its prior.
+        priors: Name of an exponent → mean and standard deviation of its normal prior.
+        stderr: Standard error of ln of the optima, one number or (n,); inf for a cell that measures nothing.
+        draws: Draws of ln of the optima (s, n). Each draw gives a law; intervals are the wider of their spread and that
+            of the fit.
+        conditions: What the optima were measured under, for all cells or one for each.
+        names: Names of size and value, for messages.
+
+    Returns:
+        `blank` with what was found, or with the status that says why no law could be fitted.
+
+    Raises:
+        InputError: If an array has the wrong shape or impossible values.
+    """
     d, z = positive(tokens, "tokens"), optima_of(value, names[1])
     n = np.full(z.size, blank.params_unit) if params is None else positive(params, names[0])
     b = None if batch is None else positive(np.atleast_1d(floats(batch, "batch")), "batch")

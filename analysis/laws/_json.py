@@ -7,11 +7,14 @@ back only in fields that hold numbers.
 import json
 import math
 from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raylr.errors import InputError, LawError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 _NOT_FINITE = ("nan", "inf", "-inf")
 LARGEST_TEXT = 1_000_000
 """Characters; a law has a few thousand."""
@@ -44,7 +47,7 @@ def load(cls: type[T], text: str, kind: str, schema: int) -> T:
         data, found = _with_decay(data), schema
     if isinstance(found, bool) or found != schema:
         raise LawError(f"the law has schema {str(found)[:40]}, this version of raylr reads {schema}: fit it again")
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(cls)}
     for names, words in ((known - set(data), "lacks"), (set(data) - known, "has an unknown field")):
         if names:
             raise LawError(f"not a law of schema {schema}: it {words} {sorted(names)[0][:40]!r}")
@@ -79,7 +82,7 @@ def _typed(cls: type[T], data: dict[str, Any]) -> T:
         raise LawError(f"not a law: {where[:60]}: {_sentence(first['msg'])}") from None
     except (InputError, RecursionError, OverflowError, ValueError) as error:
         raise LawError(f"not a law: {_sentence(error)}") from None
-    written = _plain(asdict(law))  # type: ignore[call-overload]
+    written = _plain(asdict(law))
     for name, value in data.items():  # what nested objects have too much or too little, and numbers that overflow
         if written[name] != value:
             raise LawError(f"not a law: {name} is not as raylr writes it")

@@ -71,7 +71,15 @@ class Regression:
 
 
 def regress(x: Array, z: Array, error: Array, prior: CoefficientPrior, scatter: ScatterPrior) -> Regression:
-    """Fit z = X theta to cells with standard errors `error` (n,)."""
+    """Fit z = X theta to n cells.
+
+    Args:
+        x: The design, one row a cell and one column a coefficient (n, k); finite.
+        z: The values (n,); finite.
+        error: Their standard errors, 0 where a value is exact (n,).
+        prior: Priors of the coefficients.
+        scatter: Prior of the scatter.
+    """
     rows, values = prior.rows, prior.values
     tau = _scatter(x, z, error, rows, values, scatter)
     theta, covariance, w, spent = _solve(x, z, error, tau, rows, values)

@@ -6,16 +6,18 @@ estimates are pooled by their degrees of freedom. Given sigma, the difference of
 estimated it follows Student's t, and the probability that one setting is better is its distribution function at zero
 (a flat prior on the difference).
 
-Runs of the two settings that had the same seed may be alike: with the same order of the text and the same initial
-weights they go up and down together. Their losses have a correlation rho, and the difference of the means a variance of
+Runs of the two settings that had the same seed may deviate in the same way: with the same order of the text and the
+same initial weights they go up and down together. Their losses have a correlation rho, and the difference of the means
+a variance of
 
     sigma^2 (1/n + 1/m - 2 rho c / (n m))        n, m: runs of a and of b;  c: seeds that both have
 
 rho is not known. Before the runs three quarters of the probability are that it is 0 (a seed's effect in one setting
 says nothing about the other) and the rest is even over 0 to 1; the runs change that by their likelihood (the restricted
 one, from residuals), and the answer is the mixture over rho of Student's distributions. So the comparison is paired as
-far as the runs show that seeds matter to both settings alike. Two or three seeds show little of it: a comparison by
-differences alone would claim more, but only by taking rho = 1 for granted. Without two seeds in common rho is 0.
+far as the runs show that a seed moves both settings by the same amount. Two or three seeds show little of it: a
+comparison by differences alone would claim more, but only by taking rho = 1 for granted. Without two seeds in common
+rho is 0.
 
 A run that diverged has no loss to average. Where there is one, settings are compared by how often their runs diverge:
 each share has a Beta posterior under Jeffreys' prior, and the probability is that of the lower share. One diverged run
@@ -45,8 +47,8 @@ _RHO = np.concatenate([[0.0], (np.arange(60) + 0.5) / 60])
 """Correlations that are considered: 0, and the middles of equal parts of 0 to 1."""
 _RHO_PRIOR = np.concatenate([[0.75], np.full(60, 0.25 / 60)])
 """Three to one for 0. With even odds, equal settings whose seeds share nothing are called different in 6.7 % of
-comparisons, since a few seeds look alike by accident; with these odds in 5.9 %, and in 5.0 % without pairs (15,000
-made-up comparisons of three seeds)."""
+comparisons, since a few seeds look correlated by accident; with these odds in 5.9 %, and in 5.0 % without pairs (15,000
+simulated comparisons of three seeds)."""
 _LEAST = 1e-12
 """Standard errors below this, in nats, are rounding."""
 _LEAST_SHARED = 2
@@ -108,8 +110,8 @@ def compare_runs(
             exactly equal losses say nothing about the noise: they are copies, or their losses are rounded.
         b: Losses of the other setting (m,).
         seeds: Seeds of the runs of a and of b, where they are known: runs of a and b with equal seeds began with the
-            same weights and read the same text in the same order, and may be alike. None, and a seed that a setting
-            has twice: a run that is like no other.
+            same weights and read the same text in the same order, and may be correlated. None, and a seed that a
+            setting has twice: a run that is like no other.
         seed_sd: Standard deviation between seeds, nats, known from elsewhere; needed if no setting has two runs.
         seed_sd_dof: Degrees of freedom of `seed_sd`: the number of replicates behind it, less one for each setting
             that they belong to.
@@ -131,7 +133,7 @@ def compare_runs(
         >>> compare_runs([3.01], [3.02], seed_sd=0.01).status
         <Status.NOT_DETERMINED: 'not_determined'>
 
-        Seeds that move both settings alike make a smaller difference visible:
+        Seeds that move both settings by the same amount make a smaller difference visible:
 
         >>> a, b = [3.01, 3.05, 3.09, 2.98, 3.03], [3.04, 3.07, 3.12, 3.00, 3.06]
         >>> [compare_runs(a, b, seeds=seeds).better for seeds in (None, (range(5), range(5)))]

@@ -22,7 +22,7 @@ def batch_exponent_sd(
     stderr: float = CELL_STDERR,
     priors: ExponentPriors = DEFAULT_PRIORS,
 ) -> float:
-    """Return how precisely cells like these will determine the exponent of the batch by themselves.
+    """Return how precisely cells like these will determine the exponent of the batch without a prior.
 
     Args:
         params: Parameters of each planned cell (n,).

@@ -344,7 +344,7 @@ def _posterior(log_n: Array, log_d: Array, log_b: Array | None, y: Array, error:
     prior = (NOISE * float(y.mean())) ** 2
     w = prior / (prior + error**2)  # the noise of a run counts as 1
     dof = max(y.size - 3, 0) + NOISE_DOF
-    if log_b is not None:  # what the law misses of a size and budget is the same at all batches: they count as one cell
+    if log_b is not None:  # what the law misses of a size and budget is the same at every batch: they count as one cell
         same = np.hypot(log_n[:, None] - log_n, log_d[:, None] - log_d) < SAME
         w, dof = w / same.sum(1), max(float((1 / same.sum(1)).sum()) - 3, 0.0) + NOISE_DOF
     root = np.sqrt(w)

@@ -93,7 +93,7 @@ def fit_lr_law(
     """Fit the LR law to the optima of cells.
 
     Args:
-        params: Parameters of each cell (n,): counts, whatever the units below. None if `width` is given.
+        params: Parameters of each cell (n,): counts, not multiples of `params_unit`. None if `width` is given.
         tokens: Training tokens of each cell (n,).
         lr_opt: Optimal LR of each cell (n,); NaN leaves the cell out.
         batch: Tokens of one optimizer step of each cell, scalar or (n,). The law then has the batch in it.

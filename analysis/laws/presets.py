@@ -94,7 +94,7 @@ _LAWS = {
         batch_law=BatchLaw(c=_NANO_BATCH, alpha=0.0, beta=-0.383, params_unit=1.0, tokens_unit=_NANO_TOKENS),
         weight_decay_law=WeightDecayLaw(c=0.28, alpha=0.0, beta=1.0, delta=0.5, params_unit=1.0,
                                         tokens_unit=_NANO_TOKENS, batch_unit=_NANO_BATCH),
-        notes="LR of the matrices under Muon; those of the embedding (0.3) and of the head (0.008) scale alike; "
+        notes="LR of the matrices under Muon; those of embedding (0.3) and head (0.008) scale in the same way; "
         "batches are rounded to powers of two",
         source="karpathy/nanochat, scripts/base_train.py (exponent of the batch: arXiv 2505.13738)",
     ),
@@ -149,7 +149,7 @@ def get(name: str) -> LRLaw:
         The law. `status` is `not_determined` for a law of which only the form is known.
 
     Raises:
-        InputError: there is none of that name; the message names the nearest.
+        InputError: There is no law of that name; the message names the nearest.
 
     Example:
         >>> round(get("olmo-ladder").lr(1e9, 20e9), 5)

@@ -107,7 +107,14 @@ def bracket(losses: Losses) -> tuple[float, float]:
 
 
 def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: OptimumPrior) -> Hypotheses:
-    """Weigh all hypotheses by the losses (at least one is finite) for an optimum searched in [low, high], ln lr."""
+    """Return all hypotheses about a cell, weighed by its losses.
+
+    Args:
+        losses: The losses; at least one is finite.
+        low: Lower end of the range in which the optimum is searched, ln lr.
+        high: Upper end of that range, ln lr.
+        prior: What is known about the optimum from other cells.
+    """
     kinks, ratios = _kinks(losses)
     m = _candidates(losses, low, high, prior, kinks)
     measured = np.arange(len(RATIOS)) < ratios.size
@@ -132,7 +139,14 @@ def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: Optimum
 
 
 def covariance(models: Array, x: Array, h: Array, variance: Array) -> Array:
-    """Covariance of g + e between the LRs `x` (n,) of heights `h`, for every noise model: (T, n, n)."""
+    """Return the covariance of g + e between n LRs for every noise model, in units squared (T, n, n).
+
+    Args:
+        models: Noise, misfit as a share of the height, misfit everywhere (T, 3).
+        x: ln of the LRs (n,).
+        h: Heights there, in units (n,).
+        variance: Variance of each mean height by noise alone, in units squared (T, n).
+    """
     distance = x[:, None] - x
     share = LONG_SHARE * matern(distance, LONG) + (1 - LONG_SHARE) * matern(distance, SHORT)
     height = models[:, 1, None, None] ** 2 * (np.outer(h, h) * share)

@@ -51,5 +51,12 @@ def outweighed(h: Array, error: Array, expected: Array) -> bool:
 
 
 def contradicts(loss: float, error: float, expected: float, stderr: float) -> bool:
-    """Return whether a loss lies below what is `expected` there by more than both errors explain."""
+    """Return whether a loss lies below what is expected there by more than both errors explain.
+
+    Args:
+        loss: The loss.
+        error: Its standard error.
+        expected: The loss that is expected there. NaN and inf: nothing is expected, and nothing is contradicted.
+        stderr: Standard error of `expected`.
+    """
     return math.isfinite(expected) and expected - loss > TIED * math.hypot(error, stderr)

@@ -61,7 +61,14 @@ class Losses:
 
 
 def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Losses:
-    """Losses `y` (n,) at ln lr `x` (n,) as `Losses`; NaN and inf are diverged runs."""
+    """Return the losses of one cell in the form in which the model takes them.
+
+    Args:
+        x: ln lr of each run (n,).
+        y: Loss of each run (n,); NaN and inf are diverged runs.
+        stderr: Standard error of each loss (n,), where one that is not finite counts as 0; None for measured losses.
+        prior: What is known about the cell; its curvature, if it has one, is the unit of height.
+    """
     finite = np.isfinite(y)
     lost = np.unique(x[~finite])
     order = np.argsort(x[finite], kind="stable")

@@ -78,11 +78,17 @@ def tied(losses: Losses, curves: Curves) -> NDArray[np.bool_]:
 
 
 def allowed(losses: Losses, curves: Curves, low: float, high: float) -> Array:
-    """Intervals of ln lr (i, 2) within [low, high] that no measured loss speaks against.
+    """Return the intervals of ln lr (i, 2) within a range in which no measured loss speaks against an optimum.
 
     They are the gaps between LRs that may both be the best, and the near half of a gap between such an LR and a worse
     one: on a curve with one minimum that is nearly symmetric, the far half would make the worse one the better one.
-    In some gaps beside a cliff no LR can be better at all, see `_gains`; in tight gaps, not enough, see `TIGHT`.
+    In some gaps beside a cliff no LR can be better (`_gains`); in tight gaps, not by enough (`TIGHT`).
+
+    Args:
+        losses: The losses of the cell.
+        curves: Draws of its curve.
+        low: Lower end of the range, ln lr.
+        high: Upper end of the range, ln lr.
     """
     x, good = losses.tried, tied(losses, curves)
     noisy = sure_noise(losses, curves) > 0
@@ -163,10 +169,16 @@ def doubtful(losses: Losses, curves: Curves) -> bool:
 
 
 def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: bool, least_gain: float = 0.0) -> float:
-    """ln of the LR to choose within [low, high], ln lr; it lies among the LRs tried where they reach into it.
+    """Return ln of the LR to choose within a range; it lies among the LRs tried where they reach into the range.
 
-    `known`: other cells have shown where the optimum lies and how the loss rises around it. On a `doubtful` curve an
-    LR that was not tried has to be better than the best one tried by `least_gain`, in units.
+    Args:
+        losses: The losses of the cell.
+        curves: Draws of its curve.
+        low: Lower end of the range, ln lr.
+        high: Upper end of the range, ln lr.
+        known: Whether other cells have shown where the optimum lies and how the loss rises around it.
+        least_gain: On a `doubtful` curve, by how much an LR that was not tried has to be better than the best one
+            tried, in units.
     """
     caution = CAUTION_SMOOTH if known or (smooth(losses) and curves.rough <= ROUGH) else CAUTION
     cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
@@ -186,7 +198,7 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
     choices = np.array(found)
     values = np.interp(choices, x, cost) - _dip(x, cost, choices)
     # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
-    # stands.
+    # decides.
     noise = sure_noise(losses, curves)
     slack = TIED * noise * math.sqrt(2.0 / losses.count[0]) if noise > 0 else math.inf
     stands = (choices != losses.x[0]) & (np.interp(choices, x, curves.mean) > slack)

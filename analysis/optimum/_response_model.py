@@ -169,9 +169,14 @@ def _prior(d: int) -> tuple[Array, Array]:
 
 
 def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | None = None) -> Surfaces:
-    """Draw surfaces for a minimum searched from `low` to `high`, in units; at least one run has a finite loss.
+    """Draw surfaces given the runs so far.
 
-    `more` are further places (m, d) at which they are wanted: the last m of the grid. They change nothing else.
+    Args:
+        runs: The runs; at least one has a finite loss.
+        low: Lower ends of the ranges in which the minimum is searched, in units (d,).
+        high: Upper ends of these ranges, in units (d,).
+        rising: Axis above whose values runs diverge (the LR); None if no axis has this.
+        more: Further places at which the surfaces are wanted (m, d): the last m of the grid. They change nothing else.
     """
     d, n = runs.v.shape[1], runs.h.size
     noise, share, every, _ = _hypers(d)

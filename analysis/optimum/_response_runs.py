@@ -59,9 +59,14 @@ class Runs:
 
 
 def prepare(x: Array, loss: Array, stderr: Array | None, low: Array, high: Array) -> Runs:
-    """Losses (r,) at ln of the axes' values `x` (r, d), searched from `low` to `high` (d,), as `Runs`.
+    """Return r runs over d axes in the form in which the model takes them.
 
-    NaN and infinite losses are diverged runs.
+    Args:
+        x: ln of the axes' values (r, d).
+        loss: Loss of each run (r,); NaN and inf are diverged runs.
+        stderr: Standard error of each loss (r,); None for measured losses.
+        low: ln of the lower ends of the ranges (d,).
+        high: ln of the upper ends of the ranges (d,).
     """
     middle, width = 0.5 * (low + high), (high - low) / SPAN
     # The order of the runs must not matter, not even in the last digit.

@@ -59,7 +59,14 @@ def tied(runs: Runs, surfaces: Surfaces) -> NDArray[np.bool_]:
 
 
 def choose(runs: Runs, surfaces: Surfaces, low: Array, high: Array) -> int:
-    """Where on the grid the least expected loss is, within [low, high] (d,), that the measurements allow."""
+    """Return the index in the grid of the least expected loss that the measurements allow.
+
+    Args:
+        runs: The runs.
+        surfaces: Draws of their surface.
+        low: Lower ends of the ranges, in units (d,).
+        high: Upper ends of the ranges, in units (d,).
+    """
     if not surfaces.fits or contradicted(runs, surfaces):
         return 0
     v = surfaces.v
@@ -70,7 +77,7 @@ def choose(runs: Runs, surfaces: Surfaces, low: Array, high: Array) -> int:
     allowed[0] = True
     mean = surfaces.mean
     cost = mean + CAUTION * (surfaces.table - surfaces.table[:, :1]).std(axis=0)
-    # A place that is expected to be worse than the best run was measured, by more than noise explains, is none.
+    # A place that is expected to be worse than the best run was measured, by more than noise explains, is not chosen.
     noise = sure_noise(runs, surfaces)
     slack = TIED * noise * math.sqrt(2.0 / runs.count[0]) if noise > 0 else math.inf
     cost = np.where(allowed & (mean <= slack), cost, math.inf)
@@ -100,7 +107,18 @@ def judge(
     runs: Runs, surfaces: Surfaces | None, names: tuple[str, ...], low: Array, high: Array, rising: int | None,
     tolerance: float | None, level: float,
 ) -> Verdict:  # fmt: skip
-    """Status and answer of a fit searched from `low` to `high`, in units."""
+    """Return status and answer of a fit over d axes.
+
+    Args:
+        runs: The runs.
+        surfaces: Draws of their surface; None if no run has a finite loss.
+        names: Names of the axes, for the message (d).
+        low: Lower ends of the ranges, in units (d,).
+        high: Upper ends of the ranges, in units (d,).
+        rising: Axis above whose values runs diverge (the LR); None if no axis has this.
+        tolerance: Largest expected regret of an `ok` answer, in the unit of the loss; None derives it from the losses.
+        level: Probability that the intervals are to have.
+    """
     d = len(names)
     if surfaces is None:
         if len(runs.diverged):
@@ -125,7 +143,17 @@ def judge(
 
 
 def interval(runs: Runs, surfaces: Surfaces, at: Array, level: float) -> tuple[Array, Array]:
-    """Interval of the best value of every axis, which holds `at`; infinite on a side that is open."""
+    """Return the ends of the interval of the best value of every axis, in units, each (d,).
+
+    Args:
+        runs: The runs.
+        surfaces: Draws of their surface.
+        at: The place that is recommended, in units (d,); the interval holds it.
+        level: Probability that the interval is to have.
+
+    Returns:
+        Lower and upper ends; infinite on a side that is open.
+    """
     tail = 0.5 * (1 - level)
     low, high = np.quantile(surfaces.optimum, [tail, 1 - tail], axis=0)
     low, high = low - SAME / runs.width, high + SAME / runs.width  # no finer than places are distinguished
@@ -179,12 +207,12 @@ def _status(
         )
     if edges:
         first = min(edges, key=lambda k: (k != rising, k))
-        said = []
+        ends = []
         for k, status in sorted(edges.items()):
             high = status is Status.EDGE_HIGH
             end = math.exp(float(runs.logs(runs.v.max(axis=0) if high else runs.v.min(axis=0))[k]))
-            said.append(f"at the {'highest' if high else 'lowest'} {names[k]} tried, {end:.3g}")
-        return edges[first], f"the loss is still falling {' and '.join(said)}: try values beyond"
+            ends.append(f"at the {'highest' if high else 'lowest'} {names[k]} tried, {end:.3g}")
+        return edges[first], f"the loss is still falling {' and '.join(ends)}: try values beyond"
     if n < d + 2:
         return Status.TOO_FEW, f"only {n} places have a finite loss"
     if not surfaces.fits:

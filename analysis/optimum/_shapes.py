@@ -65,7 +65,14 @@ def skew_of(shape: NDArray[np.intp]) -> Array:
 
 
 def log_prior(skew: float, sd: float, ratios: Array, measured: NDArray[np.bool_]) -> Array:
-    """Log prior probability of every shape, (K1 + K2,); `measured` marks the ratios that were read from the LRs."""
+    """Return the log prior probability of every shape (K1 + K2,).
+
+    Args:
+        skew: Mean of the normal prior of the skew of the smooth shapes.
+        sd: Its standard deviation.
+        ratios: r of the kinked shapes (K2,).
+        measured: Which of `ratios` were read from the LRs tried (K2,); the others are nodes of a grid.
+    """
     smooth = -0.5 * ((SKEWS - skew) / sd) ** 2
     smooth = smooth - np.log(np.exp(smooth - smooth.max()).sum()) - smooth.max() + math.log(1 - KINK)
     density = np.exp(-0.5 * (ratios / RATIO_SD) ** 2) / (RATIO_SD * math.sqrt(2 * math.pi))

@@ -71,7 +71,17 @@ class Verdict:
 
 
 def interval(losses: Losses, curves: Curves | None, lr: float, tail: float) -> tuple[float, float]:
-    """Interval of the best LR without `tail` on either side; it holds `lr`. Open beyond the last LRs tried."""
+    """Return the interval of the best LR.
+
+    Args:
+        losses: The losses of the cell.
+        curves: Draws of its curve; None if no loss is finite.
+        lr: The LR that is recommended, which the interval holds; 0 or below for none.
+        tail: Probability that is left out on either side.
+
+    Returns:
+        Lower and upper end; 0 and inf where the interval is open because the optimum may lie beyond the LRs tried.
+    """
     if curves is None:
         return 0.0, math.exp(losses.diverged[0]) if losses.diverged.size else math.inf
     low, high = np.quantile(curves.optimum, [tail, 1 - tail])
@@ -88,7 +98,21 @@ def judge(
     losses: Losses, curves: Curves | None, low: float, high: float, prior: OptimumPrior, tolerance: float | None,
     lr_factor: float, level: float, searching: bool,
 ) -> Verdict:  # fmt: skip
-    """Status and answer of a fit over [low, high], ln lr."""
+    """Return status and answer of a fit, in units and heights.
+
+    Args:
+        losses: The losses of the cell.
+        curves: Draws of its curve; None if no loss is finite.
+        low: Lower end of the range in which the optimum is searched, ln lr.
+        high: Upper end of that range, ln lr.
+        prior: What is known about the optimum from other cells.
+        tolerance: Largest expected regret of an `ok` answer, in the unit of the loss; None derives it from the cost of
+            an LR off by a factor e (`RELATIVE_REGRET`).
+        lr_factor: Widest interval of an `ok` answer, as a factor to either side.
+        level: Probability that the interval is to have.
+        searching: Whether further runs can be trained: an untried LR that is expected to be better is then `uncertain`
+            until it was tried.
+    """
     if curves is None:
         return _without_losses(losses, prior)
     tried = losses.tried

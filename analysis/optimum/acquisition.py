@@ -3,7 +3,7 @@
 The value of a run at x is min E[L] - E[min E[L | result at x]] (the knowledge gradient of Frazier et al. 2009), over
 the LRs that could be chosen. Both expectations are taken over the drawn curves: these are sorted by the result that
 each predicts at x, noise included, and cut into groups that such a result would tell apart. So a cliff, a replicate and
-an LR outside the LRs tried are all valued alike.
+an LR outside the LRs tried are all valued in the same way.
 
 Where all LRs tried show one smooth minimum or the best of them may lie beside a cliff, and losses repeat, the run goes
 to the LR at which the optimum most probably lies. The knowledge gradient looks one run ahead and spends runs 3 to 5 on

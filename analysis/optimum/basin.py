@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 SURE = 3.0
 """A run is higher than others if its loss is by more than so many standard deviations of a difference. Noise alone, on
-a flat loss as on a quadratic, said so in none of 300 made-up searches of nine runs."""
+a flat loss as on a quadratic, had that status in none of 300 simulated searches of nine runs."""
 INSIDE = 1e-6
 """Tolerance of a place inside a hull, in ln of the axes' values."""
 
@@ -104,7 +104,7 @@ def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float)
     if not tested:
         return Basin(
             basins=Basins.UNKNOWN, tested=0,
-            message=f"of {len(y)} places none lies between others: whether there is one basin cannot be told",
+            message=f"none of the {len(y)} places lies between others: it is unknown whether there is one basin",
         )  # fmt: skip
     if hill is not None and worst > SURE:
         place = {name: float(math.exp(value)) for name, value in zip(columns, x[hill], strict=True)}
@@ -114,10 +114,11 @@ def one_basin(points: Mapping[str, ArrayLike], loss: ArrayLike, *, noise: float)
             message=f"the run at {shown} lies between runs that are all lower, by {worst:.1f} standard deviations: "
             "there are several basins, or one valley that bends",
         )  # fmt: skip
+    which = "the place that lies between others is not" if tested == 1 else (
+        f"none of the {tested} places that lie between others is"
+    )  # fmt: skip
     return Basin(
-        basins=Basins.ONE, tested=tested,
-        message=f"one basin: none of the {tested} places that lie between others is higher than these by more than "
-        "noise",
+        basins=Basins.ONE, tested=tested, message=f"one basin: {which} higher than these by more than noise"
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Scores of multiple-choice suites from single questions: accuracies, averages, standard errors, verdicts on chance.
 
 Notation: a subject s has n_s questions, k_s of them answered right, p_s = k_s/n_s. A row over S subjects (a category, a
-suite) is the mean Σ w_s p_s with w_s = 1/S (naive: every subject counts alike) or w_s = n_s/N (weighted: every question
-that was scored does). Subjects are fixed strata, the questions of each a sample:
+suite) is the mean Σ w_s p_s with w_s = 1/S (naive: every subject has the same weight) or w_s = n_s/N (weighted: every
+question that was scored does). Subjects are fixed strata, the questions of each a sample:
 
     accuracy          stderr² = Σ w_s² q_s (1 - q_s) / n_s with q_s = (k_s + 1) / (n_s + 4), Laplace's rule over four
                       letters, so that five wrong answers of five do not claim certainty; with many questions q_s = p_s
@@ -267,7 +267,7 @@ def _stratum(name: str, frame: pd.DataFrame) -> _Stratum:
     gold = frame["gold"].to_numpy(dtype=object)
     strange = [letter for letter in gold if letter not in LETTERS]
     if strange:
-        raise DataError(f"{where} has a question whose right answer is {strange[0]!r}, which is none of {LETTERS}")
+        raise DataError(f"{where} has a question whose right answer is {strange[0]!r}, which is not one of {LETTERS}")
     answered = frame["prediction"].to_numpy(dtype=object)
     n = len(frame)
     right = np.array([LETTERS.index(letter) for letter in gold])

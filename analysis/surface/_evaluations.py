@@ -10,10 +10,20 @@ from raylr.analysis.curves.schedule import Schedule, recognise_schedule
 def stable(
     x: Array, t: Array, y: Array, current_lr: ArrayLike | None, given: Schedule | None
 ) -> tuple[NDArray[np.bool_], Schedule | None]:
-    """Return which measurements were made before the LR fell (n,), and a schedule of those in which it does.
+    """Return which measurements were made before the LR fell (n,), and the schedule of a run in which it falls.
 
-    If any run's LR changes throughout, none are left: its runs are of one schedule, and what is left of them tells
-    nothing of the others' ends. A run that has diverged keeps its last loss, which is only a bound.
+    If the LR of any run changes throughout, no measurement is kept: all runs then follow that schedule, and the part
+    before the LR falls is missing. A run that has diverged keeps its last loss, which is only a bound.
+
+    Args:
+        x: ln of the peak LR of each measurement's run (n,).
+        t: Tokens (n,).
+        y: Losses (n,); NaN and inf where the run has diverged.
+        current_lr: LR of the schedule at each measurement (n,); None if it is not known.
+        given: The schedule of all runs; None if it is not known.
+
+    Returns:
+        The mask, and the schedule that falls earliest; None if the LR never falls.
     """
     keep, decay = np.ones(t.size, bool), None
     found: list[tuple[NDArray[np.bool_], Schedule | None]] = [(np.ones(t.size, bool), given)]

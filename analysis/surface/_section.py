@@ -154,7 +154,16 @@ def section(
     log_lr: ArrayLike, loss: ArrayLike, stderr: ArrayLike, measured: ArrayLike,
     lr_range: tuple[float, float] | None, prior: OptimumPrior | None = None,
 ) -> Section:  # fmt: skip
-    """Return the section of these losses (n,)."""
+    """Return the losses over LRs at one token count, with the fit through them.
+
+    Args:
+        log_lr: ln lr of each loss (n,).
+        loss: The losses (n,); NaN for a run that diverged.
+        stderr: Standard error of each loss, 0 for a measured one (n,).
+        measured: Whether the loss was measured, or is that of a run that diverged (n,).
+        lr_range: LRs between which the optimum is searched; None: around those tried.
+        prior: What is known about the optimum from other sections; None for nothing.
+    """
     order = np.lexsort((np.asarray(loss), np.asarray(log_lr)))
     x, y, s = (np.asarray(v, dtype=np.float64)[order] for v in (log_lr, loss, stderr))
     known = np.asarray(measured, dtype=np.bool_)[order]

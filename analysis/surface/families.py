@@ -74,7 +74,7 @@ def compare_families(
         tokens: Training tokens (n,).
         active: Active parameters of a sparse model (n,).
         batch: Tokens of one optimizer step (n,).
-        groups: Labels (n,); cells with one label are left out together. Without, each cell is left out by itself.
+        groups: Labels (n,); cells with one label are left out together. None: each cell is left out alone.
         stderr: Standard error of ln lr_opt (n,), for the weights; inf leaves a cell out.
         families: Names from `FAMILIES`; all without.
 

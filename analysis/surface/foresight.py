@@ -28,7 +28,7 @@ def expected_variance(surface: LossSurface, tokens: float, plans: Sequence[Seque
     """Variance of ln lr_opt at `tokens` that is left once the losses of a plan are measured, one a plan (len(plans),).
 
     A plan is a few pairs (lr, tokens), at most one of them of an LR without a run; an empty one gives the present
-    variance. Two runs of one plan are more informative than each by itself, since the error that they share cancels. A
+    variance. Two runs of one plan are more informative together than apart, since the error that they share cancels. A
     new LR also informs about the curve between the LRs. inf for a surface without a model.
     """
     post = surface.posterior

@@ -38,9 +38,10 @@ def compare(
 ) -> None:
     """Compare the two paradigms at one target: losses with the noise between seeds, the cost of each, a verdict.
 
-    Arms: the fitted LR; the transferred hyperparameters; the target's parametrization at the fitted LR, which tells
-    what the LR changes from what the parametrization does; with --sweep also the best LR of a sweep at the target. What
-    is there is read; what is missing is trained with --train, and the same command continues what was stopped.
+    Arms: the fitted LR; the transferred hyperparameters; the target's parametrization at the fitted LR, which
+    separates the effect of the LR from that of the parametrization; with --sweep also the best LR of a sweep at the
+    target. What is there is read; what is missing is trained with --train, and the same command continues what was
+    stopped.
 
     Parameters
     ----------
@@ -65,8 +66,8 @@ def compare(
     tokens
         Of finished runs of several budgets: the one to compare.
     out
-        Folder for comparison.html, comparison.json and figures/. Default: runs/compare with --train, else none is
-        written.
+        Folder for comparison.html, comparison.json and figures/. Default: runs/compare with --train, otherwise nothing
+        is written.
     as_json
         Print JSON.
     reading

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from raylr.analysis.runs import RunEnd
@@ -255,8 +256,12 @@ class ConsoleListener(Listener):
 
 def place(run: RunStarted | RunEnded) -> str:
     """Return the LR of a run, and what else was searched: `LR 4.70e-3, lm_head 2.86`. Factors of 1 are left out."""
-    others = [f"{name} {value:.3g}" for name, value in run.axes.items() if value != 1]
-    return ", ".join([f"LR {format_lr(run.lr)}", *others])
+    return f"LR {lr_and_axes(run.lr, run.axes)}"
+
+
+def lr_and_axes(lr: float, axes: Mapping[str, float]) -> str:
+    """Return an LR, and what else was searched but for factors of 1: `4.70e-3, lm_head 2.86`."""
+    return ", ".join([format_lr(lr), *(f"{name} {value:.3g}" for name, value in axes.items() if value != 1)])
 
 
 def count_text(event: Counted) -> str:

@@ -100,7 +100,7 @@ def coord_check(
     batch
         Sequences x tokens of the one batch that all steps use.
     corpus
-        Folder of a tokenised corpus for that batch; without it a made-up language.
+        Folder of a tokenised corpus for that batch; without it an artificial language.
     out
         The folder for measurements, check.json, the page coord-check.html and its figures.
     workers

@@ -60,8 +60,8 @@ def data(
     validation_fraction
         Share of the documents held out for validation.
     validation_within
-        Hold out the end of each document instead of whole documents (or, with --no-, never); by itself where there are
-        too few documents.
+        Hold out the end of each document instead of whole documents (or, with --no-, never); the default where there
+        are too few documents.
     seed
         Seed of the split.
     """

@@ -38,7 +38,8 @@ def submit(
     address
         The cluster's job server, such as http://head:8265; by default RAY_API_SERVER_ADDRESS.
     package
-        A wheel or package folder to send along (raylr's own, where the cluster has none, or a trainer's); repeatable.
+        A wheel or package folder to send along: raylr's own if the cluster does not have it, or a trainer's;
+        repeatable.
     pip
         A requirement that Ray installs for the job on every node; repeatable.
     env
@@ -52,7 +53,7 @@ def submit(
     wanted, console = load_spec(spec, check_files=False), make_console()
     wanted.check_models()
     variables = [_variable(text) for text in env or []]
-    shared_folder(out)  # before the cluster is asked
+    shared_folder(out)  # before anything is sent to the cluster
     jobs = Jobs(address)
     job = jobs.submit(wanted, out, packages=[str(one) for one in package or []], pip=pip or [], env=variables)
     if job.new:
@@ -79,7 +80,7 @@ def submit(
 def status(
     directory: Annotated[str, Use.READ], *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
 ) -> None:
-    """Say what a study is doing, whoever runs it and wherever: its runs, what it has spent, and the optima so far.
+    """Show what a study is doing, on this machine or another: its runs, what it has spent, and the optima so far.
 
     Parameters
     ----------

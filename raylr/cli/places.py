@@ -36,7 +36,7 @@ def resolve(command: Callable[..., Any], bound: BoundArguments) -> None:
         bound: Its arguments, which are changed.
 
     Raises:
-        StudyError: For an address that is none, or where only a file system will do.
+        StudyError: For an address that cannot be used, or where only a file system will do.
         StorageError: If the storage does not answer.
     """
     hints = get_type_hints(command, include_extras=True)

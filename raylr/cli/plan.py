@@ -27,10 +27,10 @@ def plan(
     mfu: float = 0.4,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Say what a study will cost, before anything is trained; for a study that was begun, also what it has spent.
+    """Estimate what a study will cost before anything is trained; for a study that was begun, also what it has spent.
 
-    The search ends by itself: its cost is that of searches on made-up losses, as an interval that holds nine of ten.
-    Neither GPUs nor the corpus need to be there.
+    The search decides when it ends. Its cost is that of searches on simulated losses: an interval that holds nine of
+    ten. Neither GPUs nor the corpus need to be there.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def show_plan(found: Plan, gpu: str, mfu: float, console: Console) -> None:
     share = found.tokens.middle / found.grid_tokens
     sentence = f"The search takes about {share:.0%} of the tokens of the full grid"
     if found.target_flops > 0:
-        sentence += f" and {search / found.target_flops:.2g} of the FLOPs of the target's run"
+        sentence += f" and {search / found.target_flops:.2g} times the FLOPs of the target's run"
     say(console, f"{sentence}. Hours are of one {gpu} at {mfu:.0%} of its peak.")
     if (one := found.decayed) is not None:
         say(

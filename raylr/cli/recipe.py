@@ -38,7 +38,7 @@ def recipe(
 ) -> None:
     """Write the LR, batch, warmup, weight decay, betas and schedule of a run in its trainer's own words.
 
-    The law, the interval and how far it is extrapolated stand in comments, beside each value where it comes from.
+    Comments state the law, the interval, how far it is extrapolated, and beside each value where it comes from.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def recipe(
     trainer
         megatron, torchtitan, nanotron, deepspeed, hf, axolotl or torch (any script of PyTorch).
     params
-        Parameters of the model: 12e9 or 12B. Of a transfer study the target says them, and the tokens;
-        of a study of modules the size.
+        Parameters of the model: 12e9 or 12B. A transfer study takes parameters and tokens from its target, a study of
+        modules from the size.
     tokens
         Training tokens: 500e9 or 500B.
     target

@@ -110,7 +110,7 @@ def predict(
     family
         The kind of run, where finished runs are of several kinds.
     extrapolate
-        Give the LR also where it is refused without this.
+        Show the LR although the law does not support the prediction.
     as_json
         Print JSON.
     """

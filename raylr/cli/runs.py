@@ -29,7 +29,7 @@ class Reading:
     fixed: Annotated[str | None, Parameter(name="--set")] = None
     """What all runs share and the source does not say: params=124e6,tokens=2.5e9,seq_len=2048."""
     unit: str | None = None
-    """What a 1 in a column of counts stands for: params=1e9; batch=sequences or batch=tokens."""
+    """The unit of a column of counts: params=1e9; batch=sequences or batch=tokens."""
     by: str | None = None
     """Columns that keep runs apart (parametrization,optimizer): an optimum and a law for each of their values."""
     rows: str | None = None
@@ -112,7 +112,7 @@ def suggest(
     count
         How many LRs, all to be run at once.
     params
-        Parameters of the model to run, with --tokens; without both, the settings where a run tells most.
+        Parameters of the model to run, with --tokens; without both, the settings where a run is most informative.
     tokens
         Its training tokens.
     batch
@@ -277,7 +277,7 @@ def query(
     form: Annotated[str, Parameter(name="--format")] = "table",
     reading: Reading = DEFAULT,
 ) -> None:
-    """Ask finished runs a question in SQL; the tables are `runs`, `evaluations` and `optima`. Nothing can be written.
+    """Query finished runs in SQL; the tables are `runs`, `evaluations` and `optima`. Nothing can be written.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def query(
     from raylr.query import FORMATS, ask, write
 
     if form not in FORMATS:
-        raise InputError(f"--format is one of {', '.join(FORMATS)}, got {form!r}")
+        raise InputError(f"--format must be one of {', '.join(FORMATS)}, got {form!r}")
     write(ask(read_for(runs, reading), sql), form, sys.stdout)
 
 

@@ -21,9 +21,11 @@ def search(
 ) -> None:
     """Search the LR of small models, fit the law, predict the LR of the target and check it there.
 
-    With `transfer:` in the spec: search LR and init std of one proxy, carry them to the targets by rule, check there.
+    A spec with the section `transfer`: search LR and init std of one proxy, carry them to the targets by rule, check
+    them there.
 
-    With `modules:`: search the LR of each module around the global one, and test whether that is better by seeds.
+    A spec with the section `modules`: search the LR of each module around the global one, and test by seeds whether
+    that is better.
 
     The same command continues a study that was stopped. A finished study returns its result at once.
 

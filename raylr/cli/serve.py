@@ -14,7 +14,7 @@ HOST, PORT = "127.0.0.1", 8275
 def serve(directory: Annotated[Path, Use.READ], *, host: str = HOST, port: int = PORT) -> None:
     """Show a study as a page that follows it while it runs: progress, cost, curves, optima, law, log.
 
-    The page reads the study's tables; nothing is written into the folder, and whoever runs the study does not notice.
+    The page reads the study's tables; nothing is written into the folder, and the running study is not affected.
     Ctrl-C ends it.
 
     Parameters

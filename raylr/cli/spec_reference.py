@@ -84,9 +84,10 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(parent)))
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
         for line, below in itertools.pairwise(body):
-            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and is_text:
-                found[line.target.id] = inspect.cleandoc(str(below.value.value))  # type: ignore[attr-defined]
+            if not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)):
+                continue
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                found[line.target.id] = inspect.cleandoc(str(below.value.value))
     return found
 
 

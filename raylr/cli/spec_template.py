@@ -1,4 +1,4 @@
-"""Specs to start from (`raylr init --for …`): what must be chosen is written, every other key stands in a comment.
+"""Specs to start from (`raylr init --for …`): what must be chosen is written, every other key is in a comment.
 
 The comments are made from the models of the spec, so that no key is missing and each default is the real one.
 """
@@ -90,7 +90,7 @@ LEFT_OUT = {
 }
 """Keys that do not go with a kind of spec."""
 EXAMPLES: dict[str, Any] = {"data": "questions", "target": "XL"}
-"""Values of required keys in sections that stand in comments."""
+"""Values of required keys in sections that are comments."""
 
 
 def spec_template(kind: str) -> str:

@@ -96,7 +96,7 @@ def find(folder: Path | None = None, engine: str = "transformers") -> Environmen
         engine: What must be able to compute in it, a key of `REQUIREMENTS`.
 
     Raises:
-        InputError: There is none, it is incomplete or was changed since it was made, or it lacks OpenCompass.
+        InputError: There is no environment, it is incomplete or was changed since it was made, or it lacks OpenCompass.
     """
     path = chosen_folder(folder, engine)
     again = "`raylr eval setup`" + (f" --env {path}" if path != default_folder(engine) else "")

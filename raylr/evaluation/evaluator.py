@@ -243,7 +243,7 @@ class EvaluationCallback(Callback):  # type: ignore[misc]  # no types
         self.evaluator.poll()
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """Put a reported checkpoint into the queue if `every` tokens have passed."""
+        """Queue a checkpoint if `every` tokens have passed; called as `ray.tune.Callback.on_checkpoint`."""
         if self.every is None:
             return
         passed = int(trial.last_result["tokens"]) // self.every

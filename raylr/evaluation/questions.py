@@ -57,7 +57,7 @@ def suite_folder(data: Path, suite: str) -> Path:
     """Return the folder of a suite's questions.
 
     Raises:
-        DataError: There is none in `data`.
+        DataError: There is no such file in `data`.
     """
     if not data.is_dir():
         raise DataError(
@@ -157,7 +157,9 @@ def _read(path: Path, subject: Subject) -> tuple[Question, ...]:
                     raise _BadLine(f"line {reader.line_num} has {len(row)} columns, {subject.suite} has {width}")
                 text, a, b, c, d, gold = row[width - 6 :]
                 if gold not in LETTERS:
-                    raise _BadLine(f"line {reader.line_num} has the right answer {gold!r}, which is none of {LETTERS}")
+                    raise _BadLine(
+                        f"line {reader.line_num} has the right answer {gold!r}, which is not one of {LETTERS}"
+                    )
                 questions.append(Question(text, (a, b, c, d), gold))
     except (_BadLine, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as questions: {error}") from error

@@ -1,4 +1,4 @@
-"""`Pace`: how long a run may report nothing before it counts as hung. No clock but the caller's, no Ray.
+"""`Pace`: how long a run may report nothing before it counts as hung. Uses the caller's clock, and not Ray.
 
 A run is judged by its own pace. With the seconds that it took per token so far, and the tokens between two of its
 reports, the next report is expected after E seconds, at least its longest interval so far; the time to its first
@@ -26,12 +26,14 @@ START = 5
 """Multiple of `least` before the first report: ten minutes, for imports over a network, and for a compilation."""
 FIRST_SECONDS = 86_400.0
 """Default of `first`, a day: ending the first runs of a study before their first report would end every attempt of it
-alike."""
+in the same way."""
 IDLE_SHARE = 0.01
 """Share of one processor below which a process does nothing. One that trains, on a GPU too, uses most of one; the
 threads of Ray in a process whose training waits forever use 0.002 to 0.005."""
 WATCHED_SECONDS = 10.0
 """Most time that counts between two looks: while this process was stopped or busy, it could not hear anything."""
+WATCHED_SHARE = 0.25
+"""The same as a share of `least`, so that no run hangs because this process was stopped, and of at least a second."""
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Pace:
 
     def __init__(self, least: float = LEAST_SECONDS, first: float = FIRST_SECONDS) -> None:
         self._least, self._first = least, max(first, START * least)
+        self._most = min(WATCHED_SECONDS, max(WATCHED_SHARE * least, 1.0))
         self._runs: dict[Job, _Heard] = {}
         self._left: dict[Job, _Heard] = {}
         self._sizes: dict[str, tuple[float, float]] = {}
@@ -97,7 +100,7 @@ class Pace:
             now: Seconds of a clock that never goes back.
         """
         if self._seen is not None:
-            self._watched += min(max(now - self._seen, 0.0), WATCHED_SECONDS)
+            self._watched += min(max(now - self._seen, 0.0), self._most)
         self._seen = now
         found = []
         for job, heard in self._runs.items():
@@ -186,7 +189,7 @@ class Pace:
     def limit(self, job: Job) -> float:
         """Return the seconds of silence after which the job hangs, as things are."""
         heard = self._runs[job]
-        gap = max(heard.gap, self._share * job.tokens)  # a function may report less often than it was asked to
+        gap = max(heard.gap, self._share * job.tokens)  # a function may report less often than requested
         seconds, trained = (heard.seconds, heard.trained) if heard.trained else heard.first
         longest = heard.longest or heard.first[0]
         own = PATIENCE * max(longest, seconds / trained * gap) if trained else 0.0

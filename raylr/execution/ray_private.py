@@ -2,9 +2,11 @@
 
     ray._private.services.resolve_ip_for_localhost    a cluster on 127.0.0.1 alone: without it one is refused
     ray._private.worker.print_to_stdstream            no lines of Ray's log when it dies: without it they are shown
-    ray._private.worker._global_node                  ends Ray's processes at once: without it they end by themselves
+    ray._private.worker._global_node                  ends Ray's processes at once: without it they end later
     TuneController._actor_manager                     frees what a stopped search holds: without it Ray does, later
-    Trial.temporary_state.ray_actor                   ends a trial that hangs: without it that is only said
+    RayActorManager._actor_task_failed                a trial that runs out of memory fails alone: without it, all do
+    Trial.temporary_state.ray_actor                   ends a trial that hangs: without it that is only reported
+    ray.train._internal.session                       end of a stopped trial's thread: without it `sys.exit(0)` fails
 
 `tests/raylr/execution/test_ray_private.py` fails when one is missing in the Ray that is installed.
 """
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from raylr.errors import TrainingError
 
@@ -61,6 +64,27 @@ def release_trials(controller: Any) -> None:
         controller._actor_manager.cleanup()
 
 
+def survive_lost_trials(controller: Any) -> None:
+    """Let Tune's controller take whatever Ray says of a trial's process as its end.
+
+    Ray Tune 2.60 knows that an actor has died, and raises for everything else, so that one trial which Ray's memory
+    monitor ends (OutOfMemoryError) ends the whole search.
+    """
+    manager: Any = getattr(controller, "_actor_manager", None)
+    failed = getattr(manager, "_actor_task_failed", None)
+    if failed is None or "_actor_task_failed" in vars(manager):
+        return
+
+    def taken(tracked_actor_task: Any, exception: Exception) -> None:
+        known = RayActorError, RayTaskError
+        if isinstance(exception, RayError) and not isinstance(exception, known):
+            kind = type(exception)
+            exception = RayActorError(error_msg=f"{kind.__module__}.{kind.__qualname__}: {exception}")
+        failed(tracked_actor_task, exception)
+
+    manager._actor_task_failed = taken
+
+
 def end_trial(trial: Any) -> bool:
     """End the process of a trial, also a stopped one; return False if Ray does not say which process that is."""
     try:
@@ -70,6 +94,17 @@ def end_trial(trial: Any) -> bool:
     if actor is not None:
         ray.kill(actor)
     return True
+
+
+def ended_by_tune(error: BaseException) -> bool:
+    """Return whether Tune ends the function of a trial that it has stopped: its next report raises SystemExit."""
+    if not isinstance(error, SystemExit):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    file = getattr(getattr(getattr(ray, "train", None), "_internal", None), "session", None)
+    return file is None or (last is not None and last.tb_frame.f_code.co_filename == file.__file__)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a trainable reported, whatever that is: numbers, and a sentence about what is none."""
+"""What a trainable reported: its numbers, and a sentence about each value that is not a number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raylr.analysis.curves.schedule import LR_KEYS
 from raylr.spec.fields import shorten
 
 MOST_TOKENS = 2**63
-"""Tokens from which a table cannot hold them; a report of so many is none."""
+"""Tokens from which a table cannot hold them; a report with so many is rejected."""
 
 
 def problem_of(values: Mapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def current_lr(values: Mapping[str, Any]) -> float | None:
 
 
 def number(value: Any) -> float:
-    """Return a value as a number; NaN for what is none."""
+    """Return a value as a number; NaN for anything else."""
     try:
         return math.nan if value is None else float(value)
     except (TypeError, ValueError, OverflowError):

@@ -35,7 +35,7 @@ JOIN_SECONDS = 10.0
 
 
 def lacking_resources(requested: Mapping[str, float], there: Mapping[str, float]) -> str:
-    """Return in words what one trial requests and the cluster does not have at all; "" if it has everything.
+    """Return in words what one trial requests and the whole cluster does not have; "" if it has everything.
 
     Args:
         requested: What a trial requests, as Tune takes it: `cpu`, `gpu`, and further names as they are.
@@ -164,16 +164,16 @@ def ray_session() -> Iterator[bool]:
     """
     # Ctrl-C ends at once, since the tables are always complete; Tune would end as if everything had been trained.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
+    for name in ("ray.tune", "ray._private.authentication", "ray._private.services"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     if ray.is_initialized():
         yield bool(_OWN) and _OWN[-1]  # a session inside of another one is the same session
         return
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the study shows its own progress
     telemetry_off()  # without a dashboard, too, Ray starts the part of it that sends usage statistics
     if own:
         os.environ.setdefault("RAY_process_group_cleanup_enabled", "1")  # children of a trial end with it
-    for name in ("ray.tune", "ray._private.authentication"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     before = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings(), loopback_kept() if own or _is_loopback() else contextlib.nullcontext():
         warnings.simplefilter("ignore", FutureWarning)

@@ -6,7 +6,6 @@ Tune's own search state is not used: the tables are the state of a study, and `W
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -26,9 +25,10 @@ from raylr import signals
 from raylr.analysis.units import format_duration
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
+from raylr.execution.failures import reason_of, told
 from raylr.execution.pace import FIRST_SECONDS, LEAST_SECONDS, Pace, Silence
 from raylr.execution.processes import activity, note_process, process_notes
-from raylr.execution.ray_private import end_trial, release_trials
+from raylr.execution.ray_private import end_trial, release_trials, survive_lost_trials
 from raylr.execution.session import cluster_watch, lacking_resources, ray_session
 from raylr.execution.tensorboard import TensorBoard
 from raylr.execution.trials import only_own_loggers, packed, unpacked, without_state
@@ -44,8 +44,6 @@ RETRIES = 1
 """How often a trial that failed is run again within one run of a study; it goes on from its last checkpoint."""
 LOOK_SECONDS = 1.0
 """Least time between two looks for trials that hang."""
-_ACTOR = re.compile(r"The actor (?:is dead|died) because ([^\n]*)")
-"""How Ray 2.60 says that the process of a trial is gone."""
 
 
 class TuneExecutor:
@@ -100,7 +98,7 @@ class TuneExecutor:
                     self._warn(f"{lacking} now; the study waits until it has grown.")
             storage, file_system = ray_storage(self._storage)
             tuner = tune.Tuner(
-                tune.with_resources(_preemptible(unpacked(trainable), notes), self._requested()),
+                tune.with_resources(_preemptible(told(unpacked(trainable)), notes), self._requested()),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),
@@ -143,7 +141,7 @@ def _preemptible(trainable: Trainable, notes: Path) -> type[Any]:
     that is noted (`raylr.execution.processes`)."""
     wrapped: type[Any] = wrap_function(trainable)
 
-    class PreemptibleTrial(wrapped):  # type: ignore[misc]
+    class PreemptibleTrial(wrapped):  # type: ignore[misc]  # a class that Tune makes
         def setup(self, config: Config) -> None:
             super().setup(config)
             note_process(notes, self.trial_id)
@@ -237,6 +235,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._jobs.controller = tune_controller
+        survive_lost_trials(tune_controller)
         without_state(trial)
         self._live[trial.trial_id] = trial
         super().on_trial_add(tune_controller, trial)
@@ -266,36 +265,7 @@ class _ReportScheduler(FIFOScheduler):  # type: ignore[misc]  # no types
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         self._live.pop(trial.trial_id, None)
         where = f" (in full: {trial.local_path}/error.txt)" if trial.local_path else ""
-        self._jobs.errors[trial.trial_id] = f"{self._jobs.hung.get(trial.trial_id) or _reason(trial)}{where}"
-
-
-def _reason(trial: Trial) -> str:
-    """Why a trial failed, as a sentence about "it"."""
-    text = (_local_error(trial) or str(trial.get_error() or "")).strip()
-    if "ray.exceptions.OutOfMemoryError" in text or "running low on memory" in text:
-        return "its machine ran out of memory, so that Ray ended its process (fewer trials side by side need less)"
-    if found := _ACTOR.search(text):
-        ended = found.group(1)
-        if "its node has died" in ended or "node has crashed" in ended:
-            return "its node was lost"
-        if "receives a SIGTERM" in ended:
-            return "its process was ended by SIGTERM"
-        if "worker process has died" in ended:
-            return "its process was killed or crashed; the machine may have run out of memory"
-    if "is unavailable" in text or "temporarily unavailable" in text:
-        return "its process or its node is gone"
-    lines = text.splitlines()
-    return (lines[-1].removeprefix(f"{TrainingError.__module__}.{TrainingError.__name__}: ") if lines else "") or (
-        "unknown error"
-    )
-
-
-def _local_error(trial: Trial) -> str:
-    """The driver's own copy of a trial's error: `get_error` reads the storage's, which is written some time later."""
-    try:
-        return Path(trial.error_file).read_text(errors="replace")
-    except (OSError, TypeError):
-        return ""
+        self._jobs.errors[trial.trial_id] = f"{self._jobs.hung.get(trial.trial_id) or reason_of(trial)}{where}"
 
 
 class _Events(Callback):  # type: ignore[misc]  # no types
@@ -321,12 +291,14 @@ class _Events(Callback):  # type: ignore[misc]  # no types
         job, hung = self._jobs.of[trial.trial_id], self._jobs.hung.pop(trial.trial_id, None)
         self._jobs.pace.left(job, hung=hung is not None)
         with self._jobs.noted():
-            self._jobs.work.tried_again(job, hung or _reason(trial))
+            self._jobs.work.tried_again(job, hung or reason_of(trial))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         folder = self._jobs.of[trial.trial_id].folder
         if folder is not None:
             with self._jobs.noted():
+                # A function goes on behind its checkpoint and reports no loss before it again: those come first.
+                self._jobs.work.keep()
                 note_checkpoint(folder, checkpoint.path)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

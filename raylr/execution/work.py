@@ -25,7 +25,7 @@ from raylr.searchers.policies.stopping import final_loss
 from raylr.store.runs import KnownEnd, Row, RunStore
 
 STOPPING = (RunEnd.TRUNCATED, RunEnd.PRUNED, RunEnd.DIVERGED)
-"""Decisions that end a run at once. At the end of a segment a run ends by itself, with a checkpoint."""
+"""Decisions that end a run at once. At the end of a segment the trainable ends the run, with a checkpoint."""
 
 MARKS = ("loss_spikes", "grad_norm_spikes")
 """Columns of probes that the end of a run has, too."""
@@ -42,10 +42,10 @@ class Policy(Protocol):
         """Return what to train next; None while it waits for results."""
 
     def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
-        """Take a report, with the LR of the schedule at that step if it is known, and decide about the run."""
+        """Take in a report and decide about the run, as `raylr.searchers.policies.policy.Policy.report`."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Take the end of a segment."""
+        """Take in the end of a segment, as `raylr.searchers.policies.policy.Policy.tell`."""
 
 
 class FixedPolicy:
@@ -68,10 +68,10 @@ class FixedPolicy:
         return self._left.pop(0) if self._left else None
 
     def report(self, run: Any, tokens: float, loss: float, current_lr: float | None = None) -> RunEnd | None:
-        """Decide nothing."""
+        """Decide nothing; called as `Policy.report`."""
 
     def tell(self, run: Any, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Learn nothing."""
+        """Learn nothing; called as `Policy.tell`."""
 
 
 class Work:
@@ -189,7 +189,7 @@ class Work:
 
         Args:
             job: The job.
-            error: Why it failed, in a sentence; None if it ended by itself or was stopped.
+            error: Why it failed, in a sentence; None if it did not fail.
             seconds: How long it took.
         """
         last, curve = self._last.pop(job, None), self._curves.pop(job, Curve())
@@ -310,7 +310,7 @@ class Work:
         return self.policy.report(job.handle, row["tokens"], number(row["loss"]), *known)
 
     def _tell(self, job: Job, end: RunEnd, row: Mapping[str, Any]) -> None:
-        """Give the policy an end. It has the curve, and extrapolates it by itself where the run was stopped early."""
+        """Give the policy an end. It has the curve, and extrapolates it where the run was stopped early."""
         measured = end is RunEnd.COMPLETED
         self.policy.tell(job.handle, end, number(row["loss"]) if measured else None)
 

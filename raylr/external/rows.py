@@ -120,7 +120,8 @@ class Rows:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number, given as such or as text; None for what is none. None is what some writers make of no value."""
+    """Return a number, given as such or as text; None for anything else. Some writers put null in place of a missing
+    value."""
     if value is None or isinstance(value, bool):
         return None
     try:

@@ -15,12 +15,11 @@ from raylr.errors import InputError, SpecError
 from raylr.execution.executor import Job, Trainable
 from raylr.external.placeholders import fill
 from raylr.external.sources import OUTPUT
-from raylr.external.trial import command_trial, function_trial
+from raylr.external.trial import command_trial, function_trial, users_function
 from raylr.spec import StudySpec
 from raylr.spec.batches import StudySetting, TrainSettings
 from raylr.spec.external import ExternalModel, ExternalTrain
 from raylr.store.files import inside, remove_inside
-from raylr.trainables.models.loading import load_function
 from raylr.trainables.models.spec import AnyModelSpec
 
 Model: TypeAlias = AnyModelSpec | ExternalModel
@@ -48,11 +47,11 @@ class ExternalRuns:
         """Check that the trainer is there, before anything starts.
 
         Raises:
-            InputError: If a program, a template or a module is missing.
+            InputError: If a program, a template or a module is missing, or a function is none that trains.
         """
         self._spec.check_models()
         if self._spec.trainable:
-            load_function("trainable", self._spec.trainable.function, self._spec.trainable.folder)
+            users_function(self._spec.trainable.function, self._spec.trainable.folder)
             return
         command = self._spec.command
         assert command is not None
@@ -150,7 +149,7 @@ class ExternalRuns:
     def run(self, role: str, size: str, model: Model, tokens: int, lr: float, train: TrainSettings) -> Run:
         """Return the run of these settings: the filled-in command, or the function and its config.
 
-        Where raylr is told that the loss is and how long a run may hang changes nothing about the run.
+        Where the loss is read, and how long a run may hang, changes nothing about the run.
 
         Args:
             role: "search" or "check".

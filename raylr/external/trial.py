@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from raylr.analysis.runs import RunEnd
-from raylr.errors import TrainingError
+from raylr.errors import InputError, TrainingError
+from raylr.execution.ray_private import ended_by_tune
+from raylr.execution.reports import number, problem_of
+from raylr.external.kept import process_kept
 from raylr.external.placeholders import CHECKPOINT, LENGTHS, STOPS, fill
 from raylr.external.process import Exit, Process, alone, environment
 from raylr.external.rows import Row, Rows
@@ -26,9 +31,9 @@ from raylr.trainables.models.loading import load_function
 POLL_SECONDS = 0.2
 """Longest time between two looks at what a command wrote; shorter at the beginning, for commands that end soon."""
 ATTEMPTS = "attempts.jsonl"
-"""File in the run's folder: one line for each time that the command was started and ended by itself."""
+"""File in the run's folder: one line for each time that the command was started and ended without being stopped."""
 PROBLEM = "problem"
-"""Key of a report in which a trial without a loss says why it has none."""
+"""Key of a report in which a trial without a loss gives the reason."""
 NEWEST = "checkpoint.json"
 """File in the run's folder with the path of the newest checkpoint that a function reported to Tune."""
 
@@ -230,22 +235,73 @@ def _shown(keys: Mapping[str, None]) -> str:
 def function_trial(config: dict[str, Any]) -> None:
     """Train one run by a function of the user: Ray Tune's function trainable.
 
-    A run that was stopped finds its last checkpoint by `ray.tune.get_checkpoint`, as it does in Tune.
+    A run that was stopped finds its last checkpoint by `ray.tune.get_checkpoint`, as it does in Tune. `sys.exit(0)`
+    counts as a return.
 
     Args:
-        config: `trainable` (fields of `TrainableSpec`), `dir`, and `given`: what the function is called with.
+        config: `trainable` (fields of `TrainableSpec`), `dir`, `stop_at`, and `given`, which the function gets.
+
+    Raises:
+        TrainingError: If it ends before `stop_at`.
     """
     from ray import tune
     from ray.train._internal.session import get_session
 
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "600")
-    function = load_function("trainable", config["trainable"]["function"], Path(config["trainable"]["folder"]))
+    function = users_function(config["trainable"]["function"], config["trainable"]["folder"])
     folder = Path(config["dir"])
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = reported_checkpoint(folder)
     if checkpoint is not None and tune.get_checkpoint() is None:
         get_session().loaded_checkpoint = tune.Checkpoint.from_directory(str(checkpoint))
-    function(dict(config["given"]))
+    with process_kept(), _reports_noted(get_session()) as last:
+        try:
+            function(dict(config["given"]))
+        except SystemExit as end:
+            if end.code not in (None, 0) or ended_by_tune(end):
+                raise
+    if last and not problem_of(last) and math.isfinite(number(last["loss"])):
+        tokens = int(number(last["tokens"]))
+        if tokens < config["stop_at"]:  # it is tried again, as after any other failure
+            raise TrainingError(f"it ended after {tokens} of {config['stop_at']} tokens")
+
+
+@contextmanager
+def _reports_noted(session: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the function reported last in the block; nothing of a function that is called without Tune."""
+    last: dict[str, Any] = {}
+    if session is None:
+        yield last
+        return
+    report = session.report
+
+    def noted(metrics: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(metrics, Mapping):
+            last.clear()
+            last.update(metrics)
+        return report(metrics, *arguments, **options)
+
+    session.report = noted
+    try:
+        yield last
+    finally:
+        del session.report
+
+
+def users_function(name: str, folder: str | Path) -> Callable[[dict[str, Any]], Any]:
+    """Return the function of a study's `trainable`.
+
+    Raises:
+        InputError: If it is not there, or is one whose call runs nothing of it.
+    """
+    function = load_function("trainable", name, folder)
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    if any(kind(function) for kind in kinds):
+        raise InputError(
+            f"trainable: {name} is a generator or an async function, which trains nothing when it is called; give an "
+            "ordinary one that calls ray.tune.report"
+        )
+    return function
 
 
 def note_checkpoint(folder: Path, checkpoint: str) -> None:

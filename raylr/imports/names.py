@@ -76,7 +76,7 @@ PREFIXES = ("config_", "params_", "metrics_", "summary_", "tags_", "hparams_", "
 SUFFIX = re.compile(r"(.+?)[ _]*[(\[_ ]([kKmMbBgGtT])[)\]]?")
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 SCALED = ("params", "params_active", "tokens", "target_tokens", "batch")
-"""Quantities that a column may hold in thousands, millions or billions, said by a suffix of its name: `params_m`."""
+"""Quantities that a column may hold in thousands, millions or billions, given by a suffix of its name: `params_m`."""
 IN_TOKENS, IN_SEQUENCES = "tokens", "sequences"
 BATCH_KINDS = {0: IN_TOKENS, 1: IN_SEQUENCES, 2: None}
 """What a batch counts, by the preference of the name that it was found by; `batch` alone does not say."""
@@ -105,7 +105,7 @@ def match_columns(
 
     Args:
         names: Names of the source's columns.
-        given: Quantity -> name of its column, as the user said; these are taken as they are.
+        given: Quantity -> name of its column, as the user named it; these are taken as they are.
         where: What is read, for messages.
         config: Columns that a tracker stored as settings of the run; the others were reported during it. Of two
             columns with equal names, settings are preferred for what a run was, reports for what it measured.

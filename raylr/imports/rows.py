@@ -34,4 +34,4 @@ class Rows:
     history: bool = False
     """Whether the rows are evaluations of runs that the key `run` tells apart."""
     notes: list[str] = field(default_factory=list)
-    """What the reader must be told."""
+    """Notes for the reader."""

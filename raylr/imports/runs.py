@@ -165,7 +165,8 @@ def _run(
 
 
 def _condition(one: Parsed, name: str) -> float | str | None:
-    return one.texts[name].lower() if one.texts.get(name) else one.numbers.get(name)  # type: ignore[union-attr]
+    text = one.texts.get(name)
+    return text.lower() if text else one.numbers.get(name)
 
 
 def _batch(one: Parsed, matches: Mapping[str, Match], options: ImportOptions) -> tuple[float | None, str | None]:

@@ -68,6 +68,6 @@ def _read(path: str | Path, options: ImportOptions) -> list[ImportedRuns]:
         if files:
             return [part for file in files for part in _read(file, options)]
     raise DataError(
-        f"{path} is none of the sources that are known: a CSV, JSON lines or Parquet file, a folder of TensorBoard's "
+        f"{path} is not a known kind of source: a CSV, JSON lines or Parquet file, a folder of TensorBoard's "
         "events, an MLflow store, W&B's offline runs, a study"
     )

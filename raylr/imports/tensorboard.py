@@ -18,8 +18,12 @@ from raylr.store.files import storage_errors
 
 EVENTS = "*tfevents*"
 CONFIGS = ("hparams.yaml", "config.yaml", "config.yml", "config.json", "args.json", "params.json")
+TUNE = "ray/tune/"
+"""Begin of the tags that Ray Tune's loggers write; the rest is the key of the report."""
 SKIPPED = (" vs samples",)
 """Ends of tags that repeat another tag over another axis (Megatron-LM)."""
+SHOWN = 12
+"""Tags that a message names."""
 
 
 def recognises(path: Path) -> bool:
@@ -55,6 +59,12 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
             if _useful(values, options)
         ]
         reported |= dict.fromkeys(tag for values in steps.values() if _useful(values, options) for tag in values)
+    if not rows:
+        tags = sorted({tag for _, steps in runs.values() for values in steps.values() for tag in values})
+        raise DataError(
+            f"{path}: no tag of its event files is known as a loss, tokens or an LR; --columns loss=TAG names it "
+            f"(tags: {', '.join(tags[:SHOWN]) or 'none'}{', …' if len(tags) > SHOWN else ''})"
+        )
     columns = list(dict.fromkeys(["run", *settings, "step", *reported]))
     return [Rows(rows=rows, columns=columns, where=str(path), history=True, config=frozenset([*settings, "run"]))]
 
@@ -72,7 +82,7 @@ def _apart(name: str, steps: dict[int, dict[str, Any]]) -> str:
 
 
 def _about(folder: Path, root: Path) -> dict[str, Any]:
-    """Return the settings that stand in the folder's name and in a config file in it."""
+    """Return the settings in the folder's name and in a config file in it."""
     found: dict[str, Any] = {}
     inside = folder.relative_to(root).parts if folder != root else (folder.name,)
     for part in inside:
@@ -103,7 +113,9 @@ def _read_file(file: Path, config: dict[str, Any], steps: dict[int, dict[str, An
         for record, _ in wire.tf_records(data):
             event = read_event(record)
             config |= event.hyperparameters
-            scalars = {tag: scalar for tag, scalar in event.scalars.items() if not tag.endswith(SKIPPED)}
+            scalars = {
+                tag.removeprefix(TUNE): scalar for tag, scalar in event.scalars.items() if not tag.endswith(SKIPPED)
+            }
             if scalars:  # a run that was resumed repeats steps: the later counts
                 steps.setdefault(event.step, {}).update(scalars)
     except wire.TornError as error:

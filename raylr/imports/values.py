@@ -1,4 +1,4 @@
-"""Single values of a source: numbers, counts and words, each refused with its place if it is none."""
+"""Single values of a source: numbers, counts and words, each refused with its place if it cannot be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATES = {
     "done": RunEnd.COMPLETED,
     "success": RunEnd.COMPLETED,
     "succeeded": RunEnd.COMPLETED,
-    "terminated": RunEnd.COMPLETED,  # Ray Tune's word for a trial that ended by itself
+    "terminated": RunEnd.COMPLETED,  # Ray Tune's word for a trial that has ended
     "ok": RunEnd.COMPLETED,
     "running": RunEnd.PAUSED,
     "pending": RunEnd.PAUSED,
@@ -144,7 +144,7 @@ def end_of(value: Any, where: str) -> RunEnd | None:
     if word not in STATES:
         known = "finished, running, crashed, failed, diverged"
         raise DataError(
-            f"{where}: the state {str(value)[:40]!r} is none that is known ({known}); if the column is something else, "
+            f"{where}: the state {str(value)[:40]!r} is unknown ({known}); if the column is something else, "
             "give it another name"
         )
     return STATES[word]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raylr.errors import DataError
+from raylr.imports.names import FIELDS, plain
 from raylr.imports.options import ImportOptions
 from raylr.imports.rows import Row, Rows
 from raylr.imports.text import flat, named_values
@@ -16,6 +17,9 @@ from raylr.store.files import storage_errors
 
 SCHEME = "wandb:"
 FILES = "run-*.wandb"
+COUNT, RUN_ID = "_step", "run_id"
+"""Number of a row, which W&B counts and which is the step only where a trainer reports none; the run's id."""
+NAMES = {field: {plain(name) for names in FIELDS[field] for name in names.split()} for field in ("step", "run")}
 
 
 def recognises(path: Path) -> bool:
@@ -38,7 +42,12 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
         rows += [Row(ChainMap(values, config), f"{file.name}, row {i}") for i, values in enumerate(history, 1)]
     if not rows:
         raise DataError(f"{path}: its W&B runs have no history")
-    columns = list(dict.fromkeys([*settings, *reported]))
+    if any(name != COUNT and plain(name) in NAMES["step"] for name in reported):  # a step of the trainer's own
+        reported.pop(COUNT, None)
+    # A file is a run; what Ray Tune calls its trial, or a trainer its run, is no other one.
+    columns = [
+        name for name in dict.fromkeys([*settings, *reported]) if name == RUN_ID or plain(name) not in NAMES["run"]
+    ]
     return [Rows(rows=rows, columns=columns, where=str(path), history=True, config=frozenset(settings))]
 
 
@@ -48,7 +57,7 @@ def _run(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         data = file.read_bytes()
     config: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
-    about: dict[str, Any] = {"run_id": file.stem.removeprefix("run-"), "state": "running"}
+    about: dict[str, Any] = {RUN_ID: file.stem.removeprefix("run-"), "state": "running"}
     try:
         for record, _ in wire.level_records(data):
             for number, value in wire.fields(record):
@@ -75,7 +84,7 @@ def _start(data: bytes, about: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {}
     for number, value in wire.fields(data):
         if number == 1:
-            about["run_id"] = wire.text(value)
+            about[RUN_ID] = wire.text(value)
         elif number == 4 and isinstance(value, bytes):
             config |= flat(items(value, joint="."))
         elif number == 8:

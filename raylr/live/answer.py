@@ -1,7 +1,7 @@
 """What the report of a study would say now, computed in a process of its own.
 
 A fit may take minutes and most of a core. In a process it does not slow the page down, gives way to the study that runs
-on the same machine, and can be ended at any time, whatever library it is in.
+on the same machine, and can be ended at any time, also inside a library.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Found:
     unread: str = ""
     """Why the folder could not be read, in a sentence; it may be different the next time."""
     bug: str = ""
-    """An error that is none of the study's, in a sentence."""
+    """An error of raylr itself, in a sentence."""
     trace: str = ""
     """Its traceback."""
 
@@ -135,7 +135,7 @@ def sentence(error: Exception) -> str:
 
 
 def bug_of(error: Exception) -> str:
-    """Return a sentence about an error that is none of the study's."""
+    """Return a sentence about an error of raylr itself."""
     return f"raylr failed here, which is a bug: {type(error).__name__}: {error}."
 
 

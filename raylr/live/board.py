@@ -69,7 +69,7 @@ class Board:
         """Return what has changed since a version, in JSON's types.
 
         Args:
-            server: `server` of the answer that the reader has; another one than this board's counts as none.
+            server: `server` of the answer that the reader has; that of another board gives everything again.
             version: `version` of that answer.
 
         Returns:

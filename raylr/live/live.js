@@ -96,7 +96,7 @@
     } catch (error) {
       failed += 1;
       if (failed > 1) {
-        lost.textContent = "The page is not up to date: raylr serve does not answer. It goes on by itself.";
+        lost.textContent = "The page is not up to date: raylr serve does not answer. It will be updated when raylr serve answers again.";
         lost.hidden = false;
       }
       if (!(error instanceof TypeError)) console.error(error);  // a TypeError: nobody answered

@@ -6,7 +6,7 @@ import html
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from raylr.analysis.figures.growing import GrowingRun, growing
 from raylr.analysis.runs import RunEnd, setting_names
 from raylr.analysis.units import format_count, format_lr
-from raylr.cli.console import outcome
+from raylr.cli.console import lr_and_axes, outcome
 from raylr.errors import RaylrError
 from raylr.events import RunEnded
 from raylr.external.runs import RUNS
@@ -54,9 +54,25 @@ class RunNow:
     """NaN where the run diverged."""
     diverged: bool
     ended: bool
+    trunk_tokens: float = 0.0
+    """Tokens of another run from whose checkpoint it began."""
+    axes: Mapping[str, float] = field(default_factory=dict)
+    """Values of what is searched beside the LR."""
+
+    @property
+    def values(self) -> str:
+        """The LR, and the values of what is searched beside it."""
+        return lr_and_axes(self.lr, self.axes)
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return f"{self.place} LR {self.values}"
 
 
-def runs_now(evaluations: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]]) -> list[RunNow]:
+def runs_now(
+    evaluations: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]], axes: Mapping[str, str] | None = None
+) -> list[RunNow]:
     """Return every run that has measured a loss, in the order of their first one.
 
     A run has ended if it diverged, or if the table of trials has its end at the last evaluation or later.
@@ -64,6 +80,7 @@ def runs_now(evaluations: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[
     Args:
         evaluations: Rows of the run table.
         trials: Rows of the table of trials.
+        axes: Column → name of what is searched beside the LR.
     """
     names = setting_names(sorted({(row["size"], row["batch"]) for row in evaluations}, key=str))
     ends: dict[str, int] = {}
@@ -85,6 +102,9 @@ def runs_now(evaluations: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[
                 place=place if first["role"] == SEARCH else f"{place} ({first['role']})",
                 params=float(first["params"] or 0), tokens=np.array([float(row["tokens"]) for row in own]),
                 loss=np.array(loss), diverged=diverged, ended=diverged or ends.get(trial, -1) >= int(last["tokens"]),
+                trunk_tokens=float(first.get("trunk_tokens") or 0),
+                axes={name: float(first[column]) for column, name in (axes or {}).items()
+                      if first.get(column) is not None},
             )
         )  # fmt: skip
     return found
@@ -119,7 +139,7 @@ def _cost(state: Mapping[str, Any]) -> str:
         f"{format_count(state['grid_tokens'])}"
     )
     if state["check_tokens"]:
-        text += f"; {format_count(state['check_tokens'])} by the check"
+        text += f"; {format_count(state['check_tokens'])} by runs at the target"
     return f"{bar(share, text)}<p>{html.escape(text)}.</p>"
 
 
@@ -172,7 +192,8 @@ def _progress(spec: StudySpec, runs: Sequence[RunNow]) -> str:
     searched = [run for run in runs if run.role == SEARCH]
     ended = sum(run.ended for run in searched)
     most = most_runs(spec) * len(spec.settings())
-    return f"{ended} of at most {most} runs of the search have ended, {len(searched) - ended} have not."
+    left = len(searched) - ended
+    return f"{ended} of at most {most} runs of the search have ended" + (f", {left} have not." if left else ".")
 
 
 def _sizes(spec: StudySpec, runs: Sequence[RunNow]) -> str:
@@ -182,10 +203,11 @@ def _sizes(spec: StudySpec, runs: Sequence[RunNow]) -> str:
         lows = [(float(np.nanmin(run.loss)), run.lr) for run in own if np.isfinite(run.loss).any()]
         loss, lr = min(lows, default=(math.nan, math.nan))
         ended, diverged = sum(run.ended for run in own), sum(run.diverged for run in own)
+        tokens = sum(float(run.tokens[-1]) - run.trunk_tokens for run in own)
         rows.append(
             [place, format_count(own[0].params) if own[0].params else "–", str(ended),
-             str(len(own) - ended), str(diverged), format_count(sum(float(run.tokens[-1]) for run in own)),
-             number(loss), format_lr(lr) if math.isfinite(lr) else "–"]
+             str(len(own) - ended), str(diverged), format_count(tokens), number(loss),
+             format_lr(lr) if math.isfinite(lr) else "–"]
         )  # fmt: skip
     waiting = [one.name for one in spec.settings() if not any(run.size == one.size for run in runs)]
     rows += [[name, "–", "0", "0", "0", "0", "–", "–"] for name in waiting]
@@ -198,7 +220,7 @@ def _open_runs(spec: StudySpec, runs: Iterable[RunNow]) -> str:
     for run in runs:
         length, done = _length(spec, run), float(run.tokens[-1])
         of = f"{format_count(done)} of {format_count(length)} ({done / length:.0%})" if length else format_count(done)
-        rows.append([run.place, format_lr(run.lr), of, number(float(run.loss[-1]))])
+        rows.append([run.place, run.values, of, number(float(run.loss[-1]))])
     return table(["size", "LR", "tokens", "loss"], rows)
 
 
@@ -210,14 +232,12 @@ def _length(spec: StudySpec, run: RunNow) -> float | None:
     return None if target is None else float(spec.tokens_of(target))
 
 
-def log_blocks(
-    trials: Sequence[Mapping[str, Any]], places: Mapping[str, str], seen: Mapping[str, float]
-) -> list[Block]:
+def log_blocks(trials: Sequence[Mapping[str, Any]], names: Mapping[str, str], seen: Mapping[str, float]) -> list[Block]:
     """Return how runs ended, the newest first.
 
     Args:
         trials: Rows of the table of trials, in the order in which they were written.
-        places: Run → its size for people.
+        names: Run → what it is called; a run that is missing is called by its size and LR.
         seen: `key_of` a row → when it was first seen, in seconds since 1970; others were there before.
     """
     if not trials:
@@ -226,11 +246,12 @@ def log_blocks(
     for row in list(trials)[::-1][:MOST_LINES]:
         at = seen.get(key_of(row))
         stamp = clock(at) if at is not None else ""
-        text = f"{places.get(row['trial'], row['size'])} LR {format_lr(float(row['lr']))} {_outcome(row)}"
+        name = names.get(row["trial"]) or f"{row['size']} LR {format_lr(float(row['lr']))}"
+        text = f"{name} {_outcome(row)}"
         lines.append(f'<li><span class="dim">{stamp}</span> {html.escape(text)}</li>')
     left = len(trials) - len(lines)
     older = f'<p class="dim">{left} earlier ones are left out.</p>' if left > 0 else ""
-    note = "Ends of runs, the newest first; the time is when this page saw it."
+    note = "Ends of runs, the newest first; the time is when this page saw it, if it was open then."
     return [
         Block(id="log", html=f'<h2>The log</h2><p class="dim">{note}</p><ol class="log">{"".join(lines)}</ol>{older}')
     ]
@@ -263,8 +284,7 @@ def output_blocks(study: Study, runs: Sequence[RunNow]) -> list[Block]:
     for run in [run for run in runs if not run.ended][::-1][:MOST_OUTPUTS]:
         text = _tail(study, run.trial)
         if text:
-            title = f"{run.place} LR {format_lr(run.lr)}"
-            shown.append(f"<h3>{html.escape(title)}</h3><pre>{html.escape(text)}</pre>")
+            shown.append(f"<h3>{html.escape(run.name)}</h3><pre>{html.escape(text)}</pre>")
     return [Block(id="output", html=f"<h2>What the runs print</h2>{''.join(shown)}")] if shown else []
 
 

@@ -23,6 +23,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from string import Template
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from raylr.errors import InputError
@@ -85,14 +86,15 @@ class LiveServer(ThreadingHTTPServer):
             raise InputError(f"--port {port}: a port is a number from 0 to {HIGHEST_PORT}")
         self.board, self.asked, self.host = board, asked, host
         self.names = {"localhost", host.lower()}
-        """Names that may stand in a Host header; addresses always may, since no DNS server can make one its own."""
+        """Names that a Host header may have; addresses are always allowed, since no DNS server can make one its own."""
         if not _is_loopback(host):
             self.names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self.files = _files()
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self.address_family = found[0][0]
-            super().__init__(found[0][4][:2], LiveHandler)  # type: ignore[arg-type]
+            address, number = found[0][4][:2]
+            super().__init__((str(address), int(number)), LiveHandler)
         except OSError as error:
             raise InputError(_why(host, port, error)) from None
 
@@ -112,10 +114,10 @@ class LiveServer(ThreadingHTTPServer):
         """Whether other machines may reach it."""
         return not _is_loopback(self.host)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Be silent about readers that went away; anything else is a bug and is printed."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)
 
 
 class LiveHandler(BaseHTTPRequestHandler):

@@ -11,6 +11,7 @@ Everything is read; nothing is written, and no lock is taken that a study would 
 from __future__ import annotations
 
 import html
+import math
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from raylr.live.answer import Found, answer_of, bug_of, sentence
 from raylr.live.board import Block, Board
 from raylr.live.progress import clock, key_of, log_blocks, now_blocks, output_blocks, runs_now, state_blocks
 from raylr.remote.copies import copy_of, name_of, with_addresses
+from raylr.spec.runs import axis_columns, axis_ranges
 from raylr.state import state_of
 from raylr.store.files import held, names_in
 from raylr.store.folder import ENDING_FILE, LOCK_FILE
@@ -35,6 +37,8 @@ LOOK_SECONDS = 1.0
 """Time between two looks at the folder. A writer flushes its rows every 3 s (`raylr.store.table.FLUSH_SECONDS`)."""
 LOOK_AWAY_SECONDS = 5.0
 """The same for a folder at an address, where a look is about ten requests, which are counted and cost money."""
+GAP_SECONDS = 3 * LOOK_AWAY_SECONDS
+"""A look that comes so long after the one before does not show when a run ended."""
 REST = 4.0
 """Rest after a fit, as a multiple of its duration: fitting takes at most a fifth of one core."""
 WATCHED_SECONDS = 30.0
@@ -61,8 +65,9 @@ class Watcher:
         self._seen: Any = None
         """What the last look found."""
         self._known: dict[str, float | None] = {}
-        """`key_of` an end of a run → when it was first seen; None for those that were there before."""
-        self._first = True
+        """`key_of` an end of a run → when it was first seen; None for those that came while nobody watched."""
+        self._looked = -math.inf
+        """Time of the last look."""
         self._fitted: list[Any] = [None, None]
         """The files, and the rows, that the last fit or the last try of one was made of."""
         self._computed: tuple[float, float, int] | None = None
@@ -92,7 +97,7 @@ class Watcher:
             self._fit_thread.join()
 
     def asked(self) -> None:
-        """Note that somebody asked for the page."""
+        """Note that somebody requested the page."""
         self._asked = time.monotonic()
 
     def _loop(self) -> None:
@@ -112,6 +117,7 @@ class Watcher:
 
     def look(self) -> None:
         """Show what the study does and has measured, if that has changed since the last look."""
+        before, self._looked = self._looked, time.monotonic()
         try:
             if self._waiting():
                 self._show_waiting()
@@ -119,7 +125,7 @@ class Watcher:
             study = open_study(self.place)
             seen = self._signature(study)
             if seen != self._seen:
-                self._show(study)
+                self._show(study, time.time() if self._looked - before < GAP_SECONDS else None)
                 self._seen = seen
         except (RaylrError, OSError) as error:
             self._show_problem(sentence(error))
@@ -137,13 +143,14 @@ class Watcher:
         return (spec, [one.version() for one in tables], held(files[0]), files[1].exists(), self._computed,
                 self._problem)  # fmt: skip
 
-    def _show(self, study: Study) -> None:
+    def _show(self, study: Study, now: float | None) -> None:
+        """Show a study; ends of runs that are new are from `now`, or from a time that is not known."""
         state = state_of(study)
         trials = study.trials.read().to_pylist()
-        runs = runs_now(study.evaluations.read().to_pylist(), trials)
+        axes = dict(zip(axis_columns(study.spec), axis_ranges(study.spec), strict=True))
+        runs = runs_now(study.evaluations.read().to_pylist(), trials, axes)
         for row in trials:
-            self._known.setdefault(key_of(row), None if self._first else time.time())
-        self._first = False
+            self._known.setdefault(key_of(row), now)
         seen = {key: at for key, at in self._known.items() if at is not None}
         self.board.title = study.spec.name
         running, finished = state["state"] == "running", state["state"] == "finished"
@@ -151,11 +158,12 @@ class Watcher:
         final = finished and self._computed is not None and self._computed[2] == state["measured"]
         if finished and not final:
             self._rest_until = 0.0  # what is shown is of an earlier time, and nothing runs that a fit would slow down
-        heading = [] if final or self._computed is None else [Block(id="heading", html="<h2>If it ended now</h2>")]
+        words = "Computed before the last measurements" if finished else "If it ended now"
+        heading = [] if final or self._computed is None else [Block(id="heading", html=f"<h2>{words}</h2>")]
         self.board.put("heading", heading)
         self.board.put("now", [] if finished else now_blocks(study.spec, runs, running=running))
-        places = {run.trial: run.place for run in runs}
-        self.board.put("log", [*output_blocks(study, runs), *log_blocks(trials, places, seen)])
+        names = {run.trial: run.name for run in runs}
+        self.board.put("log", [*output_blocks(study, runs), *log_blocks(trials, names, seen)])
 
     def _computed_line(self, state: dict[str, Any]) -> str:
         if self._problem:

@@ -10,7 +10,7 @@ def write(recipe: Recipe) -> str:
     """Return the fragment."""
     return (
         recipe.comments()
-        + "# a checkpoint that is resumed keeps its own LR, whatever stands here\n"
+        + "# a checkpoint that is resumed keeps its own LR; this one is then ignored\n"
         + f"""learning_rate: {format_lr(recipe.lr)}  # {recipe.why("lr")}
 {scheduler(recipe)}
 warmup_steps: {recipe.warmup_steps}  # {recipe.why("warmup")}

@@ -18,7 +18,7 @@ _SAME = {"warmup_stable_decay": "wsd", "trapezoid": "wsd", "stable": "constant"}
 WARMUP = 0.01
 """Share of the tokens for warmup where the runs do not say: 0.5 to 2 % is usual."""
 DECAY = 0.1
-"""Share of the run in which a WSD schedule decays where nothing else is said: OLMo-core's default, and MiniCPM's."""
+"""Share of the run in which a WSD schedule decays unless another share is given: OLMo-core's default, and MiniCPM's."""
 FLOOR = 0.1
 """LR at the end of a cosine, as a share of the peak: Chinchilla, Llama and OLMo."""
 WEIGHT_DECAY, BETA1, BETA2, EPS, CLIP = 0.1, 0.9, 0.95, 1e-8, 1.0
@@ -168,7 +168,7 @@ def make_recipe(law: LRLaw, prediction: LRPrediction, wishes: Wishes) -> Recipe:
         if not beta < 1:
             raise InputError(f"{name} must be below 1, got {beta:g}")
     if known.optimizer and known.optimizer.lower() not in ("adamw", "adam"):
-        raise InputError(f"the law is one of {known.optimizer}; recipes are for AdamW")
+        raise InputError(f"the law is for {known.optimizer}; recipes are for AdamW")
     return Recipe(
         lr=float(f"{prediction.lr:.3g}"),
         min_lr=float(f"{prediction.lr * _floor(schedule):.3g}"),
@@ -199,7 +199,7 @@ def _schedule(name: str | None, given: bool) -> str:
     if found is None:
         if given:
             raise InputError(f"--schedule: there is no {name!r}{nearest(name, SCHEDULES)}")
-        raise InputError(f"the schedule of the law's runs, {name!r}, is none that recipes have: give --schedule")
+        raise InputError(f"recipes do not have the schedule of the law's runs, {name!r}: give --schedule")
     return found
 
 

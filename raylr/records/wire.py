@@ -1,7 +1,7 @@
 """Protocol buffers and record files without their libraries: the few lines that TensorBoard's and W&B's files need.
 
-The libraries read them too, with a hundred times the code (and tensorboard keeps 10,000 points of a curve unless told
-otherwise; wandb has had no reader of its files since 0.30).
+The libraries read them too, with a hundred times the code (and tensorboard keeps 10,000 points of a curve unless
+configured otherwise; wandb has had no reader of its files since 0.30).
 
 References:
     https://protobuf.dev/programming-guides/encoding, TensorFlow's TFRecord format, LevelDB's log format.
@@ -19,7 +19,7 @@ _CRC32C = 0x82F63B78
 
 
 class TornError(ValueError):
-    """A message or record ends before its time, or is none."""
+    """A message or record ends too early, or cannot be read."""
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -79,7 +79,7 @@ def text(value: int | bytes) -> str:
 def real(value: int | bytes) -> float:
     """Return a float or double field."""
     if not isinstance(value, bytes) or len(value) not in (4, 8):
-        raise TornError("a field that should be a number is none")
+        raise TornError("a field that should be a number is not a number")
     return float(struct.unpack("<f" if len(value) == 4 else "<d", value)[0])
 
 

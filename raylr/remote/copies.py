@@ -49,7 +49,7 @@ def local_path(place: Path | str) -> Path:
         place: A folder, with or without `file://` before it, or an address. Nothing is made, nor fetched.
 
     Raises:
-        StudyError: For an address that is none of `address_of`.
+        StudyError: For an address that `address_of` refuses.
     """
     address = address_of(place)
     if address is None:
@@ -371,5 +371,5 @@ def content_of(path: Path) -> Any:
 
 
 def _local(entry: Entry) -> bool:
-    """Whether an entry is none of the files that are fetched."""
+    """Whether an entry is not one of the files that are fetched."""
     return entry.folder or any(part.startswith(".") for part in PurePosixPath(entry.name).parts)

@@ -6,7 +6,7 @@ Each claimant writes a claim of its own and then lists the folder. It holds the 
 otherwise it withdraws and looks again after a random pause. As a listing shows every write that was complete when it
 began (S3, Google Cloud Storage and HDFS promise that), of two claimants at most one sees itself alone.
 
-No two clocks are compared. A claim lives as long as its count changes: whoever finds one watches it, for
+No two clocks are compared. A claim lives as long as its count changes: a process that finds one watches it, for
 `LEASE_SECONDS` at most, and deletes it if nothing has changed. A holder whose own clock says that its last count is
 older than that has lost the lease: it writes nothing more (`require`). What is left is a write that began before.
 """
@@ -30,12 +30,13 @@ from raylr.remote.storage import RETRY_SECONDS, Storage
 BEAT_SECONDS = 5.0
 """Seconds between two counts of a holder. A second driver is refused, and `raylr status` answers, after that time."""
 LEASE_SECONDS = RETRY_SECONDS + 6 * BEAT_SECONDS
-"""Seconds without a new count after which a claim is dead. A storage that does not answer is asked for `RETRY_SECONDS`,
-and its holder must still have the lease then; the rest is for counts that are late on a busy machine."""
+"""Seconds without a new count after which a claim is dead. Requests to a storage that does not answer are repeated for
+`RETRY_SECONDS`, and its holder must still have the lease then; the rest is for counts that are late on a busy
+machine."""
 _POLLS = 4
 """Looks at a claim in `BEAT_SECONDS`."""
 _SILENCE = 2
-"""Beats without a new count after which the user is told why nothing happens."""
+"""Beats without a new count after which the user gets a message why nothing happens."""
 _GLANCE_SECONDS = 0.5
 """Seconds between two looks of the counting thread at whether its holder still runs: the end of the program waits so
 long at most, and for one request."""

@@ -24,7 +24,8 @@ SCHEMES = ("s3", "gs", "hdfs")
 DEFAULT_HOST = "default"
 """Host of HDFS that stands for the cluster of core-site.xml, as in pyarrow; `hdfs:///folder` has it, too."""
 RETRY_SECONDS = 60.0
-"""How long a storage that does not answer is asked again: a restart of a gateway or a change of routes takes less."""
+"""How long requests to a storage that does not answer are repeated: a restart of a gateway or a change of routes takes
+less."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _NO_HADOOP = "Hadoop's native client is not installed here (JAVA_HOME, HADOOP_HOME, CLASSPATH)"
 _NEVER = {

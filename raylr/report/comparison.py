@@ -31,8 +31,9 @@ SUREST = 0.999
 """A probability above this is shown as such: the noise is not known well enough for more digits."""
 FOOTER = (
     "Made by raylr compare. Losses are validation losses in nats per token. Probabilities are those of Student's t for "
-    "the noise between seeds; runs of two arms with the same seed count as alike as far as they show it. An arm counts "
-    "as better from a probability on at which any of equal arms is called better in one comparison of ten at most."
+    "the noise between seeds; runs of two arms with the same seed count as correlated as far as they show it. The "
+    "probability from which an arm counts as better is chosen so that of equal arms any is called better in one "
+    "comparison of ten at most."
 )
 
 
@@ -98,7 +99,7 @@ def pair_text(pair: RunComparison, a: Arm, b: Arm, where: str) -> str:
             f"is better with probability {_probability(sure)}."
         )
     best, other = (a, b) if pair.better == "a" else (b, a)
-    # A name from a table of runs stays as it is written there; "the module-wise setting" and "one LR" are none.
+    # A name from a table of runs stays as it is written there; "the module-wise setting" and "one LR" are not names.
     ours = best.kind is not ArmKind.OTHER or best.name.startswith(("the ", "one "))
     name = f"{best.name[0].upper()}{best.name[1:]}" if ours else best.name
     text = f"{name} is better than {other.name} at {where}, with probability {_probability(sure)}"

@@ -23,6 +23,7 @@ from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult
 from raylr.remote.copies import name_of, with_addresses
+from raylr.report.common_html import cost_html, failures_html
 from raylr.report.decay import decay_lines
 from raylr.report.ending import ending
 from raylr.report.failures import failures_of
@@ -59,8 +60,8 @@ _TRUNKS = {"figure-1a-loss-curves", "figure-12-precision", "figure-14-all-loss-c
 """Figures of the runs of the search: in a study with a decay its trunks."""
 FOOTER = (
     "Made by raylr from the run table in {folder}; raylr report makes it again. Method: Zhou et al. 2026, “How to Set "
-    "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates of a constant schedule after "
-    "warmup; losses are validation losses in nats per token; intervals are 90 % intervals."
+    "the Learning Rate for Large-Scale Pre-training?”. Learning rates are peak rates after warmup; losses "
+    "are validation losses in nats per token; intervals are 90 % intervals."
 )
 
 
@@ -203,7 +204,7 @@ def _answer(result: StudyResult) -> str:
 
 
 def _sections(result: StudyResult, figures: PageFigures, scores: Sequence[ScoreSection]) -> Iterable[str]:
-    fit, cost = result.fit, result.cost
+    fit = result.fit
     yield "<h2>The optima</h2>"
     decayed = decay_lines(result)
     yield (
@@ -221,7 +222,7 @@ def _sections(result: StudyResult, figures: PageFigures, scores: Sequence[ScoreS
         ],
     )  # fmt: skip
     yield from (paragraph(line, "dim") for line in remarks(result) if "no run" in line.text)
-    yield from (paragraph(line) for line in decayed)
+    yield from (paragraph(line) for line in decayed[:1] + decayed[2:])  # the second is the lead
     yield figures("decay")
     yield figures("figure-1b-loss-over-lr", said=not decayed)
     yield figures("figure-15-over-tokens")
@@ -245,34 +246,14 @@ def _sections(result: StudyResult, figures: PageFigures, scores: Sequence[ScoreS
         yield from (paragraph(line) for line in lines)
         yield figures("check", said=True)
     yield from score_html(scores, figures)
-    yield "<h2>The cost</h2>"
-    yield lead(
-        f"The search trained {format_count(cost.search_tokens)} tokens, {cost.token_share:.0%} of the full grid's."
-    )
-    shares = f"{cost.token_share:.0%} of tokens"
-    shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
-    yield table(
-        ["", "tokens", "FLOPs", "of the full grid"],
-        [
-            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}", shares],
-            ["full grid to the full budget", format_count(cost.grid_tokens),
-             f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
-            ["check at the target", format_count(cost.check_tokens), f"{cost.check_flops:.3g}", ""],
-        ],
-    )  # fmt: skip
+    yield from cost_html(result.cost, search="search", grid="full grid to the full budget")
     yield (
         f'<p class="dim">The full grid: {result.spec.lr.grid} LRs at each of {_searched(result)}, all '
         f"trained to {format_count(max(result.spec.token_budgets))} tokens.</p>"
     )
     if result.spec.external:
         yield f'<p class="dim">{html.escape(FLOPS_NOTE)}.</p>'
-    failures = failures_of(result.directory)
-    if failures:
-        yield "<h2>Runs that failed</h2>"
-        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
-    for failure in failures:
-        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
-        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
+    yield from failures_html(failures_of(result.directory))
     yield "<h2>The runs</h2>"
     yield figures.lead("runs")
     yield figures("runs", said=True)

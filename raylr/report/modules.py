@@ -68,7 +68,8 @@ def _lr_lines(result: ModulesResult, one: SizeModules) -> list[Line]:
     ]
     _, low, high = one.answer(LR) or (one.lr, math.nan, math.nan)
     ends = f" ({interval(low, high)})" if math.isfinite(low) else " (given)"
-    lines = [Line(f"{format_lr(one.lr)}{ends} for all modules; {', '.join(parts)}", "LR")]
+    searched = f"; {', '.join(parts)}" if parts else ""
+    lines = [Line(f"{format_lr(one.lr)}{ends} for all modules{searched}", "LR")]
     if one.noise > 0:
         lines.append(Line(noise_text(one), dim=True))
     return lines
@@ -81,11 +82,16 @@ def noise_text(one: SizeModules) -> str:
     cost = stage.fit.curvature if stage is not None and isinstance(stage.fit, OptimumFit) else math.nan
     if not cost > 0:
         return text
-    text += f", {one.noise / cost:.0%} of what a factor e of the global LR costs"
+    share = one.noise / cost
+    text += (
+        f", {f'{100 * share:.2g}% of' if share < 1 else f'{share:.2g} times'} what a factor e of the global LR costs"
+    )
     if one.noise <= NOISY * cost:
         return text
-    return f"{text}: of made-up losses with more than {NOISY:.0%}, {WORSE} searches ended worse than one LR, so that " \
-           "only the seeds at the end tell"  # fmt: skip
+    return (
+        f"{text}: of simulated losses with more than {NOISY:.0%}, {WORSE} searches ended worse than one LR, so that "
+        "only the seeds at the end decide"
+    )
 
 
 def _next_lines(result: ModulesResult) -> list[Line]:
@@ -113,9 +119,19 @@ def _next_lines(result: ModulesResult) -> list[Line]:
     ]
     if edges:
         texts.append(f"the loss of {', '.join(edges)} still falls at the end of what was tried: widen `modules.range`")
-    return [Line(text, "" if i else "Next") for i, text in enumerate(texts)] or [
-        Line(f"`raylr report {folder}` shows the loss over the LR of each module", "Next")
-    ]
+    better = [one.size for one in result.sizes if _better(one) == MODULE_WISE]
+    for size in better:
+        at = f" --target {shlex.quote(size)}" if len(result.sizes) > 1 else ""
+        texts.append(f"`raylr recipe {folder} --for torch{at}` writes the parameter groups for a script of PyTorch")
+    if not texts:
+        texts = [f"`raylr report {folder}` shows the loss over the LR of each module"]
+    return [Line(text, "" if i else "Next") for i, text in enumerate(texts)]
+
+
+def _better(one: SizeModules) -> str | None:
+    """Return the setting that the comparison decided for; None if it decided for neither or there was none."""
+    pair = one.comparison.pair(MODULE_WISE, GLOBAL) if one.comparison else None
+    return None if pair is None else pair.better
 
 
 def shown_value(axis: SearchedAxis, one: SizeModules, value: float) -> str:

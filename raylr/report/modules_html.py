@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ import numpy as np
 from raylr.analysis.figures.comparison import arm_losses
 from raylr.analysis.figures.modules import ModuleCurve, module_losses
 from raylr.analysis.optimum import OptimumFit
-from raylr.analysis.units import format_count
 from raylr.module_study import ModulesResult, SizeModules
+from raylr.report.common_html import cost_html, failures_html
 from raylr.report.failures import failures_of
 from raylr.report.modules import TABLE, module_rows, modules_ending, overall
 from raylr.report.page import PageFigures, inline, lead, table
@@ -88,11 +87,17 @@ def _curve(module: str, one: SizeModules, stage: ModuleStage, name: str, scale: 
 
 
 def modules_answer(result: ModulesResult) -> str:
-    """Return the verdicts in bold, the LRs, and what to do next."""
+    """Return the verdicts and the LRs in bold, and what to do next."""
     out = []
     for line in modules_ending(result):
         text = inline(line.text)
-        out.append(f"<b>{text}</b>" if line.heading == "Verdict" else f"{line.heading} {text}".strip())
+        if line.heading == "Verdict":
+            text = f"<b>{text}</b>"
+        elif line.heading == "LR":
+            text = f"<b>LR {text}</b>"
+        elif line.heading:
+            text = f"{line.heading}: {text}"
+        out.append(text)
     return f'<div class="answer">{"<br>".join(out)}</div>'
 
 
@@ -103,33 +108,12 @@ def modules_sections(result: ModulesResult, figures: PageFigures, scores: Sequen
     yield table(*overall(result))
     yield figures(PICTURE, said=True)
     yield table(TABLE, module_rows(result))
-    yield "<h2>Is it better?</h2>"
     compared = [i for i, one in enumerate(result.sizes) if one.comparison is not None]
-    yield lead(f"Sizes at which both settings were trained with seeds that the search has not used: {len(compared)}.")
-    yield from (figures(_compared(i)) for i in compared)
+    if compared:
+        names = ", ".join(result.sizes[i].size for i in compared)
+        yield "<h2>Is it better?</h2>"
+        yield lead(f"Both settings were trained with seeds that the search has not used: {names}.")
+        yield from (figures(_compared(i)) for i in compared)
     yield from score_html(scores, figures)
-    yield from _cost(result)
-    failures = failures_of(result.directory)
-    if failures:
-        yield "<h2>Runs that failed</h2>"
-        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
-    for failure in failures:
-        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
-        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
-
-
-def _cost(result: ModulesResult) -> Iterable[str]:
-    cost = result.cost
-    yield "<h2>The cost</h2>"
-    yield lead(
-        f"The search trained {format_count(cost.search_tokens)} tokens, {cost.token_share:.0%} of the full grid's."
-    )
-    yield table(
-        ["", "tokens", "FLOPs", "of the full grid"],
-        [
-            ["search and seeds", format_count(cost.search_tokens), f"{cost.search_flops:.3g}",
-             f"{cost.token_share:.0%} of tokens"],
-            ["full grid over the global LR and each module", format_count(cost.grid_tokens),
-             f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
-        ],
-    )  # fmt: skip
+    yield from cost_html(result.cost, search="search and seeds", grid="full grid over the global LR and each module")
+    yield from failures_html(failures_of(result.directory))

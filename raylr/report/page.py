@@ -72,7 +72,7 @@ def paragraph(line: Line, style: str = "") -> str:
 
 
 def inline(text: str) -> str:
-    """Return a text as HTML; what stands between backticks is shown as code."""
+    """Return a text as HTML; text between backticks is shown as code."""
     return _CODE.sub(r"<code>\1</code>", html.escape(text))
 
 
@@ -100,11 +100,11 @@ class PageFigures(ABC):
         self._html = {name: self._drawn(name, figure) for name, figure in figures.items()}
 
     def __call__(self, name: str, *, said: bool = False) -> str:
-        """Return the HTML of a figure; "" if there is none of that name.
+        """Return the HTML of a figure; "" if there is no figure of that name.
 
         Args:
             name: Name of its file.
-            said: Whether its statement stands elsewhere, as the first sentence of a section.
+            said: Whether its statement is shown elsewhere, as the first sentence of a section.
         """
         if name not in self._figures:
             return ""
@@ -112,12 +112,12 @@ class PageFigures(ABC):
         return self._html[name].replace(STATEMENT, statement, 1)
 
     def lead(self, name: str) -> str:
-        """Return the statement of a figure as the first sentence of a section; "" if there is none of that name."""
+        """Return the statement of a figure as the first sentence of a section; "" for an unknown name."""
         return lead(self._figures[name].statement) if name in self._figures else ""
 
     @abstractmethod
     def _drawn(self, name: str, figure: Figure) -> str:
-        """Return the HTML of a figure, with `STATEMENT` where its statement is to stand."""
+        """Return the HTML of a figure, with `STATEMENT` in place of its statement."""
 
 
 class Figures(PageFigures):

@@ -106,8 +106,8 @@ def movement_text(found: Sequence[Movement], data: str, size: str) -> str:
 
     Args:
         found: An exponent of data and of size for each activation.
-        data: What stands for data, such as "tokens".
-        size: What stands for size, such as "parameters".
+        data: The word for data, such as "tokens".
+        size: The word for size, such as "parameters".
     """
     verdicts = {verdict: [one.name for one in found if one.verdict == verdict] for verdict in ("data", "size")}
     unsure = len(found) - sum(map(len, verdicts.values()))
@@ -117,5 +117,5 @@ def movement_text(found: Sequence[Movement], data: str, size: str) -> str:
         if (names := verdicts[verdict])
     ]
     if unsure:
-        parts.append(f"{unsure} of {len(found)} cannot be told")
+        parts.append(f"{unsure} of {len(found)} cannot be decided")
     return "; ".join(parts) + "."

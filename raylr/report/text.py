@@ -7,7 +7,7 @@ sentences.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from raylr.analysis.laws.loss_law import LossPrediction
     from raylr.analysis.laws.scaling import Estimate
-    from raylr.analysis.studyfit import Check
+    from raylr.analysis.studyfit import Check, FittedRun
     from raylr.module_study import ModulesResult
     from raylr.study import StudyResult
     from raylr.transfer_study import TransferResult
@@ -245,13 +245,14 @@ def check_lines(result: StudyResult) -> list[Line]:
 
 def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[Line]:
     """Return what training at the target `where` gave beside the prediction."""
-    losses = {run.lr / prediction.lr: check.loss_at(run) for run in check.runs}
     shown = ", ".join(
-        f"{ratio:.3g}× {loss:.4f}" if math.isfinite(loss) else f"{ratio:.3g}× no loss"
-        for ratio, loss in sorted(losses.items())
+        f"{run.lr / prediction.lr:.3g}× {_loss_of_check(check, run)}"
+        for run in sorted(check.runs, key=lambda run: run.lr)
     )
     lines = [Line(f"loss at {where} by LR, in multiples of the predicted LR: {shown}", "Check")]
     fit = check.fit
+    if not any(map(check.ended, check.runs)):
+        return lines
     if fit.status not in BRACKETED:
         return [*lines, Line(f"the losses bracket no optimum: {fit.message}")]
     distance = abs(math.log(prediction.lr / fit.lr))
@@ -267,6 +268,12 @@ def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[L
     ]
 
 
+def _loss_of_check(check: Check, run: FittedRun) -> str:
+    if math.isfinite(loss := check.loss_at(run)):
+        return f"{loss:.4f}"
+    return "diverged" if run.diverged else f"not ended, {format_count(run.tokens[-1])} of {format_count(check.tokens)}"
+
+
 def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:
     """Return what the search cost, compared with a full grid."""
     cost = result.cost
@@ -277,7 +284,7 @@ def cost_line(result: StudyResult | TransferResult | ModulesResult) -> Line:
     if result.spec.external:
         text += f"; {FLOPS_NOTE}"
     if result.spec.objective == "decayed" and result.spec.transfer is None:
-        text += _decay_cost(result)  # type: ignore[arg-type]  # not of a transfer
+        text += _decay_cost(cast("StudyResult", result))
     return Line(text, "Cost")
 
 

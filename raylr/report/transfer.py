@@ -76,7 +76,8 @@ def verdict_at(result: TransferResult, one: Transferred) -> Verdict:
         return Verdict(
             Advice.MORE, f"More budget: the interval at {name} {far}, more than {WIDEST:g}; take a proxy nearer to it."
         )
-    tested = "The runs there do not decide" if one.check is not None else "No run at the target has tested it"
+    ended = one.check is not None and any(map(one.check.ended, one.check.runs))
+    tested = "The runs there do not decide" if ended else "No run at the target has tested it"
     return Verdict(
         Advice.TRUST,
         f"Trust it within its interval at {name}: the proxy's optimum is known, and the interval, widened by what "

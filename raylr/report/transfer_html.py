@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from raylr.analysis.figures.check import prediction_check
 from raylr.analysis.figures.transfer import proxy_search
 from raylr.analysis.units import format_count, format_lr
+from raylr.report.common_html import cost_html, failures_html
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
 from raylr.report.page import PageFigures, inline, lead, paragraph, table
@@ -50,15 +51,18 @@ def _check_name(number_of_target: int) -> str:
 
 
 def transfer_answer(result: TransferResult) -> str:
-    """Return the verdict and the LR in bold, and what to do next."""
+    """Return the verdict and the LR of each target in bold, and what to do next; equal lines once."""
     out = []
+    names = iter([one.target.name for one in result.targets if known(one.prediction.lr)])
     for line in transfer_ending(result):
         text = inline(line.text)
-        if line.heading in ("Verdict", "LR"):
-            out.append(f"<b>{text if line.heading == 'Verdict' else f'LR {text}'}</b>")
+        if line.heading == "Verdict":
+            out.append(f"<b>{text}</b>")
+        elif line.heading == "LR":
+            out.append(f"<b>LR for {html.escape(next(names))}: {text}</b>")
         elif line.heading == "Next":
             out.append(f"Next: {text}")
-    return f'<div class="answer">{"<br>".join(out)}</div>'
+    return f'<div class="answer">{"<br>".join(dict.fromkeys(out))}</div>'
 
 
 def transfer_sections(result: TransferResult, figures: PageFigures, scores: Sequence[ScoreSection]) -> Iterable[str]:
@@ -83,14 +87,8 @@ def transfer_sections(result: TransferResult, figures: PageFigures, scores: Sequ
         yield f"<h2>The transfer to {html.escape(one.target.name)}</h2>"
         yield from _target(one, figures, i)
     yield from score_html(scores, figures)
-    yield from _cost(result)
-    failures = failures_of(result.directory)
-    if failures:
-        yield "<h2>Runs that failed</h2>"
-        yield lead(f"Runs that failed and have not ended since: {len(failures)}.")
-    for failure in failures:
-        yield f'<p class="warn">{html.escape(failure.sentence)}</p>'
-        yield f"<pre>{html.escape(failure.output)}</pre>" if failure.output else ""
+    yield from cost_html(result.cost, search="search", grid="full grid at the proxy", check="runs at the targets")
+    yield from failures_html(failures_of(result.directory))
 
 
 def _target(one: Transferred, figures: PageFigures, i: int) -> Iterable[str]:
@@ -105,22 +103,3 @@ def _target(one: Transferred, figures: PageFigures, i: int) -> Iterable[str]:
     if one.check is not None and known(one.prediction.lr):
         yield from (paragraph(line) for line in lines_of_check(one.check, one.prediction, one.target.name))
         yield figures(_check_name(i))
-
-
-def _cost(result: TransferResult) -> Iterable[str]:
-    cost = result.cost
-    yield "<h2>The cost</h2>"
-    yield lead(
-        f"The search trained {format_count(cost.search_tokens)} tokens, {cost.token_share:.0%} of the full grid's."
-    )
-    shares = f"{cost.token_share:.0%} of tokens"
-    shares += f", {cost.flop_share:.0%} of FLOPs" if math.isfinite(cost.flop_share) else ""
-    yield table(
-        ["", "tokens", "FLOPs", "of the full grid"],
-        [
-            ["search", format_count(cost.search_tokens), f"{cost.search_flops:.3g}", shares],
-            ["full grid at the proxy", format_count(cost.grid_tokens),
-             f"{cost.grid_flops:.3g}" if math.isfinite(cost.grid_flops) else "–", ""],
-            ["runs at the targets", format_count(cost.check_tokens), f"{cost.check_flops:.3g}", ""],
-        ],
-    )  # fmt: skip

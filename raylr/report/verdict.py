@@ -29,7 +29,7 @@ WIDEST = 3.0
 """A prediction is used without a check if its interval reaches at most this factor to either side: the width that the
 three runs of the usual check (1/3, 1 and 3 times the predicted LR) cover."""
 SAME_LR = 1.1
-"""LRs within this factor are one: a law that is fitted again moves its prediction by a little."""
+"""LRs within this factor count as equal: a law that is fitted again moves its prediction by a little."""
 
 
 class Advice(StrEnum):

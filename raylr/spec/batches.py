@@ -77,7 +77,7 @@ def with_batches(data: Mapping[str, Any]) -> dict[str, Any]:
     flat = sorted({batch for batches in each.values() for batch in batches})
     base = flat[0] if own is None else _counts("train.batch_tokens", own)[0]
     if base not in flat:
-        raise ValueError(f"train.batch_tokens {base} is none of the batches {flat}; leave it out")
+        raise ValueError(f"train.batch_tokens {base} is not one of the batches {flat}; leave it out")
     return {**data, "train": {**train, "batch_tokens": base}, "batches": each if len(flat) > 1 else {}}
 
 

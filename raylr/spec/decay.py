@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class DecaySpec(Section):
     """How the LR of every run falls at its end, with `objective: decayed`. The runs of an LR are branches of one trunk
     at a constant LR: to the largest budget less its decay, and from there, or from an earlier checkpoint, each budget
-    decays by itself. A budget counts the tokens of its decay.
+    decays separately. A budget counts the tokens of its decay.
     """
 
     shape: Literal["linear", "cosine", "sqrt"] = "linear"

@@ -73,7 +73,7 @@ class CommandSpec(Section):
     torchtitan-train, nanotron, deepspeed, huggingface, huggingface-train, llamafactory, tensorboard, wandb."""
     resume: Words | None = None
     """Words to add when a run that was stopped is continued, such as [--resume, "{checkpoint}"]. An empty list: the
-    command finds its checkpoint in {dir} by itself. Without this key a run that was stopped starts again from its
+    command finds its checkpoint in {dir}. Without this key a run that was stopped starts again from its
     beginning."""
     checkpoint: str | None = None
     """Pattern of the names of checkpoints in the run's folder, such as "checkpoint-*"; the one with the highest number
@@ -88,8 +88,7 @@ class CommandSpec(Section):
     """Folder that relative names in the command start from; it is on the Python path of the command. Default: that of
     the spec."""
     grace_seconds: float = Field(default=30.0, ge=0)
-    """Time between SIGTERM and SIGKILL when a run is stopped, and for a run that has reported its last loss to end by
-    itself."""
+    """Time between SIGTERM and SIGKILL when a run is stopped, and time that a run has to end after its last loss."""
     report_seconds: float = Field(default=3600.0, gt=0)
     """A run that reports no loss for so long hangs, and is stopped."""
 

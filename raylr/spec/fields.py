@@ -41,6 +41,26 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def range_of(data: Any, kind: type[Section], example: str) -> Any:
+    """Return the keys `low` and `high` of a range that may be written as a list of two values.
+
+    Args:
+        data: What the spec has.
+        kind: The section that it becomes.
+        example: A range in words, for the message.
+
+    Raises:
+        ValueError: If it is neither a section nor a list of two values.
+    """
+    if isinstance(data, list | tuple):
+        if len(data) != 2:
+            raise ValueError(f"a range has two ends, [low, high], got {len(data)} values")
+        return {"low": data[0], "high": data[1]}
+    if not isinstance(data, dict | kind):
+        raise ValueError(f"a range is {example}, got {shorten(data)}")
+    return data
+
+
 def _count(value: object) -> int:
     try:
         number = parse_count(value)
@@ -155,7 +175,7 @@ def _walk(value: Any, where: str, depth: int) -> Iterator[tuple[str, Any, int]]:
 
 
 def _not_plain(value: Any) -> str:
-    """Return why a single value cannot stand in a spec; "" if it can."""
+    """Return why a spec cannot have a single value; "" if it can."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -48,7 +48,7 @@ class ModulesSpec(Section):
 
     groups: dict[SizeName, tuple[str, ...]] | None = None
     """Groups in the order of their search: name → modules or roles, such as {head: [lm_head], experts: [experts_in,
-    experts_out]}; a list of modules takes each by itself. Of another trainer the names alone count (`[head, rest]`).
+    experts_out]}; a list of modules makes a group of each. For another trainer only the names count (`[head, rest]`).
     Default: lm_head, router (with experts), hidden (with norms), embedding, those that the models have."""
     axes: dict[str, AxisRange] = Field(default_factory=dict)
     """Further hyperparameters to search in the same way, after the groups: `init_std`, `weight_decay`,

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from raylr.errors import nearest
-from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of, shorten
+from raylr.spec.fields import FilePath, Section, SizeName, Tokens, kind_of, range_of
 
 DEFAULT_VOCABULARY = 2048
 """Entries of the vocabulary that is trained if the spec does not set it."""
@@ -105,13 +105,7 @@ class LRRange(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_a_list(cls, data: Any) -> Any:
-        if isinstance(data, list | tuple):
-            if len(data) != 2:
-                raise ValueError(f"a range has two ends, [low, high], got {len(data)} values")
-            return {"low": data[0], "high": data[1]}
-        if not isinstance(data, dict | LRRange):
-            raise ValueError(f"a range is two learning rates, such as [5e-4, 5e-2], got {shorten(data)}")
-        return data
+        return range_of(data, LRRange, "two learning rates, such as [5e-4, 5e-2]")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

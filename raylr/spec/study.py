@@ -177,7 +177,7 @@ class StudySpec(ModulesKeys, WithDecay):
     @field_validator("model")
     @classmethod
     def _with_vocabulary(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Put the corpus' vocabulary into the shared keys: the spec then determines the parameter counts by itself."""
+        """Put the corpus' vocabulary into the shared keys: the spec alone then determines the parameter counts."""
         corpus = None if is_external(info.data) else info.data.get("corpus")
         value = with_absolute_paths(value, info)
         if corpus is None or "vocab_size" in value or isinstance(value.get("hf"), str):

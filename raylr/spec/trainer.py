@@ -73,9 +73,9 @@ def external_model(name: str, shared: Mapping[str, Any], own: Mapping[str, Any])
         ValueError: In one sentence that names the size.
     """
     whole = {**shared, **own}
-    parts = shared.get("args"), own.get("args")
-    if all(isinstance(part, Mapping) for part in parts):
-        whole["args"] = {**parts[0], **parts[1]}  # type: ignore[dict-item]
+    shared_args, own_args = shared.get("args"), own.get("args")
+    if isinstance(shared_args, Mapping) and isinstance(own_args, Mapping):
+        whole["args"] = {**shared_args, **own_args}
     try:
         return ExternalSize.model_validate(whole).model()
     except pydantic.ValidationError as error:

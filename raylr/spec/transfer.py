@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from raylr.analysis.units import format_count
 from raylr.errors import SpecError, nearest
 from raylr.spec.external import ExternalModel
-from raylr.spec.fields import Section, absolute, kind_of, shorten
+from raylr.spec.fields import Section, absolute, kind_of, range_of
 from raylr.spec.sections import TargetSpec
 from raylr.spec.trainer import TrainerKeys
 from raylr.spec.yamlfile import read_yaml
@@ -45,13 +45,7 @@ class AxisRange(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_a_list(cls, data: Any) -> Any:
-        if isinstance(data, list | tuple):
-            if len(data) != 2:
-                raise ValueError(f"a range has two ends, [low, high], got {len(data)} values")
-            return {"low": data[0], "high": data[1]}
-        if not isinstance(data, dict | AxisRange):
-            raise ValueError(f"a range is two values, such as [0.005, 0.08], got {shorten(data)}")
-        return data
+        return range_of(data, AxisRange, "two values, such as [0.005, 0.08]")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -122,7 +116,7 @@ class TransferSpec(Section):
         return self
 
     def table(self) -> Parametrization:
-        """Return the parametrization. Raises SpecError if there is none of that name."""
+        """Return the parametrization. Raises SpecError for an unknown name."""
         return read_table(self.rule, self.choose, self.alpha)
 
     @property

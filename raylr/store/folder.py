@@ -219,7 +219,7 @@ class StudyFolder:
 
         Args:
             points: What the runs measured so far say to the search, as values that JSON can hold. They are kept as they
-                are now, so that a search that is started again is told the same.
+                are now, so that a search that is started again receives the same.
             left_out: Names of the runs measured so far that this spec would not train.
             breadth: `side_by_side` of a search that goes on; None: it begins anew and chooses its own.
         """
@@ -268,7 +268,7 @@ class StudyFolder:
         write_atomic(self.path / ABOUT_FILE, json.dumps(about, indent=1) + "\n")
 
     def _require_same_corpus(self) -> None:
-        """Raise StudyError for a spec with another corpus: none of its runs could be one that was measured."""
+        """Raise StudyError for a spec with another corpus: no measured run could be a run of it."""
         if self._about().get("spec") == self.identity:
             return
         old = load_spec(self.path / SPEC_FILE, check_files=False)

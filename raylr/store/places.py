@@ -26,7 +26,7 @@ def opened(place: Path | str) -> Path:
         place: A folder or a file as the user named it; it need not exist.
 
     Raises:
-        StudyError: For an address that is none of `address_of`.
+        StudyError: For an address that `address_of` refuses.
         StorageError: If the storage does not answer.
     """
     if (address := address_of(place)) is None:
@@ -56,7 +56,7 @@ def written(place: Path | str) -> Path:
         place: A file as the user named it. On a file system its folder must exist.
 
     Raises:
-        StudyError: For an address that is none of `address_of`.
+        StudyError: For an address that `address_of` refuses.
     """
     if (address := address_of(place)) is None:
         return local_path(place)

@@ -80,7 +80,8 @@ class Plans:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new. Where that fails, nothing is said: the tables of what is measured say what is wrong."""
+        """Write what is new. Where that fails, nothing is reported here: writing the run table reports the same
+        problem."""
         self._since = time.monotonic()
         if not self._new or not self._table.folder.parent.is_dir():  # a study that was removed is not made again
             return

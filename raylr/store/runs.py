@@ -152,10 +152,10 @@ class RunStore:
 
 
 def run_end(row: Mapping[str, Any]) -> RunEnd:
-    """Return the end in a row of the table of trials. Raises DamagedError if it is none."""
+    """Return the end in a row of the table of trials. Raises DamagedError if it is not a known end."""
     try:
         return RunEnd(row["end"])
     except ValueError:
         raise DamagedError(
-            f"the table of trials has the end {row['end']!r} for {row['trial']}, which is none"
+            f"the table of trials has the end {row['end']!r} for {row['trial']}, which does not exist"
         ) from None

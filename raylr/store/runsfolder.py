@@ -133,7 +133,7 @@ def last_of_each(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def rows_of(
     runs: Sequence[ImportedRun], before: Sequence[dict[str, Any]] = ()
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
-    """Return rows of the two tables for runs, and what must be said of runs that are in them with another loss.
+    """Return rows of the two tables for runs, and notes about runs that are in them with another loss.
 
     Args:
         runs: The runs.

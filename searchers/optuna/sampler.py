@@ -34,7 +34,7 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
 
     A trial whose value is not finite counts as diverged: the best lr is lower than its own. So does a failed trial
     (Optuna fails trials that return NaN) unless one at its lr or a higher one succeeded. A pruned trial counts with its
-    intermediate values extrapolated to `target` steps, or not at all without a target.
+    intermediate values extrapolated to `target` steps; without a target they are not extrapolated.
 
     Trials that run side by side, in threads or processes, get different lrs: those that other workers were given and
     have not written down yet are worked out from the same results.
@@ -118,7 +118,10 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return the next lr, or the inner sampler's value of another parameter."""
+        """Return the next lr, or the inner sampler's value of another parameter.
+
+        Called by Optuna as `optuna.samplers.BaseSampler.sample_independent`.
+        """
         if len(self._keys) > 1 and param_name in self._keys:
             axis, domain = self._keys.index(param_name), domain_of(param_name, param_distribution)
             return first_value(domain, axis, len(self._keys), trial.number)
@@ -137,7 +140,10 @@ class QuadraticSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # no
         self._inner.before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Stop the study when the optimum is known, if `stop` is set."""
+        """Stop the study when the optimum is known, if `stop` is set.
+
+        Called by Optuna as `optuna.samplers.BaseSampler.after_trial`.
+        """
         self._inner.after_trial(study, trial, state, values)
         if self.stop and self._found(study):
             study.stop()

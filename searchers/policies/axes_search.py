@@ -143,7 +143,7 @@ class AxesSearch:
         """What this setting would choose now; the loss as the policy sees it (smaller is better)."""
         ended = [r for r in self.runs if not r.running]
         if ended and all(r.says_nothing for r in ended):
-            why = f"none of {len(ended)} trials reported the metric, or anything at all"
+            why = f"none of {len(ended)} trials reported the metric or anything else"
             return Recommendation.nothing(Status.TOO_FEW, why, len(ended))
         fit = self.fit()
         if not fit.at:

@@ -135,7 +135,7 @@ class BranchPolicy:
         return found
 
     def report(self, part: Part, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
-        """Take a report. A branch is never stopped; a trunk is if it diverged."""
+        """Take in a report, as `Policy.report`. A branch is never stopped; a trunk is stopped if it diverged."""
         run = self._runs[part.run]
         curve = run.trunk if part.budget is None else run.decays.setdefault(part.budget, Curve())
         curve.add(tokens, loss)
@@ -147,7 +147,7 @@ class BranchPolicy:
         return decision if decision is RunEnd.DIVERGED else None
 
     def tell(self, part: Part, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Take the end of a trunk or of a branch."""
+        """Take in the end of a trunk or of a branch, as `Policy.tell`."""
         if part not in self._open:
             return
         self._open.discard(part)

@@ -263,7 +263,7 @@ class CellSearch:
             why = f"none of {len(ended)} trials ended with a finite loss; the best lr lies below {lowest:.3g}"
             return Recommendation.nothing(Status.DIVERGED, why, len(ended), lr_high=lowest)
         if ended and all(r.says_nothing for r in ended):
-            why = f"none of {len(ended)} trials reported the metric, or anything at all"
+            why = f"none of {len(ended)} trials reported the metric or anything else"
             return Recommendation.nothing(Status.TOO_FEW, why, len(ended))
         if not done and self.prior.center is None:
             return Recommendation.nothing(Status.TOO_FEW, "no finished trial yet", len(ended))

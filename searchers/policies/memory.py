@@ -1,4 +1,4 @@
-"""What the search of one setting decided before, so that a search that is restored need not fit its model again.
+"""What the search of one setting decided before, so that a restored search does not fit its model again.
 
 What a search decides follows from its arguments and its results alone. A memory keeps decisions by a hash of these;
 other results, other arguments and another version of the model have another hash, and nothing is recalled.
@@ -14,9 +14,9 @@ from raylr.searchers.policies.types import RunState
 
 
 class Memory(Protocol):
-    """Keeps decisions, for as long as it likes: one that is missing is made again.
+    """Keeps decisions. It may forget them: a decision that is missing is made again.
 
-    Whoever keeps them beyond a process must not recall what another version of the model has decided.
+    A memory that outlives a process must not recall what another version of the model has decided.
     """
 
     def get(self, key: str) -> Any:

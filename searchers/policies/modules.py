@@ -187,7 +187,7 @@ class ModulesPolicy:
         return self._chain(setting).found
 
     def noise(self, setting: Setting | str | None = None) -> float:
-        """Return the standard deviation of one run's loss that the stages over the axes were told."""
+        """Return the standard deviation of one run's loss that was given to the stages over the axes."""
         return self._chain(setting).noise
 
     def replicate_runs(self, setting: Setting | str | None = None) -> list[list[RunId]]:

@@ -37,7 +37,7 @@ MIDDLE = (0.16, 0.5, 0.84)
 """Quantiles from which the loss at a stage's start and its standard error are taken: those of a normal distribution
 within one standard deviation."""
 SEARCH_SEEDS = 3
-"""Replicates of the start that come before the axes. A search is told how much runs scatter from these and from the
+"""Replicates of the start that come before the axes. A search gets the scatter of runs from these and from the
 global fit; what more of them would tell is small beside what single runs of the axes do not know."""
 StagePolicy = QuadraticPolicy | Replicates
 

@@ -88,7 +88,7 @@ class _WithNoise:
     """Standard deviation of one run's loss."""
 
     def _tell(self, run: RunId, end: RunEnd, loss: float | None, stderr: float) -> None:
-        super()._tell(run, end, loss, stderr)  # type: ignore[misc]
+        super()._tell(run, end, loss, stderr)  # type: ignore[misc]  # the policy's, which this class is mixed into
         found = cast(QuadraticPolicy, self).run(run)
         if found.measured:
             found.stderr = math.hypot(found.stderr, self.noise)
@@ -138,10 +138,11 @@ class Replicates:
                           repeat=FRESH + self._first + number)  # fmt: skip
 
     def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
-        """Decide nothing: a run that was cut short has another loss than one that was not."""
+        """Decide nothing, called as `Policy.report`: a run that was cut short has another loss than one that was
+        not."""
 
     def tell(self, run: RunId, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Take the end of a run."""
+        """Take in the end of a run, as `Policy.tell`."""
         found = self.run(run)
         finite = loss is not None and math.isfinite(loss)
         found.end = RunEnd.DIVERGED if end is RunEnd.COMPLETED and not finite else end

@@ -38,10 +38,27 @@ class Policy(Protocol):
         """Return what to train next, or None while the policy waits for results (or has finished)."""
 
     def report(self, run: RunId, tokens: float, loss: float, current_lr: float | None = None) -> Decision:
-        """Take in one report of a run, with the LR of its schedule if that is known, and decide about it."""
+        """Take in one report of a run and decide about it.
+
+        Args:
+            run: Identity of the run, from its suggestion.
+            tokens: Tokens (or steps) seen.
+            loss: The loss, smaller is better; NaN and inf mean that the run diverged.
+            current_lr: LR of the schedule at this step; None if it is not known.
+
+        Returns:
+            None to continue, or how the run should end; the caller calls `tell` when it has ended.
+        """
 
     def tell(self, run: RunId, end: RunEnd, loss: float | None = None, stderr: float = 0.0) -> None:
-        """Take in the end of a run, or of one segment of it (`RunEnd.PAUSED`)."""
+        """Take in the end of a run, or of one segment of it (`RunEnd.PAUSED`).
+
+        Args:
+            run: Identity of the run, from its suggestion.
+            end: How it ended.
+            loss: Its final loss, smaller is better; None takes it from the reports. NaN and inf: the run diverged.
+            stderr: Standard error of `loss`; 0 for a measured one.
+        """
 
     def recommend(self, setting: Setting | str | None = None) -> Recommendation:
         """Return the lr that would be chosen now."""

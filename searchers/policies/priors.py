@@ -21,7 +21,7 @@ LEAST = 3
 
 
 def prior_for(prior: Any, setting: Setting) -> OptimumPrior:
-    """Prior of `setting`. InputError where `prior` is none of the accepted kinds or the setting lacks what it needs."""
+    """Prior of `setting`. InputError for a `prior` of another kind, and where the setting lacks what it needs."""
     if prior is None:
         return OptimumPrior()
     if isinstance(prior, OptimumPrior):

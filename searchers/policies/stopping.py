@@ -20,7 +20,7 @@ from raylr.searchers._config import number
 from raylr.searchers.policies.types import Decision
 
 SHORT = 0.99
-"""A run that ended by itself before this share of its target did not complete."""
+"""A run that was not stopped and ended before this share of its target did not complete."""
 SURE = 3.0
 """Standard errors by which a run must lie above the best one before it counts as worse (once in a thousand wrong)."""
 
@@ -100,7 +100,7 @@ class StoppingRule:
 
 
 def ended(curve: Curve, target: float) -> RunEnd:
-    """Return how a run ended that stopped by itself.
+    """Return how a run ended that no scheduler had stopped.
 
     A counter that starts at 0 (`for step in range(n)`) ends one step below its target, and the run is complete.
     """

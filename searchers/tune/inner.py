@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class InnerSearch:
-    """One searcher for each setting, all alike, for the other keys of the space.
+    """One searcher for each setting, all of one kind, for the other keys of the space.
 
     Each is given the results of its own setting's trials only, in the order in which they were suggested, and only
     between two rounds of the setting: so what it suggests follows from the results, whatever the order in which they

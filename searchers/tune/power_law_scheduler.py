@@ -266,18 +266,20 @@ class PowerLawScheduler(TrialScheduler):  # type: ignore[misc]  # no types
         elif curve.schedule is None:
             self._log_once(
                 "no LR",
-                "the reports have no learning rate, which is taken as constant: losses are extrapolated by a power law "
-                'that holds for no other schedule. Report it as "current_lr", or give schedule="cosine" or the like.',
+                "PowerLawScheduler extrapolates losses by a power law, which holds at a constant LR, and the reports "
+                'have no LR to check that by. Give schedule="constant" if the LR is constant, another schedule if not '
+                '(such as "cosine"), or report the LR of each step as "current_lr".',
+                level=logging.WARNING,
             )
 
     @property
     def _sign(self) -> float:
         return -1.0 if self._mode == "max" else 1.0
 
-    def _log_once(self, key: str, message: str) -> None:
+    def _log_once(self, key: str, message: str, level: int = logging.ERROR) -> None:
         if key not in self._logged:
             self._logged.add(key)
-            logger.error(message)
+            logger.log(level, message)
 
 
 def _deciding(controller: TuneController) -> PolicySearch | None:

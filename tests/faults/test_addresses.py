@@ -1,5 +1,5 @@
-"""A study in an object store whose driver is killed, started again from an empty cache on what counts as another
-machine, with the report at its end."""
+"""Studies in an object store: one whose driver is killed, started again from an empty cache on what counts as another
+machine, with the report at its end; and one whose driver is away for so long that another one takes it over."""
 
 from __future__ import annotations
 
@@ -13,74 +13,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
-from made_study import SPEC
+from faulty_program import PATIENCE, Program
+from made_study import SPEC, spec_of, study_of
 from object_store import Bucket, environment
 
 from raylr.store.check import check_study
 from raylr.study import FittingStudy
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1500)]
-PATIENCE = 600.0
-"""Seconds to wait for a program: two of them are Ray's start, and 90 those after which a lease is taken over."""
-
-
-class Program:
-    """`raylr search` of a study at a place, with a Ray of its own, on a machine with this cache."""
-
-    def __init__(self, spec: Path, out: str, cache: Path, server: str) -> None:
-        self.log = spec.with_name(f"{cache.name}.log")
-        own = {"RAY_ADDRESS": "local", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-m", "raylr", "search", str(spec), "--out", out]
-        with self.log.open("w") as sink:
-            self.process = subprocess.Popen(
-                command, stdout=sink, stderr=sink, env=environment(cache, server) | own, start_new_session=True
-            )
-
-    def printed(self) -> str:
-        return self.log.read_text()
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.process.poll() is None, self.printed()
-            assert time.monotonic() < deadline, self.printed()
-            time.sleep(0.1)
-
-    def end(self) -> str:
-        """Wait for a good end; return what it printed, with nothing of Ray's and no traceback."""
-        status, printed = self.process.wait(PATIENCE), self.printed()
-        assert status == 0, printed
-        for unwanted in ("Traceback", "stack", "ray/core", "core_worker", "FATAL"):
-            assert unwanted not in printed, printed
-        return printed
-
-    def kill(self) -> None:
-        """End it and all that it started; of the driver nothing is tidied up."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        for one in children:
-            try:
-                one.kill()
-            except psutil.Error:
-                continue
 
 
 @pytest.fixture
-def begin(tmp_path: Path, s3_server: str) -> Iterator[Callable[[str, str], Program]]:
+def begin(tmp_path: Path, s3_server: str) -> Iterator[Callable[[str, str, str], Program]]:
     programs: list[Program] = []
 
     def start(spec: str, out: str, cache: str) -> Program:
-        programs.append(Program(tmp_path / spec, out, tmp_path / cache, s3_server))
+        env = environment(tmp_path / cache, s3_server)
+        programs.append(Program(tmp_path / spec, out, tmp_path / f"{cache}.log", env))
         return programs[-1]
 
-    yield start  # type: ignore[misc]
+    yield start
     for one in programs:
-        if one.process.poll() is None:
-            one.kill()
+        one.kill()
 
 
 def rows(study: FittingStudy, *, times: bool) -> list[str]:
@@ -100,7 +56,7 @@ def test_a_driver_killed_in_the_search_at_an_address(
     plain, address = tmp_path / "plain", bucket.address("runs/killed")
 
     program = begin("spec.yaml", str(plain), "one")
-    program.end()
+    assert program.end()[0] == 0, program.printed()
     want = FittingStudy.open(plain)
 
     first = begin("spec.yaml", address, "killed")
@@ -114,12 +70,15 @@ def test_a_driver_killed_in_the_search_at_an_address(
     assert bucket.names("runs/killed/.lock")  # its claim is left: nobody gave it back
 
     second = begin("spec.yaml", address, "other")
-    printed = second.end()
+    status, printed = second.end()
+    assert status == 0, printed
     (silent,) = [line for line in printed.splitlines() if "held the lease of" in line]
     with bucket.machine(tmp_path / "third"):
         study = FittingStudy.open(address)
-        assert rows(study, times=False) == rows(want, times=False)
-        assert set(kept) <= set(rows(study, times=True))  # no loss that was there was measured again
+        same = rows(study, times=False) == rows(want, times=False)
+        assert same
+        again = len(set(kept) - set(rows(study, times=True)))
+        assert again == 0
         assert check_study(address).whole
         assert study.ending()
     for name in ("law.json", "spec.yaml"):
@@ -133,11 +92,72 @@ def test_a_driver_killed_in_the_search_at_an_address(
     assert str(tmp_path / "other") not in printed
 
     third = begin("spec.yaml", address, "third")
-    assert "is finished; nothing was run." in third.end()
+    assert "is finished; nothing was run." in third.end()[1]
     total = len(want.evaluations)
     record(
         "driver killed, study in an object store",
         how="SIGKILL to `raylr search --out s3://…`; started again from an empty cache",
         message=" ".join(silent.split()[1:]),
-        survived=f"{len(kept)} of {total} losses ({ended} ended parts of runs); none of them was measured again",
+        survived=f"{len(kept)} of {total} losses ({ended} ended parts of runs); {again} of them were measured again",
+        same_law=same,
+    )
+
+
+def test_a_driver_that_sleeps_while_another_one_takes_its_study(
+    texts: Path, bucket: Bucket, tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """It is stopped, as a laptop or a virtual machine is put to sleep, until its lease has been taken over, and goes on
+    behind the end of the other one: it writes nothing more."""
+    address, logs = bucket.address("runs/asleep"), [tmp_path / "first.log", tmp_path / "second.log"]
+
+    def driver(number: int, seconds: float) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "slow_driver", address, str(texts), str(seconds)]
+        env = environment(tmp_path / f"cache-{number}", bucket.server)
+        env |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with logs[number].open("w") as sink:
+            return subprocess.Popen(command, stdout=sink, stderr=sink, env=env)
+
+    def whole() -> dict[str, bytes]:
+        return {name: bucket.get(name) for name in bucket.names("runs/asleep")}
+
+    def fragments() -> int:
+        return sum(name.endswith(".parquet") for name in bucket.names("runs/asleep/evaluations"))
+
+    first = driver(0, 0.4)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while fragments() < 2:
+            assert first.poll() is None, logs[0].read_text()
+            assert time.monotonic() < deadline, logs[0].read_text()
+            time.sleep(0.1)
+        first.send_signal(signal.SIGSTOP)
+        with bucket.machine(tmp_path / "looks"):
+            there = rows(FittingStudy.open(address), times=True)
+        assert driver(1, 0.0).wait(PATIENCE) == 0, logs[1].read_text()
+        before = whole()
+        first.send_signal(signal.SIGCONT)
+        status = first.wait(PATIENCE)
+    finally:
+        first.kill()
+    message = logs[0].read_text()
+    assert status == 1, message
+    assert "was lost" in message
+    assert whole() == before, "it wrote into a study that was another's"
+    plain = study_of(spec_of(texts), tmp_path / "plain")
+    plain.run()
+    with bucket.machine(tmp_path / "third"):
+        study = FittingStudy.open(address)
+        same = rows(study, times=False) == rows(plain, times=False)
+        assert same
+        kept = len(set(there) & set(rows(study, times=True)))
+        assert kept == len(there) > 0
+        assert check_study(address).whole
+    assert bucket.get("runs/asleep/law.json") == (plain.directory / "law.json").read_bytes()
+    record(
+        "driver asleep, study taken over",
+        how="SIGSTOP until another driver has taken the lease and finished the study, then SIGCONT",
+        message=message,
+        survived=f"{kept} of {len(plain.evaluations)} losses, and all that the other one measured; none was written "
+        "twice",
+        same_law=same,
     )

@@ -42,7 +42,7 @@ SHARDED: dict[str, dict[str, Any]] = {
     "ZeRO 3": {"zero_stage": 3},
     "experts": {"expert_parallel": 2},
 }
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds to wait for a study; the machine may be busy."""
 SHARES = {"micro_batch": 4}
 """One process whose micro-batches are the two workers' shares: the load-balancing loss is taken over each of them."""
@@ -245,11 +245,12 @@ def test_a_stopped_worker_of_two_is_noticed_and_its_resources_come_back(
     assert messages, heard
     rows = sorted(evaluations_table(tmp_path).read().to_pylist(), key=lambda row: int(row["tokens"]))
     (want,) = curves(corpus.path, 1, SHARES)
-    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in want], abs=1e-5)
+    same = [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in want], abs=1e-5)
+    assert same
     assert_nothing_is_held()
     how = "SIGSTOP to a worker of Ray Train, in a backward pass"
     record("one of two workers stopped", how=how, message=messages[0],
-           survived="the run, from its last checkpoint; its placement group is removed", same_law=True)  # fmt: skip
+           survived=f"{len(rows)} of {len(want)} losses; no placement group is left", same_law=same)  # fmt: skip
 
 
 def test_a_trial_that_gets_sigterm_saves_a_checkpoint_first(
@@ -284,11 +285,14 @@ def test_a_trial_that_gets_sigterm_saves_a_checkpoint_first(
     executor.execute(trainable, Work(FixedPolicy([3e-3]), job_of, store, listener))
     first, second = begun.read_text().splitlines()
     assert first == "[]"
-    assert re.fullmatch(r"\['step-0000000(008|009|010)'.*\]", second)  # the step that it was in, or soon after
+    step = re.match(r"\['step-0*(8|9|10)'", second)
+    assert step  # that it was in, or soon after
     (message,) = heard
     assert "ended by SIGTERM" in message
     rows = sorted(evaluations_table(tmp_path).read().to_pylist(), key=lambda row: int(row["tokens"]))
     (want,) = curves(corpus.path, 1, {})
-    assert [row["loss"] for row in rows] == [row["loss"] for row in want]
-    record("node preempted", how="SIGTERM to a trial's process amid a step", message=message,
-           survived="every step: a checkpoint is saved before the process ends", same_law=True)  # fmt: skip
+    same = [row["loss"] for row in rows] == [row["loss"] for row in want]
+    assert same
+    survived = f"{len(rows)} of {len(want)} losses; the next attempt began at step {step[1]}"
+    how = "SIGTERM to a trial's process amid step 8"
+    record("node preempted", how=how, message=message, survived=survived, same_law=same)

@@ -3,11 +3,7 @@ started again by the same command each time until it ends with the law of the un
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,186 +11,206 @@ from pathlib import Path
 
 import psutil
 import pytest
+from faulty_program import Program, last_line, messages, nothing_left, said
 from faulty_study import SPEC, assert_same, rows_of
+from odd_functions import memory_group, memory_groups
 
+from raylr.analysis.units import format_lr
 from raylr.store.check import check_study
 from raylr.study import FittingStudy
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
-PATIENCE = 900.0
-"""Seconds to wait for a program; the machine may be busy (300 were too few at a load of 60)."""
+Record = Callable[..., None]
+STOPPED_SECONDS = 30.0
+"""How long the driver is stopped: several times the silence after which a trial hangs (4 s, or 8 intervals of 0.8)."""
+YEARS = 3 * 365 * 86_400
 CLOCK = """
-import time
-_time, _begun = time.time, time.monotonic()
-time.time = lambda: _time() - (3600 if time.monotonic() - _begun > 8 else 0)
+import os, pathlib, time
+_time, _begun, _jumps = time.time, time.monotonic(), {jumps!r}
+def _jumped():
+    past = [by for after, by in _jumps if time.monotonic() - _begun > after]
+    pathlib.Path({place!r}, f"{{len(past)}}-{{os.getpid()}}").touch()
+    return _time() + (past[-1] if past else 0)
+time.time = _jumped
 """
-
-
-class Program:
-    """`raylr search` of the study in a folder, with a Ray of its own."""
-
-    def __init__(self, place: Path, **env: str) -> None:
-        self.place, self.study = place, place / "study"
-        self.log = place / f"{len(list(place.glob('*.log')))}.log"
-        self.before = self.measured()
-        own = {"RAY_ADDRESS": "local", "FAULTY_SECONDS": "0.8", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, [env.pop("first", ""), own["PYTHONPATH"]]))
-        command = [sys.executable, "-m", "raylr", "search", str(place / "spec.yaml"), "--out", str(self.study)]
-        with self.log.open("w") as sink:
-            self.process = subprocess.Popen(
-                command, stdout=sink, stderr=sink, env=os.environ | own | env, start_new_session=True
-            )
-
-    def measured(self) -> int:
-        return len(FittingStudy.open(self.study).evaluations) if (self.study / "spec.yaml").exists() else 0
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
-
-    def further(self, losses: int = 4) -> None:
-        """Wait until it has measured so many more losses."""
-        self.wait_for(lambda: self.measured() >= self.before + losses)
-
-    def part(self, name: str) -> psutil.Process:
-        """One of Ray's processes of this program."""
-        return next(one for one in psutil.Process(self.process.pid).children(recursive=True) if name in one.name())
-
-    def end(self) -> tuple[int, str]:
-        """Wait for its end; return its status and what it printed, with nothing of Ray's and no traceback."""
-        try:
-            status = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            pytest.fail(self.log.read_text())
-        printed = self.log.read_text()
-        for unwanted in ("Traceback", "stack", "ray/core", "state-dump", "core_worker", "rpc_client"):
-            assert unwanted not in printed, printed
-        return status, printed
-
-    def kill(self) -> None:
-        for one in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
-            try:
-                one.kill()
-            except psutil.Error:
-                continue
-        self.process.wait()
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "spec.yaml").write_text(SPEC)
-    yield tmp_path
-    for one in psutil.process_iter():  # nothing of these programs may stay
-        try:
-            if str(tmp_path / "study") in " ".join(one.cmdline()):
-                one.kill()
-        except psutil.Error:
-            continue
+    with nothing_left(tmp_path / "study"):
+        yield tmp_path
 
 
-def last_line(printed: str) -> str:
-    return printed.strip().splitlines()[-1]
+def start(place: Path, path: str = "", under: tuple[str, ...] = (), **env: str) -> Program:
+    log = place / f"{len(list(place.glob('*.log')))}.log"
+    env = {"FAULTY_SECONDS": "0.8"} | env
+    return Program(place / "spec.yaml", str(place / "study"), log, env, path=path, under=under)
 
 
-def test_a_study_that_is_disturbed_again_and_again(
-    place: Path, undisturbed: FittingStudy, record: Callable[..., None]
-) -> None:
+def repeated(study: Path) -> int:
+    """Steps that were made more than once."""
+    logs = [log.read_text().split() for log in study.glob("runs/*/steps.log")]
+    return sum(len(steps) - len(set(steps)) for steps in logs)
+
+
+def survivors(place: Path, undisturbed: FittingStudy) -> str:
+    """What is on disk, as the table says it."""
+    return f"{len(FittingStudy.open(place / 'study').evaluations)} of {len(rows_of(undisturbed))} losses"
+
+
+def test_a_study_that_is_disturbed_again_and_again(place: Path, undisturbed: FittingStudy, record: Record) -> None:
     rows: list[dict[str, str]] = []
-    total = len(rows_of(undisturbed))
 
-    def note(fault: str, how: str, message: str, program: Program) -> None:
-        kept = FittingStudy.open(place / "study")
-        rows.append(
-            {"fault": fault, "how": how, "message": message, "survived": f"{len(kept.evaluations)} of {total} losses"}
-        )
+    def note(fault: str, how: str, message: str) -> None:
+        rows.append({"fault": fault, "how": how, "message": message, "survived": survivors(place, undisturbed)})
 
-    program = Program(place)
+    program = start(place)
     program.further()
     listening = {
         (one.name(), connection.laddr.ip)
-        for one in psutil.Process(program.process.pid).children(recursive=True)
+        for one in program.descendants()
         for connection in one.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
     assert {ip for _, ip in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
     program.process.send_signal(signal.SIGKILL)
     assert program.process.wait() == -signal.SIGKILL
-    note("driver killed", "SIGKILL to `raylr search`", "nothing: it is gone", program)
+    note("driver killed", "SIGKILL to `raylr search`", said(program.printed()))
 
-    program = Program(place)
+    program = start(place)
     program.further()
     program.process.send_signal(signal.SIGTERM)
     status, printed = program.end()
     assert status == 143, printed
-    note("SIGTERM", "to `raylr search`", last_line(printed), program)
+    note("SIGTERM", "to `raylr search`", last_line(printed))
 
-    program = Program(place)
+    program = start(place)
     program.further()
     program.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     program.process.send_signal(signal.SIGINT)
     status, printed = program.end()
     assert status == 130, printed
-    note("SIGINT twice", "Ctrl-C, and again 0.3 s later", last_line(printed), program)
+    note("SIGINT twice", "Ctrl-C, and again 0.3 s later", last_line(printed))
 
     for name, words in (("raylet", "Ray's process on this machine"), ("gcs_server", "Ray's head process")):
-        program = Program(place)
+        program = start(place)
         program.further()
         program.part(name).kill()
         status, printed = program.end()
         assert status == 1, printed
         assert words in last_line(printed)
-        note({"raylet": "raylet killed", "gcs_server": "GCS killed"}[name], "SIGKILL", last_line(printed), program)
+        note({"raylet": "raylet killed", "gcs_server": "GCS killed"}[name], "SIGKILL", last_line(printed))
 
+    status, printed = start(place).end()
+    assert status == 0, printed
+    same = assert_same(FittingStudy.open(place / "study"), undisturbed)
+    assert check_study(place / "study").whole
+    assert repeated(place / "study") <= 5 * (psutil.cpu_count() or 1)  # what each trial did since its last checkpoint
+    for row in rows:
+        record(**row, same_law=same)
+
+
+def test_a_driver_that_is_stopped_for_a_while(place: Path, undisturbed: FittingStudy, record: Record) -> None:
+    """No trial counts as hung because nobody listened to it, and another driver is refused meanwhile."""
+    program = start(place)
+    program.further()
+    program.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    other = start(place)
+    status, printed = other.end()
+    assert status == 2
+    assert "another process is running the study" in last_line(printed)
+    time.sleep(max(0.0, STOPPED_SECONDS - (time.monotonic() - begun)))
+    seconds, there = time.monotonic() - begun, survivors(place, undisturbed)
+    program.process.send_signal(signal.SIGCONT)
+    status, printed = program.end()
+    assert status == 0, printed
+    assert "hangs" not in printed
+    same = assert_same(FittingStudy.open(place / "study"), undisturbed)
+    assert repeated(place / "study") == 0
+    record("driver stopped", how=f"SIGSTOP to `raylr search`, and SIGCONT {seconds:.0f} s later", message=said(printed),
+           survived=f"{there}, and every trial", same_law=same)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "how", "jumps"),
+    [
+        ("clock set back", "`time.time` loses an hour, in every process", [(10, -3600)]),
+        (
+            "clock years ahead and back",
+            "`time.time` gains three years and loses them again, in every process",
+            [(10, YEARS), (18, 0)],
+        ),
+    ],
+)
+def test_a_clock_that_jumps(
+    fault: str, how: str, jumps: list[tuple[int, int]], place: Path, undisturbed: FittingStudy, record: Record
+) -> None:
     clock = place / "clock"
     clock.mkdir()
-    (clock / "sitecustomize.py").write_text(CLOCK)
-    program = Program(place, first=str(clock))
+    (clock / "sitecustomize.py").write_text(CLOCK.format(jumps=jumps, place=str(clock)))
+    program = start(place, path=str(clock))
+    program.wait_for(lambda: (clock / f"{len(jumps)}-{program.process.pid}").exists())
+    there = survivors(place, undisturbed)
     status, printed = program.end()
     assert status == 0, printed
-    note("clock set back", "`time.time` loses an hour after 8 s, in every process", "nothing", program)
-    study = FittingStudy.open(place / "study")
-    assert_same(study, undisturbed)
+    same = assert_same(FittingStudy.open(place / "study"), undisturbed)
     assert check_study(place / "study").whole
-    repeated = sum(
-        sum(Counter(log.read_text().split()).values()) - len(set(log.read_text().split()))
-        for log in (place / "study").glob("runs/*/steps.log")
-    )
-    assert repeated <= 5 * psutil.cpu_count()  # what each trial did since its last checkpoint
-    for row in rows:
-        record(**row)
+    total = len(rows_of(undisturbed))
+    record(fault, how=how, message=said(printed), survived=f"{there} before the last jump, {total} at the end",
+           same_law=same)  # fmt: skip
 
 
-def test_trials_that_are_killed_and_that_hang(
-    place: Path, undisturbed: FittingStudy, record: Callable[..., None]
-) -> None:
+FAULTS = {
+    "kill": ("worker killed", "SIGKILL to a trial's process", "killed or crashed"),
+    "term": ("worker terminated", "SIGTERM to a trial's process", "ended by SIGTERM"),
+    "stop": ("worker stopped", "SIGSTOP to a trial's process", "it hangs"),
+    "hang": ("trial hangs", "its function sleeps and reports nothing", "it hangs"),
+    "memory of its cgroup": ("out of memory, by the kernel", "a trial's process fills a cgroup of 64 MB", "memory"),
+    "leaves children": ("trial forks children", "three, one in a session of its own; none of them ends", ""),
+    "prints megabytes": ("trial prints megabytes", "10 MB to its two streams, 2 of them bytes that are no text", ""),
+}
+"""Mark → the fault, how it is made, and words of what the user sees."""
+
+
+def test_trials_that_are_killed_and_that_hang(place: Path, undisturbed: FittingStudy, record: Record) -> None:
     marks = place / "marks"
     marks.mkdir()
-    faults = {
-        "kill": ("worker killed", "SIGKILL to a trial's process", "killed or crashed"),
-        "term": ("worker terminated", "SIGTERM to a trial's process", "ended by SIGTERM"),
-        "stop": ("worker stopped", "SIGSTOP to a trial's process", "it hangs"),
-        "hang": ("trial hangs", "its function sleeps and reports nothing", "it hangs"),
-    }
-    for name in faults:
+    if memory_group() is None:
+        pytest.skip("no cgroup may be made here")
+    for name in FAULTS:
         (marks / name).touch()
-    program = Program(place, FAULTY_MARKS=str(marks))
-    status, printed = program.end()
+    with memory_groups(place):
+        program = start(place)
+        status, printed = program.end()
     assert status == 0, printed
-    lines = [line for line in printed.splitlines() if "it is tried again from its last checkpoint" in line]
-    assert sorted(path.name for path in marks.iterdir()) == sorted(f".{name}" for name in faults)
-    assert len(lines) == len(faults), printed
+    assert sorted(path.name for path in marks.glob(".*")) == sorted(f".{name}" for name in FAULTS)
+    heard = [line for line in messages(printed) if "it is tried again from its last checkpoint" in line]
     study = FittingStudy.open(place / "study")
     same = assert_same(study, undisturbed)
     assert check_study(place / "study").whole
-    for log in (place / "study").glob("runs/*/steps.log"):
-        assert max(Counter(log.read_text().split()).values()) == 1, "it did not go on from its checkpoint"
-    for fault, how, words in faults.values():
-        line = lines.pop(next(number for number, line in enumerate(lines) if words in line))
-        message = re.sub(r"^ *\d+:\d\d +", "", line)  # without the time before it
-        record(
-            fault, how=how, message=message, survived="every loss; the run goes on from its checkpoint", same_law=same
-        )
+    again, total = repeated(place / "study"), len(rows_of(study))
+    assert again <= len(heard), "it did not go on from its checkpoint"  # a busy machine may have made some hang
+    for name, (fault, how, words) in FAULTS.items():
+        size, lr = (marks / f".{name}").read_text().split()[:2]
+        label = f"{size}-lr{format_lr(float(lr))}: "
+        found = [line for line in heard if line.startswith(label)]
+        assert bool(found) == bool(words), (name, printed)
+        assert words in "".join(found[:1])
+        survived = f"{total} of {total} losses; {again} of the steps in all were made again"
+        record(fault, how=how, message=found[0] if found else "nothing", survived=survived, same_law=same)
+    children = [int(pid) for pid in (marks / ".leaves children").read_text().split()[2:]]
+    assert len(children) == 3
+    assert not [pid for pid in children if psutil.pid_exists(pid)], "children of a trial are left"
+
+
+def test_counts_of_steps(tmp_path: Path) -> None:
+    """What the tests above count."""
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "steps.log").write_text("1\n2\n2\n3\n3\n")
+    assert repeated(tmp_path) == 2
+    assert Counter(messages(" 0:01 S-lr1.0e-3: it hangs.\n 0:01   S   LR 1\nraylr: no\n")) == Counter(
+        ["S-lr1.0e-3: it hangs.", "raylr: no"]
+    )

@@ -16,7 +16,7 @@ import pytest
 from faulty_study import DirectExecutor, assert_same, rows_of, seen, spec_with, study_in
 from tiny_runs import curve, run
 
-from raylr.errors import InputError, RaylrError
+from raylr.errors import InputError, RaylrError, StorageError
 from raylr.execution.executor import Job
 from raylr.store.check import check_study, set_aside
 from raylr.study import FittingStudy
@@ -49,14 +49,14 @@ def disturbed(folder: Path, act: Callable[[], object]) -> str:
 
 def finished(folder: Path, undisturbed: FittingStudy) -> tuple[bool, str]:
     """Run the study to its end; return whether its law is the undisturbed one's, and what had survived."""
-    there = len(FittingStudy.open(folder).evaluations)
+    there = len(FittingStudy.open(folder).evaluations) if folder.exists() else 0
     executor = DirectExecutor()
     study = study_in(folder, executor)
     study.run()
     total = len(rows_of(study))
     assert len(executor.measured) == total - there, "something was measured twice"
     assert check_study(folder).whole
-    return assert_same(study, undisturbed), f"{there} of {total} losses; the rest was measured once"
+    return assert_same(study, undisturbed), f"{there} of {total} losses; {len(executor.measured)} were measured then"
 
 
 @contextmanager
@@ -120,12 +120,8 @@ def test_a_folder_that_is_removed(tmp_path: Path, undisturbed: FittingStudy, rec
     message = disturbed(folder, lambda: shutil.rmtree(folder))
     assert "its folder is not there" in message
     assert not folder.exists()
-    study = study_in(folder)
-    study.run()
-    survived = "nothing: the folder was all there was; no half of it is made again"
-    record(
-        "folder removed", how="`rm -r`", message=message, survived=survived, same_law=assert_same(study, undisturbed)
-    )
+    same, survived = finished(folder, undisturbed)
+    record("folder removed", how="`rm -r`", message=message, survived=survived, same_law=same)
 
 
 def test_a_storage_that_is_away(tmp_path: Path, undisturbed: FittingStudy, record: Record) -> None:
@@ -198,8 +194,9 @@ def test_a_damaged_fragment(
     total = len(rows_of(again))
     same = assert_same(again, undisturbed)
     if table == "evaluations" and not ended:
-        survived = f"{total - len(executor.measured)} of {before} losses; what the file held was measured again"
-        survived += "" if how == "missing" else ", once `raylr check --set-aside` had moved it away"
+        kept = total - len(executor.measured)
+        survived = f"{kept} of {before} losses; {before - kept} were measured again"
+        survived += "" if how == "missing" else ", once `raylr check --set-aside` had moved the file away"
         record(
             f"fragment {how}",
             how="one of `evaluations/`, of a study that was stopped",
@@ -210,7 +207,9 @@ def test_a_damaged_fragment(
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint(corpus: Corpus, tmp_path: Path, record: Record) -> None:
+def test_a_damaged_checkpoint(
+    corpus: Corpus, tmp_path: Path, record: Record, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of a real training: it goes on from the one before, or from its beginning, and no loss differs."""
     want = run(corpus.path, run_dir=tmp_path / "whole")
     folder = tmp_path / "run"
@@ -219,18 +218,54 @@ def test_a_damaged_checkpoint(corpus: Corpus, tmp_path: Path, record: Record) ->
     (newest,) = RunFolder(folder).whole()
     weights = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     damage(weights, "bit-flipped")
-    assert list(RunFolder(folder).whole()) == []
-    same = curve(run(corpus.path, run_dir=folder)) == curve(want)
+    left = list(RunFolder(folder).whole())
+    assert left == []
+    capsys.readouterr()
+    rows = run(corpus.path, run_dir=folder)
+    printed = capsys.readouterr().out
+    same = curve(rows) == curve(want)
     assert same
     import deepspeed
 
     deepspeed.comm.destroy_process_group()
-    how, survived = (
-        "of a Qwen3-MoE in training, in its largest file",
-        "the run, from the checkpoint before or from its beginning",
-    )
-    message = "nothing: the checkpoint is passed over"
+    how = "of a Qwen3-MoE in training, in its largest file"
+    survived = f"{len(left)} checkpoints; the run was trained again from there, {len(rows)} of {len(want)} losses"
+    message = printed or "nothing"
     record("checkpoint bit-flipped", how=how, message=message, survived=survived, same_law=same)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 20_000, 100_000])
+def test_a_disk_that_is_full_amid_a_checkpoint(left: int, corpus: Corpus, tmp_path: Path, record: Record) -> None:
+    """Of a real training, with room for a part of a checkpoint: it says so, the one before stays, and nothing else."""
+    want = run(corpus.path, run_dir=tmp_path / "whole")
+    place = tmp_path / "disk"
+    points = [row["tokens"] for row in want]
+    with file_system(place, "16m") as real:
+        if not real:
+            pytest.skip("this user may not mount a file system")
+        folder = place / "run"
+        run(corpus.path, run_dir=folder, stop_at=points[1])
+        before = [path.name for path in RunFolder(folder).whole()]
+        fill(place)
+        os.truncate(place / "filler", (place / "filler").stat().st_size - left)
+        with pytest.raises(StorageError) as error:
+            run(corpus.path, run_dir=folder, stop_at=points[2])
+        message = seen(error.value)
+        assert f"{folder}: the disk is full" in message
+        assert sorted(path.name for path in folder.iterdir()) == [".lock"] * (folder / ".lock").exists() + before
+        assert [path.name for path in RunFolder(folder).whole()] == before
+        (place / "filler").unlink()
+        same = curve(run(corpus.path, run_dir=folder)) == curve(want)
+    assert same
+    import deepspeed
+
+    deepspeed.comm.destroy_process_group()
+    if left:
+        how = f"of a Qwen3-MoE in training, in a file system that has {left / 1000:.0f} kB left"
+        survived = f"the run, from the checkpoint at {points[1]} of {points[-1]} tokens"
+        record(f"disk full amid a checkpoint, {left / 1000:.0f} kB left", how=how, message=message, survived=survived,
+               same_law=same)  # fmt: skip
 
 
 def test_losses_of_nan(tmp_path: Path, record: Record) -> None:
@@ -240,25 +275,29 @@ def test_losses_of_nan(tmp_path: Path, record: Record) -> None:
     message = seen(error.value)
     assert "every run diverged" in message
     assert len(executor.measured) == len(set(executor.measured))
-    survived = "every run, as diverged; none is trained again"
+    again = len(executor.measured) - len(set(executor.measured))
+    runs = len({name for name, _ in executor.measured})
+    survived = f"{runs} runs, as diverged; {again} of them were trained again"
     record("NaN", how="every loss is NaN", message=message, survived=survived, same_law=None)
 
 
 def test_two_drivers(tmp_path: Path, undisturbed: FittingStudy, record: Record) -> None:
-    folder, heard = tmp_path / "study", []
+    folder, heard, written = tmp_path / "study", list[str](), list[int]()
 
     def second() -> None:
-        before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+        before = {(path, path.stat().st_mtime_ns) for path in folder.rglob("*")}
         with pytest.raises(RaylrError) as error:
             study_in(folder).run()
         heard.append(seen(error.value))
-        assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+        after = {(path, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+        written.append(len(after ^ before))
 
     study = study_in(folder, DirectExecutor(at_middle(second)))
     study.run()
     (message,) = heard
     assert "another process is running the study" in message
-    survived = "everything: the second one writes nothing, the first goes on"
+    assert written == [0]
+    survived = f"{len(rows_of(study))} losses; the second one wrote {written[0]} files, the first went on"
     record("two drivers", how="the same command while it runs", message=message, survived=survived,
            same_law=assert_same(study, undisturbed))  # fmt: skip
 

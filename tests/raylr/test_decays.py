@@ -223,7 +223,7 @@ def run_real(spec, folder: Path, log: Path, kill_after: float | None = None) -> 
 
 @pytest.mark.faults
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_anywhere_no_trunk_token_is_trained_twice(texts, tmp_path):
     train = yaml.safe_load(SPEC)["train"] | {"checkpoint_seconds": 0, "warmup_tokens": 1024}
     spec = spec_of(texts, **{**REAL, "train": train})

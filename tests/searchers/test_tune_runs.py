@@ -52,7 +52,7 @@ def start(folder, kind, seconds=0.0):
 
 
 def finish(process, folder):
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors.decode()[-3000:]
     return json.loads((folder / "found.json").read_text())
 
@@ -68,13 +68,13 @@ def children(pid):
 def wait_for_a_whole_snapshot(folder):
     """Tune writes its snapshots in place: a kill within those milliseconds loses any experiment, whatever its
     searcher."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         written = [p.stat() for p in folder.glob("tune/*state*")]
         if len(written) >= 3 and all(s.st_size and time.time() - s.st_mtime > 0.2 for s in written):
             return
         time.sleep(0.02)
-    raise AssertionError("Tune wrote no snapshot within a minute")
+    raise AssertionError("Tune wrote no snapshot")
 
 
 @pytest.fixture(scope="module")

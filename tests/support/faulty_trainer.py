@@ -1,8 +1,8 @@
 """A function trainable without a model, for studies that are disturbed: a made-up loss, a checkpoint with every report,
 and a line in `steps.log` of the run's folder for each.
 
-FAULTY_SECONDS is how long a report takes; FAULTY_MARKS a folder whose files each make one run misbehave once, after its
-third report: `hang`, or the name of a signal that its process gets, such as `kill`.
+FAULTY_SECONDS is how long a report takes. Each file in `marks` beside the study makes one run misbehave once, after its
+third report: it is named `hang`, after a signal that its process gets, such as `kill`, or as one of `odd_functions`.
 """
 
 import json
@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from odd_functions import ODD
 from ray import tune
 
 
@@ -25,13 +26,20 @@ def loss_at(config: dict, tokens: int) -> float:
     ) ** 2 + noise  # fmt: skip
 
 
-def misbehave() -> None:
-    """Do what the first file of the folder of marks says."""
-    for mark in sorted(Path(os.environ["FAULTY_MARKS"]).glob("[a-z]*")):
+def misbehave(config: dict) -> None:
+    """Do what the first file of the folder of marks says; the file then says which run did."""
+    folder = Path(config["dir"]).absolute()
+    for mark in sorted(folder.parents[2].glob("marks/[!.]*")):
+        done = mark.with_name(f".{mark.name}")
         try:
-            mark.rename(mark.with_name(f".{mark.name}"))  # one run alone gets it
+            mark.rename(done)  # one run alone gets it
         except OSError:
             continue
+        who = f"{'S' if config['params'] < 2e5 else 'M'} {config['lr']}"
+        done.write_text(who)
+        if mark.name in ODD:
+            done.write_text(f"{who} {ODD[mark.name](folder) or ''}")
+            return
         if mark.name == "hang":
             time.sleep(1000)
         os.kill(os.getpid(), getattr(signal, f"SIG{mark.name.upper()}"))
@@ -52,8 +60,10 @@ def train(config: dict) -> None:
         if tokens <= done or tokens > config["stop_at"]:
             continue
         time.sleep(float(os.environ.get("FAULTY_SECONDS", "0")))
-        if fresh and "FAULTY_MARKS" in os.environ and tokens > config["eval_at"][2]:
-            misbehave()
+        if fresh and tokens > config["eval_at"][2]:
+            fresh = False
+            misbehave(config)
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / "steps.log").open("a") as log:
             log.write(f"{tokens}\n")
         with tempfile.TemporaryDirectory() as made:

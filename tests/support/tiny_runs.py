@@ -102,7 +102,7 @@ def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
         for rank in map(str, range(workers))
     ]
     try:
-        out = [process.communicate(timeout=200)[0] for process in processes]
+        out = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -117,7 +117,7 @@ def coordinate_check(
         heads: Whether the number of attention heads grows with the width; the size of a head is fixed.
         settings: How the networks are trained; None: the defaults.
         architecture: Roles of the tensors of a function's network, as for `parametrize`.
-        corpus: Folder of a tokenised corpus; None: a made-up language.
+        corpus: Folder of a tokenised corpus; None: an artificial language.
         name: Name of the check; "": that of the rule.
         results: Where measurements are kept, and found again; None: nowhere.
         executor: Trains the networks in other processes, several at a time; a function `model` must be one that can be

@@ -52,7 +52,7 @@ class MakeModel(Protocol):
 
 
 def made_ids(vocab_size: int, sequences: int, seq_len: int, seed: int) -> Ids:
-    """Return ids of a made-up language [sequences, seq_len + 1]: Zipf's frequencies, and words with few successors.
+    """Return ids of an artificial language [sequences, seq_len + 1]: Zipf's frequencies, and words with few successors.
 
     A coordinate check needs a batch with structure to learn, not a language: nothing is downloaded or tokenised.
 
@@ -79,7 +79,7 @@ def batch_ids(corpus: str | Path | None, vocab_size: int, sequences: int, seq_le
     """Return the batch of a seed.
 
     Args:
-        corpus: Folder of a tokenised corpus; None: the made-up language.
+        corpus: Folder of a tokenised corpus; None: the artificial language.
         vocab_size: Vocabulary of the model.
         sequences: Sequences of the batch.
         seq_len: Tokens of a sequence.

@@ -213,7 +213,7 @@ def build_corpus(
         gap = f"{second.gap:,} characters" if second.gap else ""
         notes = [*sources.notes, *problems.notes(), *split_notes(split, validation_within, validation_fraction, gap)]
         if counts["eos_in_texts"]:
-            notes.append(f"{counts['eos_in_texts']:,} end-of-document tokens stand inside texts")
+            notes.append(f"{counts['eos_in_texts']:,} end-of-document tokens occur inside texts")
         write_manifest(
             work,
             {

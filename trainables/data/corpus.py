@@ -141,7 +141,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         wrong = [f"{name} is missing or wrong" for name, right in checks.items() if not right]
     if wrong:
         raise DataError(f"{path} is damaged ({wrong[0]}): build the corpus again")
-    return found  # type: ignore[no-any-return]
+    return dict(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +158,8 @@ class Corpus:
         """Open the corpus in a folder, or at an address: it is then fetched to this machine's cache, once.
 
         Raises:
-            DataError: If there is none, if a file does not have the length in the manifest, or if its tokenizer is not
-                the one that made its ids.
+            DataError: If there is no corpus, if a file does not have the length in the manifest, or if its tokenizer is
+                not the one that made its ids.
         """
         folder = local_corpus(path, MANIFEST)
         if not (folder / MANIFEST).is_file():
@@ -203,7 +203,8 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the ids, their split and their tokenizer: two corpora that share it train alike."""
+        """Hash of the ids, their split and their tokenizer: training on two corpora that share it gives the same
+        result."""
         return str(self.manifest["fingerprint"])
 
     @property

@@ -298,7 +298,7 @@ def _elements(reader: io.TextIOWrapper, path: Path) -> Iterator[Any]:
     decoder, held, at, number = json.JSONDecoder(), "", 0, 0
     wanted = CHUNK
     while True:
-        at = _SPACE.match(held, at).end()  # type: ignore[union-attr]
+        at = _SPACE.match(held, at).end()  # type: ignore[union-attr]  # it also matches nothing
         if at < len(held) and held[at] == "]":
             if (held[at + 1 :] + reader.read()).strip():
                 raise DataError(f"{path}: text follows the end of the JSON array after record {number}")

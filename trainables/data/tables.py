@@ -87,7 +87,7 @@ def opened(source: Source, columns: list[str] | None = None) -> Iterator[Table]:
 
 
 def table_texts(source: Source, key: str | None, _: str, problems: Problems) -> Iterator[Found]:
-    """Yield the texts of a table, as `raylr.trainables.data.records.documents` does."""
+    """Yield the texts of a table; called as `raylr.trainables.data.records.documents`."""
     number = 0
     with opened(source) as table:
         column = _column(source, table.schema, key, problems)
@@ -130,7 +130,7 @@ def _rows(table: Table, column: list[str]) -> Iterator[tuple[str | None, int, st
 
 
 def _as_bytes(values: Any) -> Any:
-    """Return an array of strings as bytes without looking at them, so that each row is decoded by itself."""
+    """Return an array of strings as bytes without looking at them, so that each row is decoded separately."""
     import pyarrow as pa
 
     kinds = {

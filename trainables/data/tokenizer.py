@@ -2,7 +2,7 @@
 
 A tokenizer.json may put tokens in front of every text (BOS) and behind it. A corpus stores documents as
 BOS + text + EOS with the BOS that its tokenizer has, and saves the tokenizer so that it adds the same in front of a
-text and nothing behind it: what is exported and evaluated sees what was trained. Special tokens that stand inside a
+text and nothing behind it: what is exported and evaluated sees what was trained. Special tokens inside a
 text are text.
 """
 
@@ -107,7 +107,7 @@ def read_tokenizer(file: Path) -> Tokenizer:
     """Return the tokenizer of a tokenizer.json as it is.
 
     Raises:
-        DataError: If it is none.
+        DataError: If it cannot be read.
     """
     from tokenizers import Tokenizer
 

@@ -48,8 +48,8 @@ def qwen3_config(
         spec: The model; Qwen3 if it has no layer with experts, otherwise Qwen3-MoE.
         context: max_position_embeddings.
         dtype: Of the weights.
-        eos_id: The token that ends a document, which pads as well; None: there is none.
-        bos_id: The token that begins one; None: there is none.
+        eos_id: The token that ends a document, which pads as well; None: no such token.
+        bos_id: The token that begins a document; None: no such token.
     """
     experts = {
         "decoder_sparse_step": 1,

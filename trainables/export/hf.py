@@ -1,7 +1,7 @@
 """From a training checkpoint to a Hugging Face folder that transformers 4.57 and 5, OpenCompass, lm-eval, LMDeploy and
 vLLM read.
 
-A `ModelSpec` becomes a `Qwen3MoeForCausalLM`, weights in safetensors with each expert by itself, or, without experts, a
+A `ModelSpec` becomes a `Qwen3MoeForCausalLM`, weights in safetensors with each expert separate, or, without experts, a
 `Qwen3ForCausalLM`; a Hugging Face model keeps its own layout. transformers 5 renamed keys of config.json that version 4
 needs (4 would use rope_theta=10000 without a word): both spellings are written. `raylr.json` records where the weights
 are from.
@@ -253,7 +253,7 @@ def _write_qwen3(
 
 
 def _hugging_face_names(weights: Mapping[str, Tensor], residual: float) -> Iterator[tuple[str, Tensor]]:
-    """Each expert by itself, and the factor on what blocks add to the residual stream folded into their last
+    """Each expert separate, and the factor on what blocks add to the residual stream folded into their last
     matrices."""
     for name, tensor in weights.items():
         if residual != 1.0 and name.endswith(("o_proj.weight", "down_proj.weight", "down_proj")):

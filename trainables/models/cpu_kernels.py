@@ -24,11 +24,13 @@ LOGIT_BYTES = 4 * 2**20
 """Size of the block of fp32 logits that `LinearCrossEntropy` holds at a time."""
 
 PART_BYTES = 2 * 2**20
-"""What `Mixture` has in work at a time: an L2 cache of server processors (1 MiB on Zen 4, 2 MiB on Sapphire Rapids), or
-little more."""
+"""What `Mixture` has in work at a time: about an L2 cache (1 MiB on Zen 4, 2 MiB on Sapphire Rapids)."""
+
+VECTOR = 32
+"""Floats that torch's loops take at a time (two AVX-512 registers); the rest of a strided row is done one by one."""
 
 PADDING = 32
-"""Rows of an expert are padded to a multiple of this: products of few different shapes need few compiled kernels."""
+"""Rows of an expert are padded to a multiple of this: few different shapes need few compiled kernels."""
 
 
 class Linear(Function):
@@ -61,7 +63,7 @@ class LinearCrossEntropy(Function):
 
     Forward (x [N, h], weight [V, h], labels [N], z, needed) gives (total = cross_entropy + z · mean lse²,
     cross_entropy), in fp32. The gradients are made in the forward pass if they are `needed`, block by block, and scaled
-    in the backward pass; those of the second output are none.
+    in the backward pass; the second output has no gradient.
     """
 
     @staticmethod
@@ -323,7 +325,7 @@ class Mixture(Function):
             its_sizes, both = sizes[experts], gate_up_rows[rows]
             _products(both, x.index_select(0, token[rows]), gate_up[experts], its_sizes)
             gate, up = both.chunk(2, -1)
-            _products(y[rows], F.silu(gate).mul_(up), down[experts], its_sizes)
+            _products(y[rows], F.silu(_whole(gate)).mul_(up), down[experts], its_sizes)
         ctx.save_for_backward(x, gate_up, down, token, scale[:, None], back, gate_up_rows)
         ctx.sizes, ctx.parts = sizes, parts
         return _weighted_sum(back, y, weights)
@@ -339,6 +341,7 @@ class Mixture(Function):
             gate, up = gate_up_rows[rows].chunk(2, -1)
             dy = grad.index_select(0, its)
             dinner = _products(x.new_empty(len(its), gate.shape[1]), dy, down[experts].transpose(1, 2), sizes)
+            gate = _whole(gate)
             active = F.silu(gate)
             inner = active * up
             torch.sum(dinner * inner, -1, out=dscale[rows])
@@ -347,11 +350,16 @@ class Mixture(Function):
             dboth = x.new_empty(len(its), gate_up.shape[1])
             dgate, dup = dboth.chunk(2, -1)
             torch.mul(dinner, active, out=dup)
-            torch.ops.aten.silu_backward(dinner.mul_(up), gate, grad_input=dgate)
+            its_grad = dinner if gate.is_contiguous() else dgate
+            dgate.copy_(torch.ops.aten.silu_backward(dinner.mul_(up), gate, grad_input=its_grad))
             _products(drows[rows], dboth, gate_up[experts].transpose(1, 2), sizes)
             _products_of_rows(dgate_up[experts], dboth, x.index_select(0, its), sizes)
         dweights = dscale.index_select(0, back.view(-1)).view_as(back)
         return _weighted_sum(back, drows, None), dgate_up, ddown, dweights, None, None
+
+
+def _whole(columns: Tensor) -> Tensor:  # copied where `VECTOR` does not divide their number
+    return columns.contiguous() if columns.shape[-1] % VECTOR else columns
 
 
 def _parts(sizes: list[int], row_bytes: int) -> list[tuple[slice, slice]]:
@@ -380,7 +388,7 @@ def _products_of_rows(out: Tensor, a: Tensor, b: Tensor, sizes: list[int]) -> No
 
 
 def _places(counts: list[int]) -> tuple[Tensor, list[int]]:
-    """Where each of the M sorted rows stands among the padded ones, [M], and each expert's number of those."""
+    """Place of each of the M sorted rows among the padded ones, [M], and each expert's number of those."""
     sizes = [max(PADDING, -(-count // PADDING) * PADDING) for count in counts]
     padding_before = [0, *itertools.accumulate(size - count for size, count in zip(sizes, counts, strict=True))][:-1]
     shifts = torch.repeat_interleave(torch.tensor(padding_before), torch.tensor(counts))

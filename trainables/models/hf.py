@@ -144,8 +144,20 @@ def flops_per_token(source: str | dict[str, Any], seq_len: int) -> float:
 
 
 class HuggingFaceModel(nn.Module):
-    """A causal LM with random weights from `seed`; a mixture's own load-balancing loss enters with its own
-    coefficient."""
+    """A causal LM of Hugging Face with random weights.
+
+    The load-balancing loss of a mixture of experts enters with the coefficient of its configuration.
+
+    Args:
+        source: The configuration: a folder, a name on the hub, or its keys as a dict.
+        seed: Seed of the weights; the caller's random state is left as it is.
+        z_loss: Weight of the mean squared log-partition in the loss.
+        activation_checkpointing: Whether activations are computed again in the backward pass to save memory.
+        within_documents: Whether attention stays within each document.
+
+    Raises:
+        SpecError: If `within_documents` is requested of a mixture of experts, whose loss takes no such mask.
+    """
 
     def __init__(
         self,

@@ -35,10 +35,10 @@ def load_function(key: str, name: str, folder: str | Path) -> Callable[..., Any]
         importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself when it is imported
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{key}: {module_name} cannot be imported from {folder} ({reason})") from error
-    found = getattr(module, attribute, None)
+    found: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(found):
         raise InputError(f"{key}: the module {module_name} has no function {attribute}")
-    return found  # type: ignore[no-any-return]
+    return found

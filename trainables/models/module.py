@@ -49,7 +49,7 @@ def construct(spec: ModuleSpec) -> nn.Module:
 
 
 def roles_in(network: nn.Module, spec: ModuleSpec) -> dict[str, str]:
-    """Return name → role of all parameters; whoever wrote the network chose the names, so its structure decides.
+    """Return name → role of all parameters; names are the author's choice, so the network's structure decides.
 
     What `spec.roles` matches has that role. Weights of `nn.Embedding` are embeddings, other matrices with a row for
     each entry of the vocabulary are the unembedding. All else is judged by its name (`roles.role_of`): a name that says

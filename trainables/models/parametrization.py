@@ -349,7 +349,7 @@ def _width_terms(name: str, taken: Mapping[str, str]) -> list[Term]:
 
 
 def _muon_terms(taken: Mapping[str, str]) -> list[Term]:
-    """Terms of the matrices that Muon trains. Its updates are orthonormal times what it multiplies them by itself; the
+    """Terms of the matrices that Muon trains. Its updates are orthonormal times the factor that Muon applies; the
     LR supplies the rest of √(out/in). It has no ε of AdamW's kind."""
     optimizer, source = taken["optimizer"], CHOICES["optimizer"].source(taken["optimizer"])
     decay = CHOICES["muon_weight_decay"].source(taken["muon_weight_decay"])

@@ -1,7 +1,8 @@
 """By how much a transferred LR misses the target's own optimum: what was measured, as standard deviations of ln LR.
 
 A rule is exact in a limit that no model reaches. How far a finite target's optimum lies from where a rule puts it is
-known only where both were searched. Every number here is such a measurement, or says that there is none. No torch.
+known only where both were searched. Every number here is such a measurement; where none was made, the text says so. No
+torch.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def spreads(rule: Parametrization, ratios: Mapping[Axis, float]) -> tuple[Spread
     if width > 0:
         each = _rms(SHIFTS["ruled"]) if _measured(rule, "width") else free
         own = "" if rule.name in RULES else ", as without a rule, since the own table was measured nowhere"
-        found.append(Spread(what=f"width: {each:.2f} for each of {width:.3g} doublings{own}", sd=each * width))
+        found.append(Spread(what=f"width: {_doublings(width)} of {each:.2f} each{own}", sd=each * width))
     if depth > 0:
         each = DEPTH if _measured(rule, "depth") else free
         why = (
@@ -78,7 +79,7 @@ def spreads(rule: Parametrization, ratios: Mapping[Axis, float]) -> tuple[Spread
             if each == DEPTH
             else "as over the width without a rule: not measured"
         )
-        found.append(Spread(what=f"depth: {each:.2f} for each of {depth:.3g} doublings, {why}", sd=each * depth))
+        found.append(Spread(what=f"depth: {_doublings(depth)} of {each:.2f} each, {why}", sd=each * depth))
     if (tokens := ratios.get("tokens", 1.0)) != 1.0:
         exponent = rule.factor("lr", "hidden", {"tokens": math.e})
         exponent = math.log(exponent)
@@ -123,3 +124,7 @@ def widened(lr: float, low: float, high: float, sd: float, level: float = 0.9) -
 
 def _rms(values: Sequence[float]) -> float:
     return math.sqrt(sum(value**2 for value in values) / len(values))
+
+
+def _doublings(count: float) -> str:
+    return f"{count:.3g} doubling{'' if count == 1 else 's'}"

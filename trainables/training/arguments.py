@@ -112,7 +112,9 @@ def check_run(
     train.check_budget(tokens, list(eval_at))
     train.check_experts(model)
     if end not in eval_at:
-        raise SpecError(f"stop_at={end} is none of the points at which the loss is measured, eval_at={list(eval_at)}")
+        raise SpecError(
+            f"stop_at={end} is not one of the points at which the loss is measured, eval_at={list(eval_at)}"
+        )
     for name, saved in saved_at.items():
         if any(point % train.batch_tokens or not 0 < point <= tokens for point in saved):
             raise SpecError(

@@ -37,8 +37,8 @@ def state_at_branch(
 ) -> tuple[Path | None, dict[str, Any]]:  # fmt: skip
     """Return the trunk's checkpoint from which a run begins, and the run's state there.
 
-    It is the newest whole one at or before the branch. Where there is none the run begins at its own beginning, and
-    trains the trunk's tokens itself.
+    It is the newest whole one at or before the branch. Where there is no such checkpoint the run begins at its own
+    beginning, and trains the trunk's tokens itself.
 
     Args:
         trunk_dir: Folder of the trunk's kept checkpoints.

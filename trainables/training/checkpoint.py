@@ -31,6 +31,7 @@ from pydantic import BaseModel, Field, ValidationError
 from raylr.analysis.runs import identity_of
 from raylr.errors import CheckpointError
 from raylr.remote.copies import WorkingCopy, copy_of, leased, local_path
+from raylr.trainables.training.disk import written
 from raylr.trainables.training.identity import differences
 from raylr.trainables.training.unpickling import only_tensors
 
@@ -96,22 +97,23 @@ def write_checkpoint(engine: Any, folder: Path, state: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     rank, world = dist.get_rank(), dist.get_world_size()
-    folder.mkdir(parents=True, exist_ok=True)
-    dist.barrier()
-    engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
-    tokenizer = state.get("run", {}).get("tokenizer")
-    if rank == 0 and tokenizer is not None:
-        shutil.copyfile(tokenizer, folder / TOKENIZER)
-    dist.barrier()
-    table = _table(folder) if rank == 0 else {}
-    if world > 1:
-        first, tables = [table], [table] * world
-        dist.broadcast_object_list(first, src=0)
-        dist.all_gather_object(tables, table if rank == 0 else _table(folder, known=first[0]))
-        table = {name: entry for one in tables for name, entry in one.items()}
-    if rank == 0:
-        seal(folder, state, table)
-    dist.barrier()
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        dist.barrier()
+        engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        tokenizer = state.get("run", {}).get("tokenizer")
+        if rank == 0 and tokenizer is not None:
+            shutil.copyfile(tokenizer, folder / TOKENIZER)
+        dist.barrier()
+        table = _table(folder) if rank == 0 else {}
+        if world > 1:
+            first, tables = [table], [table] * world
+            dist.broadcast_object_list(first, src=0)
+            dist.all_gather_object(tables, table if rank == 0 else _table(folder, known=first[0]))
+            table = {name: entry for one in tables for name, entry in one.items()}
+        if rank == 0:
+            seal(folder, state, table)
+        dist.barrier()
 
 
 def seal(folder: Path, state: dict[str, Any], table: dict[str, list[Any]] | None = None) -> None:

@@ -73,7 +73,7 @@ def import_deepspeed() -> None:
     """
     if "deepspeed" in sys.modules:
         return
-    hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]
+    hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]  # None hides a module
     try:
         with quiet():
             importlib.import_module("deepspeed")

@@ -130,7 +130,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         return matrices(name, data, transposed=name in self._transposed)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure's loss to return
         """Make a step with the gradients that the parameters have; `closure` is not used."""
         for group, factor, part in self._parts:
             part["lr"] = group["lr"] * factor

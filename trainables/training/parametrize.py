@@ -67,7 +67,7 @@ def parametrize(
         multipliers: Where multipliers on residual branches and logits go. "place": into the attribute that the layers
             have for it; an error if they have none. "fold": into the last matrix of each block (and the output
             matrix): init std and LR times the multiplier, ε and weight decay divided by it, which is the same training
-            with AdamW as long as no norm stands between that matrix and the sum.
+            with AdamW as long as there is no norm between that matrix and the sum.
         decay_vectors: Whether norms and biases have weight decay.
 
     Returns:

@@ -66,7 +66,7 @@ class ParametrizationSpec(FrozenSpec):
         """Return the parametrization.
 
         Raises:
-            SpecError: If there is none of that name, or a choice has no meaning in it.
+            SpecError: If there is no parametrization of that name, or a choice has no meaning in it.
         """
         return read_table(self.rule, self.choose, self.alpha)
 
@@ -98,7 +98,8 @@ def read_table(rule: str | dict[str, Any], choose: dict[str, str], alpha: float)
     """Return a published parametrization by its name with options, or the own table that a mapping describes.
 
     Raises:
-        SpecError: If there is none, or options are given for an own table, which has all its terms written out.
+        SpecError: If there is no such parametrization, or options are given for an own table, which has all its terms
+            written out.
     """
     if isinstance(rule, str):
         return parametrization(rule, alpha=alpha, **choose)

@@ -43,7 +43,7 @@ def catch() -> None:
         else:
             raise SystemExit(128 + number)
 
-    handle.raylr = True  # type: ignore[attr-defined]
+    handle.raylr = True  # type: ignore[attr-defined]  # marks it as raylr's
     signal.signal(signal.SIGTERM, handle)
 
 

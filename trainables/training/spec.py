@@ -25,7 +25,7 @@ Tokens = Annotated[int, BeforeValidator(_read)]
 class OptimizerSpec(FrozenSpec):
     """The optimizer; may be written as its name.
 
-    "muon" trains the hidden matrices (attention, MLPs, every expert by itself) by `torch.optim.Muon` and all other
+    "muon" trains the hidden matrices (attention, MLPs, each expert separately) by `torch.optim.Muon` and all other
     tensors (embeddings, unembedding, router, norms) by AdamW. It needs whole matrices: fp32 without ZeRO.
     """
 

@@ -35,7 +35,7 @@ def definition(subject: Subject) -> dict[str, Any]:
     """Return lm-eval's own definition of a subject, with what it includes.
 
     Raises:
-        ValueError: It has none.
+        ValueError: It has no such number.
     """
     import lm_eval
 

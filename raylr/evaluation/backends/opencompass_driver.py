@@ -15,7 +15,7 @@ imported. REQUEST is a JSON file that it wrote, EVENTS the number of a file desc
 
 Standard input is a pipe whose other end the starting process holds: when that process ends, however it ends, so do this
 one and all that it started. The model is loaded once; each portion goes through OpenCompass's partitioner and its
-inference and evaluation tasks by itself, so that a kill costs one portion and no exception becomes exit status 0.
+inference and evaluation tasks itself, so that a kill costs one portion and no exception becomes exit status 0.
 """
 
 from __future__ import annotations

@@ -46,4 +46,4 @@ def test_ordered_colours_become_lighter(count: int) -> None:
 def test_colours_stand_out_from_their_page() -> None:
     for colour in (*categories(7), *ordered(5), INK, GREY, ACCENT):
         assert (1.05) / (luminance(colour.light) + 0.05) > 1.7
-        assert (luminance(colour.dark) + 0.05) / (luminance("#15181e") + 0.05) > 1.7
+        assert (luminance(colour.dark) + 0.05) / (luminance("#15181e") + 0.05) > 2.5

@@ -20,7 +20,7 @@ def test_runs_that_have_not_ended_have_a_ring():
     assert (list(ring.x), list(ring.y)) == ([2e6], [3.5])
     assert len(of_kind(panel, Line)) == 2
     assert figure.statement == (
-        "1 run has not ended, 1 have; the lowest loss so far is 3.2500, of S at LR 2.00e-3 after 2M tokens."
+        "1 run has not ended, 1 has; the lowest loss so far is 3.2500, of S at LR 2.00e-3 after 2M tokens."
     )
 
 

@@ -18,7 +18,8 @@ def test_plotly_accepts_every_trace_and_layout(found):
         layout = coloured(panel["layout"])
         for shape in layout.get("shapes", []):
             shape.pop("meta")
-        go.Figure(data=traces, layout=layout)  # raises on a property that plotly does not have
+        figure = go.Figure(data=traces, layout=layout)  # raises on a property that plotly does not have
+        assert len(figure.data) == len(traces)
 
 
 def coloured(value):

@@ -181,13 +181,17 @@ def test_another_attempt_has_time_to_start_and_twice_the_limit():
     assert simulated.pace.limit(job) == pytest.approx(2 * PATIENCE * 60, rel=0.02)
 
 
-def test_what_this_process_did_not_see_is_no_silence():
+@pytest.mark.parametrize("least", [LEAST_SECONDS, 30.0, 4.0, 2.0])
+def test_what_this_process_did_not_see_is_no_silence(least):
     """It was stopped, the machine slept, or a file system kept it waiting: the reports wait to be read."""
-    simulated, job = Simulated(), job_of()
-    simulated.train(job, [2] * 4)
+    simulated, job = Simulated(Pace(least)), job_of()
+    simulated.train(job, [0.2] * 4)
     simulated.now += 100_000
     assert simulated.pace.look(simulated.now) == []
-    assert simulated.pace._watched < 8 + 1 + WATCHED_SECONDS
+    assert simulated.pace._watched < 1 + WATCHED_SECONDS
+    for _ in range(2):  # and once more before a report is read
+        simulated.now += 100_000
+    assert simulated.pace.look(simulated.now) == []
     simulated.now -= 50_000  # a clock that goes back
     assert simulated.pace.look(simulated.now) == []
 

@@ -8,6 +8,7 @@ import re
 import signal
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +19,9 @@ from raylr.analysis.runs import Run, RunEnd
 from raylr.errors import InputError, StorageError, StudyError
 from raylr.execution.executor import Job
 from raylr.execution.pace import Pace
-from raylr.execution.tune import TuneExecutor, _Jobs, _JobSearcher, _reason, _ReportScheduler, reported
+from raylr.execution.tune import TuneExecutor, _Events, _Jobs, _JobSearcher, _ReportScheduler, reported
 from raylr.execution.work import FixedPolicy, Work
+from raylr.external.trial import reported_checkpoint
 from raylr.store.runs import RunStore
 from raylr.store.runtable import evaluations_table, trials_table
 
@@ -218,42 +220,17 @@ def test_more_than_this_machine_has_is_refused_at_once(tmp_path, monkeypatch):
         executor.execute(trainable, work_in(tmp_path, [1e-3]))
 
 
-class Failed:
-    """A trial with the error of its process, as Ray 2.60 words it."""
-
-    local_path = None
-
-    def __init__(self, folder, text):
-        self.error_file = str(folder / "error.txt")
-        Path(self.error_file).write_text(f"Traceback …\nray.exceptions.ActorDiedError: …\n{text}\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("The actor died because its node has died. Node Id: 1f\n\tthe actor's node was lost", "its node was lost"),
-        (
-            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
-            "Worker exits unexpectedly. Worker exits with an exit code 1. The process receives a SIGTERM.",
-            "its process was ended by SIGTERM",
-        ),
-        (
-            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
-            "Worker unexpectedly exits with a connection error code 2. End of file.",
-            "its process was killed or crashed; the machine may have run out of memory",
-        ),
-        (
-            "The actor cdb7 is unavailable: The actor is temporarily unavailable: RpcError: RPC Error message: failed",
-            "its process or its node is gone",
-        ),
-        (
-            "ray.exceptions.OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory …",
-            "its machine ran out of memory, so that Ray ended its process (fewer trials side by side need less)",
-        ),
-        ("torch.OutOfMemoryError: CUDA out of memory.", "torch.OutOfMemoryError: CUDA out of memory."),
-        ("ValueError: no such thing", "ValueError: no such thing"),
-        ("raylr.errors.TrainingError: it exited with status 3", "it exited with status 3"),
-    ],
-)
-def test_why_a_trial_failed_is_a_sentence(text, reason, tmp_path):
-    assert _reason(Failed(tmp_path, text)) == reason
+def test_a_checkpoint_is_noted_behind_the_losses_before_it(tmp_path):
+    """A function goes on behind its checkpoint: a loss that was not written by then would never be measured again."""
+    work = work_in(tmp_path, [0.1])
+    job = replace(work.next(), folder=tmp_path / "run")
+    jobs, trial = _Jobs(work, Pace()), SimpleNamespace(trial_id="t")
+    jobs.of["t"] = job
+    written = []
+    events = _Events(jobs, tmp_path, waits=False)
+    for tokens in POINTS[:2]:
+        assert work.report(job, {"loss": 3.0, "tokens": tokens}) is None
+        events.on_checkpoint(0, [trial], trial, SimpleNamespace(path=str(tmp_path)))
+        assert reported_checkpoint(tmp_path / "run") == tmp_path
+        written.append(sorted(row["tokens"] for row in evaluations_table(tmp_path).read().to_pylist()))
+    assert written == [[10], [10, 20]]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raylr.errors import TrainingError
+from raylr.errors import InputError, TrainingError
 from raylr.external.sources import OUTPUT
-from raylr.external.trial import PROBLEM, newest_checkpoint, run_command
+from raylr.external.trial import PROBLEM, newest_checkpoint, run_command, users_function
 from raylr.records.tail import last_lines
 
 SCRIPT = Path(__file__).parents[2] / "support" / "made_trainer.py"
@@ -225,3 +225,14 @@ def test_an_attempt_that_was_killed_with_raylr_says_nothing_about_its_checkpoint
     (tmp_path / "checkpoint-9").mkdir()
     (tmp_path / "attempts.jsonl").write_text(json.dumps({"checkpoint": "checkpoint-10", "status": 1, "progress": True}))
     assert newest_checkpoint(tmp_path, "checkpoint-*").name == "checkpoint-10"
+
+
+@pytest.mark.parametrize("name", ["generates", "awaits", "generates_later"])
+def test_a_function_that_only_describes_its_work_is_refused(name, tmp_path):
+    """Nothing in it runs when it is called, and the run would end without a report."""
+    (tmp_path / "odd_kinds_of_functions.py").write_text(
+        "def generates(config):\n    yield 1\n\nasync def awaits(config):\n    pass\n\n"
+        "async def generates_later(config):\n    yield 1\n"
+    )
+    with pytest.raises(InputError, match=rf"odd_kinds_of_functions:{name} is a generator or an async function"):
+        users_function(f"odd_kinds_of_functions:{name}", tmp_path)

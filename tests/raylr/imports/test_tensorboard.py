@@ -50,6 +50,24 @@ def test_settings_of_the_hparams_plugin_and_of_a_file(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_tags_of_ray_tune_and_its_config(tmp_path: Path) -> None:
+    for lr in LRS:
+        with SummaryWriter(str(tmp_path / f"trial-{lr:g}")) as writer:
+            for step in (1, 2):
+                writer.add_scalar("ray/tune/loss", 3 + 0.05 * math.log(lr / 1e-3) ** 2, step)
+                writer.add_scalar("ray/tune/tokens", 1e6 * step, step)
+        (tmp_path / f"trial-{lr:g}" / "params.json").write_text(f'{{"lr": {lr}, "params": 1000000}}')
+    found = read_runs([tmp_path])
+    assert sorted((run.lr, run.tokens) for run in found.runs) == [(lr, 2e6) for lr in LRS]
+
+
+def test_files_without_a_known_tag_say_which_they_have(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("my/metric", 3.0, 1)
+    with pytest.raises(DataError, match=r"--columns loss=TAG names it \(tags: my/metric\)"):
+        read_runs([tmp_path])
+
+
 def test_another_file_of_that_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1").write_bytes(b"not an event file at all")
     with pytest.raises(DataError, match="cannot be read as an event file"):

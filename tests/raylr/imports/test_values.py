@@ -38,7 +38,7 @@ def test_words_of_trackers_are_ends() -> None:
         (lambda: values.count(1e40, "params", "row 3"), "no count"),
         (lambda: values.whole("1.5", "seed", "row 3"), "not a whole number"),
         (lambda: values.flag("maybe", "diverged", "row 3"), "neither yes nor no"),
-        (lambda: values.end_of("sleeping", "row 3"), "is none that is known"),
+        (lambda: values.end_of("sleeping", "row 3"), "is unknown \\("),
     ],
 )
 def test_what_is_no_value_is_named_with_its_place(call, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -38,6 +38,13 @@ def test_finished_running_and_failed_runs(tmp_path: Path) -> None:
     assert [run.end for run in read_runs([tmp_path]).runs] == [RunEnd.COMPLETED, RunEnd.PAUSED, RunEnd.FAILED]
 
 
+def test_a_step_of_the_trainer_comes_before_the_count_of_rows(tmp_path: Path) -> None:
+    rows = [{"_step": i, "step": 10 * i, "trial_id": "t1", "val/loss": 4 - 0.1 * i} for i in (1, 2, 3)]
+    write(tmp_path, "a", run_file("a", CONFIG, rows))
+    (run,) = read_runs([tmp_path]).runs
+    assert (run.tokens, run.run) == (30 * 4096, "a")
+
+
 def test_long_files_and_cut_ones(tmp_path: Path) -> None:
     content = run_file("a", CONFIG | {"notes": "x" * 70_000}, history(2000))
     file = write(tmp_path, "a", content)

@@ -45,9 +45,22 @@ def test_batches_and_roles_are_told_apart():
     assert places[2] == "XL (check)"
 
 
+def test_a_branch_counts_the_tokens_that_it_trained_itself(whole):
+    spec = whole[0].spec
+    rows = [evaluation("a", tokens=3000), evaluation("b", role="decay", tokens=4000, trunk_tokens=3000)]
+    blocks = {block.id: block.html for block in now_blocks(spec, runs_now(rows, []), running=True)}
+    assert re.findall(r"<td>(3k|1k|4k)</td>", blocks["sizes"]) == ["1k", "3k", "1k", "1k"]  # parameters, tokens
+
+
+def test_what_is_searched_beside_the_lr_is_in_the_name():
+    axes = {"lr_multiplier_head": "head", "init_std": "init_std"}
+    rows = [evaluation("a", lr_multiplier_head=0.5, init_std=None), evaluation("b", lr_multiplier_head=1.0)]
+    assert [run.name for run in runs_now(rows, [], axes)] == ["S LR 1.00e-3, head 0.5", "S LR 1.00e-3"]
+
+
 def test_the_log_has_the_newest_first_and_is_not_endless():
     trials = [end("a", 100), end("b", 50, end="diverged"), end("c", 60, end="truncated", target_loss_stderr=0.1)]
-    (block,) = log_blocks(trials, {"a": "<S>"}, {key_of(trials[1]): 12.5})
+    (block,) = log_blocks(trials, {"a": "<S> LR 1.00e-3"}, {key_of(trials[1]): 12.5})
     lines = re.findall("<li>(.*?)</li>", block.html)
     assert [("truncated" in lines[0]), ("diverged" in lines[1]), ("&lt;S&gt; LR 1.00e-3 loss 4.0000" in lines[2])] == [
         True

@@ -83,12 +83,27 @@ def test_a_study_is_followed_from_an_empty_folder_to_its_end(texts, tmp_path, mo
     open_study(folder).end("the answer")
     watcher.look()
     assert "Finished" in html_of(board, "state")
-    assert "If it ended now" in html_of(board, "heading")  # what is below is of fewer measurements
+    assert "Computed before the last measurements" in html_of(board, "heading")
     watcher.fit()
     watcher.look()
     assert "Finished" in html_of(board, "state")
     assert html_of(board, "heading") == ""
     assert "sizes" not in board.news()["order"]
+
+
+def test_ends_of_runs_have_no_time_where_the_page_was_closed(finished, monkeypatch):
+    board = Board(AREAS)
+    watcher = Watcher(finished.directory, board, compute=lambda place: Found(answer="a"))
+    row = finished.trials.read().to_pylist()[0]
+    watcher.look()
+    finished.trials.append([row | {"trial": "while-closed"}])
+    monkeypatch.setattr("raylr.live.watcher.GAP_SECONDS", 0.0)
+    watcher.look()
+    assert "data-clock" not in html_of(board, "log")
+    finished.trials.append([row | {"trial": "while-open"}])
+    monkeypatch.setattr("raylr.live.watcher.GAP_SECONDS", 60.0)
+    watcher.look()
+    assert html_of(board, "log").count("data-clock") == 1
 
 
 def test_nothing_is_fitted_again_without_a_change_also_not_after_tables_were_merged(finished):

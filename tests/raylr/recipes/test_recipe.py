@@ -65,5 +65,5 @@ def test_what_is_not_known_is_asked_for() -> None:
         make(bare, batch=4e6)
     with pytest.raises(InputError, match="give --batch"):
         make(bare, seq_len=4096)
-    with pytest.raises(InputError, match="law is one of muon"):
+    with pytest.raises(InputError, match="law is for muon"):
         make(replace(ZHOU, conditions=Conditions(optimizer="muon", batch_tokens=4e6, seq_len=4096.0)))

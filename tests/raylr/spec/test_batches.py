@@ -105,7 +105,7 @@ def test_a_target_at_another_batch_puts_the_batch_into_the_law() -> None:
         ({"Q": [1024]}, {}, "batches names 'Q', which is no size; the sizes are S, M, L"),
         ({"S": [1024]}, {}, "batches names no batch of size 'M', and train has no batch_tokens"),
         ({"S": []}, {"train": {"batch_tokens": 128}}, "batches.S is empty"),
-        ([1024, 2048], {"train": {"batch_tokens": 512}}, "train.batch_tokens 512 is none of the batches"),
+        ([1024, 2048], {"train": {"batch_tokens": 512}}, "train.batch_tokens 512 is not one of the batches"),
         ([1024, 2048], {"train": {"batch_tokens": [512]}}, "several batches are written as `batches:"),
         ([2048, 34816], {}, "too few for 16 validations at 34.8k tokens per batch, a whole number of each batch"),
         ([1024], {"law": {"batch_exponent": "fit"}}, "needs sizes that are searched at several batches"),

@@ -4,8 +4,9 @@ import math
 import pytest
 
 from raylr.analysis import Schedule
+from raylr.fake_trials import FakeController, FakeTrial
 from raylr.searchers import PowerLawScheduler
-from raylr.testing import FakeController, FakeTrial, report, run_scheduler
+from raylr.testing import report, run_scheduler
 
 
 def falling(lr, tokens):
@@ -155,13 +156,14 @@ def test_a_schedule_may_be_named(schedule, caplog):
 
 
 def test_a_constant_lr_is_truncated_and_a_missing_one_is_named(caplog):
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         _, trial = with_lr("current_lr", lambda t: 1e-3 * min(t / 5e3, 1), falling)
+        run_scheduler(lambda: PowerLawScheduler(target=1e5, schedule="constant"), [3e-3, 1e-3], falling)
     assert trial.last_result["raylr/decision"] == "truncated"
     assert not caplog.text
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         run_scheduler(lambda: PowerLawScheduler(target=1e5), [3e-3, 1e-3], falling)
-    assert caplog.text.count("no learning rate") == 1
+    assert caplog.text.count("no LR to check that by") == 1
 
 
 def test_a_resumed_trial_gives_the_decision_of_an_uninterrupted_one():

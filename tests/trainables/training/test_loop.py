@@ -188,7 +188,7 @@ def test_a_run_in_parts_is_the_whole_run(folder: Path, tmp_path: Path) -> None:
         assert part[-1][metrics.RUN_END] == (RunEnd.COMPLETED if rows == 4 else RunEnd.PAUSED)
         assert curve(part)[:-1] == curve(whole)[: rows - 1]
         assert part[-1] | {metrics.RUN_END: None} | clock(whole, rows) == whole[rows - 1] | {metrics.RUN_END: None}
-    with pytest.raises(SpecError, match="stop_at=300 is none of the points"):
+    with pytest.raises(SpecError, match="stop_at=300 is not one of the points"):
         run(folder, stop_at=300)
 
 

@@ -69,7 +69,7 @@ class AttentionProbe:
 
     @property
     def looking(self) -> bool:
-        """Whether a layer is being computed that has not shown its attention by itself."""
+        """Whether a layer is being computed whose attention was not observed yet."""
         return self._layer is not None and not self._shown
 
     def _logits(self, q: Tensor, k: Tensor, allowed_pairs: Tensor | None) -> None:

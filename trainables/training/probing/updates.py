@@ -34,7 +34,7 @@ from raylr.trainables.training.probing.columns import NOTE, with_layers
 from raylr.trainables.training.probing.optimizer_state import Part, adamw_parts
 
 CHUNK = 2**22
-"""Elements that are worked on at a time: 16 MB, whatever the sizes of the tensors."""
+"""Elements that are worked on at a time: 16 MB."""
 Place = tuple[str, int | None]
 """Role, and index of the layer (None outside of the layers)."""
 

@@ -21,7 +21,7 @@ import numpy as np
 from decayed_truths import LRS, NOISE, REPORTS, RESPONSES, STEPS, Truth, made_up
 from laws_tables import row
 
-from raylr.analysis import Decay
+from raylr.analysis import AnnealingFit, Decay
 from raylr.analysis.surface.decayed import Branch, annealing_of, decayed_optimum
 
 SMALL = 0.5 * STEPS
@@ -65,7 +65,7 @@ def study(name: str, fraction: float, number: int, sigmas: float) -> tuple[float
             math.log(answers[1] / answers[0]), *lost)  # fmt: skip
 
 
-def _beaten(fit, decay: Decay, sigmas: float) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _beaten(fit: AnnealingFit, decay: Decay, sigmas: float) -> np.ndarray:
     """Which LRs have a predicted loss at `STEPS` that lies `sigmas` standard errors above the lowest one."""
     mean, cov = fit.ends([decay.path(lr, STEPS) for lr in LRS])
     at = int(np.argmin(mean))

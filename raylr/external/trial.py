@@ -285,7 +285,7 @@ def _reports_noted(session: Any) -> Iterator[dict[str, Any]]:
     try:
         yield last
     finally:
-        del session.report
+        session.report = report
 
 
 def users_function(name: str, folder: str | Path) -> Callable[[dict[str, Any]], Any]:

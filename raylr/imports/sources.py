@@ -59,7 +59,7 @@ def _read(path: str | Path, options: ImportOptions) -> list[ImportedRuns]:
     if not there:
         raise DataError(f"there is no {path}")
     if study.recognises(path):
-        return [study.read_study(path)]
+        return [study.read_study(path, options.by)]
     for source in SOURCES.values():
         if source.recognises(path):
             try:

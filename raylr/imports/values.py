@@ -116,7 +116,7 @@ def count(value: Any, field: str, where: str, scale: float = 1.0) -> float | Non
         value = found if scale == 1.0 or text[-1:].isdigit() or text[-1:] == "." else found / scale
     number_of = positive(value, field, where)
     if number_of is not None and not number_of * scale < MOST:
-        raise DataError(f"{where}: {field} is {value}, which is no count")
+        raise DataError(f"{where}: {field} is {value}, which is not a count")
     return None if number_of is None else number_of * scale
 
 

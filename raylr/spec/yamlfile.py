@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
             str(value).encode()
         except UnicodeEncodeError as error:
             half = ord(error.object[error.start])
-            raise _RefusedError(f"U+{half:04X} in line {node.start_mark.line + 1} is no character") from None
+            raise _RefusedError(f"U+{half:04X} in line {node.start_mark.line + 1} is not a character") from None
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _RefusedError(Exception):
-    """A mapping has a key twice, or a text what is no character."""
+    """A mapping has a key twice, or a text what is not a character."""
 
 
 def installed(path: Path, package: str = "raylr") -> Path | None:
@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{path} is not text in UTF-8, so it is no spec") from None
+        raise SpecError(f"{path} is not text in UTF-8, so it is not a spec") from None
     except _RefusedError as error:
         raise SpecError(f"{path}: {error}") from None
     except yaml.YAMLError as error:

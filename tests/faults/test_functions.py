@@ -20,7 +20,7 @@ HOW = "in a trial, after its third loss"
 RUNS = 8
 """Runs of the study: each may do one thing."""
 
-ELSEWHERE = ("leaves children", "prints megabytes")
+ELSEWHERE = ("leaves children", "prints megabytes", "returns a lock")
 """Habits that `test_programs` tries, with a Ray that ends."""
 
 

@@ -19,8 +19,8 @@ from raylr.study import FittingStudy
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
 Record = Callable[..., None]
 GIGABYTE = 2**30
-ROOM = 2 * GIGABYTE
-"""Memory that may be used beyond what is used now before Ray ends a worker."""
+ROOM = 4 * GIGABYTE
+"""Most memory that may be used beyond what is used now before Ray ends a worker: the tests beside this take some."""
 
 
 @pytest.fixture
@@ -33,17 +33,18 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def test_a_trial_that_takes_the_memory_of_its_machine(place: Path, undisturbed: FittingStudy, record: Record) -> None:
     """Ray's monitor ends the process before the kernel would. One trial at a time, so that it is that one."""
     memory = psutil.virtual_memory()
-    if memory.available < 3 * ROOM:
-        pytest.skip(f"{memory.available / GIGABYTE:.0f} GB of memory are free; {3 * ROOM / GIGABYTE:.0f} are needed")
+    room = min(ROOM, memory.available // 4)
+    if room < GIGABYTE:
+        pytest.skip(f"{memory.available / GIGABYTE:.1f} GB of memory are free; 4 are needed")
     spec = yaml.safe_load(SPEC)
     spec["resources"] |= {"concurrency": 1, "hang_seconds": 60}
     (place / "spec.yaml").write_text(yaml.safe_dump(spec))
     (place / "marks").mkdir()
     (place / "marks" / "takes memory").touch()
     env = {
-        "RAY_memory_usage_threshold": f"{(memory.total - memory.available + ROOM) / memory.total:.4f}",
+        "RAY_memory_usage_threshold": f"{(memory.total - memory.available + room) / memory.total:.4f}",
         "RAY_memory_monitor_refresh_ms": "100",
-        "FAULTY_MEMORY": str(memory.available - ROOM - GIGABYTE // 2),
+        "FAULTY_MEMORY": str(memory.available - room - GIGABYTE // 2),
     }
     program = Program(place / "spec.yaml", str(place / "study"), place / "0.log", env)
     status, printed = program.end()
@@ -53,7 +54,7 @@ def test_a_trial_that_takes_the_memory_of_its_machine(place: Path, undisturbed: 
     study = FittingStudy.open(place / "study")
     same = assert_same(study, undisturbed)
     assert check_study(place / "study").whole
-    how = f"a trial takes {ROOM / GIGABYTE:.0f} GB, more than Ray's monitor lets be used"
+    how = f"a trial takes {room / GIGABYTE:.0f} GB, more than Ray's monitor lets be used"
     record("out of memory, by Ray", how=how, message=message,
            survived=f"{len(study.evaluations)} of {len(rows_of(undisturbed))} losses", same_law=same)  # fmt: skip
 
@@ -109,4 +110,5 @@ def test_a_shared_memory_that_is_filled(place: Path, undisturbed: FittingStudy, 
     study = FittingStudy.open(place / "study")
     same = assert_same(study, undisturbed)
     record("object store filled", how="another program fills /dev/shm while the study runs", message=said(printed),
-           survived=f"{there} of {len(rows_of(undisturbed))} losses", same_law=same)  # fmt: skip
+           survived=f"{there} of {len(rows_of(undisturbed))} losses; {len(study.evaluations)} at the end",
+           same_law=same)  # fmt: skip

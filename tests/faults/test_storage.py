@@ -234,6 +234,7 @@ def test_a_damaged_checkpoint(
     record("checkpoint bit-flipped", how=how, message=message, survived=survived, same_law=same)
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 20_000, 100_000])
 def test_a_disk_that_is_full_amid_a_checkpoint(left: int, corpus: Corpus, tmp_path: Path, record: Record) -> None:

@@ -237,6 +237,11 @@ def replaces_the_clock(folder: Path) -> None:
     time.time = lambda: -1.0
 
 
+def returns_a_lock(folder: Path) -> None:
+    """The file makes `faulty_trainer` return something that nobody expects, and that cannot be sent."""
+    (folder / "returns").touch()
+
+
 HABITS: dict[str, Callable[[Path], Any]] = {
     "removes its folder": removes_its_folder,
     "changes to a folder that is gone": changes_its_folder,
@@ -246,15 +251,16 @@ HABITS: dict[str, Callable[[Path], Any]] = {
     "leaves threads": leaves_threads,
     "leaves children": forks,
     "prints megabytes": prints_megabytes,
+    "returns a lock": returns_a_lock,
     "sets up libraries": sets_up_libraries,
     "replaces the clock": replaces_the_clock,
 }
 
 
 def takes_memory(folder: Path) -> None:
-    """Until the machine has less left than FAULTY_MEMORY bytes, but 6 GB at most; somebody should end the process."""
+    """Until the machine has less left than FAULTY_MEMORY bytes; somebody should end the process then."""
     everything = []
-    while len(everything) < 96 and psutil.virtual_memory().available > int(os.environ["FAULTY_MEMORY"]):
+    while psutil.virtual_memory().available > int(os.environ["FAULTY_MEMORY"]):
         everything.append(b"x" * (64 * MEGABYTE))
     time.sleep(60)
 

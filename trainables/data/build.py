@@ -313,7 +313,7 @@ class _SecondPass:
 
 
 def refuse_other_folder(out: Path) -> None:
-    """Raise DataError if `out` holds something that is no corpus."""
+    """Raise DataError if `out` holds something that is not a corpus."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file())):
         raise DataError(f"{out} exists and is not a tokenised corpus: give another folder")
 

@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raylr.errors import InputError, TrainingError
 from raylr.external.sources import OUTPUT
-from raylr.external.trial import PROBLEM, newest_checkpoint, run_command, users_function
+from raylr.external.trial import PROBLEM, function_trial, newest_checkpoint, run_command, users_function
 from raylr.records.tail import last_lines
 
 SCRIPT = Path(__file__).parents[2] / "support" / "made_trainer.py"
@@ -236,3 +237,39 @@ def test_a_function_that_only_describes_its_work_is_refused(name, tmp_path):
     )
     with pytest.raises(InputError, match=rf"odd_kinds_of_functions:{name} is a generator or an async function"):
         users_function(f"odd_kinds_of_functions:{name}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("report({'loss': 2.0, 'tokens': 100})", "it ended after 100 of 400 tokens"),
+        ("report({'loss': 2.0, 'tokens': 100}); raise SystemExit(0)", "it ended after 100 of 400 tokens"),
+        ("report({'loss': 2.0, 'tokens': 400}); raise SystemExit", None),
+        ("report({'loss': 2.0, 'tokens': 500})", None),
+        ("report({'loss': float('nan'), 'tokens': 100})", None),  # it diverged
+        ("report({'loss': None, 'tokens': 100})", None),
+        ("report({'accuracy': 1})", None),  # the driver says what is wrong with it
+        ("report('a text')", None),
+        ("pass", None),
+        ("raise SystemExit(3)", "3"),
+    ],
+)
+def test_a_function_that_ends_early_has_failed(body, problem, tmp_path, monkeypatch):
+    """`sys.exit(0)` is a return. Tune then tries it again, as after any other failure."""
+    reported = []
+    session = SimpleNamespace(report=reported.append)
+    monkeypatch.setattr("ray.train._internal.session.get_session", lambda: session)
+    name = f"functions_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from ray.train._internal import session\n\ndef train(config):\n    report = session.get_session().report\n"
+        f"    {body}\n"
+    )
+    config = {"trainable": {"function": f"{name}:train", "folder": str(tmp_path)}, "dir": str(tmp_path / "run"),
+              "stop_at": 400, "given": {}}  # fmt: skip
+    if problem is None:
+        function_trial(config)
+    else:
+        with pytest.raises((TrainingError, SystemExit), match=f"^{problem}$"):
+            function_trial(config)
+    assert len(reported) == body.count("report(")
+    assert session.report == reported.append

@@ -75,7 +75,7 @@ def test_names_hold_settings() -> None:
 
 def test_a_step_that_is_no_count_is_named_with_its_line(tmp_path: Path) -> None:
     content = b'{"run": "a", "lr": 1e-3, "loss": 3, "step": 1}\n{"run": "a", "lr": 1e-3, "loss": 2, "step": 1e300}\n'
-    with pytest.raises(DataError, match="line 2: step is 1e\\+300, which is no count"):
+    with pytest.raises(DataError, match="line 2: step is 1e\\+300, which is not a count"):
         read_runs([write(tmp_path, "a.jsonl", content)])
 
 

@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader, which also refuses a key that is given twice (YAML itself takes the last one), and half of a
     pair of UTF-16, which YAML can name and no file can hold."""
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         try:
             str(value).encode()

@@ -21,7 +21,7 @@ import numpy as np
 from decayed_truths import LRS, NOISE, REPORTS, RESPONSES, STEPS, Truth, made_up
 from laws_tables import row
 
-from raylr.analysis import Decay
+from raylr.analysis import AnnealingFit, Decay
 from raylr.analysis.surface.decayed import Branch, annealing_of, decayed_optimum
 
 SMALL = 0.5 * STEPS
@@ -42,28 +42,30 @@ def study(name: str, fraction: float, number: int, sigmas: float) -> tuple[float
     low = np.argsort([np.interp(SMALL, steps, curve) for curve in curves])[:2]
     small = [branch(truth, LRS[i], SMALL, decay, rng) for i in low]
     ends = [branch(truth, lr, STEPS, decay, rng) for lr in LRS]
+    end = STEPS * (1 - fraction)  # of a trunk: the decay of the larger budget begins there
+    reach = min(SMALL, end)
     early = annealing_of(
-        [(lr, steps[steps <= SMALL], y[steps <= SMALL]) for lr, y in zip(LRS, curves, strict=True)], small, decay
+        [(lr, steps[steps <= reach], y[steps <= reach]) for lr, y in zip(LRS, curves, strict=True)], small, decay
     )
     beaten = _beaten(early, decay, sigmas)
     true = np.array([truth.end(lr, STEPS, decay) for lr in LRS])
     answers, tokens = [], []
     for over in (np.zeros(lrs.size, bool), beaten):
-        known = [(lr, steps[steps <= (SMALL if e else STEPS)], y[steps <= (SMALL if e else STEPS)])
+        known = [(lr, steps[steps <= (reach if e else end)], y[steps <= (reach if e else end)])
                  for lr, y, e in zip(LRS, curves, over, strict=True)]  # fmt: skip
         spared = over | _beaten(annealing_of(known, small, decay), decay, sigmas)
         made = [one for one, e in zip(ends, spared, strict=True) if not e]
         fit = annealing_of(known, [*small, *made], decay)
         measured = [(one.lr, float(one.loss[-1])) for one in made]
         answers.append(decayed_optimum(fit, decay, STEPS, LRS, measured=measured).lr)
-        trunks = np.where(over, SMALL, STEPS * (1 - fraction)).sum()
+        trunks = np.where(over, reach, end).sum()
         tokens.append(trunks + fraction * (len(small) * SMALL + len(made) * STEPS))
     lost = [truth.end(lr, STEPS, decay) - truth.end(best, STEPS, decay) for lr in answers]
     return (float(beaten.mean()), float(beaten[int(np.argmin(true))]), tokens[1] / tokens[0],
             math.log(answers[1] / answers[0]), *lost)  # fmt: skip
 
 
-def _beaten(fit, decay: Decay, sigmas: float) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _beaten(fit: AnnealingFit, decay: Decay, sigmas: float) -> np.ndarray:
     """Which LRs have a predicted loss at `STEPS` that lies `sigmas` standard errors above the lowest one."""
     mean, cov = fit.ends([decay.path(lr, STEPS) for lr in LRS])
     at = int(np.argmin(mean))

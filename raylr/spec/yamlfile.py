@@ -21,20 +21,30 @@ SHARE = "share/raylr"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that is given twice (YAML itself takes the last one)."""
+    """YAML's safe loader, which also refuses a key that is given twice (YAML itself takes the last one), and half of a
+    pair of UTF-16, which YAML can name and no file can hold."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        try:
+            str(value).encode()
+        except UnicodeEncodeError as error:
+            half = ord(error.object[error.start])
+            raise _RefusedError(f"U+{half:04X} in line {node.start_mark.line + 1} is not a character") from None
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
             if name in seen and name != "<<":
-                raise _DuplicateKeyError(f"the key {name} is given twice, again in line {key.start_mark.line + 1}")
+                raise _RefusedError(f"the key {name} is given twice, again in line {key.start_mark.line + 1}")
             seen.add(name if isinstance(key, yaml.ScalarNode) else f"\0{key.start_mark.index}")
         return super().construct_mapping(node, deep=deep)
 
 
-class _DuplicateKeyError(Exception):
-    """A mapping has a key twice."""
+class _RefusedError(Exception):
+    """A mapping has a key twice, or a text what is not a character."""
 
 
 def installed(path: Path, package: str = "raylr") -> Path | None:
@@ -63,7 +73,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path} is not text in UTF-8, so it is not a spec") from None
-    except _DuplicateKeyError as error:
+    except _RefusedError as error:
         raise SpecError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -1,5 +1,6 @@
 """A tiny model, short runs of it, and processes that die in the middle of a step."""
 
+import importlib
 import json
 import os
 import signal
@@ -74,13 +75,19 @@ def keeping(folder: Path, tokens: int) -> Callable[[dict[str, Any], Path | None]
     return report
 
 
+def import_once() -> None:
+    """What runs import when they begin, before a process is forked that trains: 1,500 modules, four seconds."""
+    from raylr.trainables.training.engine import import_deepspeed
+
+    import_deepspeed()
+    importlib.import_module("torch._dynamo")  # the first optimizer does
+
+
 @contextmanager
 def forked(workers: int) -> Iterator[int]:
     """Several workers from here on, each with its rank in the environment; what is slow to import was imported once.
     To be called in a process that has computed nothing. Yields the rank; the first worker waits for the others."""
-    from raylr.trainables.training.engine import import_deepspeed
-
-    import_deepspeed()
+    import_once()
     rank, others = 0, list[int]()
     for number in range(1, workers):
         other = os.fork()

@@ -75,7 +75,7 @@ def test_a_range_may_be_a_list(write: Write) -> None:
         ({"lr__low": 0.5}, r"lr: the LR range is empty: low 0\.5 is not below high 0\."),
         ({"lr__low": -1e-3}, r"lr\.low: must be greater than 0, got -0\.001"),
         ({"lr__low": 0}, r"lr\.low: must be greater than 0, got 0"),
-        ({"lr__low": True}, r"lr\.low: true and false \(yes, no, on, off\) are no value"),
+        ({"lr__low": True}, r"lr\.low: true and false \(yes, no, on, off\) are not values"),
         ({"lr__high": float("inf")}, r"lr\.high: inf is not a finite number"),
         ({"lr__high": "1e400"}, r"lr\.high: must be a finite number, got '1e400'"),
         ({"lr": [1e-3]}, r"lr: a range has two ends, \[low, high\], got 1 values"),

@@ -37,3 +37,10 @@ def test_a_missing_spec_is_named_with_where_it_is(environment: Path, monkeypatch
         read_yaml(Path("examples/decay.yaml"))
     with pytest.raises(SpecError, match=r"`raylr init examples/nothing\.yaml` writes one"):
         read_yaml(Path("examples/nothing.yaml"))
+
+
+@pytest.mark.parametrize("text", ['a: 1\nb: "\\uD800"\n', 'a: 1\n"\\uD800": 1\n', 'a: 1\nb: [{c: "x\\uDC00"}]\n'])
+def test_half_of_a_pair_of_utf_16_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(SpecError, match=r"spec\.yaml: U\+D.00 in line 2 is not a character"):
+        read_yaml(tmp_path / "spec.yaml")

@@ -90,7 +90,7 @@ MLP = {"0.weight": (64, 8), "0.bias": (64,), "2.weight": (3, 64)}
         ([(".", "embedding"), ("^2", "lm_head")], "", "that an earlier pattern does not match"),
         ([("^0", "hidden"), ("^2", "lm_head")], "", "the role hidden of a matrix"),
         ([("^0", "in")], "", "no role 'in'"),
-        ([("(", "hidden")], "", "no regular expression"),
+        ([("(", "hidden")], "", "is not a regular expression"),
         ([("^0", "embedding"), ("^2", "lm_head")], "layers", "must have one group"),
     ],
 )

@@ -113,7 +113,7 @@ def test_seed_decides_and_bad_configurations_are_refused(tmp_path: Path) -> None
     assert not torch.equal(first[name], other[name])
     with pytest.raises(InputError, match="it has no model_type"):
         HFSpec(hf={"hidden_size": 3}).params()
-    with pytest.raises(InputError, match="no configuration that transformers reads"):
+    with pytest.raises(InputError, match="is not a configuration that transformers reads"):
         HFSpec(hf=str(tmp_path)).params()
     assert isinstance(model_spec({"hf": LLAMA}), HFSpec)
     assert isinstance(model_spec(MODEL.model_dump()), ModelSpec)

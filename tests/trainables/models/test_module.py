@@ -105,7 +105,7 @@ def test_roles_by_regular_expressions_go_first() -> None:
     assert own.identity() != spec().identity()
     with pytest.raises(SpecError, match="'gate' matches no tensor; there are gain, table"):
         spec(roles={"gate": "router"}).params()
-    for wrong, message in (({"x": "routr"}, "did you mean 'router'"), ({"(": "router"}, "no regular expression")):
+    for wrong, message in (({"x": "routr"}, "did you mean 'router'"), ({"(": "router"}, "is not a regular expression")):
         with pytest.raises(ValueError, match=message):
             spec(roles=wrong)
 

@@ -125,6 +125,7 @@ def train(kill, fields, folder, write):
         tiny_runs.at_pass(*kill, tiny_runs.die)
     tiny_runs.run(tiny_runs.Path(sys.argv[1]), run_dir=folder, checkpoint_seconds=0, **fields)
 
+tiny_runs.import_once()
 for name, (kill, fields) in json.loads(sys.argv[3]).items():
     read, write = os.pipe()
     child = os.fork()  # whatever is slow to import is imported once

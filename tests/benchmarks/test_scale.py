@@ -45,7 +45,7 @@ def test_the_numbers_are_written(scale, monkeypatch, tmp_path):
 def test_exponents_are_slopes_over_the_number_of_trials(scale):
     rows = [
         {"trials": n, "cpu_ms": 5.0, "wall_ms": 5.0, "suggest_ms": 0.1 * n, "restore_seconds": 1e-3 * n**1.5,
-         "memory_mb": 2.0 * n, "table_mb": 0.0}
+         "memory_mb": 2.0 * n, "table_mb": 0.0, "fits": 0.0}
         for n in (100, 10_000)
     ]  # fmt: skip
     found = scale.exponents(rows)

@@ -86,29 +86,72 @@ def covariates(settings: Sequence[Setting]) -> dict[str, Array]:
     return out
 
 
-def prior_from(
-    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], base: OptimumPrior
-) -> OptimumPrior:
-    """Return the prior of one setting's optimum from those that are known.
+class Across:
+    """What finished settings of a search say of its others.
 
     Args:
-        setting: The setting whose optimum is wanted.
-        known: Settings whose optima are known.
         settings: All settings of the search.
-        base: The prior where nothing is known; a law in it is combined with what is known.
+
+    Example:
+        >>> S, L = (Setting(name=name, params=n, tokens=1e9) for name, n in (("S", 1e6), ("L", 4e6)))
+        >>> moments = {"center": (-6.0, 0.1), "curvature": (-3.0, 0.3), "skew": (0.0, 0.2)}
+        >>> prior = Across([S, L]).priors([L], [Known(S, moments)], [OptimumPrior()])[0]
+        >>> round(prior.center, 2)  # a model of four times the size has a lower LR
+        -6.35
     """
-    if not known:
-        return base
-    moments = [k.moments for k in known]
+
+    def __init__(self, settings: Sequence[Setting]) -> None:
+        self._index = {s.name: i for i, s in enumerate(settings)}
+        by_name = covariates(settings)
+        self._z = np.stack(list(by_name.values()), axis=1) if by_name else np.zeros((len(settings), 0))
+        self._exponents = [EXPONENTS.get(name, OTHER_EXPONENT) for name in by_name]
+
+    def priors(
+        self, wanted: Sequence[Setting], known: Sequence[Known], bases: Sequence[OptimumPrior]
+    ) -> list[OptimumPrior]:
+        """Return the priors of the optima of several settings from those that are known.
+
+        Args:
+            wanted: The settings whose optima are wanted.
+            known: Settings whose optima are known.
+            bases: For each of `wanted` the prior where nothing is known; a law in it is combined with what is known.
+        """
+        if not known:
+            return list(bases)
+        moments = {name: np.array([k.moments[name] for k in known]) for name in ("center", "curvature", "skew")}
+        laws = self._law(wanted, known, moments["center"])
+        return [_with_law(base, moments, *law) for base, law in zip(bases, laws, strict=True)]
+
+    def _law(self, wanted: Sequence[Setting], known: Sequence[Known], optima: Array) -> list[tuple[float, float]]:
+        """Predictive mean and standard deviation of ln of the best lr of each of `wanted`."""
+        rows = [self._index[k.setting.name] for k in known]
+        t, v = optima[:, 0], optima[:, 1] ** 2 + SCATTER**2
+        center = self._z[rows].mean(axis=0)
+        mean = np.array([0.0, *(m for m, _ in self._exponents)])
+        precision = np.diag([1e-4, *(1 / s**2 for _, s in self._exponents)])  # the intercept is free
+        design = np.column_stack([np.ones(len(rows)), self._z[rows] - center])
+        a = precision + design.T @ (design / v[:, None])
+        b = precision @ mean + design.T @ (t / v)
+        b[0] += 1e-4 * (t.mean() - mean[0])
+        found = []
+        for setting in wanted:
+            row = np.concatenate([[1.0], self._z[self._index[setting.name]] - center])
+            variance = float(row @ np.linalg.solve(a, row)) + SCATTER**2
+            found.append((float(row @ np.linalg.solve(a, b)), math.sqrt(variance)))
+        return found
+
+
+def _with_law(base: OptimumPrior, moments: Mapping[str, Array], mean: float, sd: float) -> OptimumPrior:
+    """Return `base` with what the known settings say; `mean` and `sd` of ln of the best lr are their law's."""
     own = None if base.curvature is None else (math.log(base.curvature), base.curvature_log_sd)
-    ln_c, ln_c_sd = _pool([m["curvature"] for m in moments], CURVATURE_SCATTER, own)
-    skew, skew_sd = _pool([m["skew"] for m in moments], SKEW_SCATTER, (base.skew, base.skew_sd))
-    prior = replace(base, curvature=math.exp(ln_c), curvature_log_sd=ln_c_sd, skew=skew, skew_sd=skew_sd)
-    mean, sd = _law(setting, known, settings, [m["center"] for m in moments])
+    ln_c, ln_c_sd = _pool(moments["curvature"], CURVATURE_SCATTER, own)
+    skew, skew_sd = _pool(moments["skew"], SKEW_SCATTER, (base.skew, base.skew_sd))
     if base.center is not None:  # a law given from outside: the two together
         w_own, w_base = 1 / sd**2, 1 / base.center_sd**2
         mean, sd = (w_own * mean + w_base * base.center) / (w_own + w_base), (w_own + w_base) ** -0.5
-    return replace(prior, center=mean, center_sd=sd)
+    return replace(
+        base, curvature=math.exp(ln_c), curvature_log_sd=ln_c_sd, skew=skew, skew_sd=skew_sd, center=mean, center_sd=sd
+    )
 
 
 def earlier(index: int, at_once: int = AT_ONCE) -> range:
@@ -129,46 +172,24 @@ def in_turn(
         Name of a setting → its fit.
     """
     ordered, out = in_order_of_cost(settings), dict[str, OptimumFit]()
+    across = Across(ordered)
     for index, setting in enumerate(ordered):
         done = [(ordered[i], out[ordered[i].name]) for i in earlier(index)]
         known = [Known(one, found.moments()) for one, found in done if found.losses.tried_count.sum() >= LEAST_RUNS]
-        prior = prior_from(setting, known, ordered, OptimumPrior()) if known else None
+        prior = across.priors([setting], known, [OptimumPrior()])[0] if known else None
         out[setting.name] = fit(setting, prior)
     return out
 
 
-def _law(
-    setting: Setting, known: Sequence[Known], settings: Sequence[Setting], optima: Sequence[tuple[float, float]]
-) -> tuple[float, float]:
-    """Predictive mean and standard deviation of ln of the best lr of `setting`."""
-    by_name = covariates(settings)
-    index = {s.name: i for i, s in enumerate(settings)}
-    rows = [index[k.setting.name] for k in known]
-    t = np.array([m for m, _ in optima])
-    v = np.array([s**2 for _, s in optima]) + SCATTER**2
-    z_all = np.stack(list(by_name.values()), axis=1) if by_name else np.zeros((len(settings), 0))
-    center = z_all[rows].mean(axis=0)
-    z, z_new = z_all[rows] - center, z_all[index[setting.name]] - center
-    priors = [EXPONENTS.get(name, OTHER_EXPONENT) for name in by_name]
-    mean = np.array([0.0, *(m for m, _ in priors)])
-    precision = np.diag([1e-4, *(1 / s**2 for _, s in priors)])  # the intercept is free
-    design = np.column_stack([np.ones(len(rows)), z])
-    a = precision + design.T @ (design / v[:, None])
-    b = precision @ mean + design.T @ (t / v)
-    b[0] += 1e-4 * (t.mean() - mean[0])
-    row = np.concatenate([[1.0], z_new])
-    return float(row @ np.linalg.solve(a, b)), math.sqrt(float(row @ np.linalg.solve(a, row)) + SCATTER**2)
-
-
-def _pool(
-    values: Sequence[tuple[float, float]], scatter: float, base: tuple[float, float] | None
-) -> tuple[float, float]:
-    """Normal prior of one more value given (mean, sd) of the known ones, which scatter; `base` is the prior of their
-    mean, None if nothing is known of it."""
-    w = [1 / (sd**2 + scatter**2) for _, sd in values] + ([1 / base[1] ** 2] if base else [])
-    mean = sum(wi * m for wi, (m, _) in zip(w, [*values, *([base] if base else [])], strict=True)) / sum(w)
-    spread = sum(wi * (m - mean) ** 2 for wi, (m, _) in zip(w, values, strict=False)) / sum(w)
-    return mean, math.sqrt(max(scatter**2, spread) + 1 / sum(w))
+def _pool(values: Array, scatter: float, base: tuple[float, float] | None) -> tuple[float, float]:
+    """Normal prior of one more value given mean and sd of the known ones, (M, 2), which scatter; `base` is the prior of
+    their mean, None if nothing is known of it."""
+    means, w = values[:, 0], 1 / (values[:, 1] ** 2 + scatter**2)
+    known, of_base = float(w.sum()), 0.0 if base is None else 1 / base[1] ** 2
+    whole = known + of_base
+    mean = (float(w @ means) + (0.0 if base is None else of_base * base[0])) / whole
+    spread = float(w @ (means - mean) ** 2) / whole
+    return mean, math.sqrt(max(scatter**2, spread) + 1 / whole)
 
 
 def _positive(value: Any) -> bool:

@@ -33,7 +33,8 @@ REPORTS, PIECES = 100, 200
 NOISE = 0.001
 INSIDE = (3.5e-4, 2e-3)
 Response = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Steps, LR area (in 1e-3 x steps) and LR from a fall on -> share of it that has been taken away."""
+"""Steps and LR area (in 1e-3 x steps) since a fall, and the LR to which it fell (in 1e-3) -> share of the fall that has
+been taken away."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,25 @@ class Truth:
 
     def loss(self, lr: float, steps: np.ndarray, budget: float, decay: Decay | None) -> np.ndarray:
         """Losses at `steps` of a run of `budget` steps; None: at a constant LR."""
-        grid = np.linspace(0.0, budget, 2001)[1:]
-        factor = np.ones(grid.size) if decay is None else decay.factor(grid, budget)
-        eta = 1e3 * lr * factor
-        area = np.cumsum(eta) * (grid[1] - grid[0])
-        fall = np.append(0.0, -np.diff(eta**self.power))
+        grid, eta, area, fall = self._path(lr, budget, decay)
         taken = np.zeros(grid.size)
         for at in np.flatnonzero(fall > 0):
             later = slice(at, None)
-            taken[later] += fall[at] * self.response(grid[later] - grid[at], area[later] - area[at], eta[later])
+            taken[later] += fall[at] * self.response(grid[later] - grid[at], area[later] - area[at], eta[at : at + 1])
         y = self.l0 + self.a * area**-self.alpha + self.b * ((1e3 * lr) ** self.power - taken)
         return np.asarray(np.interp(steps, grid, y) + self.levels.get(lr, 0.0))
+
+    def end(self, lr: float, budget: float, decay: Decay) -> float:
+        """Loss at the end of a run."""
+        grid, eta, area, fall = self._path(lr, budget, decay)
+        taken = float(fall @ self.response(grid[-1] - grid, area[-1] - area, eta))
+        floor = self.b * ((1e3 * lr) ** self.power - taken)
+        return float(self.l0 + self.a * area[-1] ** -self.alpha + floor + self.levels.get(lr, 0.0))
+
+    def _path(self, lr: float, budget: float, decay: Decay | None) -> tuple[np.ndarray, ...]:
+        grid = np.linspace(0.0, budget, 2001)[1:]
+        eta = 1e3 * lr * (np.ones(grid.size) if decay is None else decay.factor(grid, budget))
+        return grid, eta, np.cumsum(eta) * (grid[1] - grid[0]), np.append(0.0, -np.diff(eta**self.power))
 
 
 def _area(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float) -> np.ndarray:
@@ -70,7 +79,7 @@ def _area(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float)
 
 
 def _multi_power(
-    steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, rate: float, beta: float, gamma: float
+    steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, rate: float, beta: np.ndarray, gamma: float
 ) -> np.ndarray:
     return 1 - (1 + rate * np.maximum(eta, 1e-3) ** -gamma * area / 1e4) ** -beta
 
@@ -79,7 +88,7 @@ def _exponential(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay:
     return 1 - np.exp(-area / delay)
 
 
-def _stretched(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float, beta: float) -> np.ndarray:
+def _stretched(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float, beta: np.ndarray) -> np.ndarray:
     return 1 - np.exp(-((area / delay) ** beta))
 
 
@@ -113,7 +122,7 @@ def made_up(name: str, fraction: float, number: int) -> tuple[Truth, float, np.r
             power=rng.uniform(0.5, 1.0), response=RESPONSES[name](rng),
             levels={lr: 0.001 * rng.standard_normal() for lr in LRS},
         )  # fmt: skip
-        y = np.array([truth.loss(float(lr), np.array([STEPS]), STEPS, decay)[0] for lr in grid])
+        y = np.array([truth.end(float(lr), STEPS, decay) for lr in grid])
         best = float(grid[int(np.argmin(y))])
         if INSIDE[0] <= best <= INSIDE[1]:
             return truth, best, rng
@@ -133,7 +142,7 @@ def answered(truth: Truth, fraction: float, rng: np.random.Generator) -> tuple[f
     fit = annealing_of(stable, branches, decay)
     found = decayed_optimum(fit, decay, STEPS, LRS)
     mean, covariance = fit.ends([decay.path(lr, STEPS) for lr in LRS])
-    true = np.array([truth.loss(lr, np.array([STEPS]), STEPS, decay)[0] for lr in LRS])
+    true = np.array([truth.end(lr, STEPS, decay) for lr in LRS])
     apart = np.diff(mean - true) / np.sqrt(np.diag(np.diff(np.diff(covariance, axis=0), axis=1)))
     return found.lr, *found.interval(), apart
 

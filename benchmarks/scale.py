@@ -13,12 +13,17 @@ controller with its files and snapshots. Plain Tune runs as many trials with the
 LR and cell ("optuna"), and by one OptunaSearch for each cell ("optuna per cell", which costs it least). Each case is a
 process of its own, that has run a small study before. Times are processor times of the driver's process, with
 those of its threads; seconds on the wall are beside them, and hold the waits for the disk (a study's rows survive a
-crash of the machine; Tune's files do not). Exponents are slopes of ln cost over ln trials between the smallest and the
-largest number of trials (1 is linear)."""
+crash of the machine; Tune's files do not). Exponents are slopes of ln cost over ln trials (1 is linear) between the
+largest study and the same one scaled down: as many times fewer trials, cells and trials side by side. Both plan rounds
+of one LR; with 256 side by side, a study of a few cells has broader rounds, and fewer fits and plans for each trial
+("fits/trial"). Memory is what the process holds at most beyond what it held before."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import gc
 import json
 import math
 import os
@@ -28,6 +33,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +47,7 @@ SHOWN = (
     ("cpu_ms", "ms/trial", "{:.1f}"),
     ("wall_ms", "ms/trial, wall", "{:.1f}"),
     ("suggest_ms", "ms/suggest", "{:.2f}"),
+    ("fits", "fits/trial", "{:.2f}"),
     ("restore_seconds", "restore, s", "{:.1f}"),
     ("memory_mb", "memory, MB", "{:.0f}"),
     ("table_mb", "tables, MB", "{:.2f}"),
@@ -65,16 +72,14 @@ def one_case(case: str, trials: int, beside: int) -> dict[str, float]:
         if case.startswith("raylr"):
             by_tune = case != WITHOUT_TUNE
             study.search(folder / "warm" / "study", WARM, beside, by_tune=by_tune)
-            before = memory_mb()
-            took = study.search(folder / "study", trials, beside, by_tune=by_tune)
-            memory = memory_mb() - before
+            with memory() as held:
+                took = study.search(folder / "study", trials, beside, by_tune=by_tune)
             took["restore_seconds"] = study.search(folder / "study", trials, beside, by_tune=by_tune)["cpu_seconds"]
         else:
             per_cell = case == "optuna per cell"
             study.plain(folder / "warm", WARM, beside, per_cell=per_cell)
-            before = memory_mb()
-            took = study.plain(folder / "plain", trials, beside, per_cell=per_cell)
-            memory = memory_mb() - before
+            with memory() as held:
+                took = study.plain(folder / "plain", trials, beside, per_cell=per_cell)
         return {
             "trials": took["trials"],
             "most_side_by_side": took["most_side_by_side"],
@@ -82,7 +87,8 @@ def one_case(case: str, trials: int, beside: int) -> dict[str, float]:
             "wall_ms": 1e3 * took["seconds"] / took["trials"],
             "suggest_ms": took["suggest_ms"],
             "restore_seconds": took["restore_seconds"],
-            "memory_mb": memory,
+            "fits": took["fits"] / took["trials"],
+            "memory_mb": held["mb"],
             "table_mb": took["table_bytes"] / 1e6,
         }
     finally:
@@ -97,8 +103,25 @@ def start_ray() -> None:
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="critical")
 
 
-def memory_mb() -> float:
-    """Return the most memory that this process has had."""
+@contextlib.contextmanager
+def memory() -> Iterator[dict[str, float]]:
+    """Fill in the most megabytes that this process holds while the block runs, beyond what it held before."""
+    found: dict[str, float] = {}
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what the study before this one has freed
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+    before = peak_mb()
+    yield found
+    found["mb"] = peak_mb() - before
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has held, since that was set back where the system can do so."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else []:
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
@@ -117,7 +140,7 @@ def exponents(cases: list[dict[str, float]]) -> dict[str, float]:
     span = math.log(last["trials"] / first["trials"]) if len(cases) > 1 else 0.0
     if span == 0:
         return {}
-    per_trial = {"cpu_ms", "wall_ms", "suggest_ms"}
+    per_trial = {"cpu_ms", "wall_ms", "suggest_ms", "fits"}
     return {
         name: (name in per_trial) + math.log(last[name] / first[name]) / span
         for name, _, _ in SHOWN
@@ -139,21 +162,30 @@ def driver(
         print(f"{processor()}; {beside} trials side by side; {repeats} times")
         print(f"{'':20}{'trials':>8}" + "".join(f"{title:>16}" for _, title, _ in SHOWN), flush=True)
     own = cases[0]
-    for trials, measured in [*((count, cases) for count in counts), *([(most, (own,))] if most else [])]:
-        rows: dict[str, list[dict[str, float]]] = {case: [] for case in measured}
-        for _ in range(repeats if trials in counts else 1):
-            for case in measured:  # in turn, so that a busy machine is busy for all
+    scaled = f"{own}, scaled down"
+
+    def measure(trials: int, beside: int, names: tuple[str, ...], title: str = "{}") -> None:
+        rows: dict[str, list[dict[str, float]]] = {case: [] for case in names}
+        for _ in range(repeats if trials != most else 1):
+            for case in names:  # in turn, so that a busy machine is busy for all
                 rows[case].append(in_process(case, trials, beside))
-        for case in measured:
+        for case in names:
             one = medians(rows[case])
-            found[case].append(one)
+            found.setdefault(title.format(case), []).append(one)
             if not quiet:
                 row = "".join(form.format(one[name]).rjust(16) for name, _, form in SHOWN)
-                print(f"{case:20}{one['trials']:>8.0f}{row}", flush=True)
-    growth, largest = exponents(found[own]), found[own][-1]
+                print(f"{title.format(case):20}{one['trials']:>8.0f}{row}", flush=True)
+
+    for count in counts:
+        measure(count, beside, cases)
+    if most:
+        measure(counts[-1], max(1, round(beside * counts[-1] / most)), (own,), "{}, scaled down")
+        measure(most, beside, (own,))
+    largest = found[own][-1]
+    growth = exponents([*found.get(scaled, found[own][:1]), largest])
     report: dict[str, Any] = {
         "processor": processor(), "side_by_side": beside, "repeats": repeats, "cases": found,
-        "exponents": {case: exponents(rows) for case, rows in found.items()},
+        "exponents": {case: exponents(rows) for case, rows in found.items()} | {scaled: growth},
         "growth_exponent": max((growth[name] for name in growth if name in GROWS), default=None),
         "restore_10k_seconds": largest["restore_seconds"] if largest["trials"] >= 9_000 else None,
         "restore_ms_per_trial": 1e3 * largest["restore_seconds"] / largest["trials"],

@@ -1,12 +1,19 @@
 """What the search loses when runs go on side by side, replayed on measured losses and made-up functions.
 
 A run takes one unit of time. At each unit the search is asked for as many LRs as there is room for, and is told all
-losses at its end. Peers get eight runs of each cell, in rounds of the same size, and answer with their best run."""
+losses at its end. Peers get eight runs of each cell, in rounds of the same size, and answer with their best run.
+Studies of several cells are of measured cells, of cells whose optima follow a made-up law, and of cells whose optima
+follow none; "FLOPs" is what a search trains (parameters × tokens) in units of one run of each cell. Beside the breadth
+that a study has, as many cells side by side as there is room for, with rounds as deep as there is room for then, and
+three cells at a time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +21,8 @@ import optuna
 from optimum_functions import Function
 from search_replay import Cell, grid_cells
 
-from raylr.analysis.runs import RunEnd
+from raylr.analysis.across import AT_ONCE
+from raylr.analysis.runs import RunEnd, Setting
 from raylr.searchers.policies.quadratic import QuadraticPolicy
 from raylr.searches import Breadth
 
@@ -25,6 +33,58 @@ TABLES = ("lr_grid_moe.csv", "lr_grid_dense.csv")
 SHAPES = ("parabola", "cliff_to_10", "flat", "hinge", "sgd_like", "noise_2")
 
 Loss = Callable[[float], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUp:
+    """A cell with a made-up loss over the LR: a parabola with a skew, and noise."""
+
+    setting: Setting
+    optimum: float
+    """ln of the best LR."""
+    curvature: float
+    skew: float
+    floor: float
+    noise: float
+    low: float = 1e-4
+    high: float = 1e-1
+
+    def _excess(self, lr: float) -> float:
+        x = math.log(lr) - self.optimum
+        return self.curvature * x * x * (1 + 0.5 * math.tanh(self.skew * x))
+
+    def loss(self, lr: float) -> float:
+        """Loss of a run at `lr`; its noise follows from the LR, so that any search sees the same."""
+        return self.floor + self._excess(lr) + self.noise * math.sin(1e5 * (math.log(lr) + self.optimum)) * math.sqrt(2)
+
+    def regret(self, lr: float) -> float:
+        """Percent above the lowest loss without noise."""
+        return 100 * self._excess(lr) / self.floor
+
+
+def made_up(seed: int, sizes: int, budgets: int, scatter: float) -> list[MadeUp]:
+    """Return cells of a study.
+
+    Args:
+        seed: Seed of the law and of what the cells have besides.
+        sizes: Number of model sizes.
+        budgets: Number of token budgets of each.
+        scatter: Standard deviation of ln of the best LR around the law.
+    """
+    rng = np.random.default_rng([11, seed])
+    alpha, beta = rng.uniform(0.2, 0.6), rng.uniform(-0.4, 0.1)
+    cells = []
+    for size, budget in product(range(sizes), range(budgets)):
+        params, tokens, floor = 1e7 * 2.5**size, 1e9 * 2.0**budget, 2 + 2 * 2.5 ** (-0.1 * size)
+        law = math.log(3e-3) - alpha * math.log(params / 1e7) - beta * math.log(tokens / 1e9)
+        cells.append(
+            MadeUp(
+                setting=Setting(name=f"{size}-{budget}", params=params, tokens=tokens),
+                optimum=law + rng.normal(0, scatter), curvature=math.exp(rng.normal(math.log(0.05), 0.4)),
+                skew=rng.normal(0, 0.15), floor=floor, noise=floor * 10 ** rng.uniform(-3.5, -2.7),
+            )
+        )  # fmt: skip
+    return cells
 
 
 def side_by_side(policy: QuadraticPolicy, losses: dict[str, Loss], room: int) -> tuple[int, int]:
@@ -96,25 +156,47 @@ def single(problems: Sequence[tuple[float, float, Loss, Callable[[float], float]
     return found
 
 
-def studies(groups: list[list[Cell]]) -> dict[str, Any]:
-    """Return what a study of all cells of one batch takes: room -> regret, runs and units a study, and before."""
+def studies(groups: Sequence[Sequence[Cell | MadeUp]]) -> dict[str, Any]:
+    """Return what a study takes: room -> regret, runs a cell, FLOPs and units a study, also with other breadths."""
     found = {}
     for room in ROOMS:
-        for label, fixed in ((str(room), None), (f"{room}, three settings at a time", Breadth())):
+        labels = ("", "all at once", "three at a time") if room > AT_ONCE else ("",)
+        for label in labels:
             rows = []
             for group in groups:
-                settings = [cell.setting for cell in group]
-                breadth = fixed or Breadth.for_room(room, len(settings))
+                breadth = _breadth(label, room, len(group))
+                spent = 0.0
+
+                def trained(cell: Cell | MadeUp, lr: float) -> float:
+                    nonlocal spent
+                    spent += _flops(cell)
+                    return cell.loss(lr)
+
                 policy = QuadraticPolicy(
-                    settings, lr_range=(min(c.low for c in group), max(c.high for c in group)), max_trials=RUNS,
-                    settings_at_once=breadth.settings, batch=breadth.runs,
+                    [cell.setting for cell in group], max_trials=RUNS, settings_at_once=breadth.settings,
+                    lr_range=(min(c.low for c in group), max(c.high for c in group)), batch=breadth.runs,
+                    lead=breadth.lead,
                 )  # fmt: skip
-                runs, units = side_by_side(policy, {cell.setting.name: cell.loss for cell in group}, room)
+                runs, units = side_by_side(policy, {cell.setting.name: partial(trained, cell) for cell in group}, room)
                 regrets = [cell.regret(policy.recommend(cell.setting).lr or math.nan) for cell in group]
-                rows.append((float(np.mean(regrets)), runs / len(group), units))
+                whole = sum(map(_flops, group))
+                rows.append((float(np.mean(regrets)), runs / len(group), spent / whole, units))
             table = np.array(rows)
-            found[label] = dict(zip(("regret", "runs", "units"), table.mean(axis=0).tolist(), strict=True))
+            names = ("regret", "runs", "flops", "units")
+            found[f"{room}{label and ', '}{label}"] = dict(zip(names, table.mean(axis=0).tolist(), strict=True))
     return found
+
+
+def _breadth(label: str, room: int, cells: int) -> Breadth:
+    if label == "three at a time":
+        return Breadth()
+    if label == "all at once":
+        return Breadth.for_room(room, cells, groups=False)
+    return Breadth.for_room(room, cells)
+
+
+def _flops(cell: Cell | MadeUp) -> float:
+    return float(cell.setting.params or 1) * float(cell.setting.tokens or 1)
 
 
 def function_problems(count: int) -> Sequence[tuple[float, float, Loss, Callable[[float], float]]]:
@@ -146,19 +228,27 @@ def compare(every: int, functions: int, *, quiet: bool) -> dict[str, Any]:
         for cell in grid_cells(table):
             by_batch.setdefault((table, cell.group), []).append(cell)
     groups = [group[:12] for group in by_batch.values() if len(group) >= 6][:: max(1, every // 8)]
+    many = max(2, functions)
+    law, no_law = ([made_up(seed, 4, 3, scatter) for seed in range(many)] for scatter in (0.15, 0.7))
+    large = [made_up(seed, 8, 6, 0.15) for seed in range(many // 2)]
     report: dict[str, Any] = {}
     parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         (f"{len(groups)} studies of 6 to 12 measured cells", lambda: {"raylr": studies(groups)}),
+        (f"{many} studies of 12 cells of a law", lambda: {"raylr": studies(law)}),
+        (f"{len(large)} studies of 48 cells of a law", lambda: {"raylr": studies(large)}),
+        (f"{many} studies of 12 cells of no law", lambda: {"raylr": studies(no_law)}),
         (f"{len(sample)} measured cells alone", lambda: single(sample, 1)),
         (f"{functions} made-up functions of {len(SHAPES)} kinds", lambda: single(function_problems(functions), 1)),
     ]
     for title, measure in parts:
         report[title] = measure()
         if not quiet:
-            print(f"\n{title}\n{'':8}{'side by side':>32}{'regret, %':>18}{'runs a cell':>13}{'time in runs':>14}")
+            columns = f"{'regret, %':>18}{'runs a cell':>13}{'FLOPs':>9}{'time in runs':>14}"
+            print(f"\n{title}\n{'':8}{'side by side':>32}{columns}")
             for name, rows in report[title].items():
                 for room, row in rows.items():
                     spread = f"({row['regret_p90']:.3f})" if "regret_p90" in row else ""
-                    numbers = f"{row['regret']:>10.3f} {spread:7}{row['runs']:>13.1f}{row['units']:>14.1f}"
+                    flops = f"{row['flops']:.2f}" if "flops" in row else ""
+                    numbers = f"{row['regret']:>10.3f} {spread:7}{row['runs']:>13.1f}{flops:>9}{row['units']:>14.1f}"
                     print(f"{name:8}{room:>32}{numbers}", flush=True)
     return report

@@ -17,10 +17,12 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from scale_actors import actors_in_process
 
+from raylr.analysis.optimum import OptimumFit
 from raylr.events import Listener
 from raylr.execution.executor import Job, Trainable
 from raylr.execution.trials import JOB
 from raylr.execution.work import Work
+from raylr.searchers.policies import cell_search
 from raylr.spec import StudySpec
 from raylr.stages import Stages
 from raylr.store.folder import StudyFolder
@@ -137,11 +139,14 @@ def search(folder: Path, trials: int, beside: int, *, by_tune: bool) -> dict[str
     study = StudyFolder(folder, spec_of(trials, beside, texts))
     count = Most()
     executor = None if by_tune else (lambda callbacks: InProcessExecutor(beside))
-    with study.locked(), actors_in_process(job_reports, beside), timed(Work, "next") as asks, _clock() as took:
+    with (
+        study.locked(), actors_in_process(job_reports, beside), timed(Work, "next") as asks,
+        timed(cell_search, "fit_optimum") as fits, timed(OptimumFit, "extended") as imagined, _clock() as took,
+    ):  # fmt: skip
         Stages(study, count, executor).search()
     tables = sum(path.stat().st_size for name in ("evaluations", "trials") for path in folder.glob(f"{name}/*"))
     ended = {"trials": count.ended, "most_side_by_side": count.most, "table_bytes": tables}
-    return took | ended | {"suggest_ms": asks.milliseconds}
+    return took | ended | {"suggest_ms": asks.milliseconds, "fits": fits.count + imagined.count}
 
 
 def plain(folder: Path, trials: int, beside: int, *, per_cell: bool) -> dict[str, float]:
@@ -171,7 +176,7 @@ def plain(folder: Path, trials: int, beside: int, *, per_cell: bool) -> dict[str
             tune.Tuner.restore(str(folder / "plain"), _nothing).fit()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     ended = {"trials": trials, "most_side_by_side": beside, "table_bytes": size}
-    return took | ended | {"restore_seconds": restored["cpu_seconds"], "suggest_ms": asks.milliseconds}
+    return took | ended | {"restore_seconds": restored["cpu_seconds"], "suggest_ms": asks.milliseconds, "fits": 0}
 
 
 def _nothing(config: dict[str, Any]) -> None:
@@ -218,8 +223,8 @@ class Calls:
 
 
 @contextlib.contextmanager
-def timed(owner: type, name: str) -> Iterator[Calls]:
-    """Time a method of a class while the block runs."""
+def timed(owner: Any, name: str) -> Iterator[Calls]:
+    """Time a method of a class, or a function of a module, while the block runs."""
     calls, method = Calls(), getattr(owner, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -131,7 +131,7 @@ def _of_file(file: Path) -> list[dict[str, Any]]:
 
     reader = next((one for one in (text, parquet) if one.recognises(file)), None)
     if reader is None:
-        raise InputError(f"{file} is no study's folder and no CSV, JSON lines or Parquet file")
+        raise InputError(f"{file} is neither a study's folder nor a CSV, JSON lines or Parquet file")
     return [{name: _number(value) for name, value in row.values.items()}
             for source in reader.read(file, ImportOptions()) for row in source.rows]  # fmt: skip
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from raylr.events import Listener
-from raylr.searches import Breadth, search_settings
+from raylr.searches import Breadth, breadth_for
 from raylr.spec import StudySpec
 from raylr.store.folder import StudyFolder
 
@@ -17,7 +17,7 @@ from raylr.store.folder import StudyFolder
 def breadth_of(folder: StudyFolder) -> Breadth:
     """Return the breadth of a study's search as it was noted; that of an earlier version of raylr where none was."""
     noted = folder.side_by_side
-    return Breadth() if noted is None else Breadth(settings=noted[0], runs=noted[1])
+    return Breadth() if noted is None else Breadth(settings=noted[0], runs=noted[1], lead=noted[2])
 
 
 def settle_breadth(folder: StudyFolder, listener: Listener, room: Callable[[], int]) -> None:
@@ -28,16 +28,15 @@ def settle_breadth(folder: StudyFolder, listener: Listener, room: Callable[[], i
         listener: Receives a sentence where `resources.concurrency` was changed since the search began.
         room: Returns how many runs can train side by side. It is called only where the spec does not say it.
     """
-    spec, settings = folder.spec, len(search_settings(folder.spec))
-    named = spec.resources.concurrency
+    spec, named = folder.spec, folder.spec.resources.concurrency
     if not folder.measured:
         # Rounds of several learning rates take more runs in all (docs/cluster.md): only where the spec names the room.
-        found = Breadth.for_room(named, settings) if named else replace(Breadth.for_room(room(), settings), runs=1)
-        folder.note_search((found.settings, found.runs))
-    elif named is not None and Breadth.for_room(named, settings) != (kept := breadth_of(folder)):
+        found = breadth_for(spec, named) if named else replace(breadth_for(spec, room()), runs=(1,))
+        folder.note_search((found.settings, found.runs, found.lead))
+    elif named is not None and breadth_for(spec, named) != (kept := breadth_of(folder)):
         listener.message(
-            f"The search began with {kept.settings} sizes side by side and up to {kept.runs} new learning rates of "
-            f"each at a time, and goes on so; resources.concurrency ({named}) limits how many of these train at once."
+            f"The search began with {kept}, and goes on so; resources.concurrency ({named}) limits how many of these "
+            "train at once."
         )
 
 

@@ -27,6 +27,7 @@ from raylr.analysis.units import format_count, format_lr
 from raylr.arms import SAME_LR, ArmPlace, ArmStages, swept_lr
 from raylr.errors import InputError
 from raylr.evaluation.tables import EVALS, QuestionTable
+from raylr.execution.kept import ray_kept
 from raylr.spec.external import ExternalModel
 from raylr.spec.sections import TargetSpec
 from raylr.spec.transfer import TransferTarget, networks_of
@@ -65,6 +66,7 @@ class ComparisonResult:
     """Run → what figures call it."""
 
 
+@ray_kept()
 def compare(
     fitting: FittingStudy | Path | str,
     transferring: TransferStudy | Path | str,

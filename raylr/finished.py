@@ -236,4 +236,8 @@ def fit_runs(runs: FinishedRuns) -> RunsFit:
     Raises:
         DataError: If no run has ended.
     """
-    return fit_cells(cells_of(runs.table), source=f"finished runs in {name_of(runs.path)}")
+    try:
+        cells = cells_of(runs.table)
+    except DataError as error:
+        raise DataError(f"{name_of(runs.path)}: {error}") from None
+    return fit_cells(cells, source=f"finished runs in {name_of(runs.path)}")

@@ -23,8 +23,9 @@ MOST_ARMS = 12
 
 
 def compare_finished(
-    runs: FinishedRuns, *, params: float | None = None, tokens: float | None = None, seed_sd: float | None = None
-) -> ComparisonResult:
+    runs: FinishedRuns, *, params: float | None = None, tokens: float | None = None, seed_sd: float | None = None,
+    searched: bool = False,
+) -> ComparisonResult:  # fmt: skip
     """Compare finished runs of one model and budget with each other.
 
     Runs that differ in the columns named with `--by`, in the optimizer or the schedule, or in the LR are of different
@@ -35,6 +36,7 @@ def compare_finished(
         params: Parameters of the model, where the runs are of several.
         tokens: Training tokens, where they are of several.
         seed_sd: Standard deviation of losses between seeds, nats, if it is known from elsewhere.
+        searched: The LR of each kind was searched: its runs at the LR with the lowest mean loss stand for it.
 
     Raises:
         DataError: If no run has ended.
@@ -46,9 +48,15 @@ def compare_finished(
     rows = _one_of(_one_of(rows, "params", params), "tokens", tokens)
     by = [name for name in runs.table.column_names if name.startswith(BY) and not is_twin(name, rows)]
     apart = [name for name in (*by, *APART) if len({row.get(name) for row in rows}) > 1]
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: Groups = {}
     for row in rows:
         groups.setdefault((*(row.get(name) for name in apart), row["lr"]), []).append(row)
+    notes = [note for note in runs.notes if note]
+    if searched and apart and len({key[:-1] for key in groups}) > 1:
+        groups, tried = _best_of_each_kind(groups)
+        notes.append(
+            f"each kind at the best of its LRs ({tried}); the runs that chose it count, which makes all look better"
+        )
     if len(groups) > MOST_ARMS:
         raise InputError(
             f"the runs have {len(groups)} different settings, which is a sweep: `raylr fit` finds its optimum. To "
@@ -72,8 +80,25 @@ def compare_finished(
         tokens=float(first["tokens"] or math.nan),
         batch=first["batch"] if first["batch_kind"] == "tokens" else None,
         comparison=compare_arms(arms, seed_sd=seed_sd),
-        notes=[note for note in runs.notes if note],
+        notes=notes,
     )
+
+
+Groups = dict[tuple[Any, ...], list[dict[str, Any]]]
+"""Values of the columns that keep runs apart, the LR last -> the runs."""
+
+
+def _best_of_each_kind(groups: Groups) -> tuple[Groups, str]:
+    """Return of each kind the runs at the LR with the lowest mean loss, and how many LRs each kind has.
+
+    A single run may be low by luck: where a kind has LRs with several runs, its best LR is one of these.
+    """
+    kinds: dict[tuple[Any, ...], list[tuple[int, float, tuple[Any, ...]]]] = {}
+    for key, rows in groups.items():
+        mean = float(np.mean([math.inf if row["loss"] is None else float(row["loss"]) for row in rows]))
+        kinds.setdefault(key[:-1], []).append((-min(len(rows), 2), mean if math.isfinite(mean) else math.inf, key))
+    best = {min(each)[2] for each in kinds.values()}
+    return {key: groups[key] for key in groups if key in best}, " and ".join(str(len(each)) for each in kinds.values())
 
 
 def _named(name: str, value: Any) -> str:

@@ -39,7 +39,7 @@ def _measured(spec: StudySpec, folder: Path) -> dict[str, float]:
 
     there = open_folder(folder)
     if there.spec.transfer is not None or there.spec.modules is not None:
-        raise StudyError(f"modules.study: {folder} is no study that searches one LR of these sizes")
+        raise StudyError(f"modules.study: {folder} is not a study that searches one LR of these sizes")
     ends = (there.spec.lr.low, there.spec.lr.high)
     optima = fit_study(there.rows(), there.spec.token_budgets, lr_range=ends).optima
     budget, out = max(spec.token_budgets), {}

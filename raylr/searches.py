@@ -29,28 +29,77 @@ AXES_ROUNDS = 3
 what that tells."""
 
 
+MORE = 3
+"""Settings that begin together for each that began before them, where there is room."""
+LEAD = 4
+"""Runs of a setting from which it says something of others: three determine a parabola, one more shows a misfit. Also
+the most LRs of a round of the first settings, which have no prior."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Breadth:
     """How much of a search is planned at one time.
 
+    Settings (sizes, at each of their batches) are searched in groups, cheapest first. Those of a group run side by
+    side, and each of the next group begins with what those before it have shown.
+
     Args:
-        settings: Sizes (and batches) that are searched side by side; each later one begins with what they have shown.
-        runs: Most LRs of a round of one of them. The round after it is planned from their losses.
+        settings: Number of settings of the first group, the second and so on; the last of all later groups.
+        runs: Most LRs of a round of one of them, likewise. The round after it is planned from their losses.
+        lead: Runs of each setting of a group after which the next group begins beside it; None: when all have finished.
     """
 
-    settings: int = AT_ONCE
-    runs: int = 1
+    settings: tuple[int, ...] = (AT_ONCE,)
+    runs: tuple[int, ...] = (1,)
+    lead: int | None = None
+
+    def __str__(self) -> str:
+        settings = ", then ".join(map(str, self.settings))
+        runs = ", then ".join(map(str, dict.fromkeys(self.runs)))  # those of later groups are all alike
+        return f"{settings} sizes side by side and up to {runs} new learning rates of each at a time"
 
     @classmethod
-    def for_room(cls, room: int, settings: int) -> Breadth:
-        """Return the breadth that uses room for so many runs: all settings side by side first, then deeper rounds.
+    def for_room(cls, room: int, settings: int, *, groups: bool = True) -> Breadth:
+        """Return the breadth that uses room for so many runs.
+
+        A search without a prior takes twice the runs of one that has it from three settings, so that not all settings
+        begin at once even where there is room: first the cheapest three, with rounds of several LRs, whose runs cost
+        least; after their first `LEAD` runs up to three times as many as are known, with one LR a round, and so on. A
+        single group has rounds as deep as there is room (docs/cluster.md has the numbers).
+
+        Args:
+            room: Number of runs that can train side by side.
+            settings: Number of settings.
+            groups: Whether a few full runs of a setting say something to the search of others; otherwise as many as
+                there is room for begin at once.
 
         Example:
-            >>> Breadth.for_room(12, 12), Breadth.for_room(12, 3), Breadth.for_room(2, 12)
-            (Breadth(settings=12, runs=1), Breadth(settings=3, runs=4), Breadth(settings=3, runs=1))
+            >>> Breadth.for_room(16, 12)
+            Breadth(settings=(3, 9), runs=(4, 1), lead=4)
+            >>> Breadth.for_room(64, 100)
+            Breadth(settings=(3, 9, 36, 52), runs=(4, 1, 1, 1), lead=4)
+            >>> Breadth.for_room(12, 3), Breadth.for_room(2, 12)
+            (Breadth(settings=(3,), runs=(4,), lead=None), Breadth(settings=(3,), runs=(1,), lead=None))
         """
-        beside = max(min(room, settings), AT_ONCE)
-        return cls(settings=beside, runs=max(1, room // min(beside, settings)))
+        if not groups or room <= AT_ONCE or settings <= AT_ONCE:
+            beside = max(min(room, settings), AT_ONCE)
+            return cls(settings=(beside,), runs=(max(1, room // min(beside, settings)),))
+        sizes, known = [AT_ONCE], AT_ONCE
+        while known < settings:
+            sizes.append(min(MORE * known, room, settings - known))
+            known += sizes[-1]
+        first = max(1, min(LEAD, room // AT_ONCE))
+        return cls(settings=tuple(sizes), runs=(first, *[1] * (len(sizes) - 1)), lead=LEAD)
+
+
+def breadth_for(spec: StudySpec, room: int) -> Breadth:
+    """Return the breadth of a study's search with room for so many runs.
+
+    Only searches of the LR alone, on losses at the end of runs, begin with what others have shown: one over further
+    hyperparameters takes no prior, and one over curves first trains a fifth of each run, which says less.
+    """
+    groups = spec.search.method == "quadratic" and spec.transfer is None
+    return Breadth.for_room(room, len(search_settings(spec)), groups=groups)
 
 
 def search_settings(spec: StudySpec) -> list[Setting]:
@@ -98,6 +147,7 @@ def search_policy(
         "seed": spec.seed,
         "points": points,
         "settings_at_once": breadth.settings,
+        "lead": breadth.lead,
         "memory": memory,
     }
     if search.method == "quadratic":
@@ -108,7 +158,8 @@ def search_policy(
         if spec.modules is not None:
             return _modules_policy(spec, settings, points, lrs or {}, rule)
         if spec.transfer is not None:
-            shared["batch"] = min(breadth.runs, math.ceil(search.max_trials / AXES_ROUNDS))
+            most = math.ceil(search.max_trials / AXES_ROUNDS)
+            shared["batch"] = tuple(min(runs, most) for runs in breadth.runs)
             return AxesPolicy(settings, axes=spec.transfer.axes, stopping=rule, **shared)
         shared["batch"] = breadth.runs
         if spec.objective == "decayed":

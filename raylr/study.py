@@ -24,6 +24,7 @@ from raylr.analysis.studyfit import Check, StudyFit, check_prediction, fit_study
 from raylr.errors import StorageError, StudyError
 from raylr.evaluation.queue import EvaluationQueue
 from raylr.events import Listener
+from raylr.execution.kept import ray_kept
 from raylr.remote.copies import local_path, with_addresses
 from raylr.spec import StudySpec
 from raylr.spec.runs import axis_columns
@@ -133,7 +134,7 @@ class Study(ABC):
             KeyboardInterrupt: On Ctrl-C; everything measured until then is kept.
         """
         refuse_copy(self.directory)
-        with self.held():
+        with self.held(), ray_kept():
             stages = Stages(self.folder, self.progress, self.executor)
             stages.grow()
             stages.search()

@@ -286,7 +286,7 @@ def run_scheduler(
         chosen is None or chosen.status in (Trial.PENDING, Trial.PAUSED),
         f"chose a trial that is {chosen and chosen.status}",
     )
-    require(isinstance(scheduler.debug_string(), str), "debug_string is no string")
+    require(isinstance(scheduler.debug_string(), str), "debug_string is not a string")
     return controller.trials, decisions
 
 

@@ -1,4 +1,6 @@
+import gc
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Iterator
@@ -8,11 +10,14 @@ from typing import Any
 # Two processes on two cores: with a thread of torch or BLAS for each core in both, each waits for the other's. Before
 # anything is imported that reads it; the processes that the tests start have it, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A process that the tests start compiles 200 modules, unless one before it has kept what it compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import hypothesis_profile  # noqa: F401  # loads the profile
 import pytest
 from tiny_runs import MODEL, run
 
+from raylr.analysis.figures.static import render
 from raylr.evaluation.environment import Environment, set_up
 from raylr.trainables import Corpus, build_corpus
 from raylr.trainables.export.hf import export_checkpoint
@@ -22,6 +27,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with slow tests first, so that no worker is left alone with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)  # stable: the rest stays as it is
+
+
+gc.set_threshold(100_000, 20, 20)  # by default a collection every 700 objects
+LOADED = [0]
+"""How many modules there were when the garbage collector was last told to leave them alone."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Modules and what was collected of the tests are no garbage: `train` collects garbage at the end of each run, and
+    would look through a million objects of theirs, half a second each time."""
+    if len(sys.modules) > LOADED[0] + 100:
+        LOADED[0] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +55,23 @@ def no_flush() -> Iterator[None]:
     """Nothing waits for the disk: the tests kill processes, not the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """A figure of a report that has been drawn in this process is not drawn again: half a second each, ten a report,
+    and most reports are of the same few studies."""
+    known: dict[bytes, Any] = {}
+
+    def drawn(figure: Any) -> Any:
+        content = pickle.dumps(figure)
+        if content not in known:
+            known[content] = render(figure)
+        return known[content]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raylr.report.page.render", drawn)
         yield
 
 
@@ -102,6 +139,7 @@ def ray_node(on_loopback: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setenv(CACHE, str(tmp_path_factory.mktemp("workers") / "cache"))
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
+        node["include_log_monitor"] = False  # nobody reads what the workers print
         cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})
     yield cluster.head_node
     cluster.shutdown()

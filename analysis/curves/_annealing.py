@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from raylr.analysis._checks import Array
+from raylr.analysis.curves import _coefficients
 from raylr.analysis.curves._discount import FLOOR, GAMMA_PRIOR, KAPPA_PRIOR, KAPPAS, LEAST_WEIGHT, POWER, TIME_SCALE
 
 GAMMAS, GAMMA_SPREAD = 13, 2.5
@@ -34,7 +35,7 @@ PROGRESS = ((0.5, 0.25), (0.75, 0.5), (1.0, 0.25))
 """p and its prior weight: 1 is the area itself; a higher LR makes less progress than that in public runs."""
 MIDDLE = 1
 """Number of the p by which the discrepancy measures progress."""
-FALLS, LEVELS_OVER_LR = (0.25, 0.5, 1.0), (0.0, 0.25, 0.5, 1.0)
+FALLS, LEVELS_OVER_LR = (0.25, 0.5, 0.75, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 """q and w, equally likely: the noise floor of SGD grows as the LR, that of Adam slower; what a decay gives grows more
 slowly with the peak LR than it falls with the LR within a run."""
 RATES = (0.0, 0.5, 1.0)
@@ -50,11 +51,8 @@ want the former, decays of a 124M model and of small MoEs over many lengths the 
 SPEEDS = np.geomspace(1e-3, 10, 13)
 """k of the exponential responses whose mixture a power law is: (1 + x)^-beta is the mean of exp(-k x) over k of a gamma
 distribution with shape beta. They span x from 0.1 to 1,000."""
-LINEAR = ((2 * len(LEVELS_OVER_LR)) * len(RATES) + 2) * len(DELAYS) + 1
+LINEAR = ((len(FALLS) - 1) * len(LEVELS_OVER_LR) * len(RATES) + 2) * len(DELAYS) + 1
 """Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
-DROP_PRIOR = (2.0, 3.0)
-"""Mean and standard deviation of b, the loss that a decay to zero takes away, in what the run gains in an e-fold of
-progress at its end: public runs have 0.7 to 3, and one family 9."""
 SHARED, BRANCHES = 0.7, 0.95
 """Share of the discrepancy's variance that all runs have in common, and that runs with one peak LR have."""
 LEVELS = 1.0
@@ -209,10 +207,10 @@ class Posterior:
         smooth, level = _covariance(p, new, self.ends, self.gain, self.level)
         for kappa, at, weight, phi, cov, factor in self.blocks:
             white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
-            mine = design(self.nodes[at], p.progress, p.floor, self.ends)
+            mine, of_curve, of_response = _coefficients.columns(self.nodes[at], p.progress, p.floor, self.ends)
             basis = design(self.nodes[at], new.progress, new.floor, self.ends)
-            columns = linalg.solve_triangular(factor, mine.transpose(1, 0, 2).reshape(p.y.size, -1), lower=True)
-            flat = columns.reshape(p.y.size, at.size, 3).transpose(1, 0, 2)
+            one, curve, fall = (linalg.solve_triangular(factor, part, lower=True).T for part in mine)
+            flat = np.stack([np.broadcast_to(one, (at.size, p.y.size)), curve[of_curve], fall[of_response]], -1)
             rest = linalg.solve_triangular(factor, p.y, lower=True) - np.einsum("knc,kc->kn", flat, phi)
             mean = np.einsum("kmc,kc->km", basis, phi) + rest @ white
             yield kappa, weight, phi, mean, basis - np.einsum("nm,knc->kmc", white, flat), cov, white
@@ -324,16 +322,16 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
         return None
     level_sd = max(LEVELS * gain, spread)
     smooth, level = _covariance(points, points, ends, gain, level_sd)
-    columns = design(nodes, points.progress, points.floor, ends)
-    n = points.y.size
+    design_columns, of_curve, of_response = _coefficients.columns(nodes, points.progress, points.floor, ends)
     parts, scores = [], []
     for kappa in KAPPAS:
         noise = points.noise + (FLOOR * gain) ** 2 + 1e-9 * kappa**2 * np.diag(smooth)
         factor = np.linalg.cholesky(kappa**2 * smooth + level + np.diag(noise))
-        flat = linalg.solve_triangular(factor, columns.transpose(1, 0, 2).reshape(n, -1), lower=True)
-        white = flat.reshape(n, len(nodes), 3).transpose(1, 0, 2)
-        y = linalg.solve_triangular(factor, points.y, lower=True)
-        phi, inverse, log_det, misfit = _coefficients(white, y, gain)
+        one, curve, fall, y = (
+            linalg.solve_triangular(factor, part, lower=True) for part in (*design_columns, points.y[:, None])
+        )
+        gram, rhs = _coefficients.normal_equations(one, curve, fall, y[:, 0], of_curve, of_response)
+        phi, inverse, log_det, misfit = _coefficients.coefficients(gram, rhs, float(y[:, 0] @ y[:, 0]), gain)
         score = prior - 0.5 * (misfit + log_det - 2 * np.log(nodes[:, 0])) - np.log(np.diag(factor)).sum()
         score = score - 0.5 * (math.log(kappa / KAPPA_PRIOR[0]) / KAPPA_PRIOR[1]) ** 2
         scores.append(np.where(phi[:, 1] > 0, score, -np.inf))
@@ -350,27 +348,6 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
         if at.size:
             blocks.append((float(kappa), at, w[at], phi[at], inverse[at], np.asarray(factor)))
     return Posterior(points=points, gain=gain, level=level_sd, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
-
-
-def _coefficients(f: Array, y: Array, gain: float) -> tuple[Array, Array, Array, Array]:
-    """Least squares of whitened data per node, with the prior of b: phi (N, 3), covariances, ln det, misfits (N,)."""
-    mean, sd = DROP_PRIOR[0] * gain, DROP_PRIOR[1] * gain
-    gram, rhs = np.einsum("kni,knj->kij", f, f), np.einsum("kni,n->ki", f, y)
-    gram[:, 2, 2] += sd**-2
-    rhs[:, 2] += mean / sd**2
-    size = np.sqrt(np.einsum("kii->ki", gram))
-    scaled = gram / (size[:, :, None] * size[:, None, :]) + 1e-10 * np.eye(3)
-    inverse = np.linalg.inv(scaled) / (size[:, :, None] * size[:, None, :])
-    phi = np.einsum("kij,kj->ki", inverse, rhs)
-    below = phi[:, 2] < 0
-    if below.any():  # a floor that rises as the LR falls is none
-        small = np.linalg.inv(scaled[below][:, :2, :2]) / (size[below, :2, None] * size[below, None, :2])
-        phi[below, :2] = np.einsum("kij,kj->ki", small, rhs[below, :2])
-        phi[below, 2] = 0.0
-    rest = y - np.einsum("knc,kc->kn", f, phi)
-    misfit = (rest**2).sum(1) + ((phi[:, 2] - mean) / sd) ** 2
-    log_det = np.linalg.slogdet(scaled)[1] + 2 * np.log(size).sum(1)
-    return phi, inverse, log_det, misfit
 
 
 def _gain(points: Points, ends: Array) -> tuple[float, float]:

@@ -207,7 +207,7 @@ def _flat(mark: Mark, panel: Panel, x: placing.Limits, y: placing.Limits, palett
             return [trace | {"hovertemplate": f"{place}{_text(mark.bar)}: {value}<extra></extra>"}]
         case Points():
             return _points(mark, panel, x, y, palette, common, colour)
-    raise TypeError(f"{type(mark).__name__} is no mark")
+    raise TypeError(f"{type(mark).__name__} is not a mark")
 
 
 def _area(common: Json, x: np.ndarray, y: np.ndarray, colour: str) -> Json:

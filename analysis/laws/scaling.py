@@ -284,7 +284,7 @@ class ScalingLaw:
             name for name, k in (("alpha", beyond[0]), ("beta", beyond[1]))
             if k > 1 + 1e-9 and name in NEEDED.get(self.status, set()) and self.status is not Status.COLLINEAR
         ]  # fmt: skip
-        status = Status.OK
+        status = Status.OK if 0 < centre < math.inf else Status.NOT_DETERMINED  # a logarithmic law below its zero
         if not self.usable or lacking:
             status = self.status
         elif max(beyond) > limit:

@@ -203,7 +203,7 @@ def fit_response(
             addition.
         ranges: Lowest and highest value that are searched, for each axis; those of `points` by default. They also say
             what counts as a large change of an axis.
-        rising: The axis above whose high values runs diverge ("lr"); None, or a name that is no axis, for none.
+        rising: The axis above whose high values runs diverge ("lr"); None, or a name that is not an axis, for none.
         tolerance: Expected regret, in the unit of the loss, at which the best place counts as known. By default 10 % of
             what a factor e of the rising axis costs.
         level: Probability of the intervals.

@@ -21,6 +21,10 @@ from raylr.analysis.optimum.prior import OptimumPrior
 
 DRAWS = 800
 """Draws of an optimum."""
+LOSS_DRAWS = 40
+"""Draws of the predicted losses, to each of which the loss over the LR is fitted; it divides `DRAWS`."""
+BEYOND = 1.5
+"""Optima are looked for this far, in ln lr, beyond the LRs of the runs; an interval that reaches there is open."""
 GROUPS = 8
 """Groups of draws among which a loss that is yet to be measured decides."""
 SAME_TOKENS = 1e-9
@@ -90,6 +94,23 @@ class Section:
         _, tilt, bend = inverse @ (shift[:, use] * root).T
         return np.asarray(-0.5 * tilt / np.maximum(curvature + bend, curvature / 3))
 
+    def optima(self, shifts: Array, error: float) -> Array:
+        """Draws of ln of the best LR (DRAWS,), from draws of how far the predicted losses are off (LOSS_DRAWS, n).
+
+        The model of the loss over the LR is fitted to each draw of the losses, the predicted ones known to `error`.
+        Moving the optimum of one fit by a linear expansion (`moved`) is not enough for an interval: errors as large as
+        the differences between the LRs change the shape of the loss, not its tilt alone.
+        """
+        stderr = np.where(self.measured, 0.0, error)
+        parts = []
+        for number, shift in enumerate(shifts):
+            one = fit_optimum(
+                np.exp(self.log_lr), self.loss + np.where(self.measured, 0.0, shift), stderr=stderr,
+                lr_range=self.fit.lr_range, prior=self.fit.prior,
+            )  # fmt: skip
+            parts.append(_open_ends(one.draws(DRAWS // LOSS_DRAWS, seed=number), one, self.log_lr))
+        return np.concatenate(parts)
+
     def shape(self, error: float) -> OptimumFit:
         """The loss over the LR were each predicted loss known to `error`: what is open then is the shape of the curve
         between the LRs. What the predictions are wrong by is in `moved`."""
@@ -97,6 +118,14 @@ class Section:
         return fit_optimum(
             np.exp(self.log_lr), self.loss, stderr=stderr, lr_range=self.fit.lr_range, prior=self.fit.prior
         )
+
+
+def _open_ends(drawn: Array, fit: OptimumFit, log_lr: Array) -> Array:
+    """Draws of ln of the best LR of one fit. Where its interval is open, what lies beyond the LRs says only that."""
+    low, high = fit.interval()
+    beyond = log_lr[0] - BEYOND, log_lr[-1] + BEYOND
+    drawn = np.where((low == 0) & (drawn < log_lr[0]), beyond[0], drawn)
+    return np.clip(np.where(np.isinf(high) & (drawn > log_lr[-1]), beyond[1], drawn), *beyond)
 
 
 def errors(shape: OptimumFit) -> Array:

@@ -19,16 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from raylr.analysis._checks import Array, level_of, positive
 from raylr.analysis.curves.annealing import AnnealingFit, fit_annealing
 from raylr.analysis.curves.schedule import Decay
-from raylr.analysis.optimum.fit import OptimumFit, fit_optimum
+from raylr.analysis.optimum.fit import OptimumFit
 from raylr.analysis.status import Status
-from raylr.analysis.surface._section import DRAWS, Section, errors, section
+from raylr.analysis.surface._section import BEYOND, DRAWS, LOSS_DRAWS, Section, errors, section
 
 OWN_ERROR = 0.5
 """As `surface.OWN_ERROR`: the share of the error of a predicted difference that changes the shape of the curve."""
-BEYOND = 1.5
-"""Optima are looked for this far, in ln lr, beyond the LRs of the runs; an interval that reaches there is open."""
-LOSS_DRAWS = 40
-"""Draws of the predicted losses, to each of which the loss over the LR is fitted; it divides `DRAWS`."""
 SHAPE_NOISE = 0.02
 """Least standard error of a predicted loss, in what runs gain in an e-fold of tokens (as `surface.SHAPE_NOISE`)."""
 
@@ -234,20 +230,10 @@ def _least(annealing: AnnealingFit) -> float:
     return SHAPE_NOISE * annealing.posterior.gain
 
 
-def _open_ends(drawn: Array, fit: OptimumFit, log_lr: Array) -> Array:
-    """Draws of ln of the best LR of one fit. Where its interval is open, what lies beyond the LRs says only that."""
-    low, high = fit.interval()
-    beyond = log_lr[0] - BEYOND, log_lr[-1] + BEYOND
-    drawn = np.where((low == 0) & (drawn < log_lr[0]), beyond[0], drawn)
-    return np.clip(np.where(np.isinf(high) & (drawn > log_lr[-1]), beyond[1], drawn), *beyond)
-
-
 def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[Array, float]:
     """Draws of ln of the best LR (DRAWS,), and the share of their variance that goes back to the predicted losses.
 
-    The losses are drawn from their joint posterior and the model of the loss over the LR is fitted to each draw. Moving
-    the optimum of one fit by a linear expansion is not enough: the errors of high LRs after a long decay are as large
-    as the differences between the LRs, and change the shape of the loss, not its tilt alone.
+    The losses are drawn from their joint posterior, and the model of the loss over the LR is fitted to each draw.
     """
     if part.fit.curves is None:
         return np.full(DRAWS, math.nan), 0.0
@@ -255,13 +241,7 @@ def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[A
         return part.fit.draws(DRAWS), 0.0
     root = np.linalg.cholesky(covariance + 1e-12 * np.eye(part.loss.size) * max(float(covariance.max()), 1e-12))
     shifts = np.random.default_rng(0).standard_normal((LOSS_DRAWS, part.loss.size)) @ root.T
-    error = np.where(part.measured, 0.0, _least(annealing))
-    lrs, fitted = np.exp(part.log_lr), part.fit
-    parts = []
-    for number, shift in enumerate(shifts):
-        one = fit_optimum(lrs, part.loss + shift, stderr=error, lr_range=fitted.lr_range, prior=fitted.prior)
-        parts.append(_open_ends(one.draws(DRAWS // LOSS_DRAWS, seed=number), one, part.log_lr))
     # Which part of it the predicted losses have is told well enough by a linear expansion around one fit.
     moved = part.moved(np.random.default_rng(0).standard_normal((DRAWS, part.loss.size)) @ root.T).var()
     shape = errors(part.shape(_least(annealing))).var()
-    return np.concatenate(parts), float(moved / max(moved + shape, 1e-300))
+    return part.optima(shifts, _least(annealing)), float(moved / max(moved + shape, 1e-300))

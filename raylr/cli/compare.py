@@ -47,8 +47,8 @@ def compare(
     ----------
     fitting
         The folder or the spec of a study that fits a law; or finished runs of any kind (a folder or file, as for
-        `raylr fit`), which are compared by the columns named with --by, or by their LR. Without it and without
-        transfer: the examples, which are trained.
+        `raylr fit`), which are compared by the columns named with --by, or by their LR; or a study whose sizes differ
+        in a key of `model`, named with --by. Without it and without transfer: the examples, which are trained.
     transfer
         The folder or the spec of a study that transfers. Studies of specs are run in runs/NAME.
     target
@@ -99,12 +99,14 @@ def _finished(
 ) -> ComparisonResult:
     from raylr.finished import is_runs
     from raylr.finished_arms import compare_finished
+    from raylr.imports.study import recognises
 
-    if not is_runs(source):
+    searched = bool(reading.by) and recognises(Path(source))
+    if not is_runs(source) and not searched:
         raise InputError(f"{source}: give the folder of a transfer study too, or finished runs instead of a study")
     n = None if params is None else count_of("--params", params)
     d = None if tokens is None else count_of("--tokens", tokens)
-    return compare_finished(read_for(source, reading), params=n, tokens=d, seed_sd=seed_sd)
+    return compare_finished(read_for(source, reading), params=n, tokens=d, seed_sd=seed_sd, searched=searched)
 
 
 def _studies(

@@ -93,7 +93,6 @@ class ConsoleListener(Listener):
         from rich.live import Live
 
         self.console = console
-        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._plan: StudyPlanned | None = None
         self._running: dict[str, tuple[RunStarted, LossMeasured | None]] = {}
         self._roles: dict[str, str] = {}
@@ -104,6 +103,11 @@ class ConsoleListener(Listener):
         self._questions = 0
         self._scored = 0
         self._start = time.monotonic()
+        self._live: Live | None = None
+        if console.is_terminal:
+            # Made when it is drawn, not with each event: hundreds of runs side by side report more often than twice a
+            # second, and the table has a line for each of them.
+            self._live = Live(console=console, refresh_per_second=2, transient=True, get_renderable=self._below)
 
     def __reduce__(self) -> tuple[type[Listener], tuple[()]]:
         """Become a silent listener when pickled: Ray Tune writes its callbacks to disk, and a copy has no terminal."""
@@ -140,7 +144,6 @@ class ConsoleListener(Listener):
             self._progress.started(event.run, event.size, time.monotonic())
         if self._live is None and time.monotonic() - self._last_loss >= LOSS_SECONDS:
             self._line((f"  {event.size:<8} {place(event)}  begins, {format_count(event.tokens)} tokens", ""))
-        self._show()
 
     def loss_measured(self, event: LossMeasured) -> None:
         """Update the run in the live table; in a log, print a line every `LOSS_SECONDS`."""
@@ -157,7 +160,6 @@ class ConsoleListener(Listener):
                     (f"  {run.size:<8} {place(run)}  loss {loss} at {at}", ""),
                     (f"  ({after})" if after else "", "dim"),
                 )
-        self._show()
 
     def run_ended(self, event: RunEnded) -> None:
         """Print a line for the run, with the optimum of its size after it."""
@@ -171,7 +173,6 @@ class ConsoleListener(Listener):
         if shown is not None:
             after = f"  → optimum {format_lr(shown.lr)} ({format_lr(shown.lr_low)} to {format_lr(shown.lr_high)})"
         self._line((f"  {event.size:<8} {place(event)}  {outcome(event)}", ""), (after, "dim"))
-        self._show()
 
     def evaluation_planned(self, event: EvaluationPlanned) -> None:
         """Print how much there is to do."""
@@ -184,7 +185,6 @@ class ConsoleListener(Listener):
         self._scored += event.questions
         self._line((f"  {event.subject:<45} {event.correct} of {event.questions} right", ""))
         self._count = Counted(what="questions", done=self._scored, total=self._questions)
-        self._show()
 
     def counted(self, event: Counted) -> None:
         """Move the bar; in a log, print a line every `LOG_SECONDS` and at the end."""
@@ -194,7 +194,6 @@ class ConsoleListener(Listener):
         if self._live is None and (ended or now - self._last_line >= LOG_SECONDS):
             self._last_line = now
             self._line((f"  {count_text(event)}", ""))
-        self._show()
 
     def _line(self, *parts: tuple[str, str]) -> None:
         from rich.text import Text
@@ -213,11 +212,11 @@ class ConsoleListener(Listener):
             front = stamp if i == 0 else (" " * (TIME + 4), "")
             self.console.print(Text.assemble(front, (text if i == 0 else text.lstrip(), style)), soft_wrap=True)
 
-    def _show(self) -> None:
-        if self._live:
-            from rich.console import Group
+    def _below(self) -> RenderableType:
+        """What is shown below the lines. Another thread calls this, so that it copies what it goes through."""
+        from rich.console import Group
 
-            self._live.update(Group(*self._parts()))
+        return Group(*self._parts())
 
     def _parts(self) -> list[RenderableType]:
         from rich.progress_bar import ProgressBar
@@ -243,7 +242,7 @@ class ConsoleListener(Listener):
         table = Table(box=None, padding=(0, 2))
         for name in ("running", "LR", "tokens", "loss"):
             table.add_column(name, justify="left" if name == "running" else "right")
-        for run, last in self._running.values():
+        for run, last in tuple(self._running.values()):
             done = last.tokens if last else 0
             table.add_row(
                 Text(run.size),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from raylr.analysis.units import format_duration
 from raylr.events import StudyPlanned
@@ -19,7 +20,10 @@ class SearchProgress:
         self.plan: StudyPlanned | None = None
         self._tokens: dict[str, int] = {}
         """Tokens trained of each run."""
-        self._size: dict[str, str] = {}
+        self._runs: Counter[str] = Counter()
+        """Size -> its runs. It is kept, as are their tokens: a study may have tens of thousands of runs."""
+        self._spent: Counter[str] = Counter()
+        """Size -> tokens that its runs trained."""
         self._clock: dict[str, tuple[float, int]] = {}
         """Time and tokens of the last report of each run that trains."""
         self._speed: dict[str, tuple[float, int]] = {}
@@ -29,12 +33,11 @@ class SearchProgress:
     @property
     def spent(self) -> int:
         """Tokens that all runs trained."""
-        return sum(self._tokens.values())
+        return self._spent.total()
 
     def started(self, run: str, size: str, now: float) -> None:
         """Take that a run began, or was resumed."""
-        self._size[run] = size
-        self._tokens.setdefault(run, 0)
+        self._note(run, size, 0)
         self._clock[run] = now, self._tokens[run]
         self._side_by_side = max(self._side_by_side, len(self._clock))
 
@@ -47,8 +50,7 @@ class SearchProgress:
             tokens: Tokens that it has trained.
             now: Seconds of a clock that only rises.
         """
-        self._size[run] = size
-        self._tokens[run] = max(tokens, self._tokens.get(run, 0))
+        self._note(run, size, tokens)
         if run in self._clock:
             then, before = self._clock[run]
             seconds, trained = self._speed.get(size, (0.0, 0))
@@ -72,25 +74,34 @@ class SearchProgress:
         plan = self.plan
         if plan is None or plan.most_runs is None or not plan.params or not self._tokens:
             return ""
-        runs = {size: sum(1 for one in self._size.values() if one == size) for size in plan.params}
+        runs = self._runs
         most = sum(runs[size] if plan.finished(size) else max(runs[size], plan.most_runs) for size in plan.params)
-        text = f"run {sum(runs.values())} of at most {most}"
+        text = f"run {sum(runs[size] for size in plan.params)} of at most {most}"
         left = self.seconds_left()
         return text if left is None else f"{text}, at most {format_duration(left)} left"
 
     def seconds_left(self) -> float | None:
         """Return the most seconds that the search may still take; None while no speed is known."""
         plan = self.plan
-        speeds = {size: seconds / tokens for size, (seconds, tokens) in self._speed.items() if tokens and seconds > 0}
+        speeds = {
+            size: seconds / tokens for size, (seconds, tokens) in tuple(self._speed.items()) if tokens and seconds > 0
+        }
         if plan is None or plan.most_tokens is None or not speeds:
             return None
         total = 0.0
         for size, params in plan.params.items():
             if plan.finished(size):
                 continue
-            spent = sum(tokens for run, tokens in self._tokens.items() if self._size[run] == size)
-            total += max(plan.most_tokens - spent, 0.0) * self._seconds(size, params, speeds)
+            total += max(plan.most_tokens - self._spent[size], 0.0) * self._seconds(size, params, speeds)
         return total / self._side_by_side
+
+    def _note(self, run: str, size: str, tokens: int) -> None:
+        """Take that a run has trained so many tokens at least."""
+        if run not in self._tokens:
+            self._runs[size] += 1
+        before = self._tokens.get(run, 0)
+        self._tokens[run] = max(tokens, before)
+        self._spent[size] += max(tokens - before, 0)
 
     def _seconds(self, size: str, params: float, speeds: dict[str, float]) -> float:
         """Return the seconds of one token: measured, or of the nearest size, in proportion to the parameters."""

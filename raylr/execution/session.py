@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 import ray
 
 from raylr.errors import EXIT_FAILURE, TrainingError
+from raylr.execution.kept import KEPT
 from raylr.execution.ray_private import LOOPBACK, end_own_processes, loopback_kept, require_loopback, without_logs
 from raylr.telemetry import telemetry_off
 
@@ -157,7 +158,7 @@ def ray_session() -> Iterator[bool]:
     """Connect to the cluster that RAY_ADDRESS names or that the job runs on, or start a quiet local one for now.
 
     A cluster that happens to run on this machine is left alone: Ray would connect to the latest one, and wait for
-    minutes where that is about to end.
+    minutes where that is about to end. Within `raylr.execution.kept.ray_kept` it stays until that ends.
 
     Yields:
         Whether the cluster was started here, so that it does not grow.
@@ -169,7 +170,15 @@ def ray_session() -> Iterator[bool]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # `Work.errors` has the errors
     if ray.is_initialized():
         yield bool(_OWN) and _OWN[-1]  # a session inside of another one is the same session
-        return
+    elif KEPT:
+        yield KEPT[0].enter_context(_session())
+    else:
+        with _session() as own:
+            yield own
+
+
+@contextlib.contextmanager
+def _session() -> Iterator[bool]:
     own = os.environ.get("RAY_ADDRESS", "local") == "local"
     telemetry_off()  # without a dashboard, too, Ray starts the part of it that sends usage statistics
     if own:

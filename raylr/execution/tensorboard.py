@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.logger import TBXLoggerCallback
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import histogram
+
+from raylr.trainables.absent import absent
+
+with absent("torch", "boto3"):  # tensorboardX imports both only to say what a writer of its own takes: 2 s in a driver
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import masked_crc32c
+    from tensorboardX.summary import histogram
 
 WRITE_SECONDS = 30.0
 """An event is in the file after this time at the latest, if the trial reports again, and at the end of the trial."""

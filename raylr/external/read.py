@@ -56,7 +56,7 @@ class ReadSpec(Section):
     def _from_a_preset(cls, data: Any) -> Any:
         if isinstance(data, str):
             if data not in PRESETS:
-                raise ValueError(f"{data!r} is no preset{nearest(data, PRESETS)}")
+                raise ValueError(f"{data!r} is not a preset{nearest(data, PRESETS)}")
             return dict(PRESETS[data])
         return data
 
@@ -66,7 +66,7 @@ class ReadSpec(Section):
             try:
                 re.compile(getattr(self, key) or "")
             except re.error as error:
-                raise ValueError(f"{key} is no regular expression: {error}") from None
+                raise ValueError(f"{key} is not a regular expression: {error}") from None
         if (self.format == "regex") != (self.pattern is not None):
             raise ValueError("format regex and a pattern belong together: give both or neither")
         if self.format == "regex":

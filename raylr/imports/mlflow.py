@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
+import tempfile
 from collections import ChainMap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from raylr.telemetry import telemetry_off
 
 PAGE = 1000
 """Runs that the client returns at once."""
+TABLES = ("alembic_version", "experiments", "runs", "params", "metrics", "latest_metrics")
+"""Tables of every version of MLflow's SQLite store."""
 HISTORIES = ("loss", "tokens", "current_lr", "step")
 
 
@@ -39,27 +44,63 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
         from mlflow.tracking import MlflowClient
     except ImportError:
         raise DataError(f"{path}: MLflow's client is not installed; pip install 'raylr[mlflow]'") from None
-    uri = f"sqlite:///{path.resolve()}" if path.is_file() else path.resolve().as_uri()
-    with _client_errors(path):
-        client = MlflowClient(tracking_uri=uri)
-        runs = _runs(client)
-    columns, settings = _columns(runs)
-    matches = match_columns(columns, options.columns, str(path), settings)
-    wanted = [matches[name].column for name in HISTORIES if name in matches]
-    with _client_errors(path):
-        rows = [
-            row for run in runs for row in _history(client, run, [name for name in wanted if name in run.data.metrics])
-        ]
+    with _uri(path) as uri:
+        with _client_errors(path):
+            client = MlflowClient(tracking_uri=uri)
+            runs = _runs(client)
+        columns, settings = _columns(runs)
+        matches = match_columns(columns, options.columns, str(path), settings)
+        wanted = [matches[name].column for name in HISTORIES if name in matches]
+        with _client_errors(path):
+            rows = [
+                row
+                for run in runs
+                for row in _history(client, path, run, [name for name in wanted if name in run.data.metrics])
+            ]
     return [Rows(rows=rows, columns=columns, where=str(path), history=True, config=frozenset(settings))]
 
 
 @contextmanager
+def _uri(path: Path) -> Iterator[str]:
+    """Give the address of a store for the client: a folder's own, and that of a copy of an SQLite file.
+
+    The client writes into the files that it reads: one of an older MLflow it upgrades, after which that MLflow refuses
+    it, and where tables are missing it makes them.
+    """
+    if not path.is_file():
+        yield path.resolve().as_uri()
+        return
+    with tempfile.TemporaryDirectory(prefix="raylr-mlflow-") as folder:
+        copy = Path(folder) / "mlflow.db"
+        try:
+            with (
+                closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                names = {row[0] for row in base.execute("select name from sqlite_master where type = 'table'")}
+                if lacking := [name for name in TABLES if name not in names]:
+                    raise DataError(f"{path} is no store of MLflow: it has no table {lacking[0]!r}")
+                base.backup(target)
+        except sqlite3.Error as error:
+            raise DataError(f"{path} cannot be read as an SQLite file: {' '.join(str(error).split())[:200]}") from None
+        yield f"sqlite:///{copy}"
+
+
+@contextmanager
 def _client_errors(path: Path) -> Iterator[None]:
-    """Make one sentence of what the client raises: whatever a damaged store makes its parsers raise."""
+    """Make one sentence of what the client raises: whatever a damaged store makes its parsers raise, which it logs with
+    tracebacks, too."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         yield
     except Exception as error:
         raise DataError(f"{path} cannot be read by MLflow's client: {' '.join(str(error).split())[:200]}") from None
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _runs(client: Any) -> list[Any]:
@@ -86,13 +127,13 @@ def _settings(run: Any, reported: Any) -> dict[str, Any]:
     return found | {"run_id": run.info.run_id, "state": run.info.status}
 
 
-def _history(client: Any, run: Any, metrics: list[str]) -> list[Row]:
+def _history(client: Any, path: Path, run: Any, metrics: list[str]) -> list[Row]:
     settings = _settings(run, run.data.metrics)
     steps: dict[int, dict[str, Any]] = {}
     for name in metrics:
         for point in sorted(client.get_metric_history(run.info.run_id, name), key=lambda one: one.timestamp):
             steps.setdefault(point.step, {"step": point.step})[name] = point.value
-    where = f"run {run.info.run_name or run.info.run_id}"
+    where = f"{path.name}, run {run.info.run_name or run.info.run_id}"
     if not steps:
         return [Row(settings, where)]
     return [Row(ChainMap(values, settings), f"{where}, step {step}") for step, values in sorted(steps.items())]

@@ -6,6 +6,7 @@ Names are compared in lower case with every other sign as `_`, and without the p
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ def match_columns(
         if column not in columns:
             raise DataError(f"{where} has no column {column!r} for {field}{nearest(column, columns)}")
         found[field] = Match(column=column, batch_kind=_kind_of(column) if field == "batch" else None)
-    free = [column for column in columns if column not in {match.column for match in found.values()}]
+    taken = {match.column for match in found.values()}
+    free = [column for column in columns if column not in taken and _may_be_known(column)]
     for field, tiers in FIELDS.items():
         if field in found:
             continue
@@ -134,6 +136,18 @@ def match_columns(
         if reported is not None:
             found["current_lr"] = reported
     return found
+
+
+def _may_be_known(column: str) -> bool:
+    """Whether any quantity has this name: what is looked at for each of them, of a table with thousands of columns."""
+    text = column.strip()
+    named = text in CAPITALS or SUFFIX.fullmatch(text) is not None
+    return named or any(short in _ALL for short in _shorts(plain(text)))
+
+
+def _shorts(name: str) -> tuple[str, ...]:
+    """Return a name and what it is without a prefix."""
+    return (name, *(name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)))
 
 
 def _find(field: str, tiers: tuple[str, ...], columns: list[str], where: str, config: Collection[str]) -> Match | None:
@@ -171,10 +185,18 @@ def _ranks(field: str, tiers: tuple[str, ...], column: str) -> Iterable[tuple[in
         name = plain(text)
         if scale != 1.0 and CAPITALS.get(text.strip()) == field:
             yield -1, scale
-        for short in (name, *(name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix))):
-            for rank, names in enumerate(tiers):
-                if short in names.split():
-                    yield rank, scale
+        for short in _shorts(name):
+            if (rank := _by_name(tiers).get(short)) is not None:
+                yield rank, scale
+
+
+@functools.cache
+def _by_name(tiers: tuple[str, ...]) -> dict[str, int]:
+    """Return the first rank of each name."""
+    return {name: rank for rank in reversed(range(len(tiers))) for name in tiers[rank].split()}
+
+
+_ALL = {name for tiers in FIELDS.values() for name in _by_name(tiers)}
 
 
 def _kind_of(column: str) -> str | None:

@@ -27,8 +27,9 @@ def read(path: Path, options: ImportOptions) -> list[Rows]:
     try:
         with storage_errors(path, "read"):
             table = pq.read_table(path) if path.suffix.lower() in PARQUET else feather.read_table(path)
+            table.validate(full=True)  # a damaged file has offsets beyond its buffers, which would be read
             found = table.to_pylist()
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # OverflowError: a date beyond those of Python
         raise DataError(f"{path} cannot be read as {path.suffix}: {' '.join(str(error).split())[:200]}") from None
     rows = [Row(flat(row), f"{path.name}, row {i}") for i, row in enumerate(found, 1)]
     columns = list(dict.fromkeys(name for row in rows for name in row.values)) or list(table.column_names)

@@ -90,6 +90,8 @@ class Reader:
         found = value_of.number(value, name, where)
         if name not in ("loss", "current_lr") and found is not None and not 0 <= found < math.inf:
             raise DataError(f"{where}: {name} is {found}, and must be a finite number from 0 on")
+        if name in ("step", "total_steps") and found is not None and found >= value_of.MOST:
+            raise DataError(f"{where}: {name} is {found:g}, which is not a count")
         return found
 
     def _text(self, name: str, value: Any, where: str) -> str | None:

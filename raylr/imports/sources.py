@@ -59,10 +59,13 @@ def _read(path: str | Path, options: ImportOptions) -> list[ImportedRuns]:
     if not there:
         raise DataError(f"there is no {path}")
     if study.recognises(path):
-        return [study.read_study(path)]
+        return [study.read_study(path, options.by)]
     for source in SOURCES.values():
         if source.recognises(path):
-            return [runs_from(rows, options) for rows in source.read(path, options)]
+            try:
+                return [runs_from(rows, options) for rows in source.read(path, options)]
+            except RecursionError:  # JSON's own limit lies above that of Python's functions in Python 3.12
+                raise DataError(f"{path} holds values that are nested too deep") from None
     if path.is_dir():
         files = sorted(one for one in path.iterdir() if text.recognises(one) or parquet.recognises(one))
         if files:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DataError
@@ -23,11 +27,15 @@ def recognises(path: Path) -> bool:
     return (path / SPEC_FILE).is_file()
 
 
-def read_study(path: Path) -> ImportedRuns:
+def read_study(path: Path, by: Sequence[str] = ()) -> ImportedRuns:
     """Return the runs of a study's search. A run at a constant LR counts at every budget that it reached.
 
+    Args:
+        path: The study's folder.
+        by: Keys of `model` that keep runs apart, such as `qk_norm`: those of each run's size.
+
     Raises:
-        DataError: If no run has ended, or the study transfers.
+        DataError: If no run has ended, the study transfers, or its models lack a key of `by`.
         StudyError, DamagedError: As for opening the study.
     """
     from raylr.store.folder import open_folder
@@ -50,6 +58,7 @@ def read_study(path: Path) -> ImportedRuns:
             last[row["trial"]] = row
     if not last:
         raise DataError(f"the study in {path} has no run that has ended")
+    apart = {size: _kept_apart(model, by, path) for size, model in spec.models().items()} if by else {}
     schedule, known = str(spec.train.schedule), asdict(conditions_of(spec.train, spec.objective))
     conditions = {name: known[name] for name in CONDITIONS if known.get(name) is not None}
     runs: list[ImportedRun] = []
@@ -63,6 +72,7 @@ def read_study(path: Path) -> ImportedRuns:
             "where": f"{path}, run {trial}", "lr": row["lr"], "params": float(rows[-1]["params"]),
             "params_active": rows[-1]["params_active"], "batch": float(batch), "batch_kind": "tokens",
             "seed": rows[-1]["seed"], "size": row["size"], "conditions": conditions,
+            "by": apart.get(row["size"], {}),
         }  # fmt: skip
         end = run_end(row)
         target = float(row["target_tokens"])
@@ -86,6 +96,16 @@ def read_study(path: Path) -> ImportedRuns:
                 ))  # fmt: skip
     note = f"{len(last)} runs of the study in {path}"
     return ImportedRuns(runs=runs, notes=[note], left_out={})
+
+
+def _kept_apart(model: BaseModel, by: Sequence[str], path: Path) -> dict[str, str]:
+    """Return the values of the keys `by` of a model, written as a spec has them."""
+    values = model.model_dump(mode="json")
+    for name in by:
+        if name not in values:
+            keys = ", ".join(sorted(values))
+            raise DataError(f"--by {name}: the models of the study in {path} have no such key; they have {keys}")
+    return {name: json.dumps(values[name]).strip('"') for name in by}
 
 
 def _loss(row: dict[str, Any]) -> float:

@@ -18,6 +18,8 @@ from raylr.store.files import storage_errors
 
 EVENTS = "*tfevents*"
 CONFIGS = ("hparams.yaml", "config.yaml", "config.yml", "config.json", "args.json", "params.json")
+MOST_VALUES = 100_000
+"""Values of a config file, aliases followed."""
 TUNE = "ray/tune/"
 """Begin of the tags that Ray Tune's loggers write; the rest is the key of the report."""
 SKIPPED = (" vs samples",)
@@ -103,7 +105,23 @@ def _config(file: Path, text: str) -> dict[str, Any]:
         value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file}: {' '.join(str(error).split())[:200]}") from None
-    return flat(value) if isinstance(value, dict) else {}
+    except (AttributeError, TypeError, KeyError, OverflowError) as error:  # PyYAML's own, of odd scalars and tags
+        raise DataError(f"{file} has a value that YAML cannot read: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        return {}
+    _refuse_many(file, value)
+    return flat(value)
+
+
+def _refuse_many(file: Path, value: Any) -> None:
+    """Raise DataError where aliases of YAML make a few lines more values than memory holds, or hold themselves."""
+    stack, count = [value], 0
+    while stack:
+        one = stack.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise DataError(f"{file} holds more than {MOST_VALUES:,} values; the settings of a run are fewer")
+        stack += list(one.values()) if isinstance(one, dict) else one if isinstance(one, list | tuple) else []
 
 
 def _read_file(file: Path, config: dict[str, Any], steps: dict[int, dict[str, Any]]) -> None:

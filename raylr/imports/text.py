@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,9 @@ def _csv(path: Path, text: str) -> Rows:
 def _header(path: Path, names: list[str]) -> list[str]:
     if names and not names[0]:
         names[0] = "index"  # of pandas
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    twice = [(name, count) for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{path}: the header has the column {twice[0]!r} {names.count(twice[0])} times")
+        raise DataError(f"{path}: the header has the column {twice[0][0]!r} {twice[0][1]} times")
     if all(_is_number(name) for name in names):
         raise DataError(f"{path} has no header: its first line is numbers ({', '.join(names[:4])}); add the names")
     return names

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from raylr.analysis._checks import COUNTS
 from raylr.analysis.runs import RunEnd
 from raylr.analysis.units import parse_count
 from raylr.errors import DataError, InputError
 
 MISSING = ("", "-", "–", "na", "n/a", "null", "none", "<na>", "#n/a", "missing")
+MOST = 2.0**63
+"""No count is so large: the tables of runs hold integers of 64 bits."""
 DIVERGED = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity", "diverged", "-nan")
 STATES = {
     "finished": RunEnd.COMPLETED,
@@ -75,10 +78,13 @@ def number(value: Any, field: str, where: str) -> float | None:
 
 
 def positive(value: Any, field: str, where: str) -> float | None:
-    """Return a finite number above zero, None if the cell is empty. Raises DataError for anything else."""
+    """Return a finite number above zero that fits can take, None if the cell is empty. Raises DataError for anything
+    else."""
     found = number(value, field, where)
     if found is not None and not 0 < found < math.inf:
         raise DataError(f"{where}: {field} is {str(value)[:40]}, and must be a finite number above zero")
+    if found is not None and not COUNTS[0] <= found <= COUNTS[1]:
+        raise DataError(f"{where}: {field} is {str(value)[:40]}, and must lie between {COUNTS[0]:g} and {COUNTS[1]:g}")
     return found
 
 
@@ -109,8 +115,8 @@ def count(value: Any, field: str, where: str, scale: float = 1.0) -> float | Non
             ) from None
         value = found if scale == 1.0 or text[-1:].isdigit() or text[-1:] == "." else found / scale
     number_of = positive(value, field, where)
-    if number_of is not None and not number_of * scale < 1e30:
-        raise DataError(f"{where}: {field} is {value}, which is no count")
+    if number_of is not None and not number_of * scale < MOST:
+        raise DataError(f"{where}: {field} is {value}, which is not a count")
     return None if number_of is None else number_of * scale
 
 

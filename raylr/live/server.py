@@ -244,5 +244,5 @@ def _why(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} of {host} is not allowed; --port 0 takes a free one"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"--host {host} is no address of this machine; 127.0.0.1 is for this machine alone, 0.0.0.0 for all"
+        return f"--host {host} is not an address of this machine; 127.0.0.1 is for this machine alone, 0.0.0.0 for all"
     return f"cannot listen on {host}, port {port}: {error.strerror or error}"

@@ -62,7 +62,7 @@ def module_recipe(result: ModulesResult, size: str | None, wishes: Wishes, train
     if not isinstance(model, ModelSpec):
         found = ", ".join(f"{name} × {value:.3g}" for name, value in one.values.items())
         raise InputError(
-            f"{one.size} is no model of raylr's own, whose tensors have known names; set the LR {format_lr(one.lr)} "
+            f"{one.size} is not a model of raylr's own, whose tensors have known names; set the LR {format_lr(one.lr)} "
             f"times {found} by hand"
         )
     for what, given in (("--batch", wishes.batch), ("--weight-decay", wishes.weight_decay)):

@@ -35,7 +35,7 @@ class LawSpec(Section):
     @classmethod
     def _small(cls, value: Exponent | None) -> Exponent | None:
         if isinstance(value, float) and abs(value) > 5:
-            raise ValueError(f"{value:g} is no exponent of a batch; published ones lie between -0.4 and 0.6")
+            raise ValueError(f"{value:g} is not an exponent of a batch; published ones lie between -0.4 and 0.6")
         return value
 
 
@@ -69,7 +69,7 @@ def with_batches(data: Mapping[str, Any]) -> dict[str, Any]:
     named = given if isinstance(given, Mapping) else dict.fromkeys(sizes, given)
     unknown = [name for name in named if name not in sizes]
     if unknown:
-        raise ValueError(f"batches names {shorten(unknown[0])}, which is no size; the sizes are {', '.join(sizes)}")
+        raise ValueError(f"batches names {shorten(unknown[0])}, which is not a size; the sizes are {', '.join(sizes)}")
     missing = [name for name in sizes if name not in named]
     if missing and own is None:
         raise ValueError(f"batches names no batch of size {shorten(missing[0])}, and train has no batch_tokens")

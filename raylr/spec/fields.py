@@ -81,7 +81,7 @@ def absolute(path: Path, info: ValidationInfo) -> Path:
     try:
         return (folder / path.expanduser()).resolve()
     except (RuntimeError, OSError, ValueError) as error:  # ~name of no user, links in a circle, a null character
-        raise ValueError(f"{str(path)!r} is no path: {error}") from None
+        raise ValueError(f"{str(path)!r} is not a path: {error}") from None
 
 
 def kind_of(path: Path) -> Literal["folder", "file", "nothing"]:
@@ -213,7 +213,7 @@ def check_booleans(model: type[BaseModel], data: Any, where: str = "") -> None:
             check_booleans(inner, value, at)
         parts = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(part, bool) for part in parts) and not {bool, Any} & set(leaves_of(field.annotation)):
-            raise ValueError(f"{at}: true and false (yes, no, on, off) are no value for this key")
+            raise ValueError(f"{at}: true and false (yes, no, on, off) are not values of this key")
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -42,7 +42,7 @@ def load_spec(path: Path | str, *, check_files: bool = True) -> StudySpec:
     except pydantic.ValidationError as error:
         raise SpecError(f"{path}: {explain(error, StudySpec)}") from None
     except UnicodeEncodeError as error:  # YAML and JSON can name half of a pair of UTF-16, which no file can hold
-        raise SpecError(f"{path}: U+{ord(error.object[error.start]):04X} in a key is no character") from None
+        raise SpecError(f"{path}: U+{ord(error.object[error.start]):04X} in a key is not a character") from None
     if check_files:
         for sentence in missing_files(spec):
             raise SpecError(f"{path}: {sentence}")

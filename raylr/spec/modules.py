@@ -230,7 +230,7 @@ def check_modules(spec: StudySpec) -> None:
     if spec.search.method == "surface":
         raise ValueError("search.method surface searches one LR for all modules; leave it out with modules")
     if isinstance(given.lr, dict) and (odd := sorted({*given.lr} ^ {*spec.sizes})):
-        what = "has no LR" if odd[0] in spec.sizes else "is no size"
+        what = "has no LR" if odd[0] in spec.sizes else "is not a size"
         raise ValueError(f"modules.lr: {odd[0]} {what}; give one LR for all sizes or one for each")
     axes = searched_axes(spec)
     names = [axis.column for axis in axes]

@@ -70,7 +70,7 @@ def _vocabulary_of_corpus(folder: Path) -> int:
         raise ValueError(f"corpus.path: there is no folder {folder}")
     file = folder / _MANIFEST
     if kind_of(file) != "file":
-        raise ValueError(f"corpus.path: {folder} is no corpus (it has no {_MANIFEST}); `raylr data` makes one")
+        raise ValueError(f"corpus.path: {folder} is not a corpus (it has no {_MANIFEST}); `raylr data` makes one")
     try:
         return int(json.loads(file.read_text(encoding="utf-8"))["vocab_size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -88,7 +88,7 @@ def _vocabulary_of_tokenizer(path: Path) -> int:
     try:
         return vocabulary_size(Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises nothing more specific
-        raise ValueError(f"corpus.tokenizer: {file} is no tokenizer ({error})") from None
+        raise ValueError(f"corpus.tokenizer: {file} is not a tokenizer ({error})") from None
 
 
 class LRRange(Section):
@@ -204,9 +204,9 @@ class ResourceSpec(Section):
     """Sizes, or the target, whose trials need something else: name → cpus, gpus."""
     concurrency: int | None = Field(default=None, ge=1)
     """Trials side by side. Default: as many as the cluster has room for. A number that is given when a search begins
-    also makes it that broad: all sizes are searched side by side, then several learning rates of each. It ends
-    earlier, and takes more runs in all: per size 3.2 with 1 side by side, 5.5 with 16 (docs/cluster.md). Changed
-    later, it limits only how many train at once."""
+    also makes it that broad: several learning rates of the three cheapest sizes first, then more sizes side by side.
+    It ends earlier and takes more runs in all (docs/cluster.md). Changed later, it limits only how many train at
+    once."""
     hang_seconds: float = Field(default=120, gt=0)
     """A trial that reports nothing hangs: it is ended, and tried again from its last checkpoint. That is never assumed
     before this time, and not before 8 times the interval at which the trial itself, or before its first report the
@@ -219,4 +219,6 @@ class ResourceSpec(Section):
         """Raise ValueError unless `sizes` names sizes or targets of the study alone."""
         unknown = sorted(set(self.sizes) - set(names))
         if unknown:
-            raise ValueError(f"resources.sizes: {unknown[0]!r} is no size and no target{nearest(unknown[0], names)}")
+            raise ValueError(
+                f"resources.sizes: {unknown[0]!r} is neither a size nor a target{nearest(unknown[0], names)}"
+            )

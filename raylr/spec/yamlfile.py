@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from raylr.spec.fields import shorten
 
 LARGEST_FILE = 1_000_000
 """Bytes of a spec; a larger file is another one."""
+
+
+SHARE = "share/raylr"
+"""Folder of an environment that holds the examples and recipes."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,6 +37,18 @@ class _DuplicateKeyError(Exception):
     """A mapping has a key twice."""
 
 
+def installed(path: Path, package: str = "raylr") -> Path | None:
+    """Return the file of an example or a recipe that the installed wheel holds, for a path such as
+    `examples/decay.yaml`, which is there in the folder of the sources alone; None if it holds none."""
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        return None
+    name = f"/{SHARE}/{path.as_posix()}"
+    found = [one.locate() for one in files if f"/{one.as_posix()}".endswith(name)]
+    return next((Path(str(one)).resolve() for one in found if Path(str(one)).is_file()), None)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; SpecError says what is wrong with the file."""
     try:
@@ -39,11 +56,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise SpecError(f"{path} is larger than {LARGEST_FILE:,} bytes and no spec")
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except FileNotFoundError:
-        raise SpecError(f"there is no spec at {path}; `raylr init {path}` writes one to start from") from None
+        there = installed(path)
+        hint = f"this installation has it at {there}" if there else f"`raylr init {path}` writes one to start from"
+        raise SpecError(f"there is no spec at {path}; {hint}") from None
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{path} is not text in UTF-8, so it is no spec") from None
+        raise SpecError(f"{path} is not text in UTF-8, so it is not a spec") from None
     except _DuplicateKeyError as error:
         raise SpecError(f"{path}: {error}") from None
     except yaml.YAMLError as error:

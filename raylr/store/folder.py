@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,11 +37,22 @@ from raylr.remote.copies import local_path, place_of, with_addresses
 from raylr.spec import StudySpec, dump_spec, load_spec
 from raylr.store.files import exclusive, fetch, names_in, remove_inside, storage_errors, write_atomic
 from raylr.store.plans import PLANS, Plans, plans_table
-from raylr.store.runtable import EVALUATIONS, FAILURES, TRIALS, evaluations_table, failures_table, trials_table
+from raylr.store.runtable import (
+    EVALUATIONS,
+    FAILURES,
+    RUNS_FILE,
+    TRIALS,
+    evaluations_table,
+    failures_table,
+    trials_table,
+)
 from raylr.store.table import FORMAT, Table
 
 SPEC_FILE, ABOUT_FILE, LAW_FILE, ENDING_FILE, LOCK_FILE = "spec.yaml", "study.json", "law.json", "ending.json", ".lock"
 CORPUS, CHECKPOINTS, TRUNKS = "corpus", "checkpoints", "trunks"
+Groups: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], int | None]
+"""Numbers of settings, and most LRs of a round, of the groups of a search, and after how many runs of each setting the
+next group begins (`raylr.searches.Breadth`)."""
 KEPT = ("study", "points", "left_out", "side_by_side")
 """What study.json says beside whose study it is, and what another note leaves as it is."""
 TABLES = (EVALUATIONS, TRIALS, FAILURES, PLANS, "evals", "attempts")
@@ -116,10 +127,14 @@ class StudyFolder:
         return [str(name) for name in self._list("left_out")]
 
     @property
-    def side_by_side(self) -> tuple[int, int] | None:
-        """Settings that the search works on at one time, and most LRs of a round of one, as noted when it began."""
+    def side_by_side(self) -> Groups | None:
+        """How much of the search is planned at one time, as noted when it began. Earlier versions of raylr noted one
+        number of settings and of runs for all groups."""
         found = self._list("side_by_side")
-        return (int(found[0]), int(found[1])) if len(found) == 2 else None
+        if len(found) not in (2, 3):
+            return None
+        settings, runs = (tuple(map(int, one if isinstance(one, list) else [one])) for one in found[:2])
+        return settings, runs, found[2] if len(found) == 3 else None
 
     @property
     def grows(self) -> bool:
@@ -213,7 +228,7 @@ class StudyFolder:
         self,
         points: Sequence[Mapping[str, Any]],
         left_out: Sequence[str],
-        breadth: tuple[int, int] | None = None,
+        breadth: Groups | None = None,
     ) -> None:
         """Claim the folder, which holds measurements of another spec, for this one; the old spec's file is kept.
 
@@ -245,7 +260,7 @@ class StudyFolder:
                 "or start a study in another folder"
             )
 
-    def note_search(self, breadth: tuple[int, int]) -> None:
+    def note_search(self, breadth: Groups) -> None:
         """Note `side_by_side`, so that the search goes on the same way wherever it is started again."""
         self._write_about(self.corpus, **(self._kept() | {"side_by_side": list(breadth)}))
 
@@ -302,10 +317,10 @@ def open_folder(directory: Path | str) -> StudyFolder:
     directory = local_path(directory)
     fetch(directory, TABLES)
     if not (directory / SPEC_FILE).is_file():
-        raise StudyError(
-            f"{with_addresses(str(directory))} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts "
-            "one"
-        )
+        shown = with_addresses(str(directory))
+        if (directory / RUNS_FILE).is_file():
+            raise StudyError(f"{shown} holds no study but imported runs; `raylr fit {shown}` shows what they say")
+        raise StudyError(f"{shown} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()
     return folder

@@ -26,12 +26,20 @@ from raylr.remote.copies import local_path, with_addresses
 from raylr.store.columns import to_table
 from raylr.store.files import exclusive, fetch, names_in, storage_errors, write_atomic
 from raylr.store.places import refuse_copy
-from raylr.store.runtable import EVALUATION_SCHEMA, EVALUATIONS, TRIAL_SCHEMA, TRIALS, evaluations_table, trials_table
+from raylr.store.runtable import (
+    EVALUATION_SCHEMA,
+    EVALUATIONS,
+    RUNS_FILE,
+    TRIAL_SCHEMA,
+    TRIALS,
+    evaluations_table,
+    trials_table,
+)
 
 if TYPE_CHECKING:
     from raylr.imports.run import ImportedRun
 
-RUNS_FILE, LOCK_FILE = "runs.json", ".lock"
+LOCK_FILE = ".lock"
 FORMAT = 1
 """Version of the folder's format."""
 BY = "by."

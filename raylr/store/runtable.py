@@ -14,6 +14,8 @@ import pyarrow as pa
 from raylr.store.table import Table
 
 EVALUATIONS, TRIALS, FAILURES = "evaluations", "trials", "failures"
+RUNS_FILE = "runs.json"
+"""What is in a folder of imported runs, and in no study's."""
 EVALUATION_KEY = ("trial", "tokens")
 EVALUATION_SCHEMA = pa.schema(
     [

@@ -31,9 +31,10 @@ FORMAT = 2
 FLUSH_SECONDS = 3.0
 """Rows given to `put` are on disk after this time at the latest, if `flush_due` is called now and then. A kill loses no
 more; it is a few times the cost of a report and far below the time between two evaluations of a real run."""
-MERGE_AT = 128
-"""Small fragments from which a writer merges them. Opening one costs about a millisecond, so that a table of any length
-opens in about a tenth of a second more than its rows need."""
+MERGE_AT = 32
+"""Small fragments from which a writer merges them, and merged ones, and so on: a table of n appends has fewer than 32
+files for each factor 32 in n, and each row is written again as often. Listing the folder, which each append does, and
+opening a fragment (about a millisecond) so cost about the same for a table of any length."""
 _RETRIES = 5
 """Times that a reader looks again when a fragment vanishes under it, because another process merges fragments."""
 _NAME = re.compile(r"(\d{8,})-([0-9a-f]{16})\.parquet")
@@ -85,7 +86,8 @@ class Table:
         self._known: set[tuple[Any, ...]] | None = None
         self._buffer: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._since = 0.0
-        self._merged: set[str] = set()
+        self._merges: dict[str, int] = {}
+        """Name of a fragment that this object has merged → how often its rows were."""
         self._made = False
 
     # -- writing --
@@ -134,9 +136,7 @@ class Table:
             self._buffer = taken | self._buffer
             raise
         self._keys().update(taken)
-        loose = [path for path in self._names() if path.name not in self._merged]
-        if len(loose) >= MERGE_AT:
-            self._merge(loose)
+        self._merge_many()
 
     def compact(self) -> None:
         """Write everything as one fragment. Raises DamagedError, StudyError and StorageError; nothing is lost then.
@@ -291,8 +291,20 @@ class Table:
             raise StudyError(f"{path} holds results of another spec; this table takes those of its own study alone")
         return _Fragment(path=path, rows=rows.replace_schema_metadata(None), replaces=replaces, first=first)
 
-    def _merge(self, paths: Sequence[Path], *, first: int | None = None) -> None:
-        """Write the rows of these fragments as one that stands for those from number `first` on, then delete them."""
+    def _merge_many(self) -> None:
+        """Merge the fragments that were merged equally often once there are `MERGE_AT` of them."""
+        times = 0
+        while True:
+            alike = [path for path in self._names() if self._merges.get(path.name, 0) == times]
+            if len(alike) < MERGE_AT:
+                return
+            merged = self._merge(alike)
+            times += 1
+            self._merges = {n: m for n, m in self._merges.items() if m != times - 1} | {merged.name: times}
+
+    def _merge(self, paths: Sequence[Path], *, first: int | None = None) -> Path:
+        """Write the rows of these fragments as one that stands for those from number `first` on, then delete them;
+        return the new one."""
         replaced: set[str] = set()
         live: list[_Fragment] = []
         for path in reversed(paths):
@@ -302,9 +314,9 @@ class Table:
         rows = first_of_each(concatenate([fragment.rows for fragment in reversed(live)], self.schema), self.key)
         first = min(one.first for one in live) if first is None else first
         merged = self._write(rows, replaces=[path.name for path in paths], first=first)
-        self._merged.add(merged.name)
         for path in paths:
             remove_file(path)
+        return merged
 
     def _write(self, rows: pa.Table, *, replaces: Sequence[str] = (), first: int | None = None) -> Path:
         names = self._names()

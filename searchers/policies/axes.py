@@ -39,7 +39,7 @@ class AxesPolicy(QuadraticPolicy):
             one further axis).
         extend: Whether values beyond the ranges may be tried when the best ones seem to lie there.
         batch: Runs of one setting that are suggested at once after its first two.
-        settings_at_once: Settings that are searched side by side.
+        settings_at_once, lead: As for `QuadraticPolicy`.
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Places to begin with: their `config` holds the further axes.
         seed: 0 takes one start design; others take others.
@@ -70,12 +70,13 @@ class AxesPolicy(QuadraticPolicy):
         tolerance: float | None = None,
         max_trials: int | None = None,
         extend: bool = False,
-        batch: int = 1,
-        settings_at_once: int = AT_ONCE,
+        batch: int | Sequence[int] = 1,
+        settings_at_once: int | Sequence[int] = AT_ONCE,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
         memory: Memory | None = None,
+        lead: int | None = None,
     ) -> None:
         names = require_axes(axes, LR)
         self._names, self._axes, self._start = tuple(names), dict[str, LRDomain](), seed
@@ -84,7 +85,7 @@ class AxesPolicy(QuadraticPolicy):
         most = default_trials(1 + len(names)) if max_trials is None else max_trials
         super().__init__(
             settings, tolerance=tolerance, max_trials=most, extend=extend, batch=batch,
-            settings_at_once=settings_at_once, stopping=stopping, points=points, memory=memory,
+            settings_at_once=settings_at_once, stopping=stopping, points=points, memory=memory, lead=lead,
         )  # fmt: skip
         if lr_range is not None:
             self.begin(lr_range)
@@ -168,7 +169,7 @@ class AxesPolicy(QuadraticPolicy):
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
-        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")}
+        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")} | {"batch": self._most()}
         domains = {LR: self._domain, **{name: self._axes[name] for name in self._names}}
         return cast(SettingSearch, AxesSearch(domains=domains, seed=self._start, **options))
 
@@ -182,8 +183,8 @@ class AxesPolicy(QuadraticPolicy):
         """Nothing: two places that round to one value of the lr differ in other axes."""
 
     def _put_points(self, setting: str) -> None:
-        for point in self._points:
-            if point.setting == setting and point.loss is None:
+        for point in self._points[setting]:
+            if point.loss is None:
                 cast(AxesSearch, self._searches[setting]).put(math.log(point.lr), self._others(point))
 
     def _add(self, point: Point) -> None:

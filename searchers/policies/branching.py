@@ -12,8 +12,8 @@ the best one, and at the smaller budgets only where it narrows the optimum.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -101,8 +101,12 @@ class BranchPolicy:
         self._search, self._decay, self._predict = search, decay, predict
         self._budgets = sorted(float(one) for one in budgets)
         self._runs: dict[RunId, _Run] = {}
+        self._of: dict[str, list[tuple[RunId, _Run]]] = {}
+        """Setting → its runs, in the order in which they were suggested, which is that of their numbers."""
         self._queue: deque[PartSuggestion] = deque()
         self._open: set[Part] = set()
+        self._left: Counter[str] = Counter()
+        """Setting → its parts that wait or train."""
 
     # -- what a study calls --
 
@@ -114,8 +118,7 @@ class BranchPolicy:
     def ended(self, setting: Setting | str) -> bool:
         """Whether the search of one setting has ended, with all its branches."""
         name = setting.name if isinstance(setting, Setting) else setting
-        waiting = [one.part for one in self._queue]
-        return self._search.ended(setting) and not any(part.run.setting == name for part in (*waiting, *self._open))
+        return self._search.ended(setting) and not self._left[name]
 
     def recommend(self, setting: Setting | str | None = None) -> Recommendation:
         """Return the LR that would be chosen now at the largest budget."""
@@ -130,7 +133,9 @@ class BranchPolicy:
             if suggestion is None:
                 return None
             found = PartSuggestion(part=Part(suggestion.run), of=suggestion)
-            self._runs[suggestion.run] = _Run(of=suggestion)
+            self._runs[suggestion.run] = run = _Run(of=suggestion)
+            self._of.setdefault(suggestion.run.setting, []).append((suggestion.run, run))
+            self._left[suggestion.run.setting] += 1
         self._open.add(found.part)
         return found
 
@@ -151,6 +156,7 @@ class BranchPolicy:
         if part not in self._open:
             return
         self._open.discard(part)
+        self._left[part.run.setting] -= 1
         run, largest = self._runs[part.run], self._budgets[-1]
         if part.budget is None:
             if end in (RunEnd.DIVERGED, RunEnd.FAILED, RunEnd.NO_REPORT):
@@ -172,13 +178,14 @@ class BranchPolicy:
 
     def _branch(self, run: RunId, budget: float) -> None:
         self._queue.append(PartSuggestion(part=Part(run, budget), of=self._runs[run].of))
+        self._left[run.setting] += 1
 
     def _decay_at_the_end(self, run: RunId) -> None:
         """Train the branch of a trunk at the largest budget, unless its LR is excluded as the best one.
 
         Only runs count that had ended when this one was planned, so that nothing depends on timing."""
         budget, own = self._budgets[-1], self._runs[run]
-        before = [one for key, one in self._of(run.setting) if key.number < own.of.known]
+        before = [one for key, one in self._of[run.setting] if key.number < own.of.known]
         losses = [one.losses[budget] for one in before if math.isfinite(one.losses.get(budget, math.nan))]
         if self._predict and len(losses) >= FIRST:
             fit = _annealing([*before, own], self._decay)
@@ -192,9 +199,7 @@ class BranchPolicy:
 
     def _smaller_budgets(self, setting: str) -> None:
         """Once the search of a setting has ended, train the branches at smaller budgets that narrow their optima."""
-        if not self._search.ended(setting) or any(part.run.setting == setting for part in self._open):
-            return
-        if any(one.part.run.setting == setting for one in self._queue):
+        if not self.ended(setting):
             return
         for budget in self._budgets[:-1]:
             for run in self._next_at(setting, budget):
@@ -202,7 +207,7 @@ class BranchPolicy:
 
     def _next_at(self, setting: str, budget: float) -> list[RunId]:
         """Runs to be decayed next at a smaller budget; empty if its optimum is known well enough."""
-        runs = {key: one for key, one in self._of(setting) if one.ended}
+        runs = {key: one for key, one in self._of[setting] if one.ended}
         waiting = [key for key, one in runs.items() if budget not in one.decays and budget not in one.losses]
         if not self._predict or not waiting:
             return waiting
@@ -222,9 +227,6 @@ class BranchPolicy:
         best = min((loss for _, loss in known if math.isfinite(loss)), default=math.inf)
         open_ones = [key for key in waiting if not lows.get(runs[key].of.lr, -math.inf) > best]
         return sorted(open_ones, key=lambda key: lows.get(runs[key].of.lr, -math.inf))[:1]
-
-    def _of(self, setting: str) -> Iterator[tuple[RunId, _Run]]:
-        return ((key, one) for key, one in sorted(self._runs.items()) if key.setting == setting)
 
 
 def _annealing(runs: Sequence[_Run], decay: Decay) -> AnnealingFit:

@@ -104,7 +104,7 @@ class JointPolicy(_WithNoise, AxesPolicy):
 
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
-        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")}
+        options = {k: v for k, v in self._options.items() if k not in ("lr_factor", "seeds")} | {"batch": self._most()}
         domains = {LR: self._domain, **{name: self._axes[name] for name in self._names}}
         return cast(SettingSearch, JointSearch(domains=domains, seed=self._start, rising=None, **options))
 

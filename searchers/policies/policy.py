@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.errors import InputError
@@ -129,6 +129,20 @@ def require_count(name: str, value: Any) -> None:
     """InputError unless `value` is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def for_groups(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+    """Return an option of each group of settings that are searched side by side: one number for all, or several, of
+    which the last is that of all later groups. InputError unless they are whole numbers of at least 1."""
+    found = tuple(value) if isinstance(value, Sequence) and value else (value,)
+    for one in found:
+        require_count(name, one)
+    return cast(tuple[int, ...], found)
+
+
+def of_group(values: Sequence[int], group: int) -> int:
+    """Return what `for_groups` returned for one group, from 0."""
+    return values[min(group, len(values) - 1)]
 
 
 def require_tolerances(tolerance: float | None, lr_tolerance: float) -> None:

@@ -8,16 +8,60 @@ from typing import Any
 
 import numpy as np
 
-from raylr.analysis.across import SCATTER, Known, prior_from
+from raylr.analysis.across import SCATTER, Across, Known
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 from raylr.errors import InputError
 from raylr.searchers._config import number
+from raylr.searchers.policies.policy import SettingSearch
 
 UNKNOWN_SD = 0.7
 """Standard deviation of ln lr around a law that says nothing about its own error: a factor of two."""
 LEAST = 3
 """Finite losses that an earlier model size and budget must have to say anything."""
+
+
+class EarlierSettings:
+    """What the settings of a search that began earlier say of those that begin; it is computed once for each of them.
+
+    Args:
+        settings: All settings of the search.
+        bases: The prior of each where nothing is known.
+        lead: Runs of a setting from which it says something: what these show counts, and nothing later, so that the
+            priors follow from results and not from timing. None: a setting says something when it has finished.
+    """
+
+    def __init__(self, settings: Sequence[Setting], bases: Sequence[OptimumPrior], lead: int | None) -> None:
+        self._settings, self._bases, self._lead, self._across = settings, bases, lead, Across(settings)
+        self._known: dict[str, Known | None] = {}
+        self._places = {setting.name: place for place, setting in enumerate(settings)}
+
+    def heard(self, name: str, search: SettingSearch) -> None:
+        """Take that a setting has new results; its next round is not planned yet."""
+        if self._lead is None:
+            self._known.pop(name, None)
+        elif name not in self._known and not search.queue and not search.pending() and len(search.runs) >= self._lead:
+            self._known[name] = self._of(name, search)
+
+    def needs(self, name: str, search: SettingSearch) -> bool:
+        """Whether those that begin next have to wait for this setting."""
+        return not search.finished and (self._lead is None or name not in self._known)
+
+    def priors(self, group: range, searches: Mapping[str, SettingSearch]) -> list[OptimumPrior]:
+        """Return the priors of settings that begin together.
+
+        Args:
+            group: Their places; the settings before these have begun, and none of them is to be waited for.
+            searches: Name of a setting → its search.
+        """
+        names = [setting.name for setting in self._settings[: group.start]]
+        self._known |= {name: self._of(name, searches[name]) for name in names if name not in self._known}
+        known = [one for one in map(self._known.__getitem__, names) if one is not None]
+        chosen = slice(group.start, group.stop)
+        return self._across.priors(self._settings[chosen], known, self._bases[chosen])
+
+    def _of(self, name: str, search: SettingSearch) -> Known | None:
+        return Known(self._settings[self._places[name]], search.moments()) if search.known() else None
 
 
 def prior_for(prior: Any, setting: Setting) -> OptimumPrior:
@@ -69,4 +113,4 @@ def _from_results(rows: Sequence[Any], setting: Setting) -> OptimumPrior:
             known.append(Known(earlier, fit_optimum(np.exp(x), y).moments()))
     if not known:
         raise InputError(f"no model size and budget among the earlier results has {LEAST} finite losses")
-    return prior_from(setting, known, settings, OptimumPrior())
+    return Across(settings).priors([setting], known, [OptimumPrior()])[0]

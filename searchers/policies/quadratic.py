@@ -15,7 +15,14 @@ from raylr.errors import InputError
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import CellSearch
 from raylr.searchers.policies.memory import Memory
-from raylr.searchers.policies.policy import Point, SettingSearch, require_count, require_tolerances
+from raylr.searchers.policies.policy import (
+    Point,
+    SettingSearch,
+    for_groups,
+    of_group,
+    require_count,
+    require_tolerances,
+)
 from raylr.searchers.policies.settings_policy import SettingsPolicy
 from raylr.searchers.policies.stopping import StoppingRule
 from raylr.searchers.policies.types import Decision, RunId, RunState
@@ -40,11 +47,14 @@ class QuadraticPolicy(SettingsPolicy):
             they vary, params and tokens).
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
         batch: Most runs of a round of one setting, which are suggested at once; fewer where these would show the
-            optimum. The first round has two, or up to four where a round may hold so many.
+            optimum. The first round has two, or up to four where a round may hold so many. Several numbers: of the
+            first group of settings, the second and so on.
         seeds: Most runs of one lr of a setting, which differ by their seeds (`Suggestion.repeat`): where losses scatter
             around the model of them, the most informative run can be a replicate. 1: no lr is run twice. None: as many
             as tell most. Runs that failed do not count.
-        settings_at_once: Settings that are searched side by side.
+        settings_at_once: Settings that are searched side by side; several numbers: of the first group, the second and
+            so on, the last of all later ones. What a group shows is the prior of the next.
+        lead: Runs of each setting of a group after which the next group begins; None: when they have finished.
         stopping: Rule by which `report` decides to stop runs early; None: it never does.
         points: Learning rates to begin with.
         seed: 0 places the first lrs symmetrically; others shift them.
@@ -75,26 +85,29 @@ class QuadraticPolicy(SettingsPolicy):
         max_trials: int = MAX_TRIALS,
         prior: Any = None,
         extend: bool = False,
-        batch: int = 1,
+        batch: int | Sequence[int] = 1,
         seeds: int | None = None,
-        settings_at_once: int = AT_ONCE,
+        settings_at_once: int | Sequence[int] = AT_ONCE,
         stopping: StoppingRule | None = None,
         points: Sequence[Point] = (),
         seed: int = 0,
         memory: Memory | None = None,
+        lead: int | None = None,
     ) -> None:
         require_count("max_trials", max_trials)
         require_count("seeds", 1 if seeds is None else seeds)
-        require_count("batch", batch)
+        require_count("lead", 1 if lead is None else lead)
+        self._batch = for_groups("batch", batch)
         require_tolerances(tolerance, lr_tolerance)
         self._options: dict[str, Any] = {
             "tolerance": tolerance, "lr_factor": lr_tolerance, "max_trials": max_trials, "extend": extend,
-            "batch": batch, "seeds": seeds, "memory": memory,
+            "seeds": seeds, "memory": memory,
         }  # fmt: skip
         self.stopping = stopping
         super().__init__(
-            settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
-        )
+            settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points,
+            lead=lead,
+        )  # fmt: skip
 
     def fit(self, setting: Setting | str | None = None) -> Any:
         """Return the model of the loss of a setting, fitted to the runs that have ended: an `OptimumFit` (a
@@ -119,7 +132,12 @@ class QuadraticPolicy(SettingsPolicy):
     def _new_search(self, setting: Setting, prior: OptimumPrior, jitter: float) -> SettingSearch:
         assert self._domain is not None
         low, high = math.log(self._domain.low), math.log(self._domain.high)
-        return cast(SettingSearch, CellSearch(low=low, high=high, prior=prior, jitter=jitter, **self._options))
+        found = CellSearch(low=low, high=high, prior=prior, jitter=jitter, batch=self._most(), **self._options)
+        return cast(SettingSearch, found)
+
+    def _most(self) -> int:
+        """Most runs of a round of one of the settings that begin now."""
+        return of_group(self._batch, self._group)
 
     def _report(self, run: RunId, tokens: float, loss: float) -> Decision:
         curve = self.run(run).curve

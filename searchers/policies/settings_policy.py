@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from raylr.analysis._checks import LOSSES
-from raylr.analysis.across import Known, in_order_of_cost, prior_from
+from raylr.analysis.across import in_order_of_cost
 from raylr.analysis.optimum import OptimumPrior
 from raylr.analysis.runs import RunEnd, Setting
 from raylr.analysis.status import Status
@@ -20,9 +20,10 @@ from raylr.errors import InputError
 from raylr.searchers._config import LRDomain, check_range, merge
 from raylr.searchers.policies.failures import SAME, repeat_failed
 from raylr.searchers.policies.history import History
-from raylr.searchers.policies.policy import Point, SettingSearch, require_count
-from raylr.searchers.policies.priors import prior_for
+from raylr.searchers.policies.policy import Point, SettingSearch, for_groups, of_group
+from raylr.searchers.policies.priors import EarlierSettings, prior_for
 from raylr.searchers.policies.steps import keep_apart
+from raylr.searchers.policies.turns import Turns
 from raylr.searchers.policies.types import Decision, Recommendation, RunId, RunState, Suggestion
 
 
@@ -33,16 +34,19 @@ class SettingsPolicy(ABC):
         settings: The settings; None takes one without a name.
         lr_range: (low, high), or an `LRDomain`; None where `begin` gives it later.
         prior: What is known beforehand: see `priors.prior_for`.
-        settings_at_once: Number of settings that are searched side by side.
+        settings_at_once: Number of settings that are searched side by side; several numbers: of the first group, the
+            second and so on, the last of all later ones.
+        lead: Runs of each setting of a group after which the next group begins; None: when they have finished.
         seed: 0 places the first lrs symmetrically; others shift them.
         points: Learning rates to begin with.
     """
 
     _searches: dict[str, SettingSearch]
     _open: set[str]
-    """Names of the settings that have begun and not finished."""
-    _wanting: set[str]
-    """Names of those that have planned runs which were not suggested yet."""
+    _awaited: set[str]
+    """Names of the settings that have begun and not finished, and of those of them that the next settings wait for."""
+    _turns: Turns
+    """Those that have planned runs which were not suggested yet."""
 
     def __init__(
         self,
@@ -50,23 +54,25 @@ class SettingsPolicy(ABC):
         *,
         lr_range: tuple[float, float] | LRDomain | None,
         prior: Any,
-        settings_at_once: int,
+        settings_at_once: int | Sequence[int],
         seed: int,
         points: Sequence[Point],
+        lead: int | None = None,
     ) -> None:
         self._settings = in_order_of_cost(settings) if settings else [Setting()]
         self._places = {s.name: i for i, s in enumerate(self._settings)}
         names = [s.name for s in self._settings]
         if len(set(names)) < len(names):
             raise InputError(f"two settings have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}")
-        require_count("settings_at_once", settings_at_once)
-        self._at_once, self._seed = settings_at_once, seed
-        self._base = [prior_for(prior, s) for s in self._settings]
-        self._points = [replace(p, setting=self._name(p.setting)) for p in points]
+        self._at_once, self._seed, self._group = for_groups("settings_at_once", settings_at_once), seed, -1
+        self._earlier = EarlierSettings(self._settings, [prior_for(prior, s) for s in self._settings], lead)
+        self._points: dict[str, list[Point]] = {name: [] for name in names}
+        for point in points:
+            name = self._name(point.setting)
+            self._points[name].append(replace(point, setting=name))
         self._domain: LRDomain | None = None
         self._searches = {}
-        self._open: set[str] = set()
-        self._wanting: set[str] = set()
+        self._open, self._awaited, self._turns = set(), set(), Turns()
         self._configs: dict[RunId, Mapping[str, Any]] = {}
         self._closed = False
         self.history = History()
@@ -282,9 +288,9 @@ class SettingsPolicy(ABC):
 
     def peek(self) -> tuple[RunId, Mapping[str, Any], int] | None:
         """Return the run that `ask(resumed=False)` would begin, its point's keys, and how many runs were known then."""
-        if not self._wanting or self._closed:
+        name = None if self._closed else self._turns.first()
+        if name is None:
             return None
-        name = min(self._wanting, key=lambda name: (self._searches[name].tried(), self._places[name]))
         search = self._searches[name]
         point = self._point(name, search.queue[0])
         return RunId(name, len(search.runs)), {} if point is None else point.config, search.planned
@@ -298,10 +304,9 @@ class SettingsPolicy(ABC):
         search = self._searches[identity.setting]
         point = self._point(identity.setting, search.queue[0])
         if point is not None:
-            self._points.remove(point)  # each point is used once
+            self._points[identity.setting].remove(point)  # each point is used once
         run = search.start()
-        if not search.queue:
-            self._wanting.discard(identity.setting)
+        self._turns.note(identity.setting, self._places[identity.setting], search.tried(), wants=bool(search.queue))
         run.log_lr = math.log(self._domain.value(run.log_lr))
         return self._suggestion(identity, resumes=False)
 
@@ -323,26 +328,25 @@ class SettingsPolicy(ABC):
 
     def _point(self, setting: str, log_lr: float) -> Point | None:
         """The user's point that a planned lr comes from."""
-        open_points = (p for p in self._points if p.setting == setting and p.loss is None)
+        open_points = (p for p in self._points[setting] if p.loss is None)
         return next((p for p in open_points if abs(math.log(p.lr) - log_lr) < SAME), None)
 
     def _advance(self, changed: str | None = None) -> None:
-        """Plan all rounds that can be planned. It is done when results come, so that plans follow from them alone.
-
-        Args:
-            changed: Name of the only setting that has new results; None: any may have.
-        """
+        """Plan all rounds that can be planned, when results come, so that plans follow from them alone: those of the
+        setting named `changed`, or of any."""
         names = [*self._searches] if changed is None else [changed]
         while self._domain is not None:
             for name in names:
                 search = self._searches[name]
                 repeat_failed(search)
+                self._earlier.heard(name, search)
                 search.next()
                 self._keep_apart(search)
-                for members, belongs in ((self._open, not search.finished), (self._wanting, bool(search.queue))):
-                    (members.add if belongs else members.discard)(name)
+                (self._open.discard if search.finished else self._open.add)(name)
+                (self._awaited.add if self._earlier.needs(name, search) else self._awaited.discard)(name)
+                self._turns.note(name, self._places[name], search.tried(), wants=bool(search.queue))
             begun = len(self._searches)
-            if self._open or self._closed or begun == len(self._settings):
+            if self._awaited or self._closed or begun == len(self._settings):
                 return
             self._begin_settings()
             names = [*self._searches][begun:]
@@ -356,23 +360,21 @@ class SettingsPolicy(ABC):
     def _begin_settings(self) -> None:
         """Begin the next settings, each from what the finished ones say."""
         begun = len(self._searches)
-        done = [(s, self._searches[s.name]) for s in self._settings[:begun]]
-        known = [Known(s, search.moments()) for s, search in done if search.known()]
-        for index in range(begun, min(begun + self._at_once, len(self._settings))):
+        self._group += 1
+        group = range(begun, min(begun + of_group(self._at_once, self._group), len(self._settings)))
+        priors = self._earlier.priors(group, self._searches)
+        for index, prior in zip(group, priors, strict=True):
             setting = self._settings[index]
-            jitter = 0.0
-            if self._seed != 0:
-                jitter = float(np.random.default_rng([self._seed, index]).uniform(-0.3, 0.3))
-            prior = prior_from(setting, known, self._settings, self._base[index])
+            jitter = float(np.random.default_rng([self._seed, index]).uniform(-0.3, 0.3)) if self._seed else 0.0
             self._searches[setting.name] = self._new_search(setting, prior, jitter)
-            for point in self._points:
-                if point.setting == setting.name and point.loss is not None:
+            for point in self._points[setting.name]:
+                if point.loss is not None:
                     self._add(point)
             self._put_points(setting.name)
 
     def _put_points(self, setting: str) -> None:
-        for point in self._points:
-            if point.setting == setting and point.loss is None:
+        for point in self._points[setting]:
+            if point.loss is None:
                 self._searches[setting].put(math.log(point.lr))
 
     def _add(self, point: Point) -> None:

@@ -47,7 +47,7 @@ class SurfacePolicy(SettingsPolicy):
         max_trials: Most runs of a setting.
         prior: As for `QuadraticPolicy`.
         extend: Whether lrs beyond the range may be tried when the optimum seems to lie there.
-        settings_at_once: Settings that are searched side by side.
+        settings_at_once, lead: As for `QuadraticPolicy`.
         points: Learning rates to begin with; they hold no losses, since a final loss is no curve.
         seed: 0 places the first lrs symmetrically; others shift them.
         memory: As for `QuadraticPolicy`.
@@ -77,10 +77,11 @@ class SurfacePolicy(SettingsPolicy):
         max_trials: int = 8,
         prior: Any = None,
         extend: bool = False,
-        settings_at_once: int = AT_ONCE,
+        settings_at_once: int | Sequence[int] = AT_ONCE,
         points: Sequence[Point] = (),
         seed: int = 0,
         memory: Memory | None = None,
+        lead: int | None = None,
     ) -> None:
         require_count("max_trials", max_trials)
         require_tolerances(tolerance, lr_tolerance)
@@ -99,8 +100,9 @@ class SurfacePolicy(SettingsPolicy):
             "max_trials": max_trials, "extend": extend, "memory": memory,
         }  # fmt: skip
         super().__init__(
-            settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points
-        )
+            settings, lr_range=lr_range, prior=prior, settings_at_once=settings_at_once, seed=seed, points=points,
+            lead=lead,
+        )  # fmt: skip
 
     def final(self, run: RunId) -> tuple[float, float] | None:
         """Return a run's loss at its target and its standard error, from the surface; None if it has none there."""

@@ -251,7 +251,7 @@ class PowerLawScheduler(TrialScheduler):  # type: ignore[misc]  # no types
             return value
         self._log_once(
             f"target {self.target}",
-            f"target={self.target!r} is no positive number in the config of trial {trial.trial_id}, which has "
+            f"target={self.target!r} is not a positive number in the config of trial {trial.trial_id}, which has "
             f"{sorted(trial.config or {})}: give a number, or a key of the config. Trials run to their end.",
         )
         return None

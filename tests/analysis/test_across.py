@@ -2,10 +2,11 @@ import math
 
 import pytest
 
-from raylr.analysis.across import AT_ONCE, Known, covariates, in_order_of_cost, in_turn, prior_from
+from raylr.analysis.across import AT_ONCE, Across, Known, covariates, in_order_of_cost, in_turn
 from raylr.analysis.optimum import OptimumPrior, fit_optimum
 from raylr.analysis.runs import Setting
 
+NOTHING = OptimumPrior()
 SETTINGS = [Setting(name=f"{n}/{d}", config={"n": n, "kind": "moe"}, params=n, tokens=d)
             for n in (1e6, 4e6, 1.6e7) for d in (1e8, 4e8)]  # fmt: skip
 
@@ -15,27 +16,39 @@ def known(setting, scale=1.0):
     return Known(setting, {"center": (center, 0.1), "curvature": (math.log(0.02), 0.2), "skew": (0.1, 0.2)})
 
 
+def prior(known, base=NOTHING):
+    """That of the most expensive setting."""
+    return Across(SETTINGS).priors([SETTINGS[-1]], known, [base])[0]
+
+
+def test_settings_that_begin_together_have_the_priors_that_each_has_alone():
+    bases = [OptimumPrior(), OptimumPrior(center=-6.0, center_sd=0.5), OptimumPrior()]
+    measured, across = [known(c) for c in SETTINGS[:3]], Across(SETTINGS)
+    alone = [across.priors([one], measured, [base])[0] for one, base in zip(SETTINGS[3:], bases, strict=True)]
+    assert across.priors(SETTINGS[3:], measured, bases) == alone
+
+
 def test_the_law_of_known_settings_is_the_prior_of_the_next():
-    prior = prior_from(SETTINGS[-1], [known(c) for c in SETTINGS[:-1]], SETTINGS, OptimumPrior())
-    assert prior.center == pytest.approx(known(SETTINGS[-1]).moments["center"][0], abs=0.15)
-    assert prior.center_sd < 0.5
-    assert math.log(prior.curvature) == pytest.approx(math.log(0.02), abs=0.1)
-    assert prior.curvature_log_sd < OptimumPrior().curvature_log_sd
+    found = prior([known(c) for c in SETTINGS[:-1]])
+    assert found.center == pytest.approx(known(SETTINGS[-1]).moments["center"][0], abs=0.15)
+    assert found.center_sd < 0.5
+    assert math.log(found.curvature) == pytest.approx(math.log(0.02), abs=0.1)
+    assert found.curvature_log_sd < OptimumPrior().curvature_log_sd
 
 
 def test_one_known_setting_leaves_the_next_wide():
-    one = prior_from(SETTINGS[-1], [known(SETTINGS[0])], SETTINGS, OptimumPrior())
-    many = prior_from(SETTINGS[-1], [known(c) for c in SETTINGS[:-1]], SETTINGS, OptimumPrior())
+    one = prior([known(SETTINGS[0])])
+    many = prior([known(c) for c in SETTINGS[:-1]])
     assert one.center_sd > 2 * many.center_sd
 
 
 def test_nothing_known_changes_nothing():
-    assert prior_from(SETTINGS[0], [], SETTINGS, OptimumPrior()) == OptimumPrior()
+    assert prior([]) == OptimumPrior()
 
 
 def test_a_law_from_outside_is_combined():
     base = OptimumPrior(center=-6.0, center_sd=0.01)
-    assert prior_from(SETTINGS[-1], [known(SETTINGS[0])], SETTINGS, base).center == pytest.approx(-6.0, abs=0.02)
+    assert prior([known(SETTINGS[0])], base).center == pytest.approx(-6.0, abs=0.02)
 
 
 def test_covariates_are_what_varies_and_is_positive():

@@ -75,3 +75,5 @@ def test_no_run_that_has_ended_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("lr,loss,state\n1e-3,3,running\n")
     with pytest.raises(DataError, match="no run has ended"):
         cells_of(raylr.load_runs(tmp_path / "a.csv"))
+    with pytest.raises(DataError, match=r"a\.csv: no run has ended"):
+        fit_runs(read_finished(tmp_path / "a.csv"))

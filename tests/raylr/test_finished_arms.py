@@ -49,6 +49,15 @@ def test_without_columns_each_lr_is_an_arm(tmp_path):
     assert [arm.name for arm in compare_finished(read(more)).comparison.arms] == ["a, LR 1.00e-3", "a, LR 2.00e-3", "b"]
 
 
+def test_of_searched_kinds_the_best_lr_counts(tmp_path):
+    """One of several runs: a single one may be low by luck, and a kind whose runs all diverged has none."""
+    made = [*rows({"a": 0.0}), *rows({"a": 0.1}, lr=2e-3), *rows({"a": -1.0}, seeds=1, lr=3e-3)]
+    made += [*rows({"b": 0.05}, seeds=1, lr=4e-3), *rows({"b": 0.2}, seeds=1, lr=5e-3)]
+    found = compare_finished(read(write(tmp_path / "runs.csv", made)), searched=True)
+    assert [(arm.name, arm.lr, len(arm.runs)) for arm in found.comparison.arms] == [("a", 1e-3, 3), ("b", 4e-3, 1)]
+    assert "3 and 2" in found.notes[-1]
+
+
 def test_one_model_and_budget_are_chosen(tmp_path):
     more = rows({"a": 0.0, "b": 0.1}, tokens=500_000_000_000)
     path = write(tmp_path / "runs.csv", [*rows({"a": 0.0, "b": 0.1}), *more])

@@ -113,10 +113,13 @@ NAMES = (EVAL_ENV, CACHE, "XDG_CACHE_HOME", "COLUMNS", "TERM", "NO_COLOR", "FORC
 def test_environment_variables(dice: random.Random, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with changed_copy(folder) as work, monkeypatch.context() as patch:
         patch.chdir(work)
+        patch.setenv(EVAL_ENV, str(work / "eval"))  # not this machine's
         for name in dice.sample(NAMES, 3):
             value = str(dice.choice((*VALUES, "/dev/null", str(work), str(work / "sweep.csv"))))
             patch.setenv(name, value.replace("\0", "").encode("utf-8", "ignore").decode())
-        command(dice.choice(("laws", "fit sweep.csv", "status runs", "predict runs --params 2e8 --tokens 1e9")).split())
+        command(
+            dice.choice(("laws", "fit sweep.csv", "status runs", "predict law.json --params 2e8 --tokens 1e9")).split()
+        )
         with sentence_or_result():
             find()
 

@@ -1,5 +1,6 @@
 """Mutated corpora, checkpoints, Hugging Face models, questions and folders of studies, as `test_fuzz` for others."""
 
+import gzip
 import hashlib
 import json
 import random
@@ -7,13 +8,14 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fuzzing import changed_copy, command, fuzzed, sentence_or_result
 from made_questions import write_questions
 from made_study import spec_of, study_of
-from mutations import alternately, as_json, encoded, of_bytes, of_text, of_value
+from mutated_tables import arrow_file, of_rows
+from mutations import alternately, as_json, encoded, oddly_encoded, of_bytes, of_text, of_value
 
+from raylr import plan
 from raylr.analysis.scores.suites import resolve
 from raylr.evaluation.model import open_model
 from raylr.evaluation.questions import choose_subjects, read_subject
@@ -47,30 +49,43 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def check_corpus(corpus: Corpus) -> None:
+    """Its ids are as many as it says, and ones that its tokenizer knows."""
+    for ids, count in ((corpus.train, corpus.train_tokens), (corpus.validation, corpus.validation_tokens)):
+        assert ids.size == count > 0
+        assert ids.max() < corpus.vocab_size
+    assert corpus.eos_id < corpus.vocab_size
+
+
 @fuzzed(20)
 def test_corpora(dice: random.Random) -> None:
-    rows = of_value(DOCUMENTS, dice)
+    rows = of_rows(DOCUMENTS, dice) if dice.random() < 0.5 else of_value(DOCUMENTS, dice)
     rows = rows if isinstance(rows, list) else [rows]
-    kind = dice.choice(("a.jsonl", "a.json", "a.parquet", "a.jsonl.gz", "a.arrow", "a.txt", "a.idx"))
-    text = "\n".join(as_json(row) for row in rows) if kind.endswith("l") else as_json(rows)
-    data = encoded(of_text(text, dice) if dice.random() < 0.5 else text)
-    if kind == "a.parquet":
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(DOCUMENTS), sink)
-        data = of_bytes(sink.getvalue().to_pybytes(), dice)
+    kind = dice.choice(("a.jsonl", "a.json", "a.parquet", "a.jsonl.gz", "a.json.zst", "a.arrow", "a.txt", "a.idx"))
+    text = "\n".join(as_json(row) for row in rows) if ".jsonl" in kind else as_json(rows)
+    data = oddly_encoded(of_text(text, dice) if dice.random() < 0.4 else text, dice)
+    if kind in ("a.parquet", "a.arrow"):
+        file, data = arrow_file([row for row in rows if isinstance(row, dict)], dice)
+        kind = f"a.{file.rpartition('.')[2]}"
+        data = of_bytes(data, dice) if dice.random() < 0.3 else data
+    elif kind.endswith((".gz", ".zst")) and dice.random() < 0.8:
+        data = gzip.compress(data, 1) if kind.endswith("gz") else pa.compress(data, "zstd", asbytes=True)
+        data = of_bytes(data, dice) if dice.random() < 0.3 else data
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "texts" / kind
         source.parent.mkdir()
         source.write_bytes(data)
-        with sentence_or_result():
-            build_corpus([source.parent], Path(name) / "corpus", vocab_size=280, on_error=dice.choice(("stop", "skip")))
+        with sentence_or_result(names="texts"):
+            on_error = dice.choice(("stop", "skip"))
+            built = build_corpus([source.parent], Path(name) / "corpus", vocab_size=280, on_error=on_error)
+            check_corpus(Corpus.open(built.path))
 
 
 @fuzzed()
 def test_folders_of_corpora(dice: random.Random, corpus: Corpus) -> None:
     with changed_copy(corpus.path) as folder:
         change(dice.choice([folder / "manifest.json", *files_of(folder)]), dice)
-        with sentence_or_result():
+        with sentence_or_result(names=corpus.path.name):
             Corpus.open(folder)
 
 
@@ -125,8 +140,9 @@ def study(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study.directory
 
 
-@fuzzed(5)
-def test_folders_of_studies(dice: random.Random, study: Path) -> None:
+@fuzzed(10)
+def test_folders_of_studies(dice: random.Random, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "DRAWS", 1)  # what is tried is how a plan reads a folder, not how precise it is
     with changed_copy(study) as folder:
         tables = [path for path in files_of(folder) if path.suffix in (".parquet", ".json", ".yaml")]
         change(dice.choice([path for path in tables if "corpus" not in path.parts]), dice)

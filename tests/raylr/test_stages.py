@@ -86,14 +86,28 @@ def test_a_study_that_is_restored_fits_nothing_again(texts, tmp_path, changes, m
     assert fits_in(restored, monkeypatch) > 0
 
 
+@pytest.fixture(scope="module")
+def undisturbed_study(texts, tmp_path_factory):
+    """A finished study of a spec with these changes, and what it trained; one for all tests that ask for the same."""
+    known = {}
+
+    def undisturbed_study(changes):
+        if str(changes) not in known:
+            counter = SerialExecutor()
+            study = study_of(spec_of(texts, **changes), tmp_path_factory.mktemp("undisturbed") / "study", counter)
+            study.run()
+            known[str(changes)] = study, counter.trained
+        return known[str(changes)]
+
+    return undisturbed_study
+
+
 @pytest.mark.parametrize("changes", [{}, SURFACE], ids=["quadratic", "surface"])
 @pytest.mark.parametrize("share", [0.02, 0.4, 0.75, 0.98])
-def test_killed_anywhere_it_ends_with_the_same_tables_and_law(texts, tmp_path, changes, share):
+def test_killed_anywhere_it_ends_with_the_same_tables_and_law(undisturbed_study, texts, tmp_path, changes, share):
     spec = spec_of(texts, **changes)
-    counter = SerialExecutor()
-    undisturbed = study_of(spec, tmp_path / "undisturbed", counter)
-    undisturbed.run()
-    left = int(share * len(counter.trained))
+    undisturbed, trained = undisturbed_study(changes)
+    left = int(share * len(trained))
 
     def die(job, tokens):
         nonlocal left

@@ -90,7 +90,7 @@ def main(folder, kind, seconds=0.0):
                 search_alg=search,
                 scheduler=scheduler,
                 num_samples=samples,
-                reuse_actors=kind != "surface",
+                reuse_actors=True,
             ),
             # all checkpoints are kept: a snapshot of Tune's that a kill leaves may name one a second old
             run_config=tune.RunConfig(name="tune", storage_path=str(folder), verbose=0),

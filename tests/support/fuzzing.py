@@ -30,6 +30,8 @@ MOST_SECONDS = 60
 MOST_MEGABYTES = 3000
 FEW = 60
 """Inputs of each kind in the ordinary suite."""
+EACH = 500
+"""Inputs after which a long run says how far it is."""
 VARIABLE = "RAYLR_FUZZ"
 ends: Counter[str] = Counter()
 """How the inputs of the kind that is being tried have ended."""
@@ -55,8 +57,15 @@ def fuzzed(few: int = FEW) -> Callable[[Callable[..., None]], Callable[..., None
                 try:
                     one(dice=random.Random(seed), **fixtures)
                 except (Exception, HangError) as error:
-                    failures.setdefault(kind_of(error), []).append(seed)
-                    shown.setdefault(kind_of(error), "".join(traceback.format_exception(error)[-12:]))
+                    kind = kind_of(error)
+                    failures.setdefault(kind, []).append(seed)
+                    if kind not in shown:
+                        shown[kind] = "".join(traceback.format_exception(error)[-12:])
+                        print(f"{one.__name__}, seed {seed}: {kind}\n{shown[kind]}", flush=True)
+                if (seed + 1) % EACH == 0:
+                    counts = ", ".join(f"{count:,} {how}" for how, count in sorted(ends.items()))
+                    failed = sum(map(len, failures.values()))
+                    print(f"{one.__name__}: to seed {seed}: {counts}, {failed} failed", flush=True)
             counts = ", ".join(f"{count:,} {how}" for how, count in sorted(ends.items()))
             print(f"{one.__name__}: seeds {seeds(few)[0]} to {seeds(few)[-1]}: {counts}, {len(failures)} failures")
             parts = [f"{kind}: {len(at)} inputs, seeds {at[:5]}\n{shown[kind]}" for kind, at in failures.items()]
@@ -113,10 +122,12 @@ def limited() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sentence_or_result() -> Iterator[None]:
-    """Only errors that the command line shows as a sentence may leave; within the limits."""
+def sentence_or_result(names: str = "") -> Iterator[None]:
+    """Only errors that the command line shows as a sentence may leave; within the limits. A sentence has `names` in it:
+    the place of what is wrong."""
+    err = io.StringIO()
     try:
-        with limited():
+        with limited(), contextlib.redirect_stderr(err):
             yield
         ends["results"] += 1
     except Exception as error:
@@ -124,7 +135,9 @@ def sentence_or_result() -> Iterator[None]:
         if outcome is None:
             raise
         check_sentence(outcome[0])
+        assert names in outcome[0], f"names no place ({names}): {outcome[0]}"
         ends["sentences"] += 1
+    assert "Traceback" not in err.getvalue(), f"a library shows {last_place(err.getvalue())}\n{err.getvalue()[-3000:]}"
 
 
 def check_sentence(message: str) -> None:
@@ -135,17 +148,18 @@ def check_sentence(message: str) -> None:
     assert "object at 0x" not in message, message
 
 
-def tried(read: Callable[[Path], Any], name: str, data: bytes) -> None:
-    """Read `data` as a file of this name."""
+def tried(read: Callable[[Path], Any], name: str, data: bytes, *, names: str = "") -> None:
+    """Read `data` as a file of this name; `names` is in the sentence that refuses it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(data)
-        with sentence_or_result():
+        with sentence_or_result(names):
             read(path)
 
 
-def command(arguments: list[str], *, known: tuple[int, ...] = (0, 1, 2, 3)) -> None:
-    """Run the command line: it ends with a known status, and a failure with one sentence on standard error."""
+def command(arguments: list[str], *, known: tuple[int, ...] = (0, 1, 2, 3)) -> str:
+    """Run the command line: it ends with a known status, and a failure with one sentence on standard error. Return what
+    it prints."""
     out, err = io.StringIO(), io.StringIO()
     status: Any = 0
     with limited(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -161,6 +175,7 @@ def command(arguments: list[str], *, known: tuple[int, ...] = (0, 1, 2, 3)) -> N
     else:  # `raylr check` lists what is damaged on standard output
         check_sentence((text.strip() or out.getvalue().strip()).split("\n")[-1])
         ends["sentences"] += 1
+    return out.getvalue()
 
 
 def last_place(text: str) -> str:

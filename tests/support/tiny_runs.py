@@ -6,7 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -73,42 +74,81 @@ def keeping(folder: Path, tokens: int) -> Callable[[dict[str, Any], Path | None]
     return report
 
 
+@contextmanager
+def forked(workers: int) -> Iterator[int]:
+    """Several workers from here on, each with its rank in the environment; what is slow to import was imported once.
+    To be called in a process that has computed nothing. Yields the rank; the first worker waits for the others."""
+    from raylr.trainables.training.engine import import_deepspeed
+
+    import_deepspeed()
+    rank, others = 0, list[int]()
+    for number in range(1, workers):
+        other = os.fork()
+        if not other:
+            rank, others = number, []
+            break
+        others.append(other)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(workers)}
+    yield rank
+    assert [os.waitpid(other, 0)[1] for other in others] == [0] * len(others)
+
+
+def call_workers(script: str, *arguments: str) -> str:
+    """What a script prints that works `forked`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    place["PYTHONPATH"] = os.pathsep.join(sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | place,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, _ = process.communicate(timeout=600)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == 0
+    return out
+
+
 SCRIPT = """
 import json, sys
 import tiny_runs
-curves = []
-for fields in json.loads(sys.argv[2]):
-    model = tiny_runs.MODEL.model_copy(update=fields.pop("model", {}))
-    rows = tiny_runs.run(tiny_runs.Path(sys.argv[1]), model=model, **fields)
-    both = zip(tiny_runs.curve(rows), map(tiny_runs.probed, rows), strict=True)
-    curves.append([row | ({"probed": found} if found else {}) for row, found in both])
-print("CURVES" + json.dumps(curves))
+folder, workers, runs = tiny_runs.Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+with tiny_runs.forked(workers) as rank:
+    curves = [tiny_runs.curve_of(folder, fields) for fields in runs]
+    if rank == 0:
+        print("CURVES" + json.dumps(curves), flush=True)
 """
+
+
+def curve_of(corpus: Path, fields: dict[str, Any]) -> Curve:
+    rows = run(corpus, **fields | {"model": MODEL.model_copy(update=fields.get("model", {}))})
+    both = zip(curve(rows), map(probed, rows), strict=True)
+    return [row | ({"probed": found} if found else {}) for row, found in both]
 
 
 def curves(corpus: Path, workers: int, *runs: dict[str, Any]) -> list[Curve]:
     """The curves of some runs (their arguments; `model` holds what differs from `MODEL`), one after another, on
-    `workers` processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(workers)}
-    shared["PYTHONPATH"] = os.pathsep.join(sys.path)
-    command = [sys.executable, "-c", SCRIPT, str(corpus), json.dumps([one | {"workers": workers} for one in runs])]
-    processes = [
-        subprocess.Popen(
-            command, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in map(str, range(workers))
-    ]
-    try:
-        out = [process.communicate(timeout=600)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert all(process.returncode == 0 for process in processes)
-    found: list[Curve] = json.loads(out[0].split("CURVES")[1])
+    `workers` processes; of one, in this process."""
+    if workers == 1:
+        from torch import distributed
+
+        before = distributed.is_initialized()
+        found = [curve_of(corpus, one) for one in runs]
+        if not before:
+            import deepspeed
+
+            deepspeed.comm.destroy_process_group()
+        return found
+    asked = json.dumps([one | {"workers": workers} for one in runs])
+    found: list[Curve] = json.loads(call_workers(SCRIPT, str(corpus), str(workers), asked).split("CURVES")[1])
     return found
 
 

@@ -69,6 +69,6 @@ def _whole(key: str, value: int, factor: float) -> int:
     result = value * factor
     if abs(result - round(result)) > 1e-9 or (value and result < 1):
         raise SpecError(
-            f"{key}={value} × {factor:g} is no whole number: choose other widths or depths, or another base"
+            f"{key}={value} × {factor:g} is not a whole number: choose other widths or depths, or another base"
         )
     return round(result)

@@ -21,7 +21,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A network with what it is trained on; what a user's function returns that is no language model."""
+    """A network with what it is trained on; what a user's function returns that is not a language model."""
 
     model: nn.Module
     """The network, with initial weights."""

@@ -154,6 +154,7 @@ def build_corpus(
     report = progress or (lambda phase, done, total: None)
     listed = Problems(on_error)
     sources = find_sources(paths, listed)
+    where = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     problems = listed
 
     def texts(phase: str) -> Iterator[Document]:
@@ -171,8 +172,9 @@ def build_corpus(
     if not all(survey.characters.values()):
         left = "".join(f"; {count} left out: {reason}" for reason, count in (listed + problems).counts().items())
         raise DataError(
-            f"{len(survey.keys)} different document(s) with {sum(survey.characters.values())} characters are too "
-            f"little text for training and validation (validation_fraction={validation_fraction}): give more text{left}"
+            f"{where}: {len(survey.keys)} different document(s) with {sum(survey.characters.values())} characters are "
+            f"too little text for training and validation (validation_fraction={validation_fraction}): give more "
+            f"text{left}"
         )
     keys = np.fromiter(survey.keys, dtype=np.uint64)
     keys.sort()
@@ -194,7 +196,10 @@ def build_corpus(
         raise DataError(f"{out} is a corpus built from other text or settings: delete it or give another folder")
     if tokenizer is None:
         report("train", 0, sources.bytes)
-        vocabulary = train_tokenizer(survey.sample, int(vocab_size or 0))
+        try:
+            vocabulary = train_tokenizer(survey.sample, int(vocab_size or 0))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
         report("train", sources.bytes, sources.bytes)
     else:
         vocabulary = load_tokenizer(tokenizer_file(tokenizer), vocab_size, eos_token)
@@ -208,7 +213,7 @@ def build_corpus(
                 f"{survey.documents} documents were read first and {second.documents} then: the files changed meanwhile"
             )
         if not all(counts["tokens"].values()):
-            raise DataError("every training document is also a validation document: give other text")
+            raise DataError(f"{where}: every training document is also a validation document: give other text")
         vocabulary.save(work / "tokenizer.json")
         gap = f"{second.gap:,} characters" if second.gap else ""
         notes = [*sources.notes, *problems.notes(), *split_notes(split, validation_within, validation_fraction, gap)]
@@ -308,7 +313,7 @@ class _SecondPass:
 
 
 def refuse_other_folder(out: Path) -> None:
-    """Raise DataError if `out` holds something that is no corpus."""
+    """Raise DataError if `out` holds something that is not a corpus."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file())):
         raise DataError(f"{out} exists and is not a tokenised corpus: give another folder")
 

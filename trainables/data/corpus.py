@@ -126,7 +126,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         found = None
-    wrong = ["it is not JSON"] if found is None else [] if isinstance(found, dict) else ["it is no object"]
+    wrong = ["it is not JSON"] if found is None else [] if isinstance(found, dict) else ["it is not an object"]
     if isinstance(found, dict):
         hashes, prefix = found.get("sha256"), found.get("prefix", [])
         checks = {

@@ -100,7 +100,9 @@ def _fault(text: Any, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"{what} has {text[error.start]!r} at character {error.start}: half of a surrogate pair is no character"
+        return (
+            f"{what} has {text[error.start]!r} at character {error.start}: half of a surrogate pair is not a character"
+        )
     return ""
 
 

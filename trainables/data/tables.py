@@ -152,12 +152,14 @@ def _column(source: Source, schema: Any, key: str | None, problems: Problems) ->
         )
     else:
         path = [wanted] if wanted in names else wanted.split(".")
-        kind = _type_at(schema, path)
+        twice = schema.names.count(path[0]) > 1
+        kind = None if twice else _type_at(schema, path)
         if kind is not None and is_text(kind):
             if key is None and wanted != TEXT:
                 problems.chose_key(source.path, wanted)
             return path
         reason = f"has no column {wanted!r}" if kind is None else f"column {wanted!r} is {kind}, not text"
+        reason = f"has {schema.names.count(path[0])} columns {path[0]!r}" if twice else reason
         reason += f"; its columns are {shown}"
     problems.bad(source.path, reason)
     return None

@@ -129,7 +129,7 @@ def load_tokenizer(
         eos_id: The same by its id.
 
     Raises:
-        DataError: If it is no tokenizer, too large, or has no such token.
+        DataError: If it is not a tokenizer, too large, or has no such token.
     """
     tokenizer = read_tokenizer(file)
     tokenizer.no_truncation()

@@ -65,7 +65,7 @@ class Architecture:
             try:
                 groups = re.compile(regex).groups
             except re.error as error:
-                raise SpecError(f"{self.name}: {regex!r} is no regular expression: {error}") from None
+                raise SpecError(f"{self.name}: {regex!r} is not a regular expression: {error}") from None
             if regex and regex == self.layer and groups != 1:
                 raise SpecError(f"{self.name}: layer={regex!r} must have one group, the index of the layer")
 

@@ -35,7 +35,7 @@ def configuration(source: str | dict[str, Any]) -> PretrainedConfig:
             raise ValueError("it has no model_type (for example 'qwen3_moe' or 'llama')")
         return AutoConfig.for_model(**source)
     except (OSError, ValueError, TypeError) as error:
-        raise SpecError(f"model: hf={source!r} is no configuration that transformers reads: {error}") from error
+        raise SpecError(f"model: hf={source!r} is not a configuration that transformers reads: {error}") from error
 
 
 def _network(config: PretrainedConfig) -> nn.Module:

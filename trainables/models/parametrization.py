@@ -88,8 +88,8 @@ class Parametrization:
     """A table of terms, complete: what it does not list is not multiplied.
 
     Raises:
-        SpecError: For an unknown role, quantity or axis, an exponent that is no finite number, a term without a source,
-            and for two terms for the same quantity, role and axis.
+        SpecError: For an unknown role, quantity or axis, an exponent that is not a finite number, a term without a
+            source, and for two terms for the same quantity, role and axis.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Parametrization:
                 if value not in known:
                     raise SpecError(f"{where}: there is no {kind} {value!r}{nearest(str(value), known)}")
             if not isinstance(term.exponent, int | float) or not abs(term.exponent) < float("inf"):
-                raise SpecError(f"{where}: exponent {term.exponent!r} is no finite number")
+                raise SpecError(f"{where}: exponent {term.exponent!r} is not a finite number")
             if not term.source.strip():
                 raise SpecError(f"{where}: the term has no source; write where it is from, or 'own'")
             for role in term.roles:

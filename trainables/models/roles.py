@@ -86,7 +86,7 @@ def roles_of_key(key: str, what: str) -> tuple[str, ...]:
     if key in MODULE_OF:
         return (key,)
     raise SpecError(
-        f"{what}: {key!r} is no module; there are {', '.join(MODULES)}, and their parts {', '.join(MODULE_OF)}"
+        f"{what}: {key!r} is not a module; there are {', '.join(MODULES)}, and their parts {', '.join(MODULE_OF)}"
     )
 
 
@@ -99,8 +99,8 @@ def check_factors(what: str, table: Mapping[str, float], present: Iterable[str] 
         present: Roles of the network, where it is known.
 
     Raises:
-        SpecError: For a key that is no module or role, or that matches no tensor of the network, and for a factor that
-            is not a number of at least 0.
+        SpecError: For a key that is not a module or role, or that matches no tensor of the network, and for a factor
+            that is not a number of at least 0.
     """
     present = set(present)
     for key, factor in table.items():

@@ -281,7 +281,7 @@ class ModuleSpec(FrozenSpec):
             try:
                 re.compile(regex)
             except re.error as error:
-                raise ValueError(f"roles: {regex!r} is no regular expression: {error}") from None
+                raise ValueError(f"roles: {regex!r} is not a regular expression: {error}") from None
         return self
 
     @model_validator(mode="after")

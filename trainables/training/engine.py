@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from raylr.trainables.absent import absent
+
 if TYPE_CHECKING:
     import torch
 
@@ -73,13 +75,8 @@ def import_deepspeed() -> None:
     """
     if "deepspeed" in sys.modules:
         return
-    hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]  # None hides a module
-    try:
-        with quiet():
-            importlib.import_module("deepspeed")
-    finally:
-        if hidden:
-            del sys.modules["mlflow"]
+    with quiet(), absent("mlflow"):
+        importlib.import_module("deepspeed")
 
 
 def bring_up(threads: int | None = None) -> None:

@@ -66,8 +66,8 @@ def multipliers_by_role(roles: Iterable[str], train: TrainSpec) -> dict[str, Mul
         The multipliers of every role in `roles`.
 
     Raises:
-        SpecError: For a key that is no module or role, or that matches no tensor of this model, and for a factor that
-            is not a number of at least 0.
+        SpecError: For a key that is not a module or role, or that matches no tensor of this model, and for a factor
+            that is not a number of at least 0.
 
     Example:
         >>> from raylr.trainables import TrainSpec

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from raylr.analysis import Conditions, LRLaw, fit_lr_law
+from raylr.analysis import Conditions, LRLaw, fit_lr_law, presets
 from raylr.analysis.laws._fitting import DRIFT, SCATTER, SCATTER_DOF
+from raylr.analysis.status import Status
 from raylr.errors import InputError, LawError
 
 N = np.repeat([1e8, 2e8, 4e8], 3)
@@ -303,6 +304,14 @@ def test_far_predictions_have_a_status_of_their_own():
     assert (one.predict(1e8, 2e9).status, one.predict(2e9, 2e9).status) == ("ok", "one_size")
     assert not one.ok
     assert one.usable
+
+
+def test_where_a_law_has_no_value_its_prediction_is_not_ok():
+    law = presets.get("kaplan2020")  # logarithmic: below zero above 1.2e10 parameters
+    found = law.predict(params=1e15, tokens=1e18, extrapolation_limit=math.inf)
+    assert found.status is Status.NOT_DETERMINED
+    assert "the law gives no LR there" in found.message
+    assert law.predict(params=1e9, tokens=1e11).ok
 
 
 def test_a_prediction_names_the_conditions_that_differ():

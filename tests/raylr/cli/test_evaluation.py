@@ -5,8 +5,9 @@ import os
 import re
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def call(*arguments: str | Path, **variables: str) -> subprocess.CompletedProces
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_kill_ends_with_the_reason_and_loses_what_was_being_scored(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_kill_ends_with_the_reason_and_loses_what_was_being_scored(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of a model trained here, on real questions where they are at hand, with OpenCompass as its process."""
     set_up()
     data = DATA
@@ -77,21 +80,24 @@ def test_a_kill_ends_with_the_reason_and_loses_what_was_being_scored(checkpoint:
         for suite, subject in REAL:
             write_questions(data, suite, subject, questions=5)
     out = tmp_path / "out"
-    arguments = (checkpoint, "--data", data, "--subjects", "mmlu/abstract_algebra,cmmlu/anatomy", "--limit", "5")
+    asked = ("--data", data, "--subjects", "mmlu/abstract_algebra,cmmlu/anatomy", "--limit", "5", "--out", out)
+    arguments = ["eval", *map(str, (checkpoint, *asked))]
+    monkeypatch.setenv("COLUMNS", "140")
 
-    killed = start(*arguments, "--out", out)
-    until(lambda: fragments(out) >= 1, killed)
-    driver_of(killed).kill()
-    assert killed.wait(60) == 1
-    printed = (tmp_path / "printed").read_text()
+    with driver_killed(lambda: fragments(out) >= 1), pytest.raises(SystemExit) as killed:
+        main([*arguments, "--batch-size", "1"])
+    assert killed.value.code == 1
+    printed = capsys.readouterr().err
     assert "raylr: OpenCompass was ended by SIGKILL scoring cmmlu/anatomy" in printed
     assert "5 of 10 questions are kept, run it again for the others" in printed
 
-    done = call(*arguments, "--out", out, "--json", tmp_path / "scores.json")
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, "--json", str(tmp_path / "scores.json")])
+    shown = capsys.readouterr()
+    assert done.value.code == 0, shown.err
     for name in ("MMLU abstract_algebra", "CMMLU anatomy", "MMLU STEM, naive (1 of 19 subjects)", "questions/s"):
-        assert name in done.stdout, done.stdout
-    assert "start-up" in done.stdout
+        assert name in shown.out, shown.out
+    assert "start-up" in shown.out
     found = json.loads((tmp_path / "scores.json").read_text())
     assert (found["questions_known_before"], found["questions_scored"]) == (5, 5)
     assert not found["complete"]
@@ -125,27 +131,30 @@ def check_against_the_independent_scorer(model: Path, kept: list[dict[str, Any]]
             )
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    printed = Path(arguments[-1]).parent / "printed"
-    slow = os.environ | {"OMP_NUM_THREADS": "1"}
-    with printed.open("wb") as sink:
-        return subprocess.Popen(command(*arguments, "--batch-size", "1"), stdout=sink, stderr=sink, env=slow)
-
-
 def fragments(out: Path) -> int:
     return len(list((out / "evals").glob("*/[0-9]*.parquet")))
 
 
-def driver_of(process: subprocess.Popen[bytes]) -> psutil.Process:
-    return next(child for child in psutil.Process(process.pid).children() if DRIVER in " ".join(child.cmdline()))
+@contextmanager
+def driver_killed(when: Callable[[], bool]) -> Iterator[None]:
+    """Kill OpenCompass, which the block starts, once `when` is true."""
+    ended = threading.Event()
 
+    def watch() -> None:
+        while not when():
+            if ended.wait(0.01):
+                return
+        for child in psutil.Process().children():
+            if DRIVER in " ".join(child.cmdline()):
+                child.kill()
 
-def until(done: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    end = time.monotonic() + 120
-    while not done():
-        assert time.monotonic() < end
-        assert process is None or process.poll() is None, "it ended by itself"
-        time.sleep(0.01)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from raylr.cli.progress import SearchProgress
 from raylr.events import StudyPlanned
@@ -52,3 +54,20 @@ def test_what_was_measured_before_says_nothing_about_the_speed() -> None:
     progress.started("a", "S", 10.0)  # resumed from its checkpoint
     progress.trained("a", "S", 1500, 20.0)
     assert progress.seconds_left() == pytest.approx(2500 * 0.02 + 4000 * 0.08)
+
+
+@given(events=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4000), st.booleans()), max_size=40))
+@settings(max_examples=50)
+def test_what_is_counted_on_the_way_is_what_counting_all_runs_gives(events: list[tuple[int, int, bool]]) -> None:
+    progress, tokens = SearchProgress(), dict[int, int]()
+    progress.plan = planned()
+    for number, trained, began in events:
+        size = "SL"[number % 2]
+        if began:
+            progress.started(str(number), size, 0.0)
+        else:
+            progress.trained(str(number), size, trained, 1.0)
+        tokens[number] = max(tokens.get(number, 0), 0 if began else trained)
+        assert progress.spent == sum(tokens.values())
+        runs = [sum(one % 2 == place for one in tokens) for place in range(2)]
+        assert progress.words().startswith(f"run {len(tokens)} of at most {sum(max(one, 4) for one in runs)}")

@@ -27,7 +27,7 @@ def test_what_cannot_be_served_is_one_sentence(tmp_path, whole, capsys):
     assert f"port {port} of 127.0.0.1 is taken; --port 0 takes a free one" in capsys.readouterr().err
     assert run("serve", whole[0].directory, "--port", "99999") == 2
     assert run("serve", whole[0].directory, "--host", "no.such.host.invalid") == 2
-    assert "is no address of this machine" in capsys.readouterr().err
+    assert "is not an address of this machine" in capsys.readouterr().err
 
 
 def test_a_server_for_everyone_says_that_there_is_no_password(whole, monkeypatch, capsys):

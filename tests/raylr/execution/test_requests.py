@@ -20,5 +20,5 @@ def test_a_size_of_its_own_takes_what_it_does_not_say_from_the_others():
 
 
 def test_a_name_that_is_no_size_is_refused():
-    with pytest.raises(ValidationError, match=r"resources\.sizes: 'N' is no size and no target"):
+    with pytest.raises(ValidationError, match=r"resources\.sizes: 'N' is neither a size nor a target"):
         spec_with(sizes={"N": {"cpus": 2}})

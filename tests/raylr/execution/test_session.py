@@ -7,6 +7,7 @@ import pytest
 
 from raylr.errors import TrainingError
 from raylr.execution import session
+from raylr.execution.kept import ray_kept
 from raylr.execution.session import cluster_watch, lacking_resources, ray_session
 
 
@@ -62,6 +63,33 @@ def test_ray_that_is_too_slow_to_start_here_is_started_again(
         with pytest.raises(TrainingError, match="timed out during startup"), ray_session():
             pass
     assert len(calls) == tried
+
+
+def test_stages_share_one_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("ray.init", lambda *args, **kwargs: calls.append("init"))
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.setattr("ray.is_initialized", lambda: calls.count("init") > calls.count("shutdown"))
+    monkeypatch.setattr(session, "require_loopback", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for _ in range(2):
+        with ray_kept():
+            pass  # nothing was trained
+        assert not calls
+        with ray_kept():
+            for _ in range(2):
+                with ray_kept(), ray_session() as own:
+                    assert own
+            assert calls == ["init"]
+        assert calls == ["init", "shutdown"]
+        calls.clear()
+    with pytest.raises(KeyError), ray_kept(), ray_session():
+        raise KeyError
+    assert calls == ["init", "shutdown"]
+    calls.clear()
+    with ray_session():
+        pass
+    assert calls == ["init", "shutdown"]
 
 
 def listening() -> socket.socket:

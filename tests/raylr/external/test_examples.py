@@ -91,13 +91,18 @@ def test_a_hugging_face_script_is_read_from_its_own_history(tmp_path):
 
 
 FAILS = """
+import contextlib
 import pathlib
 import my_trainer
 from ray import tune
 
 def train(config):
-    \"\"\"Stop in the middle and fail, as long as there is a file `broken`.\"\"\"
-    folder, broken = pathlib.Path(config["dir"]), pathlib.Path(__file__).with_name("broken").exists()
+    \"\"\"Stop in the middle and fail, in the first of the runs as long as there is a file `broken`.\"\"\"
+    folder, here = pathlib.Path(config["dir"]), pathlib.Path(__file__).parent
+    with contextlib.suppress(FileExistsError):
+        (here / "claimed").mkdir()
+        (folder / "claimed").touch()
+    broken = (here / "broken").exists() and (folder / "claimed").exists()
     tries = len(list(folder.glob("try-*")))
     (folder / f"try-{tries}").write_text(str(tune.get_checkpoint() is not None))
     my_trainer.train(config | {"stop_at": config["eval_at"][min(3 * tries + 3, 12)]} if broken else config)

@@ -77,11 +77,11 @@ def test_every_preset_is_whole(name: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("megatron-lm", "is no preset; did you mean 'megatron'"),
+        ("megatron-lm", "is not a preset; did you mean 'megatron'"),
         ({"format": "regex"}, "format regex and a pattern belong together"),
         ({"pattern": "x"}, "format regex and a pattern belong together"),
         ({"format": "regex", "pattern": "(?P<loss>.)"}, "pattern needs the named groups"),
-        ({"format": "regex", "pattern": "(?P<loss>."}, "pattern is no regular expression"),
+        ({"format": "regex", "pattern": "(?P<loss>."}, "pattern is not a regular expression"),
         ({"tokens": "a", "steps": "b"}, "give one of tokens, sequences and steps"),
     ],
 )

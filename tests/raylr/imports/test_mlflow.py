@@ -1,4 +1,6 @@
+import contextlib
 import math
+import sqlite3
 import sys
 import warnings
 from collections.abc import Iterator
@@ -48,3 +50,18 @@ def test_without_the_client_it_is_one_sentence(store: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(DataError, match=r"pip install 'raylr\[mlflow\]'"):
         read_runs([store])
+
+
+def test_a_database_that_is_no_store_is_refused_and_not_changed(tmp_path: Path) -> None:
+    """MLflow's client would make its tables in it, and wait for a damaged one."""
+    path = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("create table experiments (experiment_id text, name text)")
+        base.commit()
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"mlflow\.db is no store of MLflow: it has no table 'alembic_version'"):
+        read_runs([path])
+    assert path.read_bytes() == before
+    path.write_bytes(b"experiments" * 100)
+    with pytest.raises(DataError, match=r"mlflow\.db cannot be read as an SQLite file: file is not a database"):
+        read_runs([path])

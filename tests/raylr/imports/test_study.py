@@ -8,6 +8,7 @@ from made_study import spec_of, study_of
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DataError
 from raylr.finished import cells_of, is_runs, read_finished
+from raylr.imports.options import ImportOptions
 from raylr.imports.sources import read_runs
 from raylr.store.runsfolder import RunsFolder
 
@@ -32,6 +33,14 @@ def test_the_runs_of_a_study(folder: Path, tmp_path: Path) -> None:
     assert runs.add(found.runs).new == len(found.runs)
     assert runs.add(read_runs([folder]).runs).new == 0
     assert len(cells_of(read_finished(tmp_path / "runs").table)) == 4
+
+
+def test_keys_of_the_models_keep_runs_apart(folder: Path) -> None:
+    found = read_runs([folder], ImportOptions(by=("qk_norm", "hidden_size")))
+    assert {run.by["qk_norm"] for run in found.runs} == {"true"}
+    assert len({(run.size, run.by["hidden_size"]) for run in found.runs}) == 2
+    with pytest.raises(DataError, match=r"--by colour: .* no such key; they have .*qk_norm"):
+        read_runs([folder], ImportOptions(by=("colour",)))
 
 
 def test_a_study_without_runs_is_refused(texts: Path, tmp_path: Path) -> None:

@@ -72,3 +72,24 @@ def test_another_file_of_that_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1").write_bytes(b"not an event file at all")
     with pytest.raises(DataError, match="cannot be read as an event file"):
         read_runs([tmp_path])
+
+
+BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 24))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr: !!timestamp x", "a value that YAML cannot read"),
+        ("lr: &a {b: *a}", "more than 100,000 values"),
+        (
+            "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 24)),
+            "more than 100,000 values",
+        ),
+    ],
+)
+def test_a_config_that_is_none_is_refused_in_one_sentence(folders: Path, text: str, message: str) -> None:
+    run = next(one for one in folders.rglob("*tfevents*")).parent
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_runs([folders])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from raylr.errors import DataError
+from raylr.imports import text
 from raylr.imports.sources import read_runs
 from raylr.imports.text import flat, named_values
 
@@ -70,3 +71,19 @@ def test_names_hold_settings() -> None:
     assert named_values("run-lr3e-4-seed=1") == {"lr": "3e-4", "seed": "1"}
     assert named_values("colr3") == {}
     assert flat({"a": {"b": 1, "c": {"value": 2}}, "d": [1]}) == {"a.b": 1, "a.c": 2, "d": "[1]"}
+
+
+def test_a_step_that_is_no_count_is_named_with_its_line(tmp_path: Path) -> None:
+    content = b'{"run": "a", "lr": 1e-3, "loss": 3, "step": 1}\n{"run": "a", "lr": 1e-3, "loss": 2, "step": 1e300}\n'
+    with pytest.raises(DataError, match="line 2: step is 1e\\+300, which is not a count"):
+        read_runs([write(tmp_path, "a.jsonl", content)])
+
+
+def test_values_nested_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 reads JSON that is nested deeper than its functions can call themselves."""
+    deep: dict[str, object] = {"lr": 1e-3, "loss": 3.0}
+    for _ in range(5_000):
+        deep = {"a": deep}
+    monkeypatch.setattr(text, "_parsed", lambda path, content, line: deep)
+    with pytest.raises(DataError, match=r"a\.jsonl holds values that are nested too deep"):
+        read_runs([write(tmp_path, "a.jsonl", b"{}")])

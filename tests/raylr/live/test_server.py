@@ -149,7 +149,7 @@ def test_a_port_that_is_taken_and_a_host_that_is_elsewhere_are_said(served):
     port = served[0].server_port
     with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 is taken; --port 0"):
         LiveServer(Board([]), port=port)
-    with pytest.raises(InputError, match="is no address of this machine"):
+    with pytest.raises(InputError, match="is not an address of this machine"):
         LiveServer(Board([]), host="192.0.2.1", port=0)
     with pytest.raises(InputError, match="a number from 0 to 65535"):
         LiveServer(Board([]), port=70_000)

@@ -221,7 +221,7 @@ def test_the_vocabulary_is_that_of_the_corpus(write: Write, tmp_path: Path) -> N
     """N counts the embeddings of the corpus' vocabulary, and a study whose corpus was moved still knows it."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    with pytest.raises(SpecError, match=r"corpus\.path: .* is no corpus \(it has no manifest\.json\)"):
+    with pytest.raises(SpecError, match=r"corpus\.path: .* is not a corpus \(it has no manifest\.json\)"):
         load_spec(write(corpus={"path": str(corpus)}))
     (corpus / "manifest.json").write_text("[]")
     with pytest.raises(SpecError, match=r"corpus\.path: .*manifest\.json cannot be read"):
@@ -247,7 +247,7 @@ def test_the_vocabulary_is_that_of_the_tokenizer(write: Write, tmp_path: Path) -
 
     file = tmp_path / "tokenizer.json"
     file.write_text("{}")
-    with pytest.raises(SpecError, match=r"corpus\.tokenizer: .* is no tokenizer"):
+    with pytest.raises(SpecError, match=r"corpus\.tokenizer: .* is not a tokenizer"):
         load_spec(write(corpus={"tokenizer": str(file)}))
     Tokenizer(BPE({"a": 0, "b": 1, "c": 2}, [])).save(str(file))
     spec = load_spec(write(corpus={"tokenizer": "tokenizer.json"}))

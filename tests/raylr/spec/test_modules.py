@@ -50,7 +50,7 @@ def test_groups_that_a_model_lacks_are_left_out_and_lists_are_groups() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"groups": ["hiden"]}, "'hiden' is no module; there are embedding, hidden"),
+        ({"groups": ["hiden"]}, "'hiden' is not a module; there are embedding, hidden"),
         ({"groups": []}, "nothing would be searched"),
         ({"groups": {"a": ["hidden"], "b": ["attention"]}}, "attention is in a and in b"),
         ({"groups": ["dense"]}, "matches no weight of size 'S'"),

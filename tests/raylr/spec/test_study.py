@@ -100,7 +100,7 @@ def test_a_model_of_transformers_is_a_size_and_a_target(tmp_path: Path) -> None:
     [
         (
             {"hf": {**LLAMA, "model_type": "lama"}},
-            r"size 'S': model: hf=.* is no configuration that",
+            r"size 'S': model: hf=.* is not a configuration that",
         ),
         ({"hf": {"hidden_size": 16}}, "it has no model_type"),
         ({"hf": "no/such/folder"}, "size 'S': "),

@@ -10,6 +10,7 @@ from serial_executor import SerialExecutor
 
 from raylr.errors import StudyError, StudyLockedError
 from raylr.store.check import check_study
+from raylr.store.runsfolder import RunsFolder
 from raylr.study import FittingStudy
 
 
@@ -94,6 +95,9 @@ def test_a_folder_with_other_things_is_left_alone(texts, tmp_path):
 def test_opening_no_study(tmp_path):
     with pytest.raises(StudyError, match="holds no study"):
         FittingStudy.open(tmp_path)
+    RunsFolder(tmp_path / "runs").add([])
+    with pytest.raises(StudyError, match=r"holds no study but imported runs; `raylr fit .*runs`"):
+        FittingStudy.open(tmp_path / "runs")
 
 
 def test_a_study_of_an_earlier_version_is_told_in_a_sentence(finished):

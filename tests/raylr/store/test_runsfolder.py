@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DamagedError, StudyError
 from raylr.imports.run import ImportedRun, Point
-from raylr.store.runsfolder import RUNS_FILE, RunsFolder, in_memory, rows_of
+from raylr.store.runsfolder import RunsFolder, in_memory, rows_of
+from raylr.store.runtable import RUNS_FILE
 
 RUN = ImportedRun(where="a", lr=1e-3, loss=3.0, end=RunEnd.COMPLETED, params=1e8, tokens=2e9, target_tokens=2e9)
 

@@ -263,6 +263,29 @@ def test_many_small_fragments_are_merged_on_the_way(table, monkeypatch):
     assert opened(table).problems() == []
 
 
+@given(appends=st.integers(1, 50), merge_at=st.integers(2, 5))
+@settings(max_examples=5)
+def test_files_and_rewritten_rows_grow_with_the_logarithm_of_the_appends(tmp_path_factory, appends, merge_at):
+    """So that an append, which lists the folder, costs as much in a table of any length."""
+    table = Table(tmp_path_factory.mktemp("tables") / "table", SCHEMA, KEY)
+    written, write = [], table._write
+
+    def counted(rows, **more):
+        written.append(rows.num_rows)
+        return write(rows, **more)
+
+    table._write = counted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MERGE_AT", merge_at)
+        levels = 1 + math.floor(math.log(appends, merge_at) + 1e-9)
+        for tokens in range(appends):
+            table.append([row(tokens)])
+            assert len(table.version()) <= (merge_at - 1) * levels
+    assert sum(written) <= levels * appends
+    assert table.read()["tokens"].to_pylist() == list(range(appends))
+    assert opened(table).problems() == []
+
+
 def test_a_damaged_fragment_is_not_compacted_away(table):
     table.append([row(1)])
     table.append([row(2)])

@@ -80,7 +80,7 @@ def test_a_missing_target_or_time_is_named(caplog):
         scheduler.on_trial_add(FakeController(), trial)
         with caplog.at_level(logging.ERROR):
             assert scheduler.on_trial_result(FakeController(), trial, result) == "CONTINUE"
-    assert "target='tokens_target' is no positive number" in caplog.text
+    assert "target='tokens_target' is not a positive number" in caplog.text
     assert "no number at 'steps' in the reports" in caplog.text
 
 

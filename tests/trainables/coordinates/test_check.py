@@ -189,7 +189,7 @@ def test_a_parametrization_by_other_code_is_checked_too():
         ({"scales": (1, 2, 2, 4)}, "different numbers"),
         ({"scales": (2, 4, 8)}, "have 1 among them"),
         ({"scales": (1, 2, math.inf)}, "above 0"),
-        ({"scales": (1, 1.3, 2)}, r"hidden_size=16 × 1\.3 is no whole number"),
+        ({"scales": (1, 1.3, 2)}, r"hidden_size=16 × 1\.3 is not a whole number"),
         ({"rule": "mupp"}, "did you mean"),
         ({"rule": replace(RIGHT, optimizer="muon")}, "trains with AdamW"),
     ],

@@ -36,7 +36,7 @@ def test_models_of_transformers_are_scaled_by_their_configuration():
 
 
 def test_what_cannot_be_scaled_is_an_error():
-    with pytest.raises(SpecError, match=r"kv_heads=2 × 0\.25 is no whole number"):
+    with pytest.raises(SpecError, match=r"kv_heads=2 × 0\.25 is not a whole number"):
         scaled(BASE, width=0.25)
     with pytest.raises(SpecError, match=r"layers=2 × 1\.25"):
         scaled(BASE, depth=1.25)

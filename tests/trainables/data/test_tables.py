@@ -43,3 +43,10 @@ def test_rows_are_compared_with_the_index(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="1 rows were read, its index states 2"):
             table.check_rows(tmp_path / "t.parquet", 1)
     Table(schema=None, batches=iter(()), done=lambda rows: 0, rows=None).check_rows(tmp_path, 3)
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), path)
+    with pytest.raises(InputError, match="has 2 columns 'text'"):
+        list(table_texts(Source(path=path, kind="parquet", named=True), None, "", Problems()))

@@ -1,9 +1,5 @@
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from tiny_runs import BATCH, MODEL, run, train_spec
+from tiny_runs import BATCH, MODEL, call_workers, run, train_spec
 from tokenizers import Tokenizer, processors
 from torch import Tensor
 
@@ -42,8 +38,9 @@ WORKERS = """
 import json, sys
 from pathlib import Path
 import tiny_runs
-for name, fields in json.loads(sys.argv[1]).items():
-    tiny_runs.run(Path(sys.argv[2]), run_dir=Path(sys.argv[3]) / name, **fields)
+with tiny_runs.forked(2):
+    for name, fields in json.loads(sys.argv[1]).items():
+        tiny_runs.run(Path(sys.argv[2]), run_dir=Path(sys.argv[3]) / name, **fields)
 """
 SEVERAL: dict[str, dict[str, Any]] = {
     "stage 2": {"workers": 2, "zero_stage": 2},
@@ -156,17 +153,8 @@ def test_other_models_stages_and_types(
 
 @pytest.mark.slow
 def test_several_workers_and_expert_parallel(corpus: Corpus, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    processes = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-        place |= {"MASTER_PORT": port, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-        fields = {name: {**of, "steps": 4} for name, of in SEVERAL.items()}
-        command = [sys.executable, "-c", WORKERS, json.dumps(fields), str(corpus.path), str(tmp_path)]
-        processes.append(subprocess.Popen(command, env=os.environ | place))
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    fields = {name: {**of, "steps": 4} for name, of in SEVERAL.items()}
+    call_workers(WORKERS, json.dumps(fields), str(corpus.path), str(tmp_path))
     for name, of in SEVERAL.items():
         network = hugging_face(export_checkpoint(tmp_path / name, tmp_path / f"{name} hf"))
         torch.testing.assert_close(logits(network), own_logits(tmp_path / name, MODEL), atol=1e-5, rtol=0)

@@ -36,7 +36,7 @@ def test_a_key_is_a_module_or_a_role_and_factors_are_checked() -> None:
     assert roles_of_key("dense", "x") == ("dense",)
     check_factors("lr_multipliers", {"hidden": 0.0}, ["dense"])
     for table, message in (
-        ({"expert": 1.0}, "lr_multipliers: 'expert' is no module"),
+        ({"expert": 1.0}, "lr_multipliers: 'expert' is not a module"),
         ({"router": 1.0}, "'router' matches no weight of this model, which has dense, hidden"),
         ({"dense": -1.0}, "dense=-1.0 must be a number of at least 0"),
         ({"dense": float("nan")}, "must be a number"),

@@ -37,7 +37,7 @@ def test_a_role_goes_before_its_module() -> None:
 
 def test_bad_multipliers() -> None:
     usual = {"seq_len": 8, "batch_tokens": 64}
-    with pytest.raises(ValidationError, match="'expert' is no module; there are embedding, hidden"):
+    with pytest.raises(ValidationError, match="'expert' is not a module; there are embedding, hidden"):
         TrainSpec.model_validate(usual | {"lr_multipliers": {"expert": 2.0}})
     with pytest.raises(ValidationError, match="eps_multipliers: lm_head=-1"):
         TrainSpec.model_validate(usual | {"eps_multipliers": {"lm_head": -1}})

@@ -27,7 +27,7 @@ SHORT = {
 
 @pytest.mark.slow
 def test_two_processes_equal_one(corpus: Corpus) -> None:
-    """Every loss of 50 steps (some: of 15) to 1e-5, each module at an LR of its own, by data and by expert parallelism;
+    """Every loss of 15 steps (once: of 50) to 1e-5, each module at an LR of its own, by data and by expert parallelism;
     also the load-balancing loss, which AutoEP drops (one process takes it over micro-batches that are the two workers'
     shares).
     """
@@ -36,7 +36,7 @@ def test_two_processes_equal_one(corpus: Corpus) -> None:
         corpus.path, 1, EACH_OF_50_STEPS, balanced, EACH_OF_50_STEPS | SHORT | {"optimizer": "muon"}
     )
     cases: tuple[tuple[dict[str, Any], Curve], ...] = (
-        ({"zero_stage": 1}, plain),
+        ({"zero_stage": 1} | SHORT, plain[:15]),
         ({"zero_stage": 3} | SHORT, plain[:15]),
         ({"expert_parallel": 2}, plain),
         ({"expert_parallel": 2, "model": {"aux_loss": 0.02}} | SHORT, with_aux),
@@ -89,8 +89,8 @@ def cluster(ray_address: str) -> Iterator[None]:
 def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Curve]:
     """The rows that a scheduler receives of one trial for each config, by their names.
 
-    Whatever reports checkpoints is paused once, at its second report; of what is called "killed" a process dies once,
-    amid the backward of its fifth step.
+    Whatever reports checkpoints is paused once, at its second report; of what "killed" is in the name of, a process
+    dies once, amid the backward of its fifth step.
     """
     from ray import tune
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -121,7 +121,7 @@ def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Cu
                 work(config)
 
             workers.work = mortal
-        elif name.startswith("killed"):
+        elif "killed" in name:
             die_once(mark, 5)
         pretrain(config)
 
@@ -157,16 +157,14 @@ def config(corpus: Corpus, **fields: Any) -> dict[str, Any]:
 def test_a_paused_and_a_killed_trial_have_the_undisturbed_curve(corpus: Corpus, tmp_path: Path) -> None:
     found = tune_curves(
         {
-            "paused": config(corpus),
-            "killed": config(corpus),
+            "paused and killed": config(corpus),
             "killed, with its own folder": config(corpus) | {"run_dir": str(tmp_path / "run")},
         },
         tmp_path / "tune",
     )
     (want,) = curves(corpus.path, 1, {})
-    assert len(list((tmp_path / "tune").glob("paused-*"))) == 2
-    assert found["paused"] == want
-    assert found["killed"] == want
+    assert len(list((tmp_path / "tune").glob("paused-*"))) == 1
+    assert found["paused and killed"] == want
     assert found["killed, with its own folder"] == [want[0], *want]
 
 

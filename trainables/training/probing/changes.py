@@ -60,7 +60,7 @@ class ChangeProbe:
             named = ", ".join(missing)
             columns[f"{NOTE}/changes"] = (
                 f"changes has no columns of {named}: nothing in this network is such by its name, or attention's "
-                "projections are no q_proj and k_proj"
+                "projections are not called q_proj and k_proj"
             )
         return columns
 

@@ -79,7 +79,7 @@ def _area(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float)
 
 
 def _multi_power(
-    steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, rate: float, beta: np.ndarray, gamma: float
+    steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, rate: float, beta: float, gamma: float
 ) -> np.ndarray:
     return 1 - (1 + rate * np.maximum(eta, 1e-3) ** -gamma * area / 1e4) ** -beta
 
@@ -88,7 +88,7 @@ def _exponential(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay:
     return 1 - np.exp(-area / delay)
 
 
-def _stretched(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float, beta: np.ndarray) -> np.ndarray:
+def _stretched(steps: np.ndarray, area: np.ndarray, eta: np.ndarray, *, delay: float, beta: float) -> np.ndarray:
     return 1 - np.exp(-((area / delay) ** beta))
 
 

@@ -16,6 +16,7 @@ from raylr.errors import DataError
 from raylr.imports.names import CONDITIONS
 from raylr.imports.run import ImportedRun, ImportedRuns, Point
 from raylr.spec.batches import conditions_of
+from raylr.spec.external import ExternalModel
 
 BATCH, LENGTH = "batch_tokens", "seq_len"
 
@@ -98,9 +99,9 @@ def read_study(path: Path, by: Sequence[str] = ()) -> ImportedRuns:
     return ImportedRuns(runs=runs, notes=[note], left_out={})
 
 
-def _kept_apart(model: BaseModel, by: Sequence[str], path: Path) -> dict[str, str]:
-    """Return the values of the keys `by` of a model, written as a spec has them."""
-    values = model.model_dump(mode="json")
+def _kept_apart(model: BaseModel | ExternalModel, by: Sequence[str], path: Path) -> dict[str, str]:
+    """Return the values of the keys `by` of a model (`args` of another trainer's), written as a spec has them."""
+    values = model.model_dump(mode="json") if isinstance(model, BaseModel) else dict(model.args)
     for name in by:
         if name not in values:
             keys = ", ".join(sorted(values))

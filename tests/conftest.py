@@ -138,6 +138,8 @@ def ray_node(on_loopback: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setenv(CACHE, str(tmp_path_factory.mktemp("workers") / "cache"))
+        # Ray's agent that runs jobs would else connect to the address of the network, where nothing listens, forever.
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
         node["include_log_monitor"] = False  # nobody reads what the workers print
         cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})

@@ -22,7 +22,7 @@ from raylr.study import FittingStudy
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3000)]
 Record = Callable[..., None]
-STOPPED_SECONDS = 30.0
+STOPPED_SECONDS = 60.0
 """How long the driver is stopped: several times the silence after which a trial hangs (4 s, or 8 intervals of 0.8)."""
 YEARS = 3 * 365 * 86_400
 CLOCK = """

@@ -138,7 +138,8 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         >>> import numpy as np
         >>> t = np.linspace(1e8, 1e10, 100)
         >>> lr = 1e-3 * np.clip((1e10 - t) / 2e9, 0, 1)  # constant, then a linear decay
-        >>> loss = 2 + 300 * t**-0.3 + 50 * lr
+        >>> noise = 0.003 * np.random.default_rng(0).standard_normal(t.size)
+        >>> loss = 2 + 300 * t**-0.3 + 50 * lr + noise
         >>> fit = fit_annealing(t, lr, loss)
         >>> path = np.linspace(1e8, 2e10, 200)
         >>> predicted, stderr = fit.predict(path, 1e-3 * np.clip((2e10 - path) / 4e9, 0, 1))

@@ -59,7 +59,8 @@ def without_state(trial: Any) -> None:
     value and the last fifteen, for as long as the experiment runs: most of what the driver holds of a trial.
     """
     trial.get_json_state = lambda: ("", "")
-    trial.run_metadata.update_metric = lambda *args, **kwargs: None
+    if (metadata := getattr(trial, "run_metadata", None)) is not None:  # Ray does not document it
+        metadata.update_metric = lambda *args, **kwargs: None
 
 
 @contextlib.contextmanager

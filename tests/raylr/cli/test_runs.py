@@ -143,14 +143,14 @@ def test_questions(run: Run) -> None:
     Path("sweep.csv").write_text(sweep())
     status, out, _ = run("query", "sweep.csv", "SELECT min(loss) AS least FROM runs", "--format", "json")
     assert (status, json.loads(out)) == (0, {"least": 3.0})
-    assert "--format is one of" in run("query", "sweep.csv", "SELECT 1", "--format", "xml")[2]
+    assert "--format must be one of" in run("query", "sweep.csv", "SELECT 1", "--format", "xml")[2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["import", "none.csv", "--out", "runs"], "there is no none.csv"),
-        (["import", ".", "--out", "runs"], "none of the sources"),
+        (["import", ".", "--out", "runs"], "not a known kind of source"),
         (["fit", "none.csv"], "there is no none.csv"),
         (["suggest", "none"], "there is no none"),
         (["suggest", "none", "-n", "0"], "--n is a number of runs"),

@@ -23,7 +23,7 @@ transfer: $(VENV)/.installed  ## transfer from a proxy and fit a law, and compar
 	$(BIN)/raylr compare
 
 test: $(VENV)/.installed  ## set up everything and run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 faults: $(VENV)/.installed  ## tests that kill whole programs, and the table of faults in docs/reliability.md
 	rm -f .faults.jsonl

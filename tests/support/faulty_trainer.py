@@ -39,7 +39,8 @@ def misbehave(config: dict) -> None:
         who = f"{'S' if config['params'] < 2e5 else 'M'} {config['lr']}"
         done.write_text(who)
         if mark.name in ODD:
-            done.write_text(f"{who} {ODD[mark.name](folder) or ''}")
+            if made := ODD[mark.name](folder):
+                done.write_text(f"{who} {made}")
             return
         if mark.name == "hang":
             time.sleep(1000)

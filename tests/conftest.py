@@ -141,6 +141,7 @@ def ray_node(on_loopback: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         # Ray's agent that runs jobs would else connect to the address of the network, where nothing listens, forever.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         node = {"num_cpus": 2, "resources": {"scorer": 1}, "include_dashboard": True, "dashboard_port": free_port()}
+        node["dashboard_agent_listen_port"] = free_port()  # another test process has the usual one; without it, no jobs
         node["include_log_monitor"] = False  # nobody reads what the workers print
         cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": on_loopback})
     yield cluster.head_node

@@ -128,7 +128,7 @@ def tune_curves(cases: dict[str, dict[str, Any]], storage: Path) -> dict[str, Cu
     storage.mkdir()
     several = any(config["train"].get("workers", 1) > 1 for config in cases.values())
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0.0 if several else 0.5}),  # the cluster's two are the workers'
+        tune.with_resources(trial, {"scorer": 0.1} if several else {"CPU": 0.5}),  # the CPUs are the workers'
         param_space={"case": tune.grid_search(list(cases))},
         tune_config=tune.TuneConfig(metric=metrics.LOSS, mode="min", scheduler=Pause()),
         run_config=tune.RunConfig(

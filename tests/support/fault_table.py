@@ -38,7 +38,9 @@ def commit() -> str:
 def shown(text: str) -> str:
     """A text as one cell, without the folders and numbers of one run."""
     text = re.sub(r"/[\w./-]*/(?=(?:study|spec\.yaml)\b)", "…/", text)
+    text = re.sub(r"/tmp/[\w./-]*/", "…/", text)
     text = re.sub(r"(?<=\d{8}-)[0-9a-f]{16}", "…", text)
+    text = "".join(letter if letter.isprintable() else "�" for letter in text)
     text = re.sub(r" \(in full: [^)]*\)", "", text)
     return text.replace("|", "\\|").replace("<", "&lt;")
 

@@ -160,7 +160,7 @@ def test_a_driver_that_sleeps_while_another_one_takes_its_study(
         "driver asleep, study taken over",
         how="SIGSTOP until another driver has taken the lease and finished the study, then SIGCONT",
         message=message,
-        survived=f"{kept} of {total} losses; the other one made {total - kept}, this one wrote nothing then but what it "
-        f"was writing when it was stopped ({len(changed)} files)",
+        survived=f"{kept} of {total} losses; the other one made {total - kept}, this one wrote nothing then but what "
+        f"it was writing when it was stopped ({len(changed)} files)",
         same_law=same,
     )

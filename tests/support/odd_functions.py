@@ -87,12 +87,12 @@ def crashes(folder: Path) -> None:
 
 
 def little_address_space(folder: Path) -> None:
-    """The process may take 64 MB more than it has, and wants 512."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    """The process may take 64 MB more than it has, and wants more than that and all it has freed before."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 64 * MEGABYTE, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (size + 64 * MEGABYTE, hard))
     try:
-        bytearray(512 * MEGABYTE)
+        bytearray(size + 512 * MEGABYTE)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

@@ -11,12 +11,12 @@ Training is simulated: each trial reports eight losses at once, from actors insi
 (scale_actors.py). Everything else is real: the spec with one cell for every 20 trials, the policy, the tables, Tune's
 controller with its files and snapshots. Plain Tune runs as many trials with the same reports, by one OptunaSearch over
 LR and cell ("optuna"), and by one OptunaSearch for each cell ("optuna per cell", which costs it least). Each case is a
-process of its own, that has run a small study before. Times are processor times of the driver's process, with
-those of its threads; seconds on the wall are beside them, and hold the waits for the disk (a study's rows survive a
-crash of the machine; Tune's files do not). Exponents are slopes of ln cost over ln trials (1 is linear) between the
-largest study and the same one scaled down: as many times fewer trials, cells and trials side by side. Both plan rounds
-of one LR; with 256 side by side, a study of a few cells has broader rounds, and fewer fits and plans for each trial
-("fits/trial"). Memory is what the process holds at most beyond what it held before."""
+process of its own, that has run a small study before, and so is each restore. Times are processor times of the
+driver's process, with those of its threads; seconds on the wall are beside them, and hold the waits for the disk (a
+study's rows survive a crash of the machine; Tune's files do not). Exponents are slopes of ln cost over ln trials (1 is
+linear) between the largest study and the same one scaled down: as many times fewer trials, cells and trials side by
+side. Both plan rounds of one LR; with 256 side by side, a study of a few cells has broader rounds, and fewer fits and
+plans for each trial ("fits/trial"). Memory is what the process holds at most beyond what it held before."""
 
 from __future__ import annotations
 
@@ -62,24 +62,13 @@ def processor() -> str:
 
 
 def one_case(case: str, trials: int, beside: int) -> dict[str, float]:
-    """Run one case in this process and return what it took."""
-    import scale_study as study
-
+    """Run one case in this process, and restore it in another, and return what both took."""
     folder = Path(tempfile.mkdtemp(prefix="raylr-scale-"))
     try:
-        if case != WITHOUT_TUNE:
-            start_ray()
-        if case.startswith("raylr"):
-            by_tune = case != WITHOUT_TUNE
-            study.search(folder / "warm" / "study", WARM, beside, by_tune=by_tune)
-            with memory() as held:
-                took = study.search(folder / "study", trials, beside, by_tune=by_tune)
-            took["restore_seconds"] = study.search(folder / "study", trials, beside, by_tune=by_tune)["cpu_seconds"]
-        else:
-            per_cell = case == "optuna per cell"
-            study.plain(folder / "warm", WARM, beside, per_cell=per_cell)
-            with memory() as held:
-                took = study.plain(folder / "plain", trials, beside, per_cell=per_cell)
+        run_study(case, WARM, beside, folder / "warm")
+        with memory() as held:
+            took = run_study(case, trials, beside, folder / "study")
+        took |= in_process(case, trials, beside, folder)
         return {
             "trials": took["trials"],
             "most_side_by_side": took["most_side_by_side"],
@@ -95,12 +84,30 @@ def one_case(case: str, trials: int, beside: int) -> dict[str, float]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def run_study(case: str, trials: int, beside: int, folder: Path) -> dict[str, float]:
+    """Run the study of a case, or restore the one that its folder has, and return what it took."""
+    import scale_study as study
+
+    if case != WITHOUT_TUNE:
+        start_ray()
+    if case.startswith("raylr"):
+        return study.search(folder, trials, beside, by_tune=case != WITHOUT_TUNE)
+    return study.plain(folder, trials, beside, per_cell=case == "optuna per cell")
+
+
+def restored(case: str, trials: int, beside: int, folder: Path) -> dict[str, float]:
+    """Restore what `one_case` has left in a folder, the small study first, and return what the large one took."""
+    run_study(case, WARM, beside, folder / "warm")
+    return {"restore_seconds": run_study(case, trials, beside, folder / "study")["cpu_seconds"]}
+
+
 def start_ray() -> None:
     """Start Ray's processes, which Tune requires, with one CPU: no trial has an actor of its own."""
     import ray
 
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="critical")
+    if not ray.is_initialized():
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="critical")
 
 
 @contextlib.contextmanager
@@ -125,9 +132,10 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def in_process(case: str, trials: int, beside: int) -> dict[str, float]:
-    """Run one case in a process of its own."""
+def in_process(case: str, trials: int, beside: int, folder: Path | None = None) -> dict[str, float]:
+    """Run one case in a process of its own; with a folder, restore what is there."""
     command = [sys.executable, __file__, "--one", case, "--trials", str(trials), "--beside", str(beside)]
+    command += ["--restore", str(folder)] if folder else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{case} with {trials} trials failed:\n{done.stderr[-3000:]}")
@@ -210,9 +218,11 @@ def main() -> None:
     parser.add_argument("--functions", type=int, default=6, help="with --concurrency: made-up functions of each kind")
     parser.add_argument("--json", type=Path, nargs="?", const=Path("-"), help="print the numbers alone, or write them")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--restore", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one_case(options.one, options.trials[0], options.beside)))
+        case = (options.one, options.trials[0], options.beside)
+        print(json.dumps(restored(*case, options.restore) if options.restore else one_case(*case)))
         return
     alone = str(options.json) == "-"
     if options.concurrency:

@@ -21,7 +21,9 @@ def scale(monkeypatch):
     monkeypatch.setattr(scale, "WARM", 15)
     monkeypatch.setattr(scale, "CASES", ("raylr", "optuna"))
     monkeypatch.setattr(scale, "start_ray", lambda: None)
-    monkeypatch.setattr(scale, "in_process", scale.one_case)
+    monkeypatch.setattr(
+        scale, "in_process", lambda *case: scale.restored(*case) if len(case) == 4 else scale.one_case(*case)
+    )
     yield scale
     for name in ("scale", "scale_study", "scale_actors"):
         sys.modules.pop(name, None)
@@ -36,6 +38,7 @@ def test_the_numbers_are_written(scale, monkeypatch, tmp_path):
     report = json.loads(file.read_text())
     assert report.keys() >= NUMBERS
     assert report["driver_ms_per_trial_ratio"] > 0
+    assert all(row["restore_seconds"] > 0 for rows in report["cases"].values() for row in rows)
     assert isinstance(report["growth_exponent"], float)
     assert report["restore_10k_seconds"] is None  # thirty trials say nothing about ten thousand
     assert [row["trials"] for row in report["cases"]["raylr"]] == [15, 30]

@@ -216,6 +216,7 @@ def main() -> None:
     parser.add_argument("--concurrency", action="store_true", help="the search at 1, 4, 16, 64 side by side instead")
     parser.add_argument("--every", type=int, default=8, help="with --concurrency: take every n-th cell of the tables")
     parser.add_argument("--functions", type=int, default=6, help="with --concurrency: made-up functions of each kind")
+    parser.add_argument("--first", type=int, default=0, help="with --concurrency: number of the first of them")
     parser.add_argument("--json", type=Path, nargs="?", const=Path("-"), help="print the numbers alone, or write them")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--restore", type=Path, help=argparse.SUPPRESS)
@@ -228,7 +229,7 @@ def main() -> None:
     if options.concurrency:
         from scale_concurrency import compare
 
-        report = compare(options.every, options.functions, quiet=alone)
+        report = compare(options.every, options.functions, options.first, quiet=alone)
     else:
         cases = (WITHOUT_TUNE,) if options.without_tune else CASES
         report = driver(options.trials, options.most, options.beside, cases, options.repeats, quiet=alone)

@@ -199,11 +199,11 @@ def _flops(cell: Cell | MadeUp) -> float:
     return float(cell.setting.params or 1) * float(cell.setting.tokens or 1)
 
 
-def function_problems(count: int) -> Sequence[tuple[float, float, Loss, Callable[[float], float]]]:
-    """Return made-up functions as (low, high, loss, regret in percent)."""
+def function_problems(count: int, first: int) -> Sequence[tuple[float, float, Loss, Callable[[float], float]]]:
+    """Return made-up functions from this number on as (low, high, loss, regret in percent)."""
     problems = []
     for kind in SHAPES:
-        for number in range(count):
+        for number in range(first, first + count):
             made = Function(kind, number)
             rng = np.random.default_rng([7, number])
 
@@ -218,8 +218,15 @@ def function_problems(count: int) -> Sequence[tuple[float, float, Loss, Callable
     return problems
 
 
-def compare(every: int, functions: int, *, quiet: bool) -> dict[str, Any]:
-    """Measure and print; return the numbers."""
+def compare(every: int, functions: int, first: int = 0, *, quiet: bool) -> dict[str, Any]:
+    """Measure and print; return the numbers.
+
+    Args:
+        every: Every n-th measured cell is taken, and of the studies of measured cells every (n / 8)-th.
+        functions: Number of made-up functions of each kind, and of made-up studies.
+        first: Number, that is seed, of the first of them.
+        quiet: Whether nothing is printed.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     cells = [cell for table in TABLES for cell in grid_cells(table)]
     sample = [(cell.low, cell.high, cell.loss, cell.regret) for cell in cells[::every]]
@@ -229,8 +236,8 @@ def compare(every: int, functions: int, *, quiet: bool) -> dict[str, Any]:
             by_batch.setdefault((table, cell.group), []).append(cell)
     groups = [group[:12] for group in by_batch.values() if len(group) >= 6][:: max(1, every // 8)]
     many = max(2, functions)
-    law, no_law = ([made_up(seed, 4, 3, scatter) for seed in range(many)] for scatter in (0.15, 0.7))
-    large = [made_up(seed, 8, 6, 0.15) for seed in range(many // 2)]
+    law, no_law = ([made_up(seed, 4, 3, scatter) for seed in range(first, first + many)] for scatter in (0.15, 0.7))
+    large = [made_up(seed, 8, 6, 0.15) for seed in range(first, first + many // 2)]
     report: dict[str, Any] = {}
     parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         (f"{len(groups)} studies of 6 to 12 measured cells", lambda: {"raylr": studies(groups)}),
@@ -238,7 +245,10 @@ def compare(every: int, functions: int, *, quiet: bool) -> dict[str, Any]:
         (f"{len(large)} studies of 48 cells of a law", lambda: {"raylr": studies(large)}),
         (f"{many} studies of 12 cells of no law", lambda: {"raylr": studies(no_law)}),
         (f"{len(sample)} measured cells alone", lambda: single(sample, 1)),
-        (f"{functions} made-up functions of {len(SHAPES)} kinds", lambda: single(function_problems(functions), 1)),
+        (
+            f"{functions} made-up functions of {len(SHAPES)} kinds",
+            lambda: single(function_problems(functions, first), 1),
+        ),
     ]
     for title, measure in parts:
         report[title] = measure()

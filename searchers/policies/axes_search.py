@@ -17,6 +17,7 @@ from raylr.analysis.optimum import ResponseFit, fit_response, next_points, start
 from raylr.analysis.status import Status
 from raylr.searchers._config import LRDomain
 from raylr.searchers.policies.cell_search import EXTEND_MOST, EXTEND_STEP, LEVEL, readable
+from raylr.searchers.policies.gaps import HIDDEN, widest
 from raylr.searchers.policies.memory import Memory, numbers, recalled, results
 from raylr.searchers.policies.types import AxisAnswer, Recommendation, RunState
 
@@ -112,11 +113,12 @@ class AxesSearch:
     def ask(self) -> dict[str, float]:
         """The next place at once, while others may still run: for samplers that cannot wait for a round to end."""
         busy = [r for r in self.runs if r.running]
-        fit = self.fit()
-        free = [p for p in self._design() if all(self._distance(p, r) > 1e-3 for r in self.runs)]
+        fit, free = self.fit(), self._free()
         early = sum(not r.running for r in self.runs) < len(self._design())
         if fit.surfaces is None or (early and free):
             return (free or [self._lower()])[0]
+        if fit.status is Status.FLAT and (place := self._hidden()) is not None:
+            return place
         found = next_points(fit, 1, pending=[self._place(r) for r in busy[:MANY]], ranges=self._ranges(fit),
                             repeats=not busy)  # fmt: skip
         return found[0] if found else dict(fit.at)
@@ -136,8 +138,10 @@ class AxesSearch:
         return self._cached[1]
 
     def settled(self) -> bool:
-        """Whether the best place is known within tolerance, or nothing depends on the axes."""
-        return self.fit().status in (Status.OK, Status.FLAT)
+        """Whether the best place is known within tolerance, or no axis changes the loss anywhere in its range."""
+        if self.fit().status is Status.FLAT:
+            return not self._free() and self._hidden() is None
+        return self.fit().status is Status.OK
 
     def recommend(self) -> Recommendation:
         """What this setting would choose now; the loss as the policy sees it (smaller is better)."""
@@ -193,7 +197,7 @@ class AxesSearch:
         """Places of a round: those of the start design that are left and may train, then those that tell most."""
         fit = self.fit()
         ended = sum(r.measured or r.diverged for r in self.runs)
-        free = [p for p in self._design() if all(self._distance(p, r) > 1e-3 for r in self.runs)]
+        free = self._free()
         if fit.surfaces is None:
             lost = [r for r in self.runs if r.diverged]
             return [self._lower()] if lost else (free or self._design())[:size]
@@ -202,6 +206,8 @@ class AxesSearch:
             risk = fit.divergence_probability(columns) if free else np.empty(0)
             free = [p for p, r in zip(free, risk, strict=True) if r < RISK]
         first = free[: min(size, max(0, len(self._design()) - ended))]
+        if fit.status is Status.FLAT and not first and (place := self._hidden()) is not None:
+            return [place]
         more = next_points(fit, size - len(first), pending=first, ranges=self._ranges(fit))
         return [*first, *more] or [dict(fit.at)]
 
@@ -209,6 +215,24 @@ class AxesSearch:
         """The start design, in values that the domains allow."""
         points = start_points({name: (d.low, d.high) for name, d in self.domains.items()}, self.seed)
         return [{name: float(self.domains[name].within(math.log(v))) for name, v in p.items()} for p in points]
+
+    def _free(self) -> list[dict[str, float]]:
+        """The places of the start design that were not run."""
+        return [p for p in self._design() if all(self._distance(p, r) > 1e-3 for r in self.runs)]
+
+    def _hidden(self) -> dict[str, float] | None:
+        """A place in stretches of the axes in which no run ended and where one may train, else in the middle of the
+        widest; None if there is no such stretch."""
+        place, found = {}, False
+        lost = [r.log_lr for r in self.runs if r.diverged]
+        for name, domain in self.domains.items():
+            low, high = math.log(domain.low), math.log(domain.high)
+            tried = [math.log(self._place(r)[name]) for r in self.runs]
+            middle, width = widest(tried, low, min([high, *lost]) if name == LR else high)
+            place[name] = float(domain.within(middle))
+            new = all(abs(math.log(place[name]) - one) > 1e-3 for one in tried)  # few values may be allowed
+            found = found or (width > HIDDEN and new)
+        return place if found else None
 
     def _lower(self) -> dict[str, float]:
         """The place after all runs diverged: a quarter of the range below the lowest lr, in the middle otherwise."""

@@ -17,6 +17,7 @@ from raylr.analysis.optimum import OptimumFit, OptimumPrior, fit_optimum
 from raylr.analysis.optimum.acquisition import APART, imagined, propose
 from raylr.analysis.status import Status
 from raylr.searchers.policies.failures import SAME
+from raylr.searchers.policies.gaps import HIDDEN, widest
 from raylr.searchers.policies.memory import Memory, numbers, recalled, results
 from raylr.searchers.policies.types import Recommendation, RunState
 
@@ -125,6 +126,8 @@ class CellSearch:
         if fit.curves is None:
             low = self.low if not self.extend else self.low - EXTEND_MOST
             return readable(max(low, min(r.log_lr for r in self.runs) - FIRST_LEAST))
+        if fit.status is Status.FLAT and (place := self._hidden([])) is not None:
+            return readable(place)
         waiting = [r.log_lr for r in self.runs if r.running][:MANY]
         taken = [r.log_lr for r in self.runs if r.running]
         return readable(self._most_informative(imagined(fit, waiting), taken, repeats=False))
@@ -166,6 +169,13 @@ class CellSearch:
             return True, []
         if not any(r.measured for r in self.runs):
             return False, self._first()[:left]
+        looked: list[float] = []
+        while self.fit().status is Status.FLAT and len(looked) < min(self.batch, left):
+            if (place := self._hidden(looked)) is None:
+                break
+            looked.append(readable(place))
+        if looked:
+            return False, looked
         tried = len(self.runs)
         if tried >= MANY:  # one more loss changes little: place a round at the quantiles of the optimum
             size = min(max(self.batch, tried // MANY), left)
@@ -182,6 +192,14 @@ class CellSearch:
             confirming = self._untried_answer(fit) if i + 1 == left else None
             taken.append(self._most_informative(fit, taken) if confirming is None else confirming)
         return False, [readable(x) for x in taken]
+
+    def _hidden(self, taken: list[float]) -> float | None:
+        """ln of an lr in a wide stretch of the range in which no run ended and where one may train; None if there is
+        none."""
+        low, high = self.window()
+        top = min([high, *(r.log_lr for r in self.runs if r.diverged)])
+        place, width = widest([*(r.log_lr for r in self.runs), *taken], low, top)
+        return place if width > HIDDEN else None
 
     def _first(self) -> list[float]:
         """First round, or another one after all of the earlier diverged."""
@@ -245,7 +263,7 @@ class CellSearch:
             at_end = measured[0] <= low + NEAR if fit.status is Status.EDGE_LOW else measured[-1] >= high - NEAR
             return bool(at_end) and measured.size >= FLAT_AFTER and (not self.extend or self._at_limit(fit.status))
         if fit.status is Status.FLAT:
-            return bool(measured.size >= FLAT_AFTER)
+            return bool(measured.size >= FLAT_AFTER) and self._hidden([]) is None
         return fit.status in KNOWN
 
     def _at_limit(self, status: Status) -> bool:

@@ -7,6 +7,8 @@ import re
 
 from raylr.errors import InputError
 
+_WORDS = re.compile(r"[a-z]+([ _-][a-z]+)*")
+"""Names that a reader takes for words of the sentence around them."""
 _SUFFIX = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
 
@@ -56,6 +58,16 @@ def format_lr(value: float) -> str:
         return str(value)
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def format_name(name: str) -> str:
+    """Write the name of a size or of a target in a sentence: in quotes if it reads as words of the sentence.
+
+    Example:
+        >>> print(f"at {format_name('without')} and at {format_name('XL')}")
+        at "without" and at XL
+    """
+    return f'"{name}"' if _WORDS.fullmatch(name) else name
 
 
 def format_factor(value: float) -> str:

@@ -17,7 +17,7 @@ from raylr.analysis.comparison import ArmRun, Spent
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.optimum.fit import fit_optimum
 from raylr.analysis.runs import Setting
-from raylr.analysis.units import format_lr
+from raylr.analysis.units import format_lr, format_name
 from raylr.execution.executor import Job
 from raylr.execution.work import FixedPolicy
 from raylr.searchers.policies.policy import Point
@@ -57,7 +57,11 @@ class ArmStages(Stages):
             return self._job(role, setting, model, tokens, lr, None, None, 0, axes, target)
 
         checked = self.store.known(job_of(0, "check").run.name, tokens=tokens, stop_at=tokens)
-        self._train(f"Training {target.name} at LR {format_lr(lr)}", FixedPolicy(range(bool(checked), seeds)), job_of)
+        self._train(
+            f"Training {format_name(target.name)} at LR {format_lr(lr)}",
+            FixedPolicy(range(bool(checked), seeds)),
+            job_of,
+        )
 
     def sweep(self, target: TargetSpec, lr: float, most: int) -> None:
         """Search the LR of a target itself, beginning with what its check measured; `swept_lr` reads what it found.
@@ -77,7 +81,7 @@ class ArmStages(Stages):
         def job_of(suggestion: Any) -> Job:
             return self._job("sweep", setting, model, tokens, suggestion.lr, suggestion.run, None, suggestion.repeat)
 
-        self._train(f"Sweeping the LR of {target.name}", policy, job_of)
+        self._train(f"Sweeping the LR of {format_name(target.name)}", policy, job_of)
 
     def _sweep_policy(
         self, target: TargetSpec, lr: float, most: int, known: Mapping[float, float | None]

@@ -23,7 +23,7 @@ import pyarrow as pa
 from raylr.analysis.comparison import Arm, ArmKind, ArmRun, ArmScore, Comparison, Spent, compare_arms
 from raylr.analysis.scores.scores import Scores, summarise_all
 from raylr.analysis.scores.table import calibrated
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.arms import SAME_LR, ArmPlace, ArmStages, swept_lr
 from raylr.errors import InputError
 from raylr.evaluation.tables import EVALS, QuestionTable
@@ -49,7 +49,7 @@ class ComparisonResult:
     """What a comparison has found."""
 
     target: str
-    """Name of the target."""
+    """Name of the target; "" where the arms are models of different names."""
     params: float
     """Parameters of its model; NaN where they are not known."""
     tokens: float
@@ -112,7 +112,7 @@ def compare(
     places, notes = _places(one, other, own, theirs, fitted, carried)
     if train:
         one.progress.message(
-            f"The comparison has {len(places)} arms of {seeds} runs at {theirs.name}, each of "
+            f"The comparison has {len(places)} arms of {seeds} runs at {format_name(theirs.name)}, each of "
             f"{format_count(one.spec.tokens_of(own))} tokens; runs of the checks at the same LR count."
         )
         for place in places.values():
@@ -231,7 +231,7 @@ def _places(
         places[ArmKind.FITTED] = ArmPlace(study=one, target=own, lr=float(f"{prediction.lr:.6e}"))
     else:
         why = fitted.fit.law.message if prediction is None else prediction.message
-        notes.append(f"fitted is missing: the law gives no LR at {own.name} ({why}).")
+        notes.append(f"fitted is missing: the law gives no LR at {format_name(own.name)} ({why}).")
     if not search.known:
         notes.append(f"transferred is missing: the search of the proxy gives no LR ({search.fit.message}).")
         return places, notes

@@ -74,8 +74,9 @@ def compare_finished(
         found = [_run(row, curves.get(str(row["run"]), [])) for row in members]
         arms.append(Arm(name=name, lr=lr, runs=found, training=_training(members[0])))
     first = rows[0]
+    names = {str(row["size"] or "") for members in groups.values() for row in members}
     return ComparisonResult(
-        target=str(first["size"] or (format_count(first["params"]) if first["params"] else "the model")),
+        target=names.pop() if len(names) == 1 else "",
         params=float(first["params"] or math.nan),
         tokens=float(first["tokens"] or math.nan),
         batch=first["batch"] if first["batch_kind"] == "tokens" else None,

@@ -15,7 +15,7 @@ from typing import Any
 
 from raylr.analysis.curves.schedule import Schedule
 from raylr.analysis.runs import Run, RunEnd, Setting
-from raylr.analysis.units import format_lr
+from raylr.analysis.units import format_lr, format_name
 from raylr.breadth import breadth_of, room_of, settle_breadth
 from raylr.corpus import open_corpus
 from raylr.decays import DECAY, decay_fingerprint, decayed_job
@@ -214,7 +214,7 @@ class Stages:
         def job_of(chosen: float) -> Job:
             return self._job("check", setting, model, tokens, chosen, None, None, 0, axes, target)
 
-        self._train(f"Checking the prediction at {target.name}", FixedPolicy(lrs), job_of)
+        self._train(f"Checking the prediction at {format_name(target.name)}", FixedPolicy(lrs), job_of)
 
     def evaluate(self) -> None:
         """Score the checkpoints that wait for it, and the kept ones of completed runs that have no score."""

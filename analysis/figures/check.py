@@ -11,7 +11,7 @@ from raylr.analysis.figures.curves import curve
 from raylr.analysis.figures.description import Axis, Boxes, Figure, Line, Mark, Panel, Points, Rule, finite, loss_limits
 from raylr.analysis.laws.lr_law import LRPrediction
 from raylr.analysis.studyfit import Check
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 
 _GRID = 80
 
@@ -82,7 +82,7 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
         marks=marks,
         note="" if lrs else "no run has ended yet",
     )
-    caption = f"Left: training at {size}. Right: its final losses; the dashed line is the predicted LR"
+    caption = f"Left: training at {format_name(size)}. Right: its final losses; the dashed line is the predicted LR"
     caption += ", shaded its interval" if spread else ""
     caption += ", the grey line the loss over the LR fitted to these runs" if known.size >= 3 else ""
     return Figure(
@@ -99,8 +99,8 @@ def prediction_check(check: Check, prediction: LRPrediction, size: str) -> Figur
 def _statement(check: Check, prediction: LRPrediction, size: str) -> str:
     found = {run.lr: check.loss_at(run) for run in check.runs if math.isfinite(check.loss_at(run))}
     if not found:
-        return f"No run at {size} has a loss at {format_count(check.tokens)} tokens."
+        return f"No run at {format_name(size)} has a loss at {format_count(check.tokens)} tokens."
     best = min(found, key=lambda lr: found[lr])
     ratio = best / prediction.lr
     where = "the predicted LR" if abs(math.log(ratio)) < 0.01 else f"{ratio:.3g} times the predicted LR"
-    return f"Of {len(found)} LRs trained at {size}, {where} has the lowest loss, {found[best]:.4f}."
+    return f"Of {len(found)} LRs trained at {format_name(size)}, {where} has the lowest loss, {found[best]:.4f}."

@@ -25,7 +25,7 @@ def arm_losses(found: Comparison, target: str, tokens: float) -> Figure:
 
     Args:
         found: The comparison.
-        target: Name of the target.
+        target: Name of the target; "" without one.
         tokens: Its tokens.
     """
     marks: list[Mark] = []
@@ -44,7 +44,7 @@ def arm_losses(found: Comparison, target: str, tokens: float) -> Figure:
         span = max(tops) - floor
         low_end, high_end = floor - 0.08 * span, max(tops) + 0.08 * span
     curves = Panel(
-        title=f"training at {target}",
+        title=f"training at {target}" if target else "training",
         x=Axis("tokens", unit="count", low=0.0),
         y=Axis("validation loss (nats)", low=low_end, high=high_end),
         marks=marks,
@@ -62,13 +62,13 @@ def arm_losses(found: Comparison, target: str, tokens: float) -> Figure:
         caption += "The final losses; no run has a curve. They are "
     caption += "a point a seed, the bar their mean."
     return Figure(
-        title=f"Losses at {target}",
+        title=f"Losses at {target}" if target else "Losses",
         statement=statement,
         caption=caption,
         panels=[curves, _finals(found, tokens)] if marks else [_finals(found, tokens)],
         width=5.2 if marks else 6.4,
         height=3.9,
-        names=[*(arm.name for arm in found.arms), target],
+        names=[*(arm.name for arm in found.arms), *([target] if target else [])],
     )
 
 

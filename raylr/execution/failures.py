@@ -1,15 +1,16 @@
-"""Why a trial failed, in one sentence about "it", whatever it raised.
+"""Why a trial failed, in one sentence about "it", for any exception.
 
 What a function raises may be impossible to pickle, to make again in another process, or to show; it may have a
-megabyte of text, or end the thread that it runs in without a word. `told` turns all of it into a `TrainingError` of one
-sentence, with the traceback as its cause, in the process of the trial. `reason_of` reads the sentence in the driver, or
-what Ray says of a process that is gone.
+megabyte of text, or end the thread that it runs in without a message. `one_sentence` turns all of it into a
+`TrainingError` of one sentence, with the traceback as its cause, in the process of the trial. `reason_of` reads the
+sentence in the driver, or what Ray says of a process that is gone.
 """
 
 from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Traceback(Exception):  # it only carries a text
     """The traceback of an exception of the function, as text."""
 
 
-def told(trainable: Trainable) -> Trainable:
+def one_sentence(trainable: Trainable) -> Trainable:
     """Return a trainable that raises nothing but TrainingErrors of one sentence, which Ray can send to the driver."""
 
     def train(config: Config) -> Any:
@@ -57,19 +58,25 @@ def sentence_of(error: BaseException) -> str:
 
 
 def _last_of(error: BaseException) -> str:
-    """What a traceback ends with: the exception itself, without those of a group; a text that cannot be made is named
-    there."""
+    """What a traceback ends with: the exception itself, without those of a group."""
+    return _formatted(traceback.format_exception_only, error)[-1]
+
+
+def _formatted(form: Callable[[BaseException], list[str]], error: BaseException) -> list[str]:
+    """Apply a function of `traceback`; where it cannot, the exception has its type alone.
+
+    Formatting reads attributes of the exception, which a user's class may compute. `traceback` guards `__str__` alone: a
+    `__cause__`, a group's `exceptions` or a field of a SyntaxError may raise anything, or have another type, and the
+    sentence about the failure must not be lost to that.
+    """
     try:
-        return traceback.format_exception_only(error)[-1]
+        return form(error)
     except Exception:
-        return type(error).__name__
+        return [type(error).__name__]
 
 
 def _traceback_of(error: BaseException) -> str:
-    try:
-        text = "".join(traceback.format_exception(error))
-    except Exception:
-        text = type(error).__name__
+    text = "".join(_formatted(traceback.format_exception, error))
     if len(text) > LONGEST_TRACEBACK:
         text = f"{text[: LONGEST_TRACEBACK // 2]}\n…\n{text[-LONGEST_TRACEBACK // 2 :]}"
     return text.encode(errors="backslashreplace").decode()  # half a surrogate pair cannot be sent

@@ -25,7 +25,7 @@ from raylr import signals
 from raylr.analysis.units import format_duration
 from raylr.errors import InputError, StudyError, TrainingError
 from raylr.execution.executor import Config, Job, Trainable
-from raylr.execution.failures import reason_of, told
+from raylr.execution.failures import one_sentence, reason_of
 from raylr.execution.pace import FIRST_SECONDS, LEAST_SECONDS, Pace, Silence
 from raylr.execution.processes import activity, note_process, process_notes
 from raylr.execution.ray_private import end_trial, release_trials, survive_lost_trials
@@ -98,7 +98,7 @@ class TuneExecutor:
                     self._warn(f"{lacking} now; the study waits until it has grown.")
             storage, file_system = ray_storage(self._storage)
             tuner = tune.Tuner(
-                tune.with_resources(_preemptible(told(unpacked(trainable)), notes), self._requested()),
+                tune.with_resources(_preemptible(one_sentence(unpacked(trainable)), notes), self._requested()),
                 tune_config=tune.TuneConfig(
                     num_samples=-1,
                     search_alg=_JobSearcher(jobs),

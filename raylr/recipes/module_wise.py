@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raylr.analysis.laws.lr_law import LRLaw
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.errors import InputError, nearest
 from raylr.recipes.recipe import Group, Recipe, Wishes, make_recipe, pattern_of
 from raylr.spec.batches import conditions_of
@@ -57,7 +57,7 @@ def module_recipe(result: ModulesResult, size: str | None, wishes: Wishes, train
     if trainer in NO_GROUPS:
         raise InputError(f"--for {trainer}: {NO_GROUPS[trainer]}")
     if not math.isfinite(one.lr):
-        raise InputError(f"no global LR is known at {one.size}: let the study end first")
+        raise InputError(f"no global LR is known at {format_name(one.size)}: let the study end first")
     model = spec.models()[one.size]
     if not isinstance(model, ModelSpec):
         found = ", ".join(f"{name} × {value:.3g}" for name, value in one.values.items())

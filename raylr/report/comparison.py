@@ -13,7 +13,7 @@ from raylr.analysis.figures.scores import scores_over_tokens
 from raylr.analysis.laws.compare import RunComparison
 from raylr.analysis.scores.suites import SUITES
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.report.lines import Line, show_lines, shown_path
 from raylr.report.page import Figures, inline, lead, page, paragraph, table
 from raylr.report.text import number
@@ -270,7 +270,7 @@ def write_comparison(result: ComparisonResult, out: Path) -> Path:
     lines = comparison_lines(result)
     answer = f'<div class="answer"><b>{inline(lines[0].text)}</b></div>'
     text = page(
-        name=f"Comparison at {result.target}",
+        name=f"Comparison at {result.target or _where(result)}",
         answer=answer,
         sections=_sections(result, lines[1:], figures),
         footer=FOOTER,
@@ -334,11 +334,13 @@ def _where(result: ComparisonResult) -> str:
     counts = [f"{format_count(result.params)} parameters" if math.isfinite(result.params) else "",
               f"{format_count(result.tokens)} tokens" if math.isfinite(result.tokens) else ""]  # fmt: skip
     shown = ", ".join(count for count in counts if count)
-    return f"{result.target} ({shown})" if shown else result.target
+    name = format_name(result.target) if result.target else ""
+    return f"{name} ({shown})" if name and shown else name or shown or "the model"
 
 
 def _means(a: Arm, b: Arm) -> str:
-    return f"{number(a.mean)} ({len(a.runs)} seeds) against {number(b.mean)} ({len(b.runs)})"
+    seeds = "1 seed" if len(a.runs) == 1 else f"{len(a.runs)} seeds"
+    return f"{number(a.mean)} ({seeds}) against {number(b.mean)} ({len(b.runs)})"
 
 
 def _lost(a: Arm, b: Arm) -> str:

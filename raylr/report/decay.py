@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from raylr.analysis.laws.decay import fit_decay_shift
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.report.lines import Line
 from raylr.report.text import interval
 
@@ -43,7 +43,8 @@ def decay_lines(result: StudyResult) -> list[Line]:
     )
     if len(pairs) <= SHOWN:
         shown = ", ".join(
-            f"{one.size} at {format_count(one.tokens)} {format_lr(one.lr_opt)} ({interval(one.lr_low, one.lr_high)})"
+            f"{format_name(one.size)} at {format_count(one.tokens)} {format_lr(one.lr_opt)} "
+            f"({interval(one.lr_low, one.lr_high)})"
             for _, one in pairs
         )
         lines.append(Line(f"stable: {shown}", dim=True))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.laws.lr_law import EXTRAPOLATION_LIMIT
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.module_study import ModulesResult
 from raylr.report.decay import decay_lines
 from raylr.report.lines import Line, show_lines, shown_path
@@ -55,7 +55,7 @@ def evidence_of(result: StudyResult) -> Evidence:
         optima=[Judged(_place(one), one.status, one.message) for one in result.fit.optima],
         law=result.fit.law,
         prediction=result.prediction,
-        target=target.name if target else "the target",
+        target=format_name(target.name) if target else "the target",
         check=result.check,
     )
 
@@ -103,7 +103,7 @@ def ending(result: StudyResult) -> list[Line]:
 def lr_lines(result: StudyResult) -> list[Line]:
     """Return the LR of the target, or of the only setting of a study without a target; else nothing."""
     if result.prediction is not None:
-        name = result.spec.target.name if result.spec.target else ""
+        name = format_name(result.spec.target.name) if result.spec.target else ""
         return prediction_lines(result.fit.law, result.prediction, name)
     if len(result.fit.optima) != 1:
         return []
@@ -152,8 +152,8 @@ def _next(result: StudyResult, found: Verdict) -> list[str]:
                 "configuration (also for torchtitan, nanotron, deepspeed, hf and axolotl)"]  # fmt: skip
     if contradicted(evidence_of(result)) and result.check is not None and spec.target is not None:
         return [
-            f"train {spec.target.name} at LRs around {format_lr(result.check.fit.lr)}, or add a size or a budget that "
-            f"is nearer to it to the spec {again}"
+            f"train {format_name(spec.target.name)} at LRs around {format_lr(result.check.fit.lr)}, or add a size or a "
+            f"budget that is nearer to it to the spec {again}"
         ]
     if found.advice is Advice.WIDEN:
         return [_wider(result, again)]
@@ -222,4 +222,4 @@ def show_optima(optima: list[SettingOptimum], console: Console) -> None:
 
 
 def _place(one: SettingOptimum) -> str:
-    return f"{one.size} at {format_count(one.tokens)} tokens"
+    return f"{format_name(one.size)} at {format_count(one.tokens)} tokens"

@@ -11,7 +11,7 @@ import numpy as np
 from raylr.analysis.comparison import seeds_needed
 from raylr.analysis.optimum import OptimumFit
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.module_study import GLOBAL, MODULE_WISE, ModulesResult, SizeModules
 from raylr.report.comparison import MOST_SEEDS, pair_text
 from raylr.report.lines import Line, show_lines, shown_path
@@ -41,7 +41,7 @@ def modules_ending(result: ModulesResult) -> list[Line]:
 
 def verdict_text(result: ModulesResult, one: SizeModules) -> str:
     """Return whether the module-wise setting is better than one LR for all modules, as far as the runs say."""
-    where = f"{one.size} ({format_count(one.params)} parameters, {format_count(one.tokens)} tokens)"
+    where = f"{format_name(one.size)} ({format_count(one.params)} parameters, {format_count(one.tokens)} tokens)"
     if not math.isfinite(one.lr):
         stage = one.global_stage
         return f"Cannot tell at {where}: no global LR is known{f' ({stage.fit.message})' if stage else ''}."
@@ -111,7 +111,7 @@ def _next_lines(result: ModulesResult) -> list[Line]:
     elif wanted and max(wanted) > MOST_SEEDS:
         texts.append(f"more than {MOST_SEEDS} seeds would be needed to decide a difference so small: take one LR")
     edges = [
-        f"{name} at {one.size}"
+        f"{name} at {format_name(one.size)}"
         for one in result.sizes
         for stage in one.stages
         for name in stage.names

@@ -13,7 +13,7 @@ from raylr.analysis.laws.conditions import Conditions
 from raylr.analysis.laws.lr_law import LRLaw, LRPrediction
 from raylr.analysis.laws.scaling import SIZES
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_factor, format_lr
+from raylr.analysis.units import format_count, format_factor, format_lr, format_name
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line, show_lines
 from raylr.report.verdict import BRACKETED
@@ -80,7 +80,7 @@ def cost_text(cost: Estimate, where: str = "", share: str = "") -> str:
 def remarks(result: StudyResult) -> list[Line]:
     """Return a line for each optimum that cannot be used as it is, and for each size without a run."""
     lines = [
-        Line(f"{optimum.size} at {format_count(optimum.tokens)} tokens: {optimum.message}", dim=True)
+        Line(f"{format_name(optimum.size)} at {format_count(optimum.tokens)} tokens: {optimum.message}", dim=True)
         for optimum in result.fit.optima
         if not optimum.status.ok
     ]
@@ -240,7 +240,7 @@ def check_lines(result: StudyResult) -> list[Line]:
     check, prediction, target = result.check, result.prediction, result.spec.target
     if check is None or prediction is None or not known(prediction.lr):
         return []
-    return lines_of_check(check, prediction, target.name if target else "the target")
+    return lines_of_check(check, prediction, format_name(target.name) if target else "the target")
 
 
 def lines_of_check(check: Check, prediction: LRPrediction, where: str) -> list[Line]:

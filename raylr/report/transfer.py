@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.optimum.basin import Basins
 from raylr.analysis.status import Status
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.report.lines import Line, show_lines, shown_path
 from raylr.report.text import interval, known, lines_of_check, number
 from raylr.report.verdict import (
@@ -40,9 +40,14 @@ COVERED = ("width", "depth", "tokens", "batch", "heads / hidden_size")
 def evidence_at(result: TransferResult, one: Transferred) -> Evidence:
     """Return what the verdict at a target follows from."""
     fit = result.search.fit
-    judged = Judged(result.search.size, fit.status, fit.message)
+    judged = Judged(format_name(result.search.size), fit.status, fit.message)
     return Evidence(
-        optima=[judged], law=None, prediction=one.prediction, target=one.target.name, check=one.check, by="transfer"
+        optima=[judged],
+        law=None,
+        prediction=one.prediction,
+        target=format_name(one.target.name),
+        check=one.check,
+        by="transfer",
     )
 
 
@@ -51,7 +56,7 @@ def verdict_at(result: TransferResult, one: Transferred) -> Verdict:
     found = of_check(evidence_at(result, one))
     if found is not None:
         return found
-    search, name = result.search, one.target.name
+    search, name = result.search, format_name(one.target.name)
     message = search.fit.message.rstrip(".")
     if not search.known:
         return Verdict(Advice.UNKNOWN, f"Cannot tell: {message}.")
@@ -107,7 +112,7 @@ def proxy_lines(result: TransferResult) -> list[Line]:
 
 def target_lines(one: Transferred) -> list[Line]:
     """Return the LR of a target with its interval, the ratios, what widens the interval, and what no rule covers."""
-    prediction, name = one.prediction, one.target.name
+    prediction, name = one.prediction, format_name(one.target.name)
     if not known(prediction.lr):
         return []
     place = f"{format_count(prediction.params)} parameters, {format_count(prediction.tokens)} tokens"
@@ -131,6 +136,7 @@ def target_lines(one: Transferred) -> list[Line]:
 def next_lines(result: TransferResult, one: Transferred, found: Verdict) -> list[Line]:
     """Return what to do next, by the verdict at a target."""
     folder, name = shlex.quote(shown_path(result.directory)), shlex.quote(one.target.name)
+    shown = format_name(one.target.name)
     again = "and run the same command again: runs that were made are used again"
     trials = f"`search: {{max_trials: {result.spec.search.max_trials + MORE_TRIALS}}}`"
     if found.advice is Advice.TRUST:
@@ -140,10 +146,15 @@ def next_lines(result: TransferResult, one: Transferred, found: Verdict) -> list
         )
         return [Line(text if one.settings else "give the trainer these values and the ratios", "Next")]
     if contradicted(evidence_at(result, one)) and one.check is not None:
-        text = f"train {one.target.name} at LRs around {format_lr(one.check.fit.lr)}, or take a proxy nearer to it"
+        text = f"train {shown} at LRs around {format_lr(one.check.fit.lr)}, or take a proxy nearer to it"
         return [Line(text, "Next")]
     if found.advice is Advice.UNKNOWN and result.search.fit.ok and result.search.basin.one:
-        return [Line(f"`check: [0.333, 1, 3]` at {one.target.name} in the spec, {again.removeprefix('and ')}", "Next")]
+        return [
+            Line(
+                f"`check: [0.333, 1, 3]` at {shown} in the spec, {again.removeprefix('and ')}",
+                "Next",
+            )
+        ]
     if found.advice is Advice.WIDEN:
         wider = [axis for axis, status in result.search.fit.edges.items() if status in EDGES]
         keys = " and ".join("lr" if axis == "lr" else f"transfer.{axis}" for axis in wider) or "lr"
@@ -158,7 +169,7 @@ def transfer_ending(result: TransferResult) -> list[Line]:
         found = verdict_at(result, one)
         lines += [Line(found.text, "Verdict"), *target_lines(one)]
         if one.check is not None and known(one.prediction.lr):
-            lines += lines_of_check(one.check, one.prediction, one.target.name)
+            lines += lines_of_check(one.check, one.prediction, format_name(one.target.name))
         lines += next_lines(result, one, found)
     cost = result.search.cost_of(2.0)
     off = [Line(f"at the proxy an LR off by a factor of 2 costs {number(cost)}, {cost / result.search.fit.loss:.1%} of "

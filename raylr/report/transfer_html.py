@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from raylr.analysis.figures.check import prediction_check
 from raylr.analysis.figures.transfer import proxy_search
-from raylr.analysis.units import format_count, format_lr
+from raylr.analysis.units import format_count, format_lr, format_name
 from raylr.report.common_html import cost_html, failures_html
 from raylr.report.failures import failures_of
 from raylr.report.lines import Line
@@ -101,5 +101,5 @@ def _target(one: Transferred, figures: PageFigures, i: int) -> Iterable[str]:
         note = "“output ×” multiplies the output of the matrix or what its block adds to the residual stream"
         yield paragraph(Line(f"{note}; raylr transfer --explain shows every factor with its source."), "dim")
     if one.check is not None and known(one.prediction.lr):
-        yield from (paragraph(line) for line in lines_of_check(one.check, one.prediction, one.target.name))
+        yield from (paragraph(line) for line in lines_of_check(one.check, one.prediction, format_name(one.target.name)))
         yield figures(_check_name(i))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pydantic
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from raylr.analysis.units import format_count
+from raylr.analysis.units import format_count, format_name
 from raylr.errors import SpecError, nearest
 from raylr.spec.external import ExternalModel
 from raylr.spec.fields import Section, absolute, kind_of, range_of
@@ -219,8 +219,8 @@ def _require_placeholders(spec: StudySpec, given: TransferSpec, used: set[str]) 
         for name, ratio in target_ratios(spec, target).items():
             if ratio != 1 and name not in used:
                 raise ValueError(
-                    f"command: it has no {{{name}}}, which is {ratio:g} at {target.name}: the trainer could not apply "
-                    "the rule there"
+                    f"command: it has no {{{name}}}, which is {ratio:g} at {format_name(target.name)}: the trainer "
+                    "could not apply the rule there"
                 )
 
 
@@ -336,7 +336,7 @@ def transfer_warnings(spec: StudySpec) -> list[str]:
     for target in spec.transfer.targets:
         pair = networks_of(spec, target)
         for one in differences(*pair, spec.transfer.table()) if pair else []:
-            values = f"is {_shown(one.base)} in the proxy and {_shown(one.target)} in {target.name}"
+            values = f"is {_shown(one.base)} in the proxy and {_shown(one.target)} in {format_name(target.name)}"
             out.append(f"Not covered by {spec.transfer.table().name}: {one.what} {values}: {one.note}.")
     return out
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylr.analysis.units import format_count, format_duration, format_lr, parse_count
+from raylr.analysis.units import format_count, format_duration, format_lr, format_name, parse_count
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,13 @@ def test_what_is_not_finite_is_written_as_it_is():
 )
 def test_times_are_written_as_a_person_says_them(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("name", ["without", "the", "two words", "a", "my-size", "half_width"])
+def test_names_that_read_as_words_of_a_sentence_are_quoted(name):
+    assert format_name(name) == f'"{name}"'
+
+
+@pytest.mark.parametrize("name", ["S", "XL", "0.5B", "124M", "wide2", "S B=2.05k", "s@home", ""])
+def test_names_that_cannot_be_mistaken_stay_as_they_are(name):
+    assert format_name(name) == name

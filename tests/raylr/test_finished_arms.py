@@ -5,7 +5,7 @@ from raylr.errors import InputError
 from raylr.finished import read_finished
 from raylr.finished_arms import MOST_ARMS, compare_finished
 from raylr.imports.options import parse_options
-from raylr.report.comparison import arm_table
+from raylr.report.comparison import arm_table, verdict_text
 
 
 def write(path, rows, head="kind,lr,params,tokens,seed,loss"):
@@ -106,3 +106,15 @@ def test_arms_with_and_without_something_are_called_by_its_name(tmp_path, values
     found = compare_finished(read(path, by="qk_norm"))
     assert [arm.name for arm in found.comparison.arms] == names
     assert found.comparison.best.endswith(str(values[0]))
+
+
+def test_arms_of_sizes_with_other_names_are_compared_at_no_size(tmp_path):
+    made = [(size, *row) for size, norm in (("with", True), ("without", False)) for row in rows({norm: 0.1 * norm})]
+    path = write(tmp_path / "runs.csv", made, head="size,qk_norm,lr,params,tokens,seed,loss")
+    found = compare_finished(read(path, by="qk_norm"))
+    assert found.target == ""
+    assert "qk_norm False is better than qk_norm True at 4B parameters, 120B tokens, with" in verdict_text(found)
+    one = write(
+        tmp_path / "one.csv", [("small", *row[1:]) for row in made], head="size,qk_norm,lr,params,tokens,seed,loss"
+    )
+    assert 'at "small" (4B parameters, 120B tokens)' in verdict_text(compare_finished(read(one, by="qk_norm")))

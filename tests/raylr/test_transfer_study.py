@@ -67,7 +67,7 @@ def test_a_target_that_contradicts_the_transfer_is_not_trusted(texts, tmp_path):
     result = study_of(spec_of(texts), tmp_path / "study", miss=4.0).run()
     found = verdict_at(result, result.targets[0])
     assert found.advice is Advice.UNKNOWN
-    assert "Do not trust the transfer at wide" in found.text
+    assert 'Do not trust the transfer at "wide"' in found.text
 
 
 def test_what_no_rule_covers_is_not_trusted_without_runs_at_the_target(texts, carried):

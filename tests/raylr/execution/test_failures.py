@@ -1,4 +1,4 @@
-"""Whatever a function raises is one sentence in the driver."""
+"""What a function raises is one sentence in the driver."""
 
 import inspect
 import pickle
@@ -9,7 +9,7 @@ import ray.train._internal.session as session
 from odd_functions import FAILURES
 
 from raylr.errors import InputError, TrainingError
-from raylr.execution.failures import LONGEST, LONGEST_TRACEBACK, reason_of, told
+from raylr.execution.failures import LONGEST, LONGEST_TRACEBACK, one_sentence, reason_of
 
 RAISING = {name: act for name, act in FAILURES.items() if not name.startswith(("os._exit", "SIG"))}
 SAYS = {
@@ -44,7 +44,7 @@ def test_what_a_function_raises_is_one_sentence(name, tmp_path):
         RAISING[name](tmp_path)
 
     with pytest.raises(TrainingError) as caught:
-        told(function)({})
+        one_sentence(function)({})
     error = pickle.loads(pickle.dumps(caught.value))
     sentence = str(error)
     assert sentence.isprintable()
@@ -58,16 +58,58 @@ def test_what_a_function_raises_is_one_sentence(name, tmp_path):
     assert reason_of(Failed(tmp_path, f"{shown}\n\nraylr.errors.TrainingError: {sentence}\n")) == sentence
 
 
+class NoCause(Exception):
+    @property
+    def __cause__(self):
+        raise OSError("the cause cannot be read")
+
+
+class NoLine(SyntaxError):
+    @property
+    def lineno(self):
+        raise ValueError("no line")
+
+
+class NoMembers(ExceptionGroup):
+    @property
+    def exceptions(self):
+        raise KeyError("members")
+
+
+def odd_fields():
+    error = SyntaxError("odd")
+    error.lineno, error.filename, error.text, error.offset = "x", 3, 7, "q"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: NoCause("x"), "NoCause"),
+        (lambda: NoLine("x"), "NoLine"),
+        (lambda: NoMembers("x", [ValueError()]), "NoMembers"),
+        (odd_fields, "SyntaxError"),
+    ],
+)
+def test_an_exception_that_cannot_be_formatted_is_named_by_its_type(make, name, tmp_path):
+    def function(config):
+        raise make()
+
+    with pytest.raises(TrainingError, match=name) as caught:
+        one_sentence(function)({})
+    assert name in str(caught.value.__cause__)
+
+
 def test_what_raylr_raises_keeps_its_words(tmp_path):
     def function(config):
         raise InputError("the first line;\n  and the second")
 
     with pytest.raises(TrainingError, match=r"^the first line; and the second$"):
-        told(function)({})
+        one_sentence(function)({})
 
 
 def test_what_a_function_returns_is_passed_on():
-    assert told(lambda config: config["value"])({"value": 3}) == 3
+    assert one_sentence(lambda config: config["value"])({"value": 3}) == 3
 
 
 def test_the_end_of_a_trial_that_tune_stopped_is_passed_on():
@@ -75,7 +117,7 @@ def test_the_end_of_a_trial_that_tune_stopped_is_passed_on():
     assert "sys.exit(0)" in inspect.getsource(session)
     code = compile("import sys\nsys.exit(0)", session.__file__, "exec")
     with pytest.raises(SystemExit):
-        told(lambda config: exec(code))({})
+        one_sentence(lambda config: exec(code))({})
 
 
 @pytest.mark.parametrize(

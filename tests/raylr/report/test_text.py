@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made_results import made_result, made_spec, rows_of
@@ -12,7 +13,7 @@ from raylr.analysis.laws.lr_fit import fit_lr_law
 from raylr.analysis.laws.scaling import Estimate
 from raylr.analysis.status import Status
 from raylr.analysis.studyfit import check_prediction
-from raylr.report.ending import off_lines
+from raylr.report.ending import ending, off_lines
 from raylr.report.text import batch_lines, check_lines, cost_text, law_lines, loss_lines, number, remarks
 from raylr.store.runtable import evaluations_table
 from raylr.study import StudyResult
@@ -157,3 +158,13 @@ def test_three_losses_at_a_target_do_not_prove_that_the_lr_costs_nothing(result:
     cost = re.search(r"is expected to cost (\S+)% of the loss", line)
     assert cost
     assert float(cost.group(1)) > 0
+
+
+def test_sizes_that_are_called_by_words_are_quoted_in_sentences(tmp_path: Path) -> None:
+    names = dict(zip(("S", "M", "L"), ("with", "without", "the"), strict=True))
+    made = made_result(tmp_path, rows_of(tmp_path, names), made_spec(tuple(names.values()), target="at"))
+    texts = [line.text for line in (*ending(made), *remarks(made))]
+    used = [text for text in texts if re.search(r'"(with|without|the|at)"', text)]
+    assert used
+    for text in texts:
+        assert not re.search(r"\b(at|of|for|not:|train|trained at) (with|without|the|at)( at| \(|,|:|$)", text), text

@@ -139,7 +139,7 @@ def test_another_trainer_gets_the_ratios(tmp_path):
     spec.check_models()
     for changes, words in (
         ({"command": [*RUN[:4], "--steps", "{steps}"]}, r"no \{init_std\}"),
-        ({"command": [*RUN[:6], "--steps", "{steps}"]}, r"no \{width_ratio\}, which is 4 at wide"),
+        ({"command": [*RUN[:6], "--steps", "{steps}"]}, r'no \{width_ratio\}, which is 4 at "wide"'),
         ({"transfer": EXTERNAL["transfer"] | {"targets": [{"name": "w", "model": {"params": 5}, "tokens": "1M"}]}},
          "needs ratios.width"),
         ({"sizes": {"proxy": {"params": "1M", "args": {"init_std": 0.02}}}}, "is set by transfer"),

@@ -357,7 +357,7 @@ def _judged(arms: Sequence[Arm], pairs: Sequence[ArmPair], decided: float, level
         ]
         left += [name for name in open_ones if name in worse]
         worse -= {*left}
-    text = f"{_listed(left)} cannot be told apart"
+    text = f"{_listed(left)} cannot be distinguished"
     if worse:
         text += f"; {_listed([arm.name for arm in ranked if arm.name in worse])}: worse than one of them"
     return outcome(Status.NOT_DETERMINED, text, probability=sure)

@@ -1,4 +1,4 @@
-"""How often equal settings are called different, and different ones told apart, when runs share seeds.
+"""How often equal settings are called different, and different ones distinguished, when runs share seeds.
 
     python benchmarks/compare_seeds.py                # made-up losses, and the seeds of real runs (RAYLR_DATA)
 

@@ -1,6 +1,6 @@
 """The part of `laws.py` about the best LR after a decay, from stable curves and two decayed runs.
 
-The two runs have the decay that is asked for, at a cheaper budget, as the branches of a study do. The 124M table's
+The two runs have the decay in question, at a cheaper budget, as the branches of a study do. The 124M table's
 optima at 50k steps are compared with what each way of predicting gives; every pair of LRs counts, none was chosen."""
 
 import itertools

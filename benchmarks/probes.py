@@ -171,7 +171,7 @@ def runs(folder: Path, only: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the commands that were named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("overhead", "runs"))
     parser.add_argument("--out", type=Path, default=Path("runs/probes"))

@@ -1,6 +1,6 @@
 """What the search loses when runs go on side by side, replayed on measured losses and made-up functions.
 
-A run takes one unit of time. At each unit the search is asked for as many LRs as there is room for, and is told all
+A run takes one unit of time. At each unit the search suggests as many LRs as there is room for, and gets all
 losses at its end. Peers get eight runs of each cell, in rounds of the same size, and answer with their best run.
 Studies of several cells are of measured cells, of cells whose optima follow a made-up law, and of cells whose optima
 follow none; "FLOPs" is what a search trains (parameters × tokens) in units of one run of each cell. Beside the breadth

@@ -1,7 +1,7 @@
 """Progress of everything that takes long: one listener for studies, evaluations and the building of corpora.
 
 Code that works calls the methods of a `Listener`; a `Listener` that shows something overrides them. The base class
-itself shows nothing, so code that works never asks whether anyone listens. The command line
+itself shows nothing, so code that works does not need to know whether anyone listens. The command line
 uses `raylr.cli.console.ConsoleListener`.
 """
 

@@ -44,7 +44,7 @@ def ask(runs: FinishedRuns, sql: str) -> pa.Table:
         connection.execute("SET lock_configuration = true")
         answer = connection.sql(sql)
         if answer is None:
-            raise InputError("the statement has no answer; ask with SELECT")
+            raise InputError("the statement has no answer; use SELECT")
         table: pa.Table = answer.to_arrow_table()
     except duckdb.Error as error:
         raise InputError(f"the question cannot be answered: {' '.join(str(error).split())[:300]}") from None

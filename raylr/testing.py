@@ -122,7 +122,7 @@ def suggests_inside_the_domain(factory: Factory, folder: Path) -> None:
 
 
 def runs_at_any_concurrency(factory: Factory, folder: Path) -> None:
-    """1, 2, 8 or 64 trials at once come to an end, whatever the order in which they finish."""
+    """1, 2, 8 or 64 trials at once come to an end, in any order in which they finish."""
     for slots in (1, 2, 8, 64):
         drive(begin(factory), 80, slots=slots, seed=slots)
 
@@ -365,7 +365,7 @@ def _run(checks: dict[str, Check], factory: Factory, only: Iterable[str] | None)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 checks[name](factory, Path(folder))
-            except Exception as failure:  # whatever it raises is the finding
+            except Exception as failure:  # any exception is a finding
                 failures.append(f"{name}: {type(failure).__name__}: {failure}")
     if failures:
         raise ConformanceError(f"{len(failures)} checks failed:\n" + "\n".join(failures))

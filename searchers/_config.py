@@ -112,7 +112,7 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def copied(value: Any) -> Any:
-    """A copy of nested dicts and lists that shares whatever else they hold."""
+    """A copy of nested dicts and lists that shares all other values that they hold."""
     if isinstance(value, Mapping):
         return {k: copied(v) for k, v in value.items()}
     return [copied(v) for v in value] if isinstance(value, list | tuple) else value

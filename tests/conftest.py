@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 gc.set_threshold(100_000, 20, 20)  # by default a collection every 700 objects
 LOADED = [0]
-"""How many modules there were when the garbage collector was last told to leave them alone."""
+"""How many modules there were when they were last excluded from garbage collection."""
 
 
 @pytest.hookimpl(tryfirst=True)

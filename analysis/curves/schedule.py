@@ -1,8 +1,8 @@
 """The learning-rate schedule of a run: given, or recognised from the LR that the run reported.
 
 Eq. 4 (the power law of the loss over tokens) holds at a constant LR only. While the LR falls, the loss falls faster
-than any power law that the run followed before, and on a cosine there is no stretch at a constant LR. Whatever
-extrapolates a loss therefore has to know until where the LR was, and will be, constant.
+than any power law that the run followed before, and on a cosine there is no stretch at a constant LR. Code
+that extrapolates a loss therefore has to know until where the LR was, and will be, constant.
 
     LR   ┌────────────┐
         /              \\

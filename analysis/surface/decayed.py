@@ -241,7 +241,7 @@ def _draws(part: Section, covariance: Array, annealing: AnnealingFit) -> tuple[A
         return part.fit.draws(DRAWS), 0.0
     root = np.linalg.cholesky(covariance + 1e-12 * np.eye(part.loss.size) * max(float(covariance.max()), 1e-12))
     shifts = np.random.default_rng(0).standard_normal((LOSS_DRAWS, part.loss.size)) @ root.T
-    # Which part of it the predicted losses have is told well enough by a linear expansion around one fit.
+    # For the share that is due to the predicted losses, a linear expansion around one fit is accurate enough.
     moved = part.moved(np.random.default_rng(0).standard_normal((DRAWS, part.loss.size)) @ root.T).var()
     shape = errors(part.shape(_least(annealing))).var()
     return part.optima(shifts, _least(annealing)), float(moved / max(moved + shape, 1e-300))

@@ -1,7 +1,7 @@
 """Other forms of Eq. 5 (which laws may the optimum follow?), compared by the error on cells that were left out.
 
 All families are linear in ln lr_opt: a row of features a cell, least squares, and leave-one-group-out cross-validation.
-The groups matter: leaving out single cells asks for interpolation, leaving out the largest model for extrapolation.
+The groups matter: leaving out single cells tests interpolation, leaving out the largest model tests extrapolation.
 """
 
 import math

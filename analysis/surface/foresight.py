@@ -1,7 +1,7 @@
 """How much losses that are yet to be measured would narrow the best LR: where to spend the next tokens.
 
 Losses and optimum are drawn together from the surface's posterior and taken as normal. A measurement y then leaves of
-the variance of the optimum o what does not go with it: var o - cov(o, y) var(y)^-1 cov(y, o), whatever y comes out as.
+the variance of the optimum o what does not go with it: var o - cov(o, y) var(y)^-1 cov(y, o), for every y.
 
 Notation
     z        ln lr - ln(lr of the best run)                                          (n,)

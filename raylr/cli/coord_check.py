@@ -151,12 +151,12 @@ def coord_check(
                     progress=partial(_progress, listener, f"runs of {name} over {along}"),
                 )
             )  # fmt: skip
-    asked = {"spec": spec, "model": model, "heads": heads, "scales": {key: list(scales[key]) for key in axes},
+    requested = {"spec": spec, "model": model, "heads": heads, "scales": {key: list(scales[key]) for key in axes},
              "lr": settings.lr, "steps": list(settings.steps), "seeds": seeds, "batch": [sequences, seq_len],
              "corpus": str(corpus) if corpus else None}  # fmt: skip
-    write_results(out, checks, asked)
+    write_results(out, checks, requested)
     if as_json:
-        print(json.dumps(as_json_of(checks, asked), indent=1, ensure_ascii=False))
+        print(json.dumps(as_json_of(checks, requested), indent=1, ensure_ascii=False))
         return
     show(checks, console, out)
 

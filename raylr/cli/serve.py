@@ -33,7 +33,7 @@ def serve(directory: Annotated[Path, Use.READ], *, host: str = HOST, port: int =
 
     console, board, child = make_console(), Board(AREAS), Child()
     watcher = Watcher(directory, board, compute=child)
-    with LiveServer(board, host=host, port=port, asked=watcher.asked) as server:
+    with LiveServer(board, host=host, port=port, requested=watcher.requested) as server:
         say(console, f"{directory} is shown at {server.url}; Ctrl-C ends this, and the study does not notice.")
         if server.public:
             say(

@@ -65,8 +65,8 @@ def _last_of(error: BaseException) -> str:
 def _formatted(form: Callable[[BaseException], list[str]], error: BaseException) -> list[str]:
     """Apply a function of `traceback`; where it cannot, the exception has its type alone.
 
-    Formatting reads attributes of the exception, which a user's class may compute. `traceback` guards `__str__` alone: a
-    `__cause__`, a group's `exceptions` or a field of a SyntaxError may raise anything, or have another type, and the
+    Formatting reads attributes of the exception, which a user's class may compute. `traceback` guards `__str__` alone;
+    `__cause__`, a group's `exceptions` or a field of a SyntaxError may raise any error or have another type, and the
     sentence about the failure must not be lost to that.
     """
     try:

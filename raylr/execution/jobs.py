@@ -80,7 +80,7 @@ class Jobs:
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address or "the default address"
-        self._client: JobSubmissionClient = self._asked(self._connect, address)
+        self._client: JobSubmissionClient = self._requested(self._connect, address)
 
     @staticmethod
     def _connect(address: str | None) -> JobSubmissionClient:
@@ -116,7 +116,7 @@ class Jobs:
         for package in packages:
             if not Path(package).exists():
                 raise InputError(f"{package}: there is no such wheel or package")
-        for job in self._asked(self._client.list_jobs):
+        for job in self._requested(self._client.list_jobs):
             going = job.metadata and job.metadata.get(FOLDER) == folder and not job.status.is_terminal()
             if going and job.submission_id:
                 return Job(id=job.submission_id, new=False)
@@ -130,7 +130,7 @@ class Jobs:
             Path(files, SPEC).write_text(dump_spec(spec), encoding="utf-8")
             runtime["working_dir"] = files
             name = f"raylr-{PurePosixPath(folder.partition('?')[0]).name}-{time.strftime('%Y%m%d-%H%M%S')}"
-            made = self._asked(
+            made = self._requested(
                 self._submitted,
                 entrypoint=f"python -m raylr search {SPEC} --out {shlex.quote(folder)}",
                 submission_id=name,
@@ -167,8 +167,8 @@ class Jobs:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.60 calls aiohttp 3.14 as it was before
-            self._asked(lambda: asyncio.run(tail()))
-        info = self._asked(self._client.get_job_info, job.id)
+            self._requested(lambda: asyncio.run(tail()))
+        info = self._requested(self._client.get_job_info, job.id)
         again = "Everything measured is kept; submit it again to go on"
         if info.status.name == "STOPPED":
             raise TrainingError(f"the job {job.id} was stopped. {again}")
@@ -178,12 +178,12 @@ class Jobs:
 
     def stop(self, job: Job) -> None:
         """Ask the job to end: what it has measured is kept."""
-        self._asked(self._client.stop_job, job.id)
+        self._requested(self._client.stop_job, job.id)
 
-    def _asked(self, ask: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _requested(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What the job server answers; what it refuses, as one sentence."""
         try:
-            return ask(*args, **kwargs)
+            return call(*args, **kwargs)
         except (InputError, TrainingError):
             raise
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:

@@ -65,7 +65,7 @@ def release_trials(controller: Any) -> None:
 
 
 def survive_lost_trials(controller: Any) -> None:
-    """Let Tune's controller take whatever Ray says of a trial's process as its end.
+    """Let Tune's controller take any error of Ray's about a trial's process as the end of the trial.
 
     Ray Tune 2.60 knows that an actor has died, and raises for everything else, so that one trial which Ray's memory
     monitor ends (OutOfMemoryError) ends the whole search.

@@ -1,4 +1,4 @@
-"""A small program between raylr and a command: it starts the command, and ends it whatever happens to raylr.
+"""A small program between raylr and a command: it starts the command, and ends it even if raylr is killed.
 
 Called as `python supervisor.py`. Its standard input is a pipe: the first line is a JSON object (words, folder, env,
 log, grace); when the pipe closes, because the trial was stopped or its process died, the command and everything that

@@ -69,7 +69,7 @@ class LiveServer(ThreadingHTTPServer):
         board: What is shown.
         host: Name or address to listen at.
         port: Port; 0 takes a free one.
-        asked: Called for each request of the board.
+        requested: Called for each request of the board.
 
     Raises:
         InputError: If the port is taken or the host is not one of this machine.
@@ -80,11 +80,11 @@ class LiveServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(
-        self, board: Board, *, host: str = HOST, port: int = PORT, asked: Callable[[], None] = lambda: None
+        self, board: Board, *, host: str = HOST, port: int = PORT, requested: Callable[[], None] = lambda: None
     ) -> None:
         if not 0 <= port <= HIGHEST_PORT:
             raise InputError(f"--port {port}: a port is a number from 0 to {HIGHEST_PORT}")
-        self.board, self.asked, self.host = board, asked, host
+        self.board, self.requested, self.host = board, requested, host
         self.names = {"localhost", host.lower()}
         """Names that a Host header may have; addresses are always allowed, since no DNS server can make one its own."""
         if not _is_loopback(host):
@@ -135,7 +135,7 @@ class LiveHandler(BaseHTTPRequestHandler):
             return
         parts = urlsplit(self.path)
         if parts.path == "/state":
-            self.server.asked()
+            self.server.requested()
             query = parse_qs(parts.query)
             news = self.server.board.news(query.get("server", [""])[0], _number(query.get("since", [""])[0]))
             body = json.dumps(news, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -85,7 +85,7 @@ class Watcher:
 
     def start(self) -> None:
         """Look at the folder until `stop` is called, in a thread."""
-        self.asked()
+        self.requested()
         self._look_thread.start()
 
     def stop(self) -> None:
@@ -96,7 +96,7 @@ class Watcher:
         if self._fit_thread is not None:
             self._fit_thread.join()
 
-    def asked(self) -> None:
+    def requested(self) -> None:
         """Note that somebody requested the page."""
         self._asked = time.monotonic()
 

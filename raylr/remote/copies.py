@@ -3,7 +3,7 @@
     <cache>/copies/<name>-<hash of the address>/      as the folder would be on a file system
 
 Everything is written to the storage first and then here, and read from here. `fetch` brings a copy up to date with the
-storage, which decides; checkpoints and corpora are fetched when they are needed (`fetch_folder`). Whatever lies in a
+storage, which decides; checkpoints and corpora are fetched when they are needed (`fetch_folder`). What lies in a
 hidden folder of a copy (`.writing-…`) stays on this machine.
 
 The cache is `RAYLR_CACHE`, else `raylr` in `XDG_CACHE_HOME` or `~/.cache`. It may be deleted while nothing runs.

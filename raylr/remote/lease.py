@@ -48,8 +48,8 @@ class Lease:
     Args:
         storage: Where.
         folder: Name of the folder that holds the claims.
-        copy: Names the working copy of this process. Whoever asks holds the working copy's own lock: a claim from the
-            same copy is that of a process which has ended, and is deleted at once.
+        copy: Names the working copy of this process. The process that claims holds the working copy's own lock: a
+            claim from the same copy is that of a process which has ended, and is deleted at once.
     """
 
     def __init__(self, storage: Storage, folder: str, copy: str) -> None:

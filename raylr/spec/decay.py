@@ -1,4 +1,4 @@
-"""The decay of a study whose optima are those after it: the section `decay` of a spec, and what it asks of the rest."""
+"""The decay of a study whose optima are those after it: the section `decay` of a spec, and what else it requires."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _other_tables(study: Path) -> Iterator[tuple[str, Table]]:
-    """The tables of scores and attempts, whatever their columns."""
+    """The tables of scores and attempts, with any columns."""
     for name in ("attempts", "evals"):
         for path in sorted({file.parent for file in (study / name).rglob("[0-9]*.parquet")}):
             yield str(path.relative_to(study)), Table(path, pa.schema([]), ())

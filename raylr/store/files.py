@@ -124,7 +124,7 @@ def exclusive(
         path: The lock file; it is made if it is missing and stays there.
         message: Sentence of the error if another process holds the lock.
         timeout: Seconds to wait for the other process; -1 waits without end. It is `READER_SECONDS` at least, since one
-            that only asks whether the lock is held (`held`) has it for some microseconds.
+            that only tests whether the lock is held (`held`) has it for some microseconds.
         note: Called with a sentence while the lease of a silent process is waited for.
 
     Raises:
@@ -145,7 +145,7 @@ def exclusive(
 
 
 def held(path: Path) -> bool:
-    """Return whether a process holds the lock file `path`; nothing is written, so that a reader may ask.
+    """Return whether a process holds the lock file `path`; nothing is written, so that a reader may call it.
 
     A lock file that cannot be opened counts as free: where a study runs, its owner can read it. At an address, a
     process of another machine is known by its lease.

@@ -169,7 +169,7 @@ class JointSearch(AxesSearch):
         return fit.status is Status.FLAT or (enough and fit.status.ok) or (enough and fit.regret <= fit.allowed_regret)
 
     def _round(self, size: int) -> list[dict[str, float]]:
-        """The corners of a simplex first, whatever is known along the diagonal; then places that tell most."""
+        """The corners of a simplex first, even if the diagonal was measured; then the most informative places."""
         corners = self._design()[1:]
         free = [p for p in corners if all(self._distance(p, r) > 1e-3 for r in self.runs)]
         return free[:size] if self.tried() < len(corners) and free else super()._round(size)

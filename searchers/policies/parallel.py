@@ -1,5 +1,5 @@
-"""The next learning rate at once, whatever is still running: for samplers that must answer and cannot wait. No Ray, no
-Optuna, no state."""
+"""The next learning rate at once, even while other runs are still going: for samplers that must answer and cannot
+wait. No Ray, no Optuna, no state."""
 
 from __future__ import annotations
 

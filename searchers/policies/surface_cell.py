@@ -279,7 +279,7 @@ class SurfaceCell:
             for run in self.runs:
                 reports = [(t, y) for t, y in zip(run.curve.tokens, run.curve.loss, strict=True) if t > 0]
                 if run.diverged and reports:
-                    reports[-1] = (reports[-1][0], math.nan)  # whatever it was when it was stopped
+                    reports[-1] = (reports[-1][0], math.nan)  # its last report was finite
                 lr += [run.lr] * len(reports)
                 tokens += [t for t, _ in reports]
                 loss += [y for _, y in reports]

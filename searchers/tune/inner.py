@@ -22,7 +22,7 @@ class InnerSearch:
     """One searcher for each setting, all of one kind, for the other keys of the space.
 
     Each is given the results of its own setting's trials only, in the order in which they were suggested, and only
-    between two rounds of the setting: so what it suggests follows from the results, whatever the order in which they
+    between two rounds of the setting: so what it suggests follows from the results, not from the order in which they
     came. A result without a finite metric is reported to it as an error, which any searcher must bear.
 
     Args:

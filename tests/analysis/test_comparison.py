@@ -68,7 +68,7 @@ def test_a_clear_order_is_found_with_its_probability():
 def test_what_is_not_told_apart_is_said():
     found = compare_arms(arms_of([3.95, 3.96, 3.94], [3.81, 3.80, 3.815], [3.812, 3.805, 3.82]))
     assert (found.best, found.status) == (None, "not_determined")
-    assert found.message == "b and c cannot be told apart; a: worse than one of them"
+    assert found.message == "b and c cannot be distinguished; a: worse than one of them"
     assert 0.5 < found.probability < found.decided
 
 

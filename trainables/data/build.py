@@ -241,14 +241,14 @@ def _documents(
     sources: Sources, phase: str, key: str | None, encoding: str, problems: Problems, report: Progress
 ) -> Iterator[Document]:
     """Every document of the sources, with progress whenever another hundredth of the bytes was read."""
-    total, before, told = sources.bytes, 0, 0
+    total, before, reported = sources.bytes, 0, 0
     report(phase, 0, total)
     for source in sources.files:
         size = source.size
         for number, (text, done) in enumerate(documents(source, key, encoding, problems), 1):
             at = before + min(done, size)
-            if (at - told) * 100 >= total:
-                told = at
+            if (at - reported) * 100 >= total:
+                reported = at
                 report(phase, min(at, total - 1), total)
             yield Document(text, source, number, at)
         before += size

@@ -149,7 +149,7 @@ def _documents(
     problems: Problems,
     report: Progress,
 ) -> Iterator[_Document]:
-    total, before, told = sources.bytes, 0, 0
+    total, before, reported = sources.bytes, 0, 0
     report(phase, 0, total)
     for source in sources.files:
         size = source.size
@@ -162,8 +162,8 @@ def _documents(
                 )
             stored = ids if ids[-1] == vocabulary.eos_id else np.append(ids, vocabulary.eos_id)
             at = before + min(done, size)
-            if (at - told) * 100 >= total:
-                told = at
+            if (at - reported) * 100 >= total:
+                reported = at
                 report(phase, min(at, total - 1), total)
             yield _Document(stored, hash_of(stored.astype(_dtype(vocabulary)).tobytes(), seed), source, number)
         before += size

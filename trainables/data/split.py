@@ -3,8 +3,8 @@
 Three ways, from the best that the sources allow:
 
 * `own`: the sources bring a validation split of their own.
-* `documents`: the hash of a document decides, so identical documents are on one side whatever their files' names and
-  order. The lowest `fraction` of the range of hashes is validation.
+* `documents`: the hash of a document decides, so identical documents are on one side, for any names and any
+  order of their files. The lowest `fraction` of the range of hashes is validation.
 * `within`: where few or uneven documents make that impossible (one large file), the last `fraction` of each document
   is validation. Between both parts a gap is left out, so that no validation sequence continues a training sequence.
 

@@ -18,7 +18,7 @@ from typing import Any
 from raylr.errors import CheckpointError, InputError
 
 ALONE: dict[str, Any] = {"workers": 1, "zero_stage": 1, "expert_parallel": 1, "parametrization": None, "probes": []}
-"""The network of the average is run by one process, whatever trained its checkpoints; nothing of it is trained."""
+"""The network of the average is run by one process, even if several trained its checkpoints; none of it is trained."""
 
 
 def averaged_loss(

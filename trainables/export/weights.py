@@ -77,7 +77,7 @@ def _load(path: Path, trust: bool, classes: bool = False) -> dict[str, Any]:
             loaded: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=not trust)
         except (MemoryError, pickle.UnpicklingError):
             raise
-        except Exception as error:  # torch raises whatever its reader of zip files and its unpickler meet
+        except Exception as error:  # torch's reader of zip files and its unpickler raise many types
             if isinstance(error, OSError) and error.errno != errno.EINVAL:  # the disk's, and not the file's
                 raise
             raise CheckpointError(f"checkpoint: {path} cannot be read ({first_line(error)})") from None

@@ -1,4 +1,4 @@
-"""What the training loop needs of a network, whatever its architecture."""
+"""What the training loop needs of a network of any architecture."""
 
 from __future__ import annotations
 

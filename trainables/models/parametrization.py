@@ -29,7 +29,7 @@ QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 AXES: tuple[Axis, ...] = ("width", "depth", "tokens", "batch")
 """Axes along which whole networks are compared."""
 MATRIX_AXES: tuple[Axis, ...] = ("fan_in", "fan_out", "larger")
-"""Axes along which each matrix has a ratio of its own, whatever the choices about m_N."""
+"""Axes along which each matrix has a ratio of its own, which the choices about m_N do not change."""
 ALL_AXES = (*AXES, *MATRIX_AXES)
 SYMBOLS: dict[Axis, str] = {
     "width": "m_N", "depth": "m_L", "tokens": "m_D", "batch": "m_B", "fan_in": "m_in", "fan_out": "m_out",

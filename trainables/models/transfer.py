@@ -246,7 +246,7 @@ def _scaled(tensor: Tensor, base: Tensor, rule: Parametrization, ratios: Mapping
     if tensor.fan_in and base.fan_in and tensor.fan_out and base.fan_out:
         own["fan_in"], own["fan_out"] = tensor.fan_in / base.fan_in, tensor.fan_out / base.fan_out
         own["larger"] = max(tensor.fan_in, tensor.fan_out) / max(base.fan_in, base.fan_out)
-    # ε follows the size of the gradients, which the width of the residual stream sets whatever the tensor's fan-in is.
+    # ε follows the size of the gradients, which the width of the residual stream sets, not the tensor's fan-in.
     by_quantity = {quantity: ratios if quantity == "eps" else own for quantity in QUANTITIES}
     return Scaled(
         name=tensor.name,

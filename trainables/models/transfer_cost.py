@@ -15,7 +15,7 @@ from raylr.trainables.models.parametrization import RULES, Axis, Parametrization
 
 SEEDS = 0.16
 """Standard deviation of ln LR* between seeds: Qwen3-MoE of width 32 to 128, two layers, 250 to 500 steps, three seeds
-(docs/transfer.md). A search with one seed finds that seed's optimum, whatever its own interval says."""
+(docs/transfer.md). A search with one seed finds that seed's optimum; its own interval does not hold this scatter."""
 SHIFTS: dict[str, tuple[float, ...]] = {
     "ruled": (0.06, 0.00, -0.09, 0.11, 0.24, 0.11, 0.10, 0.07),
     "standard": (-0.75, -0.64, -0.83, -0.60, -0.29, -0.74),

@@ -4,7 +4,7 @@
     branches               └─▶ D1          └─▶ D2    each decays the LR over the last part of its own tokens
 
 Until its decay begins, a run of schedule "wsd" trains as one of schedule "constant" does, bit for bit. Such a run may
-therefore begin at a checkpoint of a run at a constant LR, its trunk: every trunk token is trained once, whatever the
+therefore begin at a checkpoint of a run at a constant LR, its trunk: every trunk token is trained once, for any
 number of decays. What it measures is what the whole run would have measured, so that both have one identity.
 """
 

@@ -1,7 +1,7 @@
 """Parameter groups of the optimizer: what each role of tensor (`raylr.trainables.models.roles`) gets.
 
-Whatever scales the optimizer by role (tables of multipliers that a user gives, a parametrization) becomes one table,
-role → `Multipliers`; `parameter_groups` alone turns it into groups.
+Everything that scales the optimizer by role (tables of multipliers that a user gives, a parametrization) becomes one
+table, role → `Multipliers`; `parameter_groups` alone turns it into groups.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ def parametrize(
         batch_ratio: Tokens of one batch, likewise.
         architecture: Roles of the tensors. None: that of raylr's Qwen3-MoE for such a model, otherwise the names of
             transformers' causal LMs.
-        initialised: How the weights of `model` were drawn. "constant": every matrix with the base's std whatever its
-            size (raylr, transformers); "fan_in": nn.Linear with a variance ∝ 1/fan-in (PyTorch's default), whose
+        initialised: How the weights of `model` were drawn. "constant": every matrix of any size with the base's
+            std (raylr, transformers); "fan_in": nn.Linear with a variance ∝ 1/fan-in (PyTorch's default), whose
             weights and biases are scaled that much less; "keep": do not touch the weights.
         multipliers: Where multipliers on residual branches and logits go. "place": into the attribute that the layers
             have for it; an error if they have none. "fold": into the last matrix of each block (and the output

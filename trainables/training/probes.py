@@ -115,13 +115,13 @@ def probe_validation(probes: Sequence[Probe], event: ValidationEvent) -> dict[st
         InputError: If two probes, or a probe and the loop, use one name.
     """
     columns: dict[str, float | str] = {}
-    told = event.memory.setdefault("told", [])
+    noted = event.memory.setdefault("noted", [])
     for probe in probes:
         for name, value in (probe(event) or {}).items():
             if name.startswith(f"{NOTE}/"):
-                if name in told:
+                if name in noted:
                     continue
-                told.append(name)
+                noted.append(name)
             if name in columns or name in metrics.ALL:
                 raise InputError(f"probes: the column {name!r} exists already; give it another name")
             columns[name] = cell(value)

@@ -17,7 +17,7 @@ from typing import Any
 from raylr.errors import CheckpointError
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-"""Environment variable that restricts every `torch.load`, whatever its `weights_only` (torch/serialization.py)."""
+"""Environment variable that restricts every `torch.load`, even with `weights_only=False` (torch/serialization.py)."""
 
 
 def _classes_of_deepspeed() -> list[Any]:

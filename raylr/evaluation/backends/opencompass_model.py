@@ -64,7 +64,7 @@ def load_tokenizer(path: str) -> Any:
     """Load a folder's tokenizer for prompts that are padded and cut on the left.
 
     tokenizer.json decides where there is one. For some architectures (qwen2) transformers 5 takes the class of their
-    own tokenizers, whatever the folder has, which reads another tokenizer's vocabulary in its own way.
+    own tokenizers instead of the folder's, which reads another tokenizer's vocabulary in its own way.
     """
     transformers = importlib.import_module("transformers")
     sides = {"padding_side": "left", "truncation_side": "left"}

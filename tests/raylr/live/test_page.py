@@ -29,7 +29,7 @@ def test_a_page_follows_a_study_without_a_reload(browser, texts, tmp_path, monke
     folder.mkdir()
     board = Board(AREAS)
     watcher = Watcher(folder, board)
-    with LiveServer(board, port=0, asked=watcher.asked) as server:
+    with LiveServer(board, port=0, requested=watcher.requested) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         watcher.start()
         try:

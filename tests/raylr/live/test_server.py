@@ -14,11 +14,11 @@ from raylr.live.server import LiveServer, allowed
 def served():
     board = Board(["all"])
     board.put("all", [Block(id="a", html="<p>text</p>" * 200)])
-    asked = []
-    with LiveServer(board, port=0, asked=lambda: asked.append(1)) as server:
+    requested = []
+    with LiveServer(board, port=0, requested=lambda: requested.append(1)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server, asked
+        yield server, requested
         server.shutdown()
         thread.join()
 
@@ -33,12 +33,12 @@ def ask(server, path="/", method="GET", **headers):
 
 
 def test_the_page_and_its_scripts_are_there_and_say_how_long_they_may_be_kept(served):
-    server, asked = served
+    server, requested = served
     answer, body = ask(server)
     assert answer.status == 200
     assert answer.getheader("Cache-Control") == "no-store"
     assert "script-src 'self'" in answer.getheader("Content-Security-Policy")
-    assert not asked
+    assert not requested
     page = body.decode()
     scripts = [part.split('"')[0] for part in page.split('src="')[1:]]
     assert len(scripts) == 3
@@ -50,10 +50,10 @@ def test_the_page_and_its_scripts_are_there_and_say_how_long_they_may_be_kept(se
 
 
 def test_the_state_has_what_changed_since(served):
-    server, asked = served
+    server, requested = served
     first = json.loads(ask(server, "/state")[1])
     assert list(first["blocks"]) == ["a"]
-    assert asked
+    assert requested
     path = f"/state?server={first['server']}&since={first['version']}"
     assert json.loads(ask(server, path)[1])["blocks"] == {}
     for wrong in ("since=x", "since=-1", "since=99999999999999999999999", "server=%00", "&&&=", "since=%D9%A3"):

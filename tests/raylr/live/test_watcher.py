@@ -206,7 +206,7 @@ def test_it_looks_only_while_somebody_asks(finished, monkeypatch):
         count = len(looks)
         time.sleep(0.1)
         assert len(looks) <= count + 1
-        watcher.asked()
+        watcher.requested()
         until(lambda: len(looks) > count + 1)
     finally:
         watcher.stop()

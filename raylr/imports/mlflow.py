@@ -88,8 +88,8 @@ def _uri(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _client_errors(path: Path) -> Iterator[None]:
-    """Make one sentence of any exception of the client: a damaged store makes its parsers raise many types, which it logs
-    with tracebacks, too."""
+    """Make one sentence of any exception of the client: a damaged store makes its parsers raise many types, which it
+    logs with tracebacks, too."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     try:

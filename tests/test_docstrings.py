@@ -176,6 +176,25 @@ def test_what_mypy_ignores_has_a_reason(package: str) -> None:
     assert lacking == []
 
 
+DIALECT = re.compile(r"\b(told|whatever|whoever)\b", re.IGNORECASE)
+"""Words of which a plainer one says more: reported or distinguished, any or everything, the process or user that acts."""
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "recipes").glob("*.md")])
+
+
+@pytest.mark.parametrize("folder", ["analysis", "searchers", "trainables", "raylr", "benchmarks", "examples", "pages"])
+def test_texts_use_plain_words(folder: str) -> None:
+    """In code, comments and docs; the lab notebook is history."""
+    paths = PAGES if folder == "pages" else sorted((ROOT / folder).rglob("*.py"))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in paths
+        if path.name != "lab-notebook.md" and not any(one.is_symlink() for one in path.parents)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if DIALECT.search(line)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "module",
     sorted({thing.__module__ for thing in PUBLIC.values()} | set(MODULES)),

@@ -177,7 +177,7 @@ def test_what_mypy_ignores_has_a_reason(package: str) -> None:
 
 
 DIALECT = re.compile(r"\b(told|whatever|whoever)\b", re.IGNORECASE)
-"""Words of which a plainer one says more: reported or distinguished, any or everything, the process or user that acts."""
+"""Words with plainer ones: reported or distinguished, any or everything, the process or the user that acts."""
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "recipes").glob("*.md")])
 
 

@@ -107,7 +107,7 @@ def test_what_no_rule_covers_is_named_with_what_sources_say(texts):
     spec = with_target(texts, model=TARGET["model"] | {"experts": 8, "expert_size": 32, "head_dim": 4})
     spec.check_models()
     text = " ".join(transfer_warnings(spec))
-    for what in ("experts is 4 in the proxy and 8 in wide", "head_dim is 8", "granularity", "Table 2"):
+    for what in ('experts is 4 in the proxy and 8 in "wide"', "head_dim is 8", "granularity", "Table 2"):
         assert what in text
     assert transfer_warnings(with_target(texts)) == []
     moved = with_target(texts, tokens="20k")

@@ -158,8 +158,8 @@ def compare_runs(
         return RunComparison(
             difference=difference, stderr=math.inf, low=-math.inf, high=math.inf, level=level, probability=math.nan,
             seed_sd=math.nan, better=None, status=Status.TOO_FEW,
-            message="how much seeds differ is not known: no setting has two runs with different losses; give seed_sd, "
-            "or another run of a setting",
+            message="how much seeds differ is not known: no setting has two runs with different losses; give seed_sd "
+            "(--seed-sd), or another run of a setting",
         )  # fmt: skip
     noise = _mixture(x, y, shared, seed_sd, seed_sd_dof)
     stderr, probability, half = noise.stderr, noise.below(-difference), noise.half_width(level)

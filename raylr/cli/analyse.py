@@ -34,7 +34,7 @@ def probes(
     path: Annotated[Path, Use.READ],
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
-    as_csv: Annotated[bool, Parameter(name="--csv", negative="")] = False,
+    as_csv: Annotated[bool, Parameter(name="--csv")] = False,
 ) -> None:
     """Show what the probes of a study's runs measured, and draw it over steps.
 
@@ -73,7 +73,7 @@ def stability(
     path: Annotated[Path, Use.READ],
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Compare how activations move with more data and with a larger model (the paper's Section 6.4, Figure 10).
 
@@ -123,7 +123,7 @@ def qk_norm(
     path: Annotated[Path, Use.READ],
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Compare runs with and without QK norm (the paper's Figures 7 and 9).
 

@@ -46,23 +46,30 @@ EXIT_BROKEN_PIPE = 141
 DEBUG = "RAYLR_DEBUG"
 """Environment variable that shows the traceback of every error."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
+USAGE = "Usage: raylr {} {} [OPTIONS]"
+"""Of commands whose positional arguments may be left out; cyclopts would call these ARGS."""
 
 app = cyclopts.App(
     name="raylr",
     help="Which learning rate for a pre-training run you can afford only once, from runs a hundred times cheaper.",
     version_flags=["--version"],
     help_flags=["--help", "-h"],
+    # A switch that is off by default needs no second name that leaves it off, and no "default: False".
+    default_parameter=cyclopts.Parameter(negative=(), show_default=lambda value: None if value is False else value),
 )
-for _command in (search, plan, fit, predict, laws, report, check, data, export, init, evaluation):
+for _command in (fit, predict, laws, report, check, export, evaluation):
     app.command(_command)
+app.command(search, usage=USAGE.format("search", "[SPEC]"))
+app.command(plan, usage=USAGE.format("plan", "[SPEC]"))
+app.command(data, usage="Usage: raylr data [FILES...] --out PATH [OPTIONS]")
+app.command(init, usage=USAGE.format("init", "[PATH]"))
 app.command(import_, name="import")
 app.command(suggest)
 app.command(tell)
 app.command(query)
 app.command(transfer)
-app.command(coord_check)
-app.command(compare)
+app.command(coord_check, usage=USAGE.format("coord-check", "[SPEC]"))
+app.command(compare, usage=USAGE.format("compare", "[FITTING] [TRANSFER]"))
 app.command(analyse)
 app.command(recipe)
 app.command(submit)
@@ -125,12 +132,27 @@ def sentence(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, RaylrError):
         return with_addresses(" ".join(str(error).split())), error.exit_status
     if isinstance(error, cyclopts.CycloptsError):
-        return f"{shortened(' '.join(str(error).split()))} (`raylr --help` lists the commands)", EXIT_BAD_INPUT
+        return shortened(_of_arguments(error)), EXIT_BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
         reason = "the disk is full" if error.errno in _FULL else error.strerror or type(error).__name__
         return shortened(f"cannot use {place}: {reason}"), EXIT_FAILURE
     return None
+
+
+def _of_arguments(error: cyclopts.CycloptsError) -> str:
+    """Return what is wrong with the words of a command line, and which help explains them."""
+    command = " ".join(("raylr", *(error.command_chain or ())))
+    if type(error) is cyclopts.MissingArgumentError and error.argument is not None:
+        name = error.argument.name
+        given = bool(error.argument.tokens) or error.keyword is not None
+        place = error.argument.index is not None and not given
+        text = f"{name} needs a value" if given else f"`{command}` needs {name.lstrip('-').upper() if place else name}"
+    elif isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
+        text = f"`{command}` takes no further argument {' '.join(error.unused_tokens)!r}"
+    else:
+        text = " ".join(str(error).split()).partition(" Available commands:")[0].rstrip(".")
+    return f"{text} (`{command} --help` explains it)"
 
 
 def _report_bug() -> NoReturn:

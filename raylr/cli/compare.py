@@ -28,12 +28,12 @@ def compare(
     target: str | None = None,
     seeds: int = 3,
     sweep: int = 0,
-    train: Annotated[bool, Parameter(negative="")] = False,
+    train: bool = False,
     seed_sd: float | None = None,
     params: str | None = None,
     tokens: str | None = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.READ] = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
     reading: Reading = DEFAULT,
 ) -> None:
     """Compare the two paradigms at one target: losses with the noise between seeds, the cost of each, a verdict.
@@ -102,6 +102,8 @@ def _finished(
     from raylr.imports.study import recognises
 
     searched = bool(reading.by) and recognises(Path(source))
+    if not Path(source).exists() and not is_runs(source):
+        raise InputError(f"there is no {source}; give the folders of two studies, or finished runs")
     if not is_runs(source) and not searched:
         raise InputError(f"{source}: give the folder of a transfer study too, or finished runs instead of a study")
     n = None if params is None else count_of("--params", params)

@@ -34,10 +34,10 @@ def coord_check(
     *,
     model: str | None = None,
     roles: Path | None = None,
-    rule: Annotated[list[str] | None, Parameter(negative="")] = None,
-    choose: Annotated[list[str] | None, Parameter(negative="")] = None,
+    rule: list[str] | None = None,
+    choose: list[str] | None = None,
     alpha: float = 1.0,
-    axis: Annotated[list[Literal["width", "depth", "tokens"]] | None, Parameter(negative="")] = None,
+    axis: list[Literal["width", "depth", "tokens"]] | None = None,
     widths: str = "1,2,4,8",
     depths: str = "1,2,4",
     tokens: str = "1,2,4,8",
@@ -51,7 +51,7 @@ def coord_check(
     corpus: Path | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"]), Use.READ] = Path("runs/coord-check"),
     workers: int | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Check that activations of wider and deeper models, and their changes in the first steps, keep their size.
 

@@ -29,7 +29,7 @@ def data(
     encoding: str = "utf-8",
     on_error: Literal["stop", "skip"] = "stop",
     validation_fraction: float = 0.02,
-    validation_within: bool | None = None,
+    validation_within: Annotated[bool | None, Parameter(negative="--no-validation-within")] = None,
     seed: int = 0,
 ) -> None:
     """Make a corpus folder, which a spec can name, of text or token ids.

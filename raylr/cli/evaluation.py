@@ -112,11 +112,13 @@ def evaluate(
     env
         OpenCompass's environment; by default what RAYLR_EVAL_ENV names, otherwise that of `raylr eval setup`.
     """
+    from raylr.evaluation.model import require_folder
     from raylr.evaluation.questions import choose_subjects
     from raylr.evaluation.run import evaluate as run
     from raylr.evaluation.run import study_of
     from raylr.store.files import write_atomic
 
+    require_folder(checkpoint)  # before OpenCompass's environment and questions are looked for
     console = make_console()
     suites, names = _names(suite), None if subjects is None else _names(subjects)
     spec = _spec(

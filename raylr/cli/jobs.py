@@ -23,7 +23,7 @@ def submit(
     package: list[Path] | None = None,
     pip: list[str] | None = None,
     env: list[str] | None = None,
-    follow: bool = True,
+    follow: Annotated[bool, Parameter(negative="--no-follow")] = True,
 ) -> None:
     """Run a study as a job of a Ray cluster, and follow what it prints; the same command follows it again or goes on.
 
@@ -77,9 +77,7 @@ def submit(
         raise
 
 
-def status(
-    directory: Annotated[str, Use.READ], *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-) -> None:
+def status(directory: Annotated[str, Use.READ], *, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Show what a study is doing, on this machine or another: its runs, what it has spent, and the optima so far.
 
     Parameters

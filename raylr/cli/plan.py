@@ -25,7 +25,7 @@ def plan(
     *,
     gpu: str = "H100",
     mfu: float = 0.4,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Estimate what a study will cost before anything is trained; for a study that was begun, also what it has spent.
 

@@ -33,7 +33,7 @@ def recipe(
     ranks: int = 1,
     micro_batch: int = 1,
     family: str | None = None,
-    extrapolate: Annotated[bool, Parameter(negative="")] = False,
+    extrapolate: bool = False,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"]), Use.WRITE] = None,
 ) -> None:
     """Write the LR, batch, warmup, weight decay, betas and schedule of a run in its trainer's own words.

@@ -85,8 +85,8 @@ def predict(
     width: str | None = None,
     level: float = 0.9,
     family: str | None = None,
-    extrapolate: Annotated[bool, Parameter(negative="")] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    extrapolate: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Predict the optimal LR at a model size and a token budget. Nothing is written.
 

@@ -25,11 +25,11 @@ def transfer(
     base: str,
     target: str,
     *,
-    explain: Annotated[bool, Parameter(negative="")] = False,
+    explain: bool = False,
     rule: str = "completed_p",
-    choose: Annotated[list[str] | None, Parameter(negative="")] = None,
+    choose: list[str] | None = None,
     alpha: float = 1.0,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """List what is multiplied when the hyperparameters of BASE are carried to TARGET, and why.
 

@@ -37,6 +37,12 @@ class EvaluatedModel:
     """Validation loss, nats per token; None if it is not known."""
 
 
+def require_folder(checkpoint: Path) -> None:
+    """Raise CheckpointError if there is no folder of this name."""
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"there is no model or checkpoint in {checkpoint}")
+
+
 def open_model(checkpoint: Path | str, work: Path) -> EvaluatedModel:
     """Return a checkpoint as a Hugging Face folder.
 
@@ -49,8 +55,7 @@ def open_model(checkpoint: Path | str, work: Path) -> EvaluatedModel:
     """
     given = Path(checkpoint)
     fetch_checkpoint(given)
-    if not given.is_dir():
-        raise CheckpointError(f"there is no model or checkpoint in {given}")
+    require_folder(given)
     folder = given
     if (given / CONFIG).is_file():
         _check_hugging_face(given)

@@ -9,13 +9,9 @@ from typing import Any
 import pydantic
 from pydantic import ValidationInfo
 
-from raylr.analysis.units import format_count
 from raylr.spec.fields import absolute, check_booleans, kind_of
 from raylr.spec.messages import explain
-from raylr.trainables.models.spec import AnyModelSpec, HFSpec, ModelSpec, kind_of_model, model_spec
-
-MOST_PARAMS = 10**15
-"""More parameters than this are rejected as a typing error: a hundred times the largest models known."""
+from raylr.trainables.models.spec import AnyModelSpec, HFSpec, kind_of_model, model_spec
 
 
 def with_absolute_paths(keys: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
@@ -68,7 +64,7 @@ def own_model(name: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> A
     kind = kind_of_model(whole)
     try:
         check_booleans(kind, whole)
-        model = model_spec(whole)
+        return model_spec(whole)
     except pydantic.ValidationError as error:
         reason = explain(error, kind)
         if kind is HFSpec and len(whole) > 1:
@@ -76,6 +72,3 @@ def own_model(name: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> A
         raise ValueError(f"size {name!r}: {reason}") from None
     except ValueError as error:
         raise ValueError(f"size {name!r}: {error}") from None
-    if isinstance(model, ModelSpec) and model.params("total") > MOST_PARAMS:
-        raise ValueError(f"size {name!r} has more than {format_count(MOST_PARAMS)} parameters; is a number wrong?")
-    return model

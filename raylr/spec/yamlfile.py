@@ -59,6 +59,17 @@ def installed(path: Path, package: str = "raylr") -> Path | None:
     return next((Path(str(one)).resolve() for one in found if Path(str(one)).is_file()), None)
 
 
+def _problem(error: yaml.YAMLError) -> str:
+    """Return what PyYAML found, and where: its own message names a "<unicode string>" and quotes the line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    what = f"{error.context or ''} {error.problem}"
+    if "'\\t'" in what:
+        what = "there is a tab, and YAML allows only spaces before a key or value"
+    return " ".join(f"line {mark.line + 1}, column {mark.column + 1}: {what}".split())
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; SpecError says what is wrong with the file."""
     try:
@@ -76,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except _RefusedError as error:
         raise SpecError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise SpecError(f"{path} is not YAML: {_problem(error)}") from None
     except RecursionError:
         raise SpecError(f"{path} is nested too deep for a spec") from None
     except (ValueError, OverflowError, AttributeError, TypeError, KeyError) as error:  # PyYAML's own, of odd scalars

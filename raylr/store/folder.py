@@ -320,6 +320,13 @@ def open_folder(directory: Path | str) -> StudyFolder:
         shown = with_addresses(str(directory))
         if (directory / RUNS_FILE).is_file():
             raise StudyError(f"{shown} holds no study but imported runs; `raylr fit {shown}` shows what they say")
+        if directory.is_file():
+            raise StudyError(
+                f"{shown} is neither a study's folder nor a file of runs that can be read: CSV, JSON lines, Parquet, "
+                "Arrow"
+            )
+        if not directory.exists():
+            raise StudyError(f"there is no {shown}; `raylr search SPEC --out {shown}` starts a study there")
         raise StudyError(f"{shown} holds no study (there is no {SPEC_FILE} in it); `raylr search` starts one")
     folder = StudyFolder(directory.resolve(), load_spec(directory / SPEC_FILE, check_files=False))
     folder.check_unchanged()

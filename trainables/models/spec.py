@@ -27,6 +27,8 @@ class FrozenSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+MOST_PARAMS = 10**15
+"""More parameters than this are rejected as a typing error: a hundred times the largest models known."""
 _EXPERTS = ("experts", "top_k", "expert_size")
 """Fields that a mixture of experts needs."""
 
@@ -125,6 +127,8 @@ class ModelSpec(FrozenSpec):
                 "layers) or neither"
             )
         self._check_experts()
+        if self.params("total") > MOST_PARAMS:
+            raise ValueError("the model has more than 10^15 parameters; is a number wrong?")
         return self
 
     def _check_experts(self) -> None:

@@ -72,6 +72,7 @@ class _State(BaseModel):
     step: int = Field(ge=0)
     history: list[_Row]
     layout: dict[str, int]
+    identity: str | None = None
     fields: dict[str, Any] = {}
     run: _Run | None = None
 

@@ -1,12 +1,14 @@
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cyclopts
 import pytest
 
 from raylr.cli import app as command_line
@@ -55,18 +57,31 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         (["search", "no-such-spec.yaml"], "there is no spec at no-such-spec.yaml"),
         (["search", "--example", "transfr"], "there is no example 'transfr'; did you mean 'transfer'?"),
         (["search", "a.yaml", "--example", "transfer"], "not both"),
-        (["fit", "no-such-study"], "no-such-study holds no study"),
-        (["report", "no-such-study"], "no-such-study holds no study"),
+        (["fit", "no-such-study"], "there is no no-such-study; `raylr search SPEC --out no-such-study` starts"),
+        (["report", "no-such-study"], "there is no no-such-study"),
         (["data", "no-such-file.txt", "--out", "corpus"], "there is no no-such-file.txt"),
         (["export", "no-such-study"], "give --hf DIR"),
         (["export", "x", "--hf", "y", "--optuna", "sqlite:///z"], "give --hf DIR"),
         (["export", "x", "--optuna", "sqlite:///z", "--dtype", "bf16"], "go with --hf"),
         (["export", "x", "--optuna", "sqlite:///z", "--trust-checkpoint"], "go with --hf"),
         (["export", "no-such-checkpoint", "--hf", "model"], "there is no checkpoint at no-such-checkpoint"),
-        (["export", "no-such-study", "--optuna", "sqlite:///z"], "no-such-study holds no study"),
+        (["export", "no-such-study", "--optuna", "sqlite:///z"], "there is no no-such-study"),
         (["predict", "zhou2026", "--params", "1"], "--tokens"),
+        (["compare", "no-such-study"], "there is no no-such-study"),
+        (["status", "no-such-study"], "there is no no-such-study"),
+        (["serve", "no-such-study"], "there is no no-such-study"),
+        (["eval", "no-such-checkpoint"], "there is no model or checkpoint in no-such-checkpoint"),
+        (["fit", __file__], "is neither a study's folder nor a file of runs"),
         (["serch"], 'Unknown command "serch". Did you mean "search"?'),
-        (["search", "a", "b", "c"], "Unused Tokens"),
+        (
+            ["search", "a", "b", "c"],
+            "`raylr search` takes no further argument 'b c' (`raylr search --help` explains it)",
+        ),
+        (["fit"], "`raylr fit` needs STUDY (`raylr fit --help` explains it)"),
+        (["data", "a.txt"], "`raylr data` needs --out (`raylr data --help` explains it)"),
+        (["tell", "runs", "--lr"], "--lr needs a value (`raylr tell --help` explains it)"),
+        (["eval", "x", "--limit", "many"], 'unable to convert "many" into int (`raylr eval --help` explains it)'),
+        (["analyse", "prbes"], 'Unknown command "prbes". Did you mean "probes"? (`raylr analyse --help` explains it)'),
         (["predict", "x\0y", "--params", "1", "--tokens", "1"], "neither a study's folder nor a published law"),
     ],
 )
@@ -80,6 +95,25 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("raylr: ")
     assert not list(tmp_path.iterdir())
+
+
+def commands(at: cyclopts.App, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name in at:
+        if not name.startswith("-"):
+            yield (*words, name)
+            yield from commands(at[name], (*words, name))
+
+
+@pytest.mark.parametrize("words", list(commands(command_line.app)), ids=" ".join)
+def test_help_names_arguments_and_no_switch_that_does_nothing(run: Run, words: tuple[str, ...]) -> None:
+    status, out, _ = run(*words, "--help")
+    assert status == 0
+    assert "ARGS" not in out.partition("\n")[0]
+    assert "--empty-" not in out
+    assert "[default: False]" not in out
+    assert "default: None" not in out
+    places = re.findall(r"│ [ *]*([A-Z]{3,}) ", out)
+    assert all(place in out.partition("\n")[0] for place in places)
 
 
 def broken(error: BaseException) -> Callable[[], None]:

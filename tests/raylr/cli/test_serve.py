@@ -20,7 +20,7 @@ def run(*words):
 
 def test_what_cannot_be_served_is_one_sentence(tmp_path, whole, capsys):
     assert run("serve", tmp_path / "none") == 2
-    assert "holds no study" in capsys.readouterr().err
+    assert "there is no" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run("serve", whole[0].directory, "--port", port) == 2

@@ -167,7 +167,7 @@ def test_a_bug_is_said_printed_once_and_the_page_goes_on(finished, monkeypatch, 
 
 
 def test_a_folder_that_is_none_of_a_study_is_refused_at_once(tmp_path, finished):
-    with pytest.raises(StudyError, match="holds no study"):
+    with pytest.raises(StudyError, match="there is no"):
         watched(tmp_path / "none")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.txt").write_text("x")

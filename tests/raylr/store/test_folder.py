@@ -93,6 +93,12 @@ def test_a_folder_with_other_things_is_left_alone(texts, tmp_path):
 
 
 def test_opening_no_study(tmp_path):
+    with pytest.raises(StudyError, match=r"there is no .*gone; `raylr search SPEC --out .*gone`"):
+        FittingStudy.open(tmp_path / "gone")
+    (tmp_path / "sweep.xlsx").write_bytes(b"PK")
+    with pytest.raises(StudyError, match="neither a study's folder nor a file of runs that can be read: CSV"):
+        FittingStudy.open(tmp_path / "sweep.xlsx")
+    (tmp_path / "sweep.xlsx").unlink()
     with pytest.raises(StudyError, match="holds no study"):
         FittingStudy.open(tmp_path)
     RunsFolder(tmp_path / "runs").add([])

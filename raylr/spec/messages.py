@@ -53,8 +53,9 @@ def explain(error: pydantic.ValidationError, model: type[BaseModel]) -> str:
     errors = error.errors(include_url=False, include_context=False)
     typed = {name for one in errors if one["type"] == "extra_forbidden" for name in _meant(one, model)}
     others = [one for one in errors if not (one["type"] == "missing" and ".".join(map(str, one["loc"])) in typed)]
-    # A list without its wrong entries may be too short as well: what is wrong inside of a value goes first, alone.
-    others = [one for one in others if not any(one["loc"] == other["loc"][:-1] for other in others)]
+    # A list without its wrong entries is too short as well, which is not another problem.
+    inside = {one["loc"][:-1] for one in others if one["loc"]}
+    others = [one for one in others if not (one["type"] == "too_short" and one["loc"] in inside)]
     first = min(others, key=lambda one: (_ORDER.get(one["type"], 1), len(one["loc"]) * (one["type"] in _ORDER)))
     more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
     return " ".join((_sentence(first, model) + more).split())

@@ -81,7 +81,7 @@ def _uri(path: Path) -> Iterator[str]:
                 if lacking := [name for name in TABLES if name not in names]:
                     raise DataError(f"{path} is no store of MLflow: it has no table {lacking[0]!r}")
                 base.backup(target)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for names of tables
             raise DataError(f"{path} cannot be read as an SQLite file: {' '.join(str(error).split())[:200]}") from None
         yield f"sqlite:///{copy}"
 

@@ -23,7 +23,7 @@ def python_stdlib_sources() -> list[Path]:
         DataError: If the library is not installed as files.
 
     Example:
-        >>> any(file.name == "pathlib.py" for file in python_stdlib_sources())
+        >>> any(file.name == "textwrap.py" for file in python_stdlib_sources())
         True
     """
     root = Path(sysconfig.get_paths()["stdlib"])

@@ -28,7 +28,7 @@ def test_folders_are_read_and_nothing_is_written(pair, capsys, tmp_path, monkeyp
     before = [contents(folder) for folder in pair]
     code, out, _ = run(capsys, *pair, "--seed-sd", "0.002")
     assert code == 0
-    assert "Verdict Transferred is better than fitted at large" in out
+    assert 'Verdict Transferred is better than fitted at "large"' in out
     assert "parametrized has no run yet; --train trains it." in out
     assert [contents(folder) for folder in pair] == before
     assert list(tmp_path.iterdir()) == []

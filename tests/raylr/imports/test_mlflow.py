@@ -62,6 +62,9 @@ def test_a_database_that_is_no_store_is_refused_and_not_changed(tmp_path: Path) 
     with pytest.raises(DataError, match=r"mlflow\.db is no store of MLflow: it has no table 'alembic_version'"):
         read_runs([path])
     assert path.read_bytes() == before
+    path.write_bytes(before.replace(b"tableexperiments", b"tableexperi\x9cents"))  # a name that is no text
+    with pytest.raises(DataError, match=r"mlflow\.db cannot be read as an SQLite file: .*utf-8"):
+        read_runs([path])
     path.write_bytes(b"experiments" * 100)
     with pytest.raises(DataError, match=r"mlflow\.db cannot be read as an SQLite file: file is not a database"):
         read_runs([path])

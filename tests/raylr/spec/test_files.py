@@ -144,7 +144,7 @@ def test_a_range_may_be_a_list(write: Write) -> None:
         ({"scores": {"data": "/nowhere"}}, r"scores\.data: there is no /nowhere"),
         ({"budget": "500k", "budgets": None}, r"budget is not a known key; did you mean 'budgets'\?$"),
         ({"trian": {}, "train": None, "lr": None}, r"trian is .* did you mean 'train'\? \(and 1 more\)$"),
-        ({"budgets": ["60 thousand"]}, r"budgets\.0: '60 thousand' is not a count; write a number such as 12e9 or 12B$"),
+        ({"budgets": ["60 thousand"]}, r"budgets\.0: .* is not a count; write a number such as 12e9 or 12B$"),
         ({"name": "x\ny"}, r"name: "),
         ({"model": {"hf": {"model_type": "no-such"}}, "sizes": {"S": {}}, "target": {}}, r"target\.model is missing"),
     ],

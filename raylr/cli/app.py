@@ -19,6 +19,7 @@ import cyclopts
 from raylr.cli.analyse import app as analyse
 from raylr.cli.check import check
 from raylr.cli.compare import compare
+from raylr.cli.console import forget_odd_sizes
 from raylr.cli.coord_check import coord_check
 from raylr.cli.data import data
 from raylr.cli.evaluation import app as evaluation
@@ -117,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None) -> None:
     """Call the command that the words name, with folders of this machine in the place of addresses."""
+    forget_odd_sizes()
     command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
     if command.__module__.startswith("raylr."):  # neither help nor version
         resolve(command, bound)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,14 @@ LOSS_SECONDS = 30.0
 """Least time between two lines about losses in a log, so that hours without the end of a run are not silent."""
 TIME = 6
 """Columns of the time in front of a line."""
+_SIZE = re.compile("[1-9][0-9]{0,4}")
+
+
+def forget_odd_sizes() -> None:
+    """Remove COLUMNS and LINES from the environment where they are no sizes: rich fails at 5,000 digits and at `²`."""
+    for name in ("COLUMNS", "LINES"):
+        if not _SIZE.fullmatch(os.environ.get(name, "80")):
+            del os.environ[name]
 
 
 def make_console(**options: Any) -> Console:

@@ -105,7 +105,7 @@ def test_arguments(dice: random.Random, folder: Path, monkeypatch: pytest.Monkey
         command(of_words(dice.choice(COMMANDS).split(), dice))
 
 
-NAMES = (EVAL_ENV, CACHE, "XDG_CACHE_HOME", "COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR", "LANG", "TZ")
+NAMES = (EVAL_ENV, CACHE, "XDG_CACHE_HOME", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "LANG", "TZ")
 """Variables that raylr, or the library that prints, reads; not RAYLR_DEBUG, which shows tracebacks."""
 
 

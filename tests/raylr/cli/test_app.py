@@ -97,6 +97,17 @@ def test_a_mistake_is_one_sentence_and_status_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES"])
+@pytest.mark.parametrize("value", ["9" * 5000, "²", "0", "-1", "wide", ""])
+def test_odd_sizes_of_a_terminal_are_ignored(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    expected = run("laws")
+    for words in (("laws",), ("--help",)):
+        monkeypatch.setenv(name, value)
+        assert run(*words)[0] == 0
+    monkeypatch.setenv(name, value)
+    assert run("laws") == expected
+
+
 def commands(at: cyclopts.App, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name in at:
         if not name.startswith("-"):

@@ -37,7 +37,7 @@ class Losses:
     h: Array
     """Mean loss above the lowest mean, in `unit`s, ascending, (n,)."""
     count: Array
-    """Runs behind each mean, (n,)."""
+    """Runs behind each mean; of unequal errors, as many equal ones as the mean is worth, (n,)."""
     error: Array
     """Standard error that each mean came with, in `unit`s; 0: none, (n,)."""
     diverged: Array
@@ -92,11 +92,13 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
     if group[-1] + 1 > BINS:
         first = np.searchsorted(group, np.arange(group[-1] + 1))  # replicates stay together
         group = np.unique((first[group] * BINS) // xs.size, return_inverse=True)[1]
-    count = np.bincount(group).astype(np.float64)
     base = float(ys.min())
-    mx, my = np.bincount(group, xs) / count, np.bincount(group, ys - base) / count
-    error = np.sqrt(np.bincount(group, known**2)) / count
-    scatter, dof = _scatter(xs, ys - base, group, mx, my)
+    weight = weights(known)
+    total = np.bincount(group, weight)
+    count = total**2 / np.bincount(group, weight**2)
+    mx, my = np.bincount(group, weight * xs) / total, np.bincount(group, weight * (ys - base)) / total
+    error = np.sqrt(np.bincount(group, (weight * known) ** 2)) / total
+    scatter, dof = _scatter(xs, ys - base, weight, group, mx, my)
     rank = _ranks(my, base)
     best = int(np.argmin(rank))
     h = np.where(rank == 0, 0.0, np.maximum(my - my[best], 0.0))
@@ -108,6 +110,19 @@ def prepare(x: Array, y: Array, stderr: Array | None, prior: OptimumPrior) -> Lo
         lowest=base + float(my[best]), unit=unit, scatter=scatter / unit**2, scatter_dof=dof, tried=mx, tried_h=h /
         unit, tried_count=count, tried_error=error / unit,
     )  # fmt: skip
+
+
+def weights(error: Array) -> Array:
+    """Return the weights (n,) at which losses with these standard errors (n,) are averaged, the largest 1.
+
+    They are inverse variances, with one for the run's own noise: the square of the median error or, where most losses
+    come without one, of a tenth of the largest, so that these weigh a hundred times the least certain.
+    """
+    if not error.any():
+        return np.ones(error.size)
+    own = float(np.median(error)) or 0.1 * float(error.max())
+    inverse = 1.0 / (error**2 + own**2)
+    return np.asarray(inverse / inverse.max())
 
 
 def _ranks(y: Array, base: float) -> NDArray[np.intp]:
@@ -140,14 +155,16 @@ def _share_lost(at: float, x: Array, finite: NDArray[np.bool_]) -> float:
     return float(np.mean(~finite[here]))
 
 
-def _scatter(x: Array, y: Array, group: NDArray[np.intp], mx: Array, my: Array) -> tuple[float, int]:
-    """Variance of runs around the mean of their group, or around its straight line where LRs were binned."""
+def _scatter(
+    x: Array, y: Array, weight: Array, group: NDArray[np.intp], mx: Array, my: Array
+) -> tuple[float, int]:  # fmt: skip
+    """Variance of runs of weight 1 around the mean of their group, or around its line where LRs were binned."""
     dx, dy = x - mx[group], y - my[group]
-    sxx = np.bincount(group, dx * dx)
-    lines = sxx > np.bincount(group) * CLUSTER**2  # wider than a cluster: binned
-    slope = np.where(lines, np.bincount(group, dx * dy) / np.where(lines, sxx, 1.0), 0.0)
+    sxx = np.bincount(group, weight * dx * dx)
+    lines = np.bincount(group, dx * dx) > np.bincount(group) * CLUSTER**2  # wider than a cluster: binned
+    slope = np.where(lines, np.bincount(group, weight * dx * dy) / np.where(lines, sxx, 1.0), 0.0)
     dof = int(x.size - mx.size - lines.sum())
-    return (float(np.sum((dy - slope[group] * dx) ** 2)) / dof, dof) if dof > 0 else (math.nan, 0)
+    return (float(weight @ (dy - slope[group] * dx) ** 2) / dof, dof) if dof > 0 else (math.nan, 0)
 
 
 def usual_curvature(x: Array, h: Array, best: int) -> float:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raylr.analysis.optimum._losses import weights
+
 Array = NDArray[np.float64]
 
 SPAN = 4.0
@@ -82,15 +84,18 @@ def prepare(x: Array, loss: Array, stderr: Array | None, low: Array, high: Array
     if not keep.any():
         keep, places = finite, places if not finite.any() else places[:0]
     group = np.unique(group[keep], return_inverse=True)[1]
-    count = np.bincount(group).astype(np.float64)
+    weight, error = weights(known[keep]), known[keep]
+    total = np.bincount(group, weight)
+    count = total**2 / np.bincount(group, weight**2)
     base = float(loss[keep].min()) if keep.any() else 0.0
     y = loss[keep] - base
-    mean = np.bincount(group, y) / count
-    at = np.array([np.bincount(group, x[keep][:, k]) / count for k in range(x.shape[1])]).T.reshape(-1, x.shape[1])
+    mean = np.bincount(group, weight * y) / total
+    columns = [np.bincount(group, weight * x[keep][:, k]) / total for k in range(x.shape[1])]
+    at = np.array(columns).T.reshape(-1, x.shape[1])
     v = (at - middle) / width
-    error = np.sqrt(np.bincount(group, known[keep] ** 2)) / count
+    error = np.sqrt(np.bincount(group, (weight * error) ** 2)) / total
     dof = int(y.size - mean.size)
-    scatter = float(np.sum((y - mean[group]) ** 2)) / dof if dof else math.nan
+    scatter = float(weight @ (y - mean[group]) ** 2) / dof if dof else math.nan
     lowest = float(mean.min(initial=math.inf)) if mean.size else 0.0
     h = mean - lowest
     unit = _unit(v, h)

@@ -42,6 +42,9 @@ CONFIRMED = 0.02
 """A run within this of an lr, in ln lr, shows the loss there: the model itself takes such lrs as one."""
 FLAT_AFTER = 4
 """LRs with a finite loss from which a search ends if none differs from the others."""
+UNSURE = 2.0
+"""A loss with a standard error so many times the median one weighs less than a quarter of the others: it is run again
+before a search ends because the losses do not differ."""
 KNOWN = (Status.OK, Status.PLATEAU)
 """Statuses with which a search ends."""
 
@@ -194,12 +197,20 @@ class CellSearch:
         return False, [readable(x) for x in taken]
 
     def _hidden(self, taken: list[float]) -> float | None:
-        """ln of an lr in a wide stretch of the range in which no run ended and where one may train; None if there is
-        none."""
+        """ln of an lr whose loss could still show that the losses differ; None if there is none.
+
+        It lies in a wide stretch of the range in which no run ended and where one may train, or it is one whose loss is
+        known much worse than that of the others, such as a predicted one."""
         low, high = self.window()
         top = min([high, *(r.log_lr for r in self.runs if r.diverged)])
         place, width = widest([*(r.log_lr for r in self.runs), *taken], low, top)
-        return place if width > HIDDEN else None
+        if width > HIDDEN:
+            return place
+        measured = sorted((r for r in self.runs if r.measured), key=lambda r: r.stderr)
+        worst = measured[-1]
+        other = [x for x in (*(r.log_lr for r in self.runs if r is not worst), *taken) if abs(x - worst.log_lr) < SAME]
+        unsure = worst.stderr > UNSURE * measured[len(measured) // 2].stderr
+        return worst.log_lr if unsure and not other and not self._full(worst.log_lr) else None
 
     def _first(self) -> list[float]:
         """First round, or another one after all of the earlier diverged."""

@@ -68,20 +68,26 @@ class Mixture(Function):
         drows, dscale = x.new_empty(len(token), x.shape[1]), scale.new_empty(len(token))
         for experts, rows in ctx.parts:
             sizes, its, weight = ctx.sizes[experts], token[rows], scale[rows]
-            gate, up = gate_up_rows[rows].chunk(2, -1)
+            both = gate_up_rows[rows]
+            if (
+                both.element_size() < 4
+            ):  # half of a short row is a cache line or two: a copy of all streams, halves wait
+                both = both.clone()
+            gate, up = both.chunk(2, -1)
             dy = grad.index_select(0, its)
             dinner = _products(x.new_empty(len(its), gate.shape[1]), dy, down[experts].transpose(1, 2), sizes)
             gate = _whole(gate)
             active = F.silu(gate)
             inner = active * up
             torch.sum(dinner * inner, -1, out=dscale[rows])
-            _products_of_rows(ddown[experts], dy, inner.mul_(weight), sizes)
+            inner.mul_(weight)
             dinner.mul_(weight)
             dboth = x.new_empty(len(its), gate_up.shape[1])
             dgate, dup = dboth.chunk(2, -1)
             torch.mul(dinner, active, out=dup)
             its_grad = dinner if gate.is_contiguous() else dgate
             dgate.copy_(torch.ops.aten.silu_backward(dinner.mul_(up), gate, grad_input=its_grad))
+            _products_of_rows(ddown[experts], dy, inner, sizes)
             _products(drows[rows], dboth, gate_up[experts].transpose(1, 2), sizes)
             _products_of_rows(dgate_up[experts], dboth, x.index_select(0, its), sizes)
         dweights = dscale.index_select(0, back.view(-1)).view_as(back)

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from raylr.trainables.models.routing import Choice
+from raylr.trainables.models.routing import Choice, highest
 
 D = torch.float64
 
@@ -43,3 +43,23 @@ def test_choice_where_one_result_is_used(dtype: torch.dtype) -> None:
         assert logits.grad is not None
         assert logits.grad.dtype == dtype
         assert bool(logits.grad.any()) == (number == 0 or k > 1)  # one weight is always 1
+
+
+@pytest.mark.parametrize(("E", "k"), [(1, 1), (2, 2), (5, 3), (8, 2), (16, 16), (128, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, D])
+def test_highest_is_topk(E: int, k: int, dtype: torch.dtype) -> None:
+    for seed, spread in enumerate((1e-6, 1.0, 1e6)):
+        scores = (random(E, 300, seed=seed).detach() * spread).to(dtype)
+        before = scores.clone()
+        want, got = torch.topk(scores, k, 0), highest(scores, k)
+        assert all(torch.equal(one, other) for one, other in zip(want, got, strict=True))
+        assert torch.equal(scores, before)
+
+
+def test_highest_of_equal_scores_and_of_none() -> None:
+    _, experts = highest(torch.zeros(4, 3), 3)
+    assert experts.t().tolist() == [[0, 1, 2]] * 3
+    values, experts = highest(torch.tensor([[0.1, float("nan")], [0.3, 0.1], [0.2, 0.4]]), 2)
+    assert experts[:, 0].tolist() == [1, 2]
+    assert values[:, 1].isnan().all()
+    assert ((experts >= 0) & (experts < 3)).all()

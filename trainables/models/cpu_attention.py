@@ -152,7 +152,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
 
 def _as_blocks(x: Tensor, K: int, blocks: int) -> Tensor:
     """[B, T, H, d] -> a view [blocks, B, K, n, rows, d]."""
-    return x.unflatten(2, (K, -1)).unflatten(1, (blocks, -1)).permute(1, 0, 3, 4, 2, 5)
+    view: Tensor = x.unflatten(2, (K, -1)).unflatten(1, (blocks, -1)).permute(1, 0, 3, 4, 2, 5)
+    return view
 
 
 def _to_blocks(x: Tensor, K: int, blocks: int, dtype: torch.dtype) -> Tensor:

@@ -80,7 +80,7 @@ def import_once() -> None:
     from raylr.trainables.training.engine import import_deepspeed
 
     import_deepspeed()
-    importlib.import_module("torch._dynamo")  # the first optimizer does
+    importlib.import_module("torch._dynamo")  # DeepSpeed's ZeRO does
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylr.trainables.models.cpu_kernels import BlockedAttention
+from raylr.trainables.models.cpu_attention import BlockedAttention
 
 BLOCK_ROWS = 32
 """Rows of a block of the CPU path, where T is a multiple of it: a block computes the columns up to its own end only."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raylr.trainables.models.cpu_kernels import Mixture
+from raylr.trainables.models.cpu_experts import Mixture
 
 
 def grouped_products_possible(*operands: Tensor) -> bool:

@@ -21,6 +21,7 @@ from raylr.trainables.models.balance import balance_losses
 from raylr.trainables.models.cpu_kernels import RMSNormalise, cross_entropy, linear
 from raylr.trainables.models.experts import mixture
 from raylr.trainables.models.interface import Losses
+from raylr.trainables.models.routing import Choice
 from raylr.trainables.models.spec import ModelSpec
 
 
@@ -101,14 +102,9 @@ class Router(nn.Module):
 
     def forward(self, x_Nh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities [N, E] in fp32, weights [N, k] in x's type, experts [N, k]."""
-        logits_EN = linear(x_Nh, self.weight).t().contiguous()
-        probs_NE = F.softmax(logits_EN, 0, dtype=torch.float32).t()
-        if self.biased:
-            experts_Nk = torch.topk(probs_NE + self.steps * self.rate, self.top_k, -1).indices
-            weights_Nk = probs_NE.gather(-1, experts_Nk)
-        else:
-            weights_Nk, experts_Nk = torch.topk(probs_NE, self.top_k, -1)
-        return probs_NE, (weights_Nk / weights_Nk.sum(-1, keepdim=True)).to(x_Nh.dtype), experts_Nk
+        bias_E = self.steps * self.rate if self.biased else None
+        probs_NE, weights_Nk, experts_Nk = Choice.apply(linear(x_Nh, self.weight), bias_E, self.top_k)
+        return probs_NE, weights_Nk, experts_Nk
 
     def rebalance(self) -> None:
         """A step of auxiliary-loss-free balancing (arXiv 2408.15664): biases of experts with too few tokens rise."""

@@ -1,4 +1,5 @@
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from raylr.trainables.models.qwen3_moe import Qwen3MoE
 from raylr.trainables.models.spec import HFSpec
 from raylr.trainables.training.engine import bring_up, running_engine
 from raylr.trainables.training.groups import MUON, parameter_groups, parametrized_groups
-from raylr.trainables.training.optimizers import MuonWithAdamW, make_optimizer, matrices, spectral_multiplier
+from raylr.trainables.training.optimizers import AdamW, MuonWithAdamW, make_optimizer, matrices, spectral_multiplier
 from raylr.trainables.training.spec import TrainSpec
 
 SPEC = MODEL.model_copy(update={"shared_expert_size": 8, "dense_layers": 1, "dense_size": 24})
@@ -53,6 +54,27 @@ def orthogonal(update: Tensor) -> Tensor:
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return x.T if update.shape[0] > update.shape[1] else x
+
+
+def test_adamw_is_that_of_torch_without_its_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for kind in (torch.optim.AdamW, AdamW):
+        if kind is AdamW:
+            monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # what imports it now fails
+        weight = nn.Parameter(torch.linspace(-1, 1, 6))
+        optimizer = kind([weight], lr=0.0, weight_decay=0.1, fused=True)
+        for step in range(4):
+            if step == 2:
+                state = copy.deepcopy(optimizer.state_dict())
+                optimizer = kind([weight], lr=0.0, fused=True)
+                optimizer.load_state_dict(state)
+            optimizer.param_groups[0]["lr"] = 0.01 * (step + 1)
+            (weight.cos() * (step + 1)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            assert weight.grad is None
+        found.append(weight.detach().clone())
+    assert torch.equal(*found)
 
 
 def test_muon_takes_hidden_matrices_and_adamw_the_rest() -> None:

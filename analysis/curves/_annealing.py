@@ -107,7 +107,7 @@ class Posterior:
         lost, means, variances, weights = self._lost(new), [], [], []
         for sizes, weight, phi, mean, left, cov, white in self._conditioned(new):
             own = np.maximum(np.diag(prior.of(sizes)) - (white**2).sum(0), 0.0) + (lost * phi[:, 2:]) ** 2
-            variances.append(own + np.einsum("kmi,kij,kmj->km", left, cov, left))
+            variances.append(own + ((left @ cov) * left).sum(-1))
             means.append(mean)
             weights.append(weight)
         mean, variance, weight = (np.concatenate(one) for one in (means, variances, weights))
@@ -124,7 +124,7 @@ class Posterior:
         for sizes, weight, phi, mean, left, cov, white in self._conditioned(new):
             own = prior.of(sizes) - white.T @ white
             total += weight.sum() * own + float(weight @ phi[:, 2] ** 2) * alike
-            total += np.einsum("k,kmi,kij,knj->mn", weight, left, cov, left)
+            total += np.tensordot(weight[:, None, None] * (left @ cov), left, axes=((0, 2), (0, 2)))
             means.append(mean)
             weights.append(weight)
         mean, weight = np.concatenate(means), np.concatenate(weights)
@@ -140,12 +140,13 @@ class Posterior:
         for sizes, at, weight, phi, cov, factor in self.blocks:
             white = linalg.solve_triangular(factor, cross.of(sizes), lower=True)
             mine, of_curve, of_response = _coefficients.columns(self.nodes[at], p.progress, p.floor, self.ends)
-            basis = design(self.nodes[at], new.progress, new.floor, self.ends)
-            one, curve, fall = (linalg.solve_triangular(factor, part, lower=True).T for part in mine)
-            flat = np.stack([np.broadcast_to(one, (at.size, p.y.size)), curve[of_curve], fall[of_response]], -1)
-            rest = linalg.solve_triangular(factor, p.y, lower=True) - np.einsum("knc,kc->kn", flat, phi)
-            mean = np.einsum("kmc,kc->km", basis, phi) + rest @ white
-            yield sizes, weight, phi, mean, basis - np.einsum("nm,knc->kmc", white, flat), cov, white
+            one, curve, fall, y = (  # what the fitted points say of the new ones, for each column that nodes share
+                linalg.solve_triangular(factor, part, lower=True).T @ white for part in (*mine, p.y[:, None])
+            )
+            seen = np.stack([np.broadcast_to(one, (at.size, new.y.size)), curve[of_curve], fall[of_response]], -1)
+            left = design(self.nodes[at], new.progress, new.floor, self.ends) - seen
+            mean = np.einsum("kmc,kc->km", left, phi) + y
+            yield sizes, weight, phi, mean, left, cov, white
 
     def _lost(self, new: Points) -> Array:
         """Share of b by which the effect of the LR at new points (m,) of one run may differ from the law's.

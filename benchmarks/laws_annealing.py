@@ -17,7 +17,7 @@ SIGMAS = 1.6449
 CUTS = (0.4, 0.6, 0.8)
 END = 5
 """Last points of a training-loss curve that are averaged for its truth."""
-PATH = 100
+PATH = 25
 """Points of the path of a cosine that is predicted: the LR is linear between them."""
 TRAINED = ("constant_24000", "wsd_20000_24000")
 BRANCHES: dict[str, tuple[tuple[float, int, float], ...]] = {

@@ -17,8 +17,6 @@ SIGMAS = 1.6449
 CUTS = (0.4, 0.6, 0.8)
 END = 5
 """Last points of a training-loss curve that are averaged for its truth."""
-PATH = 25
-"""Points of the path of a cosine that is predicted: the LR is linear between them."""
 TRAINED = ("constant_24000", "wsd_20000_24000")
 BRANCHES: dict[str, tuple[tuple[float, int, float], ...]] = {
     "no decayed run": (),
@@ -65,8 +63,7 @@ def _cosines(data: Path) -> Out:
                 seen = t <= cut * t[-1]
                 if ("xC" in cell) != table.startswith("OLMo") or not np.isfinite(y).all() or seen.sum() < 8:
                     continue
-                path = np.union1d(np.arange(0, t.size, max(t.size // PATH, 1)), np.arange(t.size - last, t.size))
-                loss, stderr = fit_annealing(t[seen], lr[seen], y[seen]).predict(t[path], lr[path])
+                loss, stderr = fit_annealing(t[seen], lr[seen], y[seen]).predict(t, lr)
                 ends = float(loss[-last:].mean()), float(stderr[-last:].mean())
                 found.append((*ends, float(y[-last:].mean()), float(y[seen][-1])))
             key = f"cosine_{'olmo' if table.startswith('OLMo') else '160m'}_{round(100 * cut)}"

@@ -196,7 +196,7 @@ def _path_points(progress: Array, floor: Array, run: int, trunk: float) -> Point
 
 def end_of(path: Path, responses: Array, run: int) -> Points:
     """The last point of a path, as a run of the number `run`."""
-    progress, floor = integrate(path, responses)
+    progress, floor = integrate(path.refined()[0], responses)
     return _path_points(progress[:, -1:], floor[:, -1:], run, path.peak)
 
 

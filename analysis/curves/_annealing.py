@@ -1,19 +1,19 @@
 """The model behind `fit_annealing`: progress by the LR's area, and a noise floor that follows the LR with a delay.
 
 Notation
-    t, h     tokens, and LR over the reference LR along the path of a run        (n,)
-    S        progress: the integral of h^p over tokens                           (n,)
-    R        height of the noise floor: dR/dt = (h0^w (h / h0)^q - R) h^r / lam,
-             h0 the run's peak; for a finite beta a mixture of such              (n,)
+    S, R     progress and height of the noise floor, see `_floor`                (n,)
     node     (gamma, p, (q, w, r, lam, beta))                                    (N, 3)
     phi      (l_inf, a, b), linear given the node: L = l_inf + a (S / S_end)^-gamma + b R
 
-At a constant LR R is constant, and this is Eq. 4. A decay lowers R, after a while that is measured in LR times tokens,
-as in the annealing-area law of Tissue et al. 2024 and the multi-power law of Luo et al. 2025; the latter's power-law
-response is among the ones that are integrated over.
+At a constant LR R is constant, and this is Eq. 4.
 
-What the law leaves out is the same smooth process in ln S as for single curves (`_discount`), of which runs share the
-most: they are one model.
+What the law leaves out is the sum of two smooth processes, of which runs share the most, since they are one model:
+
+    kappa    size of that in ln S, as for single curves (`_discount`), in gains
+    tau      size of that in how far the LR has fallen, in gains: no response on the grid is the true one
+
+Both sizes are integrated over. Without the second, losses with little noise are fitted to their last digit by one node,
+and by a large kappa where none fits: estimates are then wrong by whole gains, at small standard errors.
 """
 
 import itertools
@@ -28,62 +28,33 @@ from scipy import linalg
 from raylr.analysis._checks import Array
 from raylr.analysis.curves import _coefficients
 from raylr.analysis.curves._discount import FLOOR, GAMMA_PRIOR, KAPPA_PRIOR, KAPPAS, LEAST_WEIGHT, POWER, TIME_SCALE
+from raylr.analysis.curves._floor import LINEAR, MIDDLE, PROGRESS, Path, axes, integrate
 
 GAMMAS, GAMMA_SPREAD = 13, 2.5
 """Exponents on the grid, which reaches this many prior standard deviations."""
-PROGRESS = ((0.5, 0.25), (0.75, 0.5), (1.0, 0.25))
-"""p and its prior weight: 1 is the area itself; a higher LR makes less progress than that in public runs."""
-MIDDLE = 1
-"""Number of the p by which the discrepancy measures progress."""
-FALLS, LEVELS_OVER_LR = (0.25, 0.5, 0.75, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
-"""q and w, equally likely: the noise floor of SGD grows as the LR, that of Adam slower; what a decay gives grows more
-slowly with the peak LR than it falls with the LR within a run."""
-RATES = (0.0, 0.5, 1.0)
-"""r, equally likely: whether a floor follows the LR in tokens (Tissue et al. 2024), in LR times tokens, or in between
-(the multi-power law, whose response to a fall to h is in h^-0.5 times the area)."""
-DELAYS = np.geomspace(0.002, 0.3, 7)
-"""lam as a share of the longest run's tokens, with a flat prior in ln."""
-EXPONENTIAL = math.inf
-POWERS = (EXPONENTIAL, 0.5)
-"""beta, equally likely: what is left of a floor after a fall is exp(-x / lam), or (1 + x / lam)^-beta with an exponent
-near those of the multi-power law (Luo et al. 2025: 0.4 to 0.6). Curves of 25M and 100M parameters under five schedules
-want the former, decays of a 124M model and of small MoEs over many lengths the latter (lab notebook)."""
-SPEEDS = np.geomspace(1e-3, 10, 13)
-"""k of the exponential responses whose mixture a power law is: (1 + x)^-beta is the mean of exp(-k x) over k of a gamma
-distribution with shape beta. They span x from 0.1 to 1,000."""
-LINEAR = ((len(FALLS) - 1) * len(LEVELS_OVER_LR) * len(RATES) + 2) * len(DELAYS) + 1
-"""Number of a response with q = 1, w = 0 and a short delay: how far a floor has come down, for its errors."""
 SHARED, BRANCHES = 0.7, 0.95
 """Share of the discrepancy's variance that all runs have in common, and that runs with one peak LR have."""
 LEVELS = 1.0
 """Standard deviation of the level of runs of one LR around the law, in gains; more where LRs are so far apart that
-their levels spread more: stable runs at other LRs do not tell
-what a decay gives, and the best LR need not be the law's."""
+their levels spread more: stable runs at other LRs do not tell what a decay gives, and the best LR need not be the
+law's."""
 RESPONSE = 0.1
 """By what share the effect of a decay differs from the law's, between shapes and between LRs: 0.05 to 0.12 in public
 runs. Where no LR fell in the fitted runs, the effect is the prior's, and it may be wrong as a whole."""
 RESPONSE_SHARED = 0.5
 """Correlation of that error between LRs under one decay: half of it is taken as the shape's, which LRs share."""
+TAU_PRIOR = (0.01, 1.5)
+"""Median and ln-sd of tau. Wide, so that the residuals decide: from the precision of printed losses (`FLOOR`) to the
+twentieth part of a gain. Where losses scatter by more than tau, it has no effect."""
+TAUS = TAU_PRIOR[0] * np.exp(TAU_PRIOR[1] * np.array([-1.0, 0.0, 1.0]))
+FALL_SCALE = 0.3
+"""Correlation length of what the law misses of a fall, as a share of the floor: the smooth error of a response's shape,
+which neighbouring reports share, and not scatter between them."""
 OTHER = 0.05
 """A path is another run's if its floor lies this share of its height from that of the run somewhere: the points of a
 run are averaged over bins, within which its own floor moves by less."""
-STEP = 0.05
-"""The LR changes by this share of the peak at most in one step of the integration."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Path:
-    """The LR of one run, linear between its points."""
-
-    tokens: Array
-    """In order, from above zero on (n,)."""
-    lr: Array
-    """Over the reference (n,). Before the first point it is that of the first."""
-
-    @property
-    def peak(self) -> float:
-        """The highest LR, over the reference."""
-        return max(float(self.lr.max()), 1e-12)
+Sizes = tuple[float, float]
+"""kappa and tau."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,50 +74,9 @@ class Points:
     """R of each point for each response (Q, n)."""
 
 
-def axes(longest: float) -> Array:
-    """(q, w, r, lam, beta) of every response of the floor (Q, 5); lam varies fastest, beta slowest."""
-    each = itertools.product(POWERS, FALLS, LEVELS_OVER_LR, RATES, DELAYS)
-    return np.array([(q, w, r, share * longest, beta) for beta, q, w, r, share in each])
-
-
-def _modes(responses: Array) -> tuple[Array, NDArray[np.intp], Array]:
-    """Exponential responses that make up the responses (Q, 5): (q, w, r, lam) of each (M, 4), the number of the
-    response that it is a part of, in order (M,), and its share in that (M,)."""
-    rows, at, share = [], [], []
-    for number, (q, w, r, lam, beta) in enumerate(responses):
-        k = SPEEDS if math.isfinite(beta) else np.ones(1)
-        weight = k**beta * np.exp(-k) if math.isfinite(beta) else np.ones(1)
-        rows += [(q, w, r, lam / one) for one in k]
-        at += [number] * k.size
-        share += list(weight / weight.sum())
-    return np.array(rows), np.array(at), np.array(share)
-
-
-def integrate(path: Path, responses: Array) -> tuple[Array, Array]:
-    """Return S for each p (P, n) and R for each response (Q, n) at the points of a path."""
-    powers = np.array([p for p, _ in PROGRESS])
-    modes, at, share = _modes(responses)
-    starts = np.searchsorted(at, np.arange(len(responses)))
-    q, w, rate, lam = modes.T
-    height, first = path.peak ** (w - q), max(float(path.lr[0]), 1e-3 * path.peak)
-    s, r = path.tokens[0] * first**powers, height * first**q
-    progress, floor = [s], [np.add.reduceat(share * r, starts)]
-    for i in range(1, path.tokens.size):
-        before, after = path.lr[i - 1], path.lr[i]
-        pieces = max(1, math.ceil(abs(after - before) / STEP))
-        width = (path.tokens[i] - path.tokens[i - 1]) / pieces
-        for k in range(pieces):
-            h = before + (after - before) * (k + 0.5) / pieces
-            s = s + width * h**powers
-            r = height * h**q + (r - height * h**q) * np.exp(-width * h**rate / lam)
-        progress.append(s)
-        floor.append(np.add.reduceat(share * r, starts))
-    return np.array(progress).T, np.array(floor).T
-
-
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """The mixture over the nodes of weight, for each kappa one block."""
+    """The mixture over the nodes of weight, for each pair of kappa and tau one block."""
 
     points: Points
     gain: float
@@ -159,8 +89,9 @@ class Posterior:
     """Largest S for each p (P,)."""
     nodes: Array
     """gamma and the numbers of p and of the response (N, 3)."""
-    blocks: list[tuple[float, NDArray[np.intp], Array, Array, Array, Array]]
-    """kappa, numbers of its nodes, their weights, phi (k, 3), covariances (k, 3, 3), and the Cholesky factor (n, n)."""
+    blocks: list[tuple[Sizes, NDArray[np.intp], Array, Array, Array, Array]]
+    """kappa and tau, numbers of their nodes, their weights, phi (k, 3), covariances (k, 3, 3), and the Cholesky factor
+    (n, n)."""
 
     def predict(self, progress: Array, floor: Array, run: int, trunk: float) -> tuple[Array, Array]:
         """Return mean and standard deviation of the loss at m points of a path, nats, each (m,).
@@ -172,11 +103,11 @@ class Posterior:
             trunk: Peak LR of that run, over the reference LR.
         """
         new = _path_points(progress, floor, run, trunk)
-        own_smooth, own_level = (np.diag(one) for one in _covariance(new, new, self.ends, self.gain, self.level))
+        prior = _covariance(new, new, self.ends, self.gain, self.level)
         lost, means, variances, weights = self._lost(new), [], [], []
-        for kappa, weight, phi, mean, left, cov, white in self._conditioned(new):
-            own = np.maximum(kappa**2 * own_smooth + own_level - (white**2).sum(0), 0.0) + (lost * phi[:, 2:]) ** 2
-            variances.append(own + np.einsum("kmi,kij,kmj->km", left, cov, left))
+        for sizes, weight, phi, mean, left, cov, white in self._conditioned(new):
+            own = np.maximum(np.diag(prior.of(sizes)) - (white**2).sum(0), 0.0) + (lost * phi[:, 2:]) ** 2
+            variances.append(own + ((left @ cov) * left).sum(-1))
             means.append(mean)
             weights.append(weight)
         mean, variance, weight = (np.concatenate(one) for one in (means, variances, weights))
@@ -186,34 +117,36 @@ class Posterior:
     def joint(self, ends: Sequence[Points]) -> tuple[Array, Array]:
         """Means (m,) and covariance (m, m) of the losses at single points of m different runs, one each in `ends`."""
         new = _joined(ends)
-        smooth, level = _covariance(new, new, self.ends, self.gain, self.level)
+        prior = _covariance(new, new, self.ends, self.gain, self.level)
         lost = np.concatenate([self._lost(one) for one in ends])
         alike = lost[:, None] * lost * (RESPONSE_SHARED + (1 - RESPONSE_SHARED) * np.eye(lost.size))
         means, weights, total = [], [], np.zeros((lost.size, lost.size))
-        for kappa, weight, phi, mean, left, cov, white in self._conditioned(new):
-            own = kappa**2 * smooth + level - white.T @ white
+        for sizes, weight, phi, mean, left, cov, white in self._conditioned(new):
+            own = prior.of(sizes) - white.T @ white
             total += weight.sum() * own + float(weight @ phi[:, 2] ** 2) * alike
-            total += np.einsum("k,kmi,kij,knj->mn", weight, left, cov, left)
+            total += np.tensordot(weight[:, None, None] * (left @ cov), left, axes=((0, 2), (0, 2)))
             means.append(mean)
             weights.append(weight)
         mean, weight = np.concatenate(means), np.concatenate(weights)
         centre = weight @ mean
         return centre, total + np.einsum("k,km,kn->mn", weight, mean - centre, mean - centre)
 
-    def _conditioned(self, new: Points) -> Iterator[tuple[float, Array, Array, Array, Array, Array, Array]]:
-        """For each kappa: it, weights and phi of its nodes (k, 3), means of new points (k, m), what their design has
-        beyond that of the fitted points (k, m, 3), covariances of phi, and the fitted points' whitened part (n, m)."""
+    def _conditioned(self, new: Points) -> Iterator[tuple[Sizes, Array, Array, Array, Array, Array, Array]]:
+        """For each block: kappa and tau, weights and phi of its nodes (k, 3), means of new points (k, m), what their
+        design has beyond that of the fitted points (k, m, 3), covariances of phi, and the fitted points' whitened part
+        (n, m)."""
         p = self.points
-        smooth, level = _covariance(p, new, self.ends, self.gain, self.level)
-        for kappa, at, weight, phi, cov, factor in self.blocks:
-            white = linalg.solve_triangular(factor, kappa**2 * smooth + level, lower=True)
+        cross = _covariance(p, new, self.ends, self.gain, self.level)
+        for sizes, at, weight, phi, cov, factor in self.blocks:
+            white = linalg.solve_triangular(factor, cross.of(sizes), lower=True)
             mine, of_curve, of_response = _coefficients.columns(self.nodes[at], p.progress, p.floor, self.ends)
-            basis = design(self.nodes[at], new.progress, new.floor, self.ends)
-            one, curve, fall = (linalg.solve_triangular(factor, part, lower=True).T for part in mine)
-            flat = np.stack([np.broadcast_to(one, (at.size, p.y.size)), curve[of_curve], fall[of_response]], -1)
-            rest = linalg.solve_triangular(factor, p.y, lower=True) - np.einsum("knc,kc->kn", flat, phi)
-            mean = np.einsum("kmc,kc->km", basis, phi) + rest @ white
-            yield kappa, weight, phi, mean, basis - np.einsum("nm,knc->kmc", white, flat), cov, white
+            one, curve, fall, y = (  # what the fitted points say of the new ones, for each column that nodes share
+                linalg.solve_triangular(factor, part, lower=True).T @ white for part in (*mine, p.y[:, None])
+            )
+            seen = np.stack([np.broadcast_to(one, (at.size, new.y.size)), curve[of_curve], fall[of_response]], -1)
+            left = design(self.nodes[at], new.progress, new.floor, self.ends) - seen
+            mean = np.einsum("kmc,kc->km", left, phi) + y
+            yield sizes, weight, phi, mean, left, cov, white
 
     def _lost(self, new: Points) -> Array:
         """Share of b by which the effect of the LR at new points (m,) of one run may differ from the law's.
@@ -227,13 +160,12 @@ class Posterior:
             return new_run
         progress, floor = self.points.progress[MIDDLE][own], self.points.floor[LINEAR][own]
         order = np.argsort(progress)
-        last, s = order[-1], new.progress[MIDDLE]
-        ahead = s > progress[last]
-        apart = np.abs(new.floor[LINEAR] - np.interp(s, progress[order], floor[order]))
-        leaves = bool((apart[~ahead] > OTHER).any())
-        own_run = RESPONSE * np.where(
-            ahead, 0.5 * np.abs(new.floor[LINEAR] - floor[last]), 0.0
-        )  # half: measured in part
+        progress, floor, s = progress[order], floor[order], new.progress[MIDDLE]
+        ahead, now = s > progress[-1], new.floor[LINEAR]
+        apart = np.abs(now - np.interp(s, progress, floor))[~ahead]
+        passed = np.abs(floor - np.interp(progress, s, now))[progress <= s[-1]]
+        leaves = bool((apart > OTHER).any() or (passed > OTHER).any())
+        own_run = RESPONSE * np.where(ahead, 0.5 * np.abs(now - floor[-1]), 0.0)  # half: measured in part
         return np.maximum(own_run, new_run) if leaves else own_run
 
     def _unlike(self, new: Points) -> Array:
@@ -264,7 +196,7 @@ def _path_points(progress: Array, floor: Array, run: int, trunk: float) -> Point
 
 def end_of(path: Path, responses: Array, run: int) -> Points:
     """The last point of a path, as a run of the number `run`."""
-    progress, floor = integrate(path, responses)
+    progress, floor = integrate(path.refined()[0], responses)
     return _path_points(progress[:, -1:], floor[:, -1:], run, path.peak)
 
 
@@ -295,18 +227,38 @@ def amplitude(share: Array) -> Array:
     return np.asarray((1 + np.minimum(excess, 1e3)) ** POWER)
 
 
-def correlation(a: Array, b: Array) -> Array:
-    d = math.sqrt(3) / TIME_SCALE * np.abs(a[:, None] - b)
+def _matern(gap: Array) -> Array:
+    """Correlation of a process with one continuous derivative, at gaps in units of its length."""
+    d = math.sqrt(3) * np.abs(gap)
     return np.asarray((1 + d) * np.exp(-d))
 
 
-def _covariance(a: Points, b: Points, ends: Array, gain: float, level: float) -> tuple[Array, Array]:
-    """Covariances of two sets of points, each (m_a, m_b): of the smooth discrepancy at kappa 1, and of the levels."""
+@dataclass(frozen=True, kw_only=True)
+class _Covariance:
+    """Covariances of two sets of points, each (m_a, m_b)."""
+
+    smooth: Array
+    """Of the process in ln S at kappa 1."""
+    fall: Array
+    """Of the process in how far the LR has fallen, at tau 1."""
+    level: Array
+    """Of the levels of the LRs."""
+
+    def of(self, sizes: Sizes) -> Array:
+        """Their sum at a kappa and a tau."""
+        return np.asarray(sizes[0] ** 2 * self.smooth + sizes[1] ** 2 * self.fall + self.level)
+
+
+def _covariance(a: Points, b: Points, ends: Array, gain: float, level: float) -> _Covariance:
     ours, theirs = (one.progress[MIDDLE] / ends[MIDDLE] for one in (a, b))
-    amp = gain**2 * np.outer(amplitude(ours), amplitude(theirs))
     branches = np.abs(a.trunk[:, None] - b.trunk) <= 1e-3 * b.trunk
-    alike = np.where(a.run[:, None] == b.run, 1.0, np.where(branches, BRANCHES, SHARED))
-    return alike * correlation(np.log(ours), np.log(theirs)) * amp, np.where(branches, level**2, 0.0)
+    alike = gain**2 * np.where(a.run[:, None] == b.run, 1.0, np.where(branches, BRANCHES, SHARED))
+    later = _matern((np.log(ours)[:, None] - np.log(theirs)) / TIME_SCALE)
+    return _Covariance(
+        smooth=alike * later * np.outer(amplitude(ours), amplitude(theirs)),
+        fall=alike * _matern((a.floor[LINEAR][:, None] - b.floor[LINEAR]) / FALL_SCALE),
+        level=np.where(branches, level**2, 0.0),
+    )
 
 
 def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | None:
@@ -317,25 +269,26 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
     nodes: Array = np.stack([axis.ravel() for axis in grid], 1).astype(np.float64)
     prior = -0.5 * (np.log(nodes[:, 0] / GAMMA_PRIOR[0]) / GAMMA_PRIOR[1]) ** 2
     prior += np.log(np.array(PROGRESS)[nodes[:, 1].astype(int), 1])
-    gain, spread = _gain(points, ends)
+    gain, levels = _gain(points, ends)
     if not gain > 0:
         return None
-    level_sd = max(LEVELS * gain, spread)
-    smooth, level = _covariance(points, points, ends, gain, level_sd)
+    level_sd = max(LEVELS * gain, levels)
+    covariance = _covariance(points, points, ends, gain, level_sd)
     design_columns, of_curve, of_response = _coefficients.columns(nodes, points.progress, points.floor, ends)
     parts, scores = [], []
-    for kappa in KAPPAS:
-        noise = points.noise + (FLOOR * gain) ** 2 + 1e-9 * kappa**2 * np.diag(smooth)
-        factor = np.linalg.cholesky(kappa**2 * smooth + level + np.diag(noise))
+    for kappa, tau in itertools.product(KAPPAS.tolist(), TAUS.tolist()):
+        noise = points.noise + (FLOOR * gain) ** 2 + 1e-9 * kappa**2 * np.diag(covariance.smooth)
+        factor = np.linalg.cholesky(covariance.of((kappa, tau)) + np.diag(noise))
         one, curve, fall, y = (
             linalg.solve_triangular(factor, part, lower=True) for part in (*design_columns, points.y[:, None])
         )
         gram, rhs = _coefficients.normal_equations(one, curve, fall, y[:, 0], of_curve, of_response)
         phi, inverse, log_det, misfit = _coefficients.coefficients(gram, rhs, float(y[:, 0] @ y[:, 0]), gain)
         score = prior - 0.5 * (misfit + log_det - 2 * np.log(nodes[:, 0])) - np.log(np.diag(factor)).sum()
-        score = score - 0.5 * (math.log(kappa / KAPPA_PRIOR[0]) / KAPPA_PRIOR[1]) ** 2
+        for size, (middle, spread) in ((kappa, KAPPA_PRIOR), (tau, TAU_PRIOR)):
+            score = score - 0.5 * (math.log(size / middle) / spread) ** 2
         scores.append(np.where(phi[:, 1] > 0, score, -np.inf))
-        parts.append((kappa, phi, inverse, factor))
+        parts.append(((kappa, tau), phi, inverse, factor))
     score = np.array(scores)
     if not np.isfinite(score).any():
         return None
@@ -343,10 +296,10 @@ def posterior(points: Points, responses: int, *, measured: bool) -> Posterior | 
     weight[weight < LEAST_WEIGHT] = 0
     weight /= weight.sum()
     blocks = []
-    for (kappa, phi, inverse, factor), w in zip(parts, weight, strict=True):
+    for (sizes, phi, inverse, factor), w in zip(parts, weight, strict=True):
         at = np.flatnonzero(w)
         if at.size:
-            blocks.append((float(kappa), at, w[at], phi[at], inverse[at], np.asarray(factor)))
+            blocks.append((sizes, at, w[at], phi[at], inverse[at], np.asarray(factor)))
     return Posterior(points=points, gain=gain, level=level_sd, measured=measured, ends=ends, nodes=nodes, blocks=blocks)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raylr.analysis._checks import Array, losses_of, positive, same_length, vector
-from raylr.analysis.curves import _annealing, _reports
+from raylr.analysis.curves import _annealing, _floor, _reports
 from raylr.analysis.status import Status
 from raylr.errors import InputError
 
@@ -86,8 +86,10 @@ class AnnealingFit:
         if self.posterior is None or not path.tokens.size:
             return np.full(path.tokens.size, math.nan), np.full(path.tokens.size, math.inf)
         number = self.runs.index(run) if run is not None else 0 if len(self.runs) == 1 else -1
-        progress, floor = _annealing.integrate(path, self.responses)
-        return self.posterior.predict(progress, floor, number, path.peak)
+        whole, at = path.refined()  # whether it is another run's path must not depend on how many points it has
+        progress, floor = _floor.integrate(whole, self.responses)
+        loss, stderr = self.posterior.predict(progress, floor, number, path.peak)
+        return loss[at], stderr[at]
 
     def ends(self, paths: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[Array, Array]:
         """Return the losses at the ends of several schedules and their posterior covariance.
@@ -109,12 +111,12 @@ class AnnealingFit:
             return np.full(len(made), math.nan), np.full((len(made), len(made)), math.inf)
         return self.posterior.joint([_annealing.end_of(one, self.responses, -1 - i) for i, one in enumerate(made)])
 
-    def _path(self, tokens: ArrayLike, lr: ArrayLike) -> _annealing.Path:
+    def _path(self, tokens: ArrayLike, lr: ArrayLike) -> _floor.Path:
         t, h = positive(tokens, "tokens"), _lrs(lr)
         same_length(tokens=t, lr=h)
         if (np.diff(t) < 0).any():
             raise InputError("the tokens of a path must be in order: they go back")
-        return _annealing.Path(tokens=t, lr=h / self.lr_ref)
+        return _floor.Path(tokens=t, lr=h / self.lr_ref)
 
 
 def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: ArrayLike | None = None) -> AnnealingFit:
@@ -156,7 +158,7 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         return AnnealingFit(status=Status.TOO_FEW, message=f"{LEAST} finite losses are needed")
     if not h.max() > 0:
         raise InputError("all LRs are 0")
-    responses = _annealing.axes(float(t.max()))
+    responses = _floor.axes(float(t.max()))
     names, at = np.unique(labels, return_inverse=True)
     runs, trunks, moved, high, low = [], list[float](), 0.0, 0.0, 0.0
     for number in range(names.size):
@@ -166,8 +168,8 @@ def fit_annealing(tokens: ArrayLike, lr: ArrayLike, loss: ArrayLike, *, run: Arr
         if found is not None:
             runs.append((number, *found))
             trunks.append(max(float(h[own].max() / h.max()), 1e-12))
-            progress, floor = found[1][_annealing.MIDDLE], found[2][_annealing.LINEAR]
-            moved = max(moved, 1 - float(found[2][_annealing.LINEAR].min()))
+            progress, floor = found[1][_floor.MIDDLE], found[2][_floor.LINEAR]
+            moved = max(moved, 1 - float(found[2][_floor.LINEAR].min()))
             high = max(high, float(progress[floor >= HIGH].max(initial=0.0)))
             low = max(low, float(progress[floor <= 1 - KNOWN_DROP].max(initial=0.0)))
     if not runs:
@@ -215,12 +217,12 @@ def _points(t: Array, h: Array, y: Array, responses: Array, longest: float) -> t
     if not known.any() or not np.isfinite(y[last[-1]]):
         return None
     tokens, first = np.unique(t, return_index=True)
-    path = _annealing.Path(tokens=tokens, lr=h[first])
-    progress, floor = (one[:, np.searchsorted(tokens, t[known])] for one in _annealing.integrate(path, responses))
+    path = _floor.Path(tokens=tokens, lr=h[first])
+    progress, floor = (one[:, np.searchsorted(tokens, t[known])] for one in _floor.integrate(path, responses))
     t, h, y = t[known], h[known], y[known]
     x = np.log(t / t[-1])
     y = _reports.without_spikes(x, y[None])[0]
-    level = np.minimum((h * LEVELS).astype(int), LEVELS - 1)
+    level = np.minimum((h * LEVELS + 1e-9).astype(int), LEVELS - 1)  # an LR on an edge does not move with its unit
     bins = np.ceil(x / _reports.BIN - 1e-9) * LEVELS + level
     _, group = np.unique(bins, return_inverse=True)
     share = (group == np.arange(group.max() + 1)[:, None]).astype(float)

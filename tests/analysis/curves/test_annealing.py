@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylr.analysis import fit_annealing, fit_power_law
-from raylr.analysis.curves import _annealing
+from raylr.analysis.curves import _floor
 from raylr.errors import InputError
 
 T = np.linspace(1e6, 1e8, 60)
@@ -152,11 +152,69 @@ def test_bad_paths_are_refused():
     assert pickle.loads(pickle.dumps(fit)).predict([1e8], [1.0])[0] == fit.predict([1e8], [1.0])[0]
 
 
+RESPONSES = {
+    "immediate": lambda steps, area, lam: np.ones(steps.size),
+    "exponential": lambda steps, area, lam: 1 - np.exp(-area / lam),
+    "stretched": lambda steps, area, lam: 1 - np.exp(-((steps / lam) ** 0.6)),
+    "power": lambda steps, area, lam: 1 - (1 + area / lam) ** -0.8,
+    "two speeds": lambda steps, area, lam: 1 - 0.5 * np.exp(-steps / lam) - 0.5 * np.exp(-steps / (8 * lam)),
+}
+"""Tokens and LR area since a fall, and the delay -> share of the fall that is taken away. Two are on the fit's grid."""
+
+
+def made_up(response, p, alpha, b, lam):
+    """A law of a run with a gain of 0.1 nats in an e-fold of tokens at 1e8: (end, decay) -> tokens, LRs, losses."""
+
+    def run(end, kind, decay):
+        t = np.linspace(0.0, end, 801)[1:]
+        h, width = lr_of(t, kind, end=end, decay=decay), t[0]
+        progress, area, taken = np.cumsum(h**p) * width / 1e8, np.cumsum(h) * width, np.zeros(t.size)
+        for at in np.flatnonzero(np.diff(h) < 0):
+            fall = h[at] - h[at + 1]
+            taken[at:] += fall * RESPONSES[response](t[at:] - t[at], area[at:] - area[at], lam)
+        return t, h, 2 + 0.1 / alpha * progress**-alpha - 0.1 * b * taken
+
+    return run
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 1e-3])
+def test_errors_of_what_other_decays_give_are_honest_however_little_the_losses_scatter(noise):
+    """A law that is none of the fit's: with little noise it is what the law misses that an error comes from."""
+    z = []
+    for number, response in enumerate(RESPONSES):
+        rng = np.random.default_rng([7, number])
+        for p in (0.0, 1.0):
+            law = made_up(response, p, rng.uniform(0.25, 0.5), rng.uniform(0.5, 6), 1e8 * rng.uniform(0.01, 0.1))
+            decay = rng.uniform(0.15, 0.5)
+            t, h, y = (one[7::8] for one in law(1e8, "wsd", decay))
+            fit = fit_annealing(t, h, y + rng.normal(0, noise, y.size))
+            for end, kind, fraction in ((2e8, "wsd", decay), (1e8, "sqrt", 0.3), (1e8, "constant", decay)):
+                path, lrs, truth = law(end, kind, fraction)
+                loss, stderr = fit.predict(path[19::20], lrs[19::20])
+                z.append((loss[-1] - truth[-1]) / stderr[-1])
+    assert np.sqrt(np.mean(np.square(z))) < 1.1
+    assert np.abs(z).max() < 3
+
+
+@settings(deadline=None, max_examples=5)
+@given(end=st.floats(1.2, 3), decay=st.floats(0.1, 0.5), drop=st.floats(0.05, 0.4), points=st.integers(3, 30))
+def test_how_many_points_a_path_has_changes_nothing(end, decay, drop, points):
+    """Not even whether it is the fitted run's own: between the points of a short path nothing else is assumed."""
+    lr = lr_of(T, "wsd")
+    fit = fit_annealing(T, lr, losses(T, lr, drop=drop, noise=1e-3))
+    few = np.append(1e6, np.linspace(1e8 * end * (1 - decay), 1e8 * end, points))
+    many = np.union1d(few, np.linspace(1e6, 1e8 * end, 150))
+    ends = [[one[-1] for one in fit.predict(path, lr_of(path, "wsd", end=1e8 * end, decay=decay))]
+            for path in (few, many)]  # fmt: skip
+    assert ends[0][0] == pytest.approx(ends[1][0], abs=0.1 * ends[1][1])
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=0.05)
+
+
 def test_the_floor_follows_the_lr_with_a_delay():
-    path = _annealing.Path(tokens=np.array([1.0, 50.0, 50.001, 60.0]), lr=np.array([1.0, 1.0, 0.5, 0.5]))
+    path = _floor.Path(tokens=np.array([1.0, 50.0, 50.001, 60.0]), lr=np.array([1.0, 1.0, 0.5, 0.5]))
     exponential, lam = math.inf, 10.0
     responses = np.array([[1, 0, 1, lam, exponential], [0.5, 0, 1, 1e-3, exponential], [1, 0, 1, lam, 0.5]], float)
-    progress, floor = _annealing.integrate(path, responses)
+    progress, floor = _floor.integrate(path, responses)
     assert progress[-1] == pytest.approx([1, 50, 50.001, 55.0], rel=1e-4)  # p = 1: the area
     assert floor[0] == pytest.approx([1, 1, 1, 0.5 + 0.5 * math.exp(-0.5)], rel=1e-3)
     assert floor[1, -1] == pytest.approx(math.sqrt(0.5))

@@ -25,7 +25,7 @@ from raylr.imports.options import ImportOptions
 from raylr.imports.quantities import Parsed, Reader
 from raylr.imports.rows import Rows
 from raylr.imports.run import ImportedRun, ImportedRuns, Point, places
-from raylr.imports.units import check_units
+from raylr.imports.units import check_units, lr_notes
 
 TAIL = 0.02
 """Share of a training-loss curve whose mean is its final loss: one step's training loss is mostly noise."""
@@ -67,6 +67,7 @@ def runs_from(source: Rows, options: ImportOptions) -> ImportedRuns:
     if all(run.params is None and run.size is None for run in runs):
         notes.append("no column says the size of the model: all runs count as runs of one model")
     check_units(runs, source.where)
+    notes += lr_notes(runs)
     if len({run.batch for run in runs}) > 1 and any(run.batch_kind is None for run in runs):
         raise DataError(
             f"{source.where}: the batch differs between runs, and {matches['batch'].column!r} may count tokens or "

@@ -1,4 +1,5 @@
-"""Are the counts counts? Sizes in billions beside tokens in units are refused with the option that says so."""
+"""Are the counts counts? Sizes in billions beside tokens in units are refused with the option that says so. LRs above 1
+get a remark."""
 
 from __future__ import annotations
 
@@ -47,6 +48,15 @@ def check_units(runs: Sequence[ImportedRun], where: str) -> None:
                 f"{where}: params go up to {params[-1]:g} and tokens up to {tokens[-1]:g}: counts in another unit, "
                 "probably billions. Say so with --unit params=1e9,tokens=1e9"
             )
+
+
+def lr_notes(runs: Sequence[ImportedRun]) -> list[str]:
+    """Return a remark where every LR is above 1: Adam moves a weight by about the LR in a step, so that no model trains
+    there, and few other optimizers use such LRs."""
+    lrs = [run.lr for run in runs]
+    if min(lrs) <= 1:
+        return []
+    return [f"the LRs, {min(lrs):.3g} to {max(lrs):.3g}, are above 1: they may be in another unit, such as 1e-4"]
 
 
 def _unit(name: str, value: float, other: float) -> tuple[str, str]:

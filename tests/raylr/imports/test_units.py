@@ -5,7 +5,7 @@ import pytest
 from raylr.analysis.runs import RunEnd
 from raylr.errors import DataError
 from raylr.imports.run import ImportedRun
-from raylr.imports.units import check_units
+from raylr.imports.units import check_units, lr_notes
 
 RUN = ImportedRun(where="row 1", lr=1e-3, loss=3.0, end=RunEnd.COMPLETED)
 
@@ -32,3 +32,10 @@ def test_other_units_are_named(params: float, tokens: float, unit: str) -> None:
     with pytest.raises(DataError, match="--unit") as found:
         check_units([replace(RUN, params=params, target_tokens=tokens)], "t")
     assert unit in str(found.value)
+
+
+@pytest.mark.parametrize(("lrs", "noted"), [((3.0, 24.0), True), ((1.0, 3.0), False), ((3e-4,), False), ((1.5,), True)])
+def test_lrs_above_one_are_remarked(lrs: tuple[float, ...], noted: bool) -> None:
+    found = lr_notes([replace(RUN, lr=lr) for lr in lrs])
+    assert bool(found) == noted
+    assert all("another unit" in note for note in found)

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from raylr.analysis.coordinates import LEVEL, CoordinateCheck
-from raylr.store.files import fetch, storage_errors, write_atomic
+from raylr.errors import StudyError
+from raylr.store.files import fetch, names_in, storage_errors, write_atomic
 from raylr.store.table import Table
 
 SCHEMA = pa.schema(
@@ -38,11 +39,14 @@ class StoredResults:
         folder: The folder; made with the first run.
 
     Raises:
+        StudyError: If the folder holds other things, such as a study.
         DamagedError, StorageError: As `raylr.store.table.Table.read`.
     """
 
     def __init__(self, folder: Path) -> None:
         fetch(folder, (TABLE,))
+        if folder.is_dir() and not (folder / TABLE).exists() and names_in(folder):
+            raise StudyError(f"{folder} is not empty and holds no coordinate check; choose another folder")
         self._table = Table(folder / TABLE, SCHEMA, KEY)
         self._runs: dict[str, list[dict[str, Any]]] = {}
         for row in self._table.read().to_pylist():

@@ -113,10 +113,12 @@ class Stages:
         changes = self.spec.differences(old)
         found = growth(self.folder.trials.read().to_pylist(), run_of, changes)
         if found.left_out and not found.reused:
+            named = {change.partition(":")[0] for change in changes[:3]}
+            further = [reason for reason in found.reasons if reason.partition(":")[0] not in named][:3]
+            why = f" ({'; '.join(further)})" if further else ""
             raise StudyError(
                 f"{self.folder.path} holds a study of another spec ({'; '.join(changes[:3])}), none of whose "
-                f"{len(found.left_out)} runs could be used again ({'; '.join(found.reasons[:3])}); choose another "
-                "folder"
+                f"{len(found.left_out)} runs could be used again{why}; choose another folder"
             )
         self.listener.message(found.sentence())
         points = self.folder.points

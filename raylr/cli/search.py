@@ -63,6 +63,8 @@ def search(
             lock.enter_context(study.held())  # until its end is noted
             try:
                 result = study.run()
+                listener.stage("Writing the report")
+                report = write_report(result)
             except KeyboardInterrupt:
                 words = ["raylr", "search", *([str(spec)] if spec else []), *(["--out", out] if out else []),
                          *(["--example", example] if example else [])]  # fmt: skip
@@ -73,8 +75,6 @@ def search(
                     console.print()
                     say(console, f"What was measured, with the failures: {write_report(study.result())}")
                 raise
-            listener.stage("Writing the report")
-            report = write_report(result)
         show_result(result, report, console)
         text = io.StringIO()
         show_result(result, report, make_console(file=text, width=console.width))

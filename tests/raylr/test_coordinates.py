@@ -5,7 +5,7 @@ from made_pages import is_self_contained
 
 from raylr.analysis.coordinates import Expected, check_coordinates
 from raylr.coordinates import StoredResults, write_results
-from raylr.errors import DamagedError
+from raylr.errors import DamagedError, StudyError
 
 ROWS = [{"observable": "logits", "layer": "", "step": step, "std": 0.5 + step} for step in (0, 1)]
 
@@ -21,6 +21,13 @@ def test_runs_are_found_again_whole(tmp_path):
     assert again.get("a") == ROWS
     assert again.get("b")[0]["std"] != again.get("b")[0]["std"]  # NaN: it diverged, and that is known
     assert again.get("c") is None
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "spec.yaml").write_text("name: a study")
+    with pytest.raises(StudyError, match="is not empty and holds no coordinate check; choose another folder"):
+        StoredResults(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -98,7 +98,8 @@ def test_runs_of_another_size_under_the_same_name_are_left_out_and_priced(finish
 
 def test_a_spec_of_which_nothing_could_be_used_is_another_study(finished, texts):
     before = contents(finished.directory)
-    with pytest.raises(StudyError, match=r"another spec .*none of whose \d+ runs could be used again.*weight_decay"):
+    sentence = r"another spec \(train\.weight_decay: 0\.3, not [\d.]+\), none of whose \d+ runs could be used again; "
+    with pytest.raises(StudyError, match=sentence):
         study_of(spec_of(texts, train=TRAIN | {"weight_decay": 0.3}), finished.directory).run()
     with pytest.raises(StudyError, match=r"another corpus \(corpus.vocab_size: 310, not 300"):
         FittingStudy(spec_of(texts, corpus={"vocab_size": 310, "files": [str(texts)]}), finished.directory)

@@ -52,6 +52,7 @@ def compare_finished(
     for row in rows:
         groups.setdefault((*(row.get(name) for name in apart), row["lr"]), []).append(row)
     notes = [note for note in runs.notes if note]
+    notes += [f"all of these runs have the same {name.removeprefix(BY)}" for name in by if name not in apart]
     if searched and apart and len({key[:-1] for key in groups}) > 1:
         groups, tried = _best_of_each_kind(groups)
         notes.append(

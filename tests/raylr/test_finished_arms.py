@@ -118,3 +118,8 @@ def test_arms_of_sizes_with_other_names_are_compared_at_no_size(tmp_path):
         tmp_path / "one.csv", [("small", *row[1:]) for row in made], head="size,qk_norm,lr,params,tokens,seed,loss"
     )
     assert 'at "small" (4B parameters, 120B tokens)' in verdict_text(compare_finished(read(one, by="qk_norm")))
+
+
+def test_a_column_with_one_value_is_remarked(tmp_path):
+    found = compare_finished(read(write(tmp_path / "runs.csv", [*rows({"a": 0.0}), *rows({"a": 0.1}, lr=2e-3)])))
+    assert "all of these runs have the same kind" in found.notes

@@ -22,7 +22,16 @@ from raylr.analysis.optimum._hypotheses import (
     distinct,
 )
 from raylr.analysis.optimum._losses import Losses
-from raylr.analysis.optimum._shapes import DRAWS, drawn_shapes, matern, monotone, shuffle, skew_of, smooth_draws
+from raylr.analysis.optimum._shapes import (
+    DRAWS,
+    choice_weights,
+    drawn_shapes,
+    matern,
+    monotone,
+    shuffle,
+    skew_of,
+    smooth_draws,
+)
 
 Array = NDArray[np.float64]
 
@@ -43,6 +52,8 @@ class Curves:
     """Grid, ascending, holds all LRs that the model sees, (G,)."""
     curves: Array
     mean: Array
+    weight: Array
+    """Of each draw where an LR is chosen (S,): a sharp minimum counts for less there than in what is stated. Sum 1."""
     jumped: Array
     """Probability of having diverged or jumped at each x, (G,)."""
     noise: Array
@@ -79,8 +90,8 @@ def draw(hypotheses: Hypotheses) -> Curves:
     error = np.sqrt(models[:, :1] ** 2 / losses.count + losses.error**2)
 
     center = hypotheses.m[m][:, None]
-    system = _System(hypotheses, t, hypotheses.windows[j], drawn_shapes(losses.x - center, k, hypotheses.ratios))
-    f = drawn_shapes(grid - center, k, hypotheses.ratios)
+    system = _System(hypotheses, t, hypotheses.windows[j], drawn_shapes(losses.x - center, k, hypotheses.sharp))
+    f = drawn_shapes(grid - center, k, hypotheses.sharp)
     expected, c, rest = system.solve(np.broadcast_to(losses.h, (DRAWS, n)), f, None)
     drawn, _, rest_drawn = system.solve(losses.h - prior[:, :n] - error * e, f, LEAST_CURVATURE * c)
     drawn = drawn + prior[:, n:]
@@ -96,8 +107,9 @@ def draw(hypotheses: Hypotheses) -> Curves:
     spacing = np.gradient(grid)
     lowest = np.argmin(drawn, axis=1)
     wiggle = spacing[lowest] * (rng.permutation(DRAWS) / (DRAWS - 1) - 0.5)
+    weight = choice_weights(k)
     return Curves(
-        x=grid, curves=drawn, mean=expected.mean(axis=0), jumped=jumped.mean(axis=0), noise=models[:, 0],
+        x=grid, curves=drawn, mean=weight @ expected, weight=weight, jumped=jumped.mean(axis=0), noise=models[:, 0],
         optimum=grid[lowest] + wiggle, curvature=c, skew=skew_of(k), best=int(np.searchsorted(grid, losses.x[0])),
         rough=float(np.mean(models[:, 2] >= ROUGH)),
     )  # fmt: skip

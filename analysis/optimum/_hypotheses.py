@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raylr.analysis.optimum._losses import NEAR, Losses, usual_curvature
-from raylr.analysis.optimum._shapes import RATIOS, log_prior, matern, shapes
+from raylr.analysis.optimum._shapes import FIXED, log_prior, matern, shapes
 from raylr.analysis.optimum.prior import OptimumPrior
 
 Array = NDArray[np.float64]
@@ -79,8 +79,8 @@ class Hypotheses:
     low: float
     high: float
     m: Array
-    ratios: Array
-    """r of the kinked shapes, (K2,)."""
+    sharp: Array
+    """r and p of the sharp shapes, (K2, 2)."""
     kinks: Array
     """ln lr where lines through the LRs on both sides of the best meet, (0 to 2,)."""
     windows: NDArray[np.intp]
@@ -117,24 +117,32 @@ def enumerate_hypotheses(losses: Losses, low: float, high: float, prior: Optimum
     """
     kinks, ratios = _kinks(losses)
     m = _candidates(losses, low, high, prior, kinks)
-    measured = np.arange(len(RATIOS)) < ratios.size
-    ratios = np.append(ratios, RATIOS)[: len(RATIOS)]
-    f = shapes(losses.x[:, None] - m, ratios)
+    sharp = np.concatenate([FIXED, np.stack([ratios, np.ones_like(ratios)], axis=1)])
+    f = shapes(losses.x[:, None] - m, sharp)
     models = np.array([(s, *misfit) for misfit in MISFITS for s in NOISES])
     variance = models[:, :1] ** 2 / losses.count + losses.error**2
     whiten = np.linalg.inv(np.linalg.cholesky(covariance(models, losses.x, losses.h, variance)))
     windows, log_window = _windows(losses, prior)
     usual = _usual(losses, windows)
-    fit = _Fit(whiten, losses.h, f, windows, usual, _normal(prior, losses.unit))
     of_window = _log_noise(models, losses)[:, None] + log_window + _beyond(losses, windows)
     of_shape = (_within(losses, windows, m) + _log_center(m, low, high, prior))[:, :, None] + log_prior(
-        prior.skew, prior.skew_sd, ratios, measured
+        prior.skew, prior.skew_sd, ratios
     )
-    at, log_p = fit.posterior(of_window, of_shape)
+    size = of_shape[0].size * windows.size
+    found: list[tuple[NDArray[np.intp], Array]] = []
+    for i in range(0, len(models), len(NOISES)):  # one misfit at a time: the arrays of all of them exceed a cache
+        part = slice(i, i + len(NOISES))
+        fit = _Fit(whiten[part], losses.h, f, windows, usual, _normal(prior, losses.unit))
+        here, log_here = fit.posterior(of_window[part], of_shape)
+        found.append((here + i * size, log_here))
+    at, log_p = (np.concatenate(values) for values in zip(*found, strict=True))
+    kept = log_p >= log_p.max() - NEGLIGIBLE
+    at, log_p = at[kept], log_p[kept]
     p = np.exp(log_p - log_p.max())
     return Hypotheses(
-        losses=losses, low=low, high=high, m=m, ratios=ratios, kinks=kinks, windows=windows, models=models,
-        whiten=whiten, form=fit.form, at=at, p=p / p.sum(), curvature=_normal(prior, losses.unit),
+        losses=losses, low=low, high=high, m=m, sharp=sharp, kinks=kinks, windows=windows, models=models,
+        whiten=whiten, form=(len(models), windows.size, m.size, of_shape.shape[2]), at=at, p=p / p.sum(),
+        curvature=_normal(prior, losses.unit),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from raylr.analysis.optimum._curves import Curves
 from raylr.analysis.optimum._hypotheses import ROUGH_SHARE
-from raylr.analysis.optimum._losses import Losses
+from raylr.analysis.optimum._losses import CLUSTER, Losses
 from raylr.errors import InputError
 
 Array = NDArray[np.float64]
@@ -181,7 +181,9 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
             tried, in units.
     """
     caution = CAUTION_SMOOTH if known or (smooth(losses) and curves.rough <= ROUGH) else CAUTION
-    cost = curves.mean + caution * (curves.curves - curves.curves[:, [curves.best]]).std(axis=0)
+    apart = curves.curves - curves.curves[:, [curves.best]]
+    apart = apart - curves.weight @ apart
+    cost = curves.mean + caution * np.sqrt(curves.weight @ apart**2)
     x = curves.x
     if low <= losses.x[0] <= high and contradicted(losses, curves):
         return float(losses.x[0])
@@ -195,7 +197,7 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
         if inside.size:
             i = int(inside[np.argmin(cost[inside])])
             found += [float(x[i]), min(max(_vertex(x, cost, i), a), b)]
-    choices = np.array(found)
+    choices = _snapped(np.array(found), losses.tried)
     values = np.interp(choices, x, cost) - _dip(x, cost, choices)
     # Where the model expects more than was measured at the best LR, by more than noise explains, the measurement
     # decides.
@@ -205,6 +207,12 @@ def best_lr(losses: Losses, curves: Curves, low: float, high: float, *, known: b
     if least_gain > 0 and doubtful(losses, curves):
         values = values + least_gain * (choices != losses.x[0])
     return float(choices[int(np.argmin(np.where(stands, math.inf, values)))])
+
+
+def _snapped(choices: Array, tried: Array) -> Array:
+    """`choices` (C,), with the LR tried in place of one that counts as the same (`CLUSTER`): it was measured."""
+    nearest = tried[np.argmin(np.abs(choices[:, None] - tried), axis=1)]
+    return np.asarray(np.where(np.abs(choices - nearest) <= CLUSTER, nearest, choices))
 
 
 def _vertex(x: Array, y: Array, i: int) -> float:

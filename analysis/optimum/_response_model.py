@@ -1,16 +1,18 @@
 """Draws of whole response surfaces: the loss over several axes given the runs so far.
 
 Model, in units of height, for the runs of a window (those that lie on the surface):
-    h = a + b·u + u'Hu + g(u) + e,    u = v - v_best
-H is the curvature, with a minimum (no negative eigenvalue) that lies within reach of the ranges. g is what the
-quadratic misses, a Gaussian process (one part grows with the height above the best loss, as the error of an expansion
-does, the other is the same everywhere), e the noise of a run. How steep each axis is, the noise and the size of g are
-unknown: `HYPERS` values of them are spread evenly over their prior and weighed by how well they explain the losses,
-with a, b, H and g integrated out. What must hold for a minimum is then required of each draw. Runs outside of the
-window have jumped to another branch; their heights are anything above, on a logarithmic scale.
+    z(h + e) = a + b·u + u'Hu + g(u),    u = v - v_best
+z is the height itself, or a power of it where the minimum is sharp (`_response_warp`). H is the curvature, with a
+minimum (no negative eigenvalue) that lies within reach of the ranges. g is what the quadratic misses, a Gaussian
+process (one part is smooth and grows with the height above the best loss, as the error of an expansion does, the other
+is the same everywhere and has kinks, so that a kink of any kind is possible), e the noise of a run. How steep each axis
+is, the noise, the size of g and the power are unknown: values of them (`_response_hypers`) are weighed by how well they
+explain the losses, with a, b, H and g integrated out. What must hold for a minimum is then required of each draw. Runs
+outside of the window have jumped to another branch; their heights are anything above, on a logarithmic scale.
 
 Notation and shapes (d axes, n places, p coefficients, T values of the hyperparameters, S draws, G places of a grid)
     v       place in units of the ranges                          (n, d)
+    z       power of the height of each run                       (T, n)
     phi     1, u_k, u_k², 2·u_k·u_l                               (n, p)
     table   height of each draw at each place of the grid         (S, G)
 
@@ -25,37 +27,19 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from raylr.analysis.optimum._response_hypers import HYPERS, Hypers, again, first, kronecker
 from raylr.analysis.optimum._response_runs import Runs
+from raylr.analysis.optimum._response_warp import Warp
 
 Array = NDArray[np.float64]
 
-HYPERS = 768
-"""Values of the hyperparameters."""
 DRAWS = 512
 """Surfaces drawn: quantiles at 5 and 95 % are then known to about one percentage point."""
 TRIES = 4096
 """Surfaces drawn before those without a minimum in reach are dropped."""
 FEWEST = 48
 """Surfaces that must remain; below, the quadratic with a minimum contradicts the losses."""
-NOISES = (-6.9, 1.1, -1.2)
-"""Range of ln of the standard deviation of a run, in units of height (0.001 to 3), uniform up to the third number and
-falling by a factor e for each e-fold above it."""
-SHARES = (-4.6, -1.6)
-"""Range of ln of what the quadratic misses as a share of the height, uniform (1 to 20 %)."""
-EVERYWHERE = (-6.2, -1.2)
-"""The same everywhere, in units of height, uniform (0.002 to 0.3)."""
-STEEP = (-0.5, 1.7)
-"""Mean and standard deviation of ln of an axis's curvature: the steepest axis sets the unit of height, others may be
-nearly flat."""
-OWN = 1.0
-BEND = 0.5
-"""Standard deviation of an axis's curvature as a share of its expected value, and of a curvature between two axes as
-a share of the geometric mean of theirs: so a correlation of 0.9 (a narrow ridge) lies within two of them."""
-REACH = 1.2
-"""Standard deviation of the distance between the best place tried and the minimum, in units: that of a uniform
-distribution over the range."""
 OUTSIDE = 1.0
 """The prior of the minimum falls by a factor e with each such distance outside of the ranges, in units; draws further
 out than `BEYOND` are as good as there."""
@@ -70,6 +54,10 @@ LEAST_JUMP = 0.3
 """Height, in units, from which a run can have jumped."""
 JUMP = 4.0
 """ln of the range of heights to which losses jump: from the highest down to 2 % of it."""
+AGAIN = 3
+"""Times that the values of a sharp minimum are spread anew."""
+NEGLIGIBLE = 0.02
+"""Probability of a sharp minimum below which they are not."""
 PLANES = 24
 """Borders that are tried for each draw."""
 EVEN, MINIMA = 160, 160
@@ -93,13 +81,22 @@ class Surfaces:
     optimum: Array
     """Place of the minimum of each draw, (S, d)."""
     curvature: Array
-    """H, (S, d, d)."""
+    """H of z, (S, d, d)."""
     minimum: Array
     """Minimum of the quadratic alone, (S, d)."""
+    level: Array
+    """z of it, (S,)."""
+    warp: Warp
+    """What z is of the height, in each draw."""
     fits: bool
     """Whether quadratics with a minimum explain the losses."""
     inside: NDArray[np.bool_]
     """Runs that are likely to lie on the surface, (n,)."""
+
+    def rise(self, z: Array) -> Array:
+        """Rise of the height where z rises by so much from the minimum of the quadratic, (S, m): (S, m)."""
+        base = self.level[:, None]
+        return self.warp.height(base + z) - self.warp.height(base)
 
     @property
     def mean(self) -> Array:
@@ -120,52 +117,17 @@ def matern(distance: Array, length: float) -> Array:
     return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
 
-def kronecker(count: int, d: int) -> Array:
-    """`count` places that fill the unit cube evenly, (count, d): Roberts' generalised golden ratio."""
-    ratio = 2.0
-    for _ in range(60):
-        ratio = (1.0 + ratio) ** (1.0 / (d + 1))
-    steps = ratio ** -np.arange(1.0, d + 1)
-    return np.asarray((0.5 + np.arange(1, count + 1)[:, None] * steps) % 1.0)
-
-
-@lru_cache(maxsize=8)
-def _hypers(d: int) -> tuple[Array, Array, Array, Array]:
-    """Noise, misfit as a share, misfit everywhere (T,) and the expected curvature of every axis (T, d)."""
-    place = kronecker(HYPERS, d + 3)
-    low, high, knee = NOISES
-    flat, tail = knee - low, 1.0 - math.exp(-(high - knee))
-    t = place[:, 0] * (flat + tail)
-    noise = np.where(t < flat, low + t, knee - np.log1p(-np.clip(t - flat, 0.0, tail * (1 - 1e-9))))
-    share = SHARES[0] + place[:, 1] * (SHARES[1] - SHARES[0])
-    every = EVERYWHERE[0] + place[:, 2] * (EVERYWHERE[1] - EVERYWHERE[0])
-    steep = STEEP[0] + STEEP[1] * ndtri(np.clip(place[:, 3:], 1e-4, 1 - 1e-4))
-    return np.exp(noise), np.exp(share), np.exp(every), np.exp(steep)
-
-
 @lru_cache(maxsize=8)
 def _waves(d: int) -> tuple[Array, ...]:
     """Frequencies and phases of two processes of correlation length 1, their weights for each try, and normal numbers
     for the coefficients."""
     rng = np.random.default_rng(d)
     p = 1 + d + d * (d + 1) // 2
-    # The spectrum of Matérn 5/2 is Student's t with 5 degrees of freedom.
-    frequency = rng.standard_normal((2, FEATURES, d)) / np.sqrt(rng.chisquare(5, (2, FEATURES, 1)) / 5.0)
+    # The spectrum of Matérn 5/2 is Student's t with 5 degrees of freedom, that of the exponential one with 1.
+    degrees = np.array([5.0, 1.0])[:, None, None]
+    frequency = rng.standard_normal((2, FEATURES, d)) / np.sqrt(rng.chisquare(degrees, (2, FEATURES, 1)) / degrees)
     phase = rng.uniform(0.0, 2 * math.pi, (2, FEATURES))
     return frequency, phase, rng.standard_normal((2, FEATURES, TRIES)), rng.standard_normal((TRIES, p))
-
-
-def _prior(d: int) -> tuple[Array, Array]:
-    """Mean and standard deviation of a, b and H for every value of the hyperparameters, (T, p)."""
-    steep = _hypers(d)[3]
-    i, k = np.triu_indices(d, 1)
-    root = np.sqrt(steep)
-    cross = BEND * root[:, i] * root[:, k]
-    total = steep**2 + BEND**2 * steep * (steep.sum(axis=1, keepdims=True) - steep)
-    zero = np.zeros((len(steep), 1))
-    mean = np.concatenate([zero, np.zeros_like(steep), steep, np.zeros_like(cross)], axis=1)
-    sd = np.concatenate([zero + 3.0, 2.0 * REACH * np.sqrt(total), OWN * steep, cross], axis=1)
-    return mean, sd
 
 
 def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | None = None) -> Surfaces:
@@ -179,16 +141,16 @@ def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | 
         more: Further places at which the surfaces are wanted (m, d): the last m of the grid. They change nothing else.
     """
     d, n = runs.v.shape[1], runs.h.size
-    noise, share, every, _ = _hypers(d)
-    mean, sd = _prior(d)
-    phi = features(runs.v - runs.v[0])
-    distance = np.sqrt(((runs.v[:, None] - runs.v) ** 2).sum(axis=-1))
-    grows, same = np.outer(runs.h, runs.h) * matern(distance, LONG), matern(distance, SHORT)
-    variance = noise[:, None] ** 2 / runs.count + runs.error**2
-    k = (phi * (sd**2)[:, None, :]) @ phi.T
-    k += share[:, None, None] ** 2 * grows + every[:, None, None] ** 2 * same
-    k[:, np.arange(n), np.arange(n)] += variance + 1e-10 * k[:, np.arange(n), np.arange(n)]
-    window, weight = _weigh(runs, k, runs.h - mean @ phi.T, noise)
+    hypers = first(d)
+    system = _System(runs, hypers)
+    for _ in range(AGAIN):
+        if system.p[HYPERS:].sum() < NEGLIGIBLE:
+            break
+        hypers = again(hypers, system.p.sum(axis=1))
+        system = _System(runs, hypers)
+    noise, share, every, warp = hypers.noise, hypers.share, hypers.every, hypers.warp
+    mean, sd, phi, z, variance, k = system.mean, system.sd, system.phi, system.z, system.variance, system.k
+    window, weight = system.sizes, system.p
 
     rng = np.random.default_rng(0)
     flat = np.cumsum(weight.ravel())
@@ -197,17 +159,18 @@ def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | 
 
     frequency, phase, wave, normal = _waves(d)
     g = [_process(runs.v, frequency[i], phase[i], length) @ wave[i] for i, length in enumerate((LONG, SHORT))]
-    g_prior = share[t] * runs.h[:, None] * g[0] + every[t] * g[1]  # (n, TRIES)
+    g_prior = share[t] * z[t].T * g[0] + every[t] * g[1]  # (n, TRIES)
     beta = mean[t] + sd[t] * normal
     error = rng.standard_normal((TRIES, n)) * np.sqrt(variance[t])
     on = np.arange(n) < window[j][:, None]
-    rest = np.where(on, runs.h - beta @ phi.T - g_prior.T - error, 0.0)
-    system = np.where(on[:, :, None] & on[:, None, :], k[t], 0.0)
-    system[:, np.arange(n), np.arange(n)] = np.where(on, system[:, np.arange(n), np.arange(n)], 1.0)
-    alpha = np.linalg.solve(system, rest[..., None])[..., 0]
+    rest = np.where(on, z[t] - beta @ phi.T - g_prior.T - error, 0.0)
+    block = np.where(on[:, :, None] & on[:, None, :], k[t], 0.0)
+    block[:, np.arange(n), np.arange(n)] = np.where(on, block[:, np.arange(n), np.arange(n)], 1.0)
+    alpha = np.linalg.solve(block, rest[..., None])[..., 0]
     beta = beta + sd[t] ** 2 * (alpha @ phi)
 
     h, minimum, bad = _minima(beta, runs.v[0], d)
+    bad |= _least(beta, h, runs.v[0] - minimum) < warp.lowest[t]
     out = np.maximum(low - minimum, minimum - high).max(axis=1)
     keep = ~bad & (out < 3.0) & (rng.random(TRIES) < np.exp(-np.maximum(out, 0.0) / OUTSIDE))
     fits = int(keep.sum()) >= FEWEST
@@ -218,22 +181,24 @@ def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | 
     chosen = np.flatnonzero(keep)
     chosen = chosen[:DRAWS] if chosen.size >= DRAWS else chosen[np.arange(DRAWS) % chosen.size]
     t, j, alpha, beta, h, minimum = t[chosen], j[chosen], alpha[chosen], beta[chosen], h[chosen], minimum[chosen]
+    warp, z = warp[t], z[t]
 
     grid = _grid(runs, minimum, low, high)
     size = len(grid)
     grid = grid if more is None else np.concatenate([grid, more])
     u = features(grid - runs.v[0])
-    height = beta.mean(axis=0) @ u.T
+    table = beta @ u.T
+    height = warp.height(table).mean(axis=0)
     height = np.maximum(height - height[:size].min(), 0.0)
     height[:n] = runs.h
     between = np.sqrt(((grid[:, None] - runs.v) ** 2).sum(axis=-1))
-    wide = (height[:, None] * runs.h) * matern(between, LONG)
-    near = matern(between, SHORT)
     g = [_process(grid, frequency[i], phase[i], length) @ wave[i][:, chosen] for i, length in enumerate((LONG, SHORT))]
-    table = beta @ u.T
+    missed = np.zeros_like(table)
     if fits:
-        table = table + (share[t] * height[:, None] * g[0] + every[t] * g[1]).T
-        table = table + share[t][:, None] ** 2 * (alpha @ wide.T) + every[t][:, None] ** 2 * (alpha @ near.T)
+        missed = share[t][:, None] * (g[0].T + share[t][:, None] * ((alpha * z) @ matern(between, LONG).T))
+        missed *= warp.z(height)
+        missed += every[t][:, None] * (g[1].T + every[t][:, None] * (alpha @ exponential(between, SHORT).T))
+    table = warp.height(table + missed)
     metric = h.mean(axis=0)
     jump, jumped = _jumps(runs, window[j], grid, metric, rising, rng)
     table = np.where(jump > 0, np.maximum(table, jump), table)
@@ -246,37 +211,79 @@ def draw(runs: Runs, low: Array, high: Array, rising: int | None, more: Array | 
         optimum=optimum,
         curvature=h,
         minimum=minimum,
+        warp=warp,
+        level=_least(beta, h, runs.v[0] - minimum),
         fits=fits,
         inside=np.mean(np.arange(n) < window[j][:, None], axis=0) > 0.5,
     )
 
 
-def _weigh(runs: Runs, k: Array, rest: Array, noise: Array) -> tuple[NDArray[np.intp], Array]:
-    """Sizes of the windows (J,) and the probability of every value of the hyperparameters with each, (T, J).
+class _System:
+    """The losses given every value of the hyperparameters: their covariance, and the probability of each value with
+    each size of the window.
 
     A window holds the lowest runs. The leading block of a Cholesky factor is that of a window, so that one
     factorisation serves all of them.
     """
-    n, d = runs.v.shape
-    root = np.linalg.cholesky(k)
-    z = np.linalg.solve(root, rest[..., None])[..., 0]
-    one = -0.5 * z**2 - np.log(np.diagonal(root, axis1=1, axis2=2)) - 0.5 * math.log(2 * math.pi)
-    inside = np.cumsum(one, axis=1)  # log density of the first j heights
-    sizes = np.arange(min(d + 1, n), n + 1)
-    log_p = np.full(sizes.size, math.log((1 - WHOLE) / max(sizes.size - 1, 1)))
-    log_p[-1] = math.log(WHOLE)
-    top = max(float(runs.h.max()), 1e-300)
-    h = np.maximum(runs.h, 1e-12 * top)
-    jump = -np.log(h) - math.log(JUMP + 0.5) + 2.0 * np.minimum(0.0, np.log(h / top) + JUMP)
-    jump = jump + 2.0 * np.minimum(0.0, np.log(h / LEAST_JUMP))
-    log_p = log_p + np.array([jump[size:].sum() for size in sizes])
-    total = inside[:, sizes - 1] + log_p
-    if runs.scatter_dof:
-        known = float(np.mean(runs.error**2 * runs.count))
-        variance = noise**2 + known
-        total = total - 0.5 * runs.scatter_dof * (np.log(variance) + runs.scatter / variance)[:, None]
-    p = np.exp(total - total.max())
-    return sizes, p / p.sum()
+
+    mean: Array
+    """Mean of the coefficients, (T, p)."""
+    sd: Array
+    """Their standard deviation, (T, p)."""
+    phi: Array
+    """(n, p)."""
+    z: Array
+    """(T, n)."""
+    variance: Array
+    """Of the noise of each z, (T, n)."""
+    k: Array
+    """Covariance of z, (T, n, n)."""
+    sizes: NDArray[np.intp]
+    """Sizes of the windows, (J,)."""
+    p: Array
+    """Posterior probability, (T, J)."""
+
+    def __init__(self, runs: Runs, hypers: Hypers):
+        at = np.arange(runs.h.size)
+        self.mean, self.sd = hypers.coefficients()
+        self.phi = features(runs.v - runs.v[0])
+        distance = np.sqrt(((runs.v[:, None] - runs.v) ** 2).sum(axis=-1))
+        error = np.sqrt(hypers.noise[:, None] ** 2 / runs.count + runs.error**2)
+        z, slope = hypers.warp.z(runs.h), hypers.warp.slope(runs.h, error)
+        self.z, self.variance = z, (slope * error) ** 2
+        k = (self.phi * (self.sd**2)[:, None, :]) @ self.phi.T
+        k += hypers.share[:, None, None] ** 2 * z[:, :, None] * z[:, None, :] * matern(distance, LONG)
+        k += hypers.every[:, None, None] ** 2 * exponential(distance, SHORT)
+        k[:, at, at] += self.variance + 1e-10 * k[:, at, at]
+        self.k = k
+        self.sizes, self.p = self._weigh(runs, hypers, np.log(slope))
+
+    def _weigh(self, runs: Runs, hypers: Hypers, log_slope: Array) -> tuple[NDArray[np.intp], Array]:
+        n, d = runs.v.shape
+        root = np.linalg.cholesky(self.k)
+        y = np.linalg.solve(root, (self.z - self.mean @ self.phi.T)[..., None])[..., 0]
+        one = -0.5 * y**2 - np.log(np.diagonal(root, axis1=1, axis2=2)) - 0.5 * math.log(2 * math.pi) + log_slope
+        inside = np.cumsum(one, axis=1)  # log density of the first j heights
+        sizes = np.arange(min(d + 1, n), n + 1)
+        log_p = np.full(sizes.size, math.log((1 - WHOLE) / max(sizes.size - 1, 1)))
+        log_p[-1] = math.log(WHOLE)
+        top = max(float(runs.h.max()), 1e-300)
+        h = np.maximum(runs.h, 1e-12 * top)
+        jump = -np.log(h) - math.log(JUMP + 0.5) + 2.0 * np.minimum(0.0, np.log(h / top) + JUMP)
+        jump = jump + 2.0 * np.minimum(0.0, np.log(h / LEAST_JUMP))
+        log_p = log_p + np.array([jump[size:].sum() for size in sizes])
+        total = inside[:, sizes - 1] + log_p + hypers.log_weight[:, None]
+        if runs.scatter_dof:
+            known = float(np.mean(runs.error**2 * runs.count))
+            variance = hypers.noise**2 + known
+            total = total - 0.5 * runs.scatter_dof * (np.log(variance) + runs.scatter / variance)[:, None]
+        p = np.exp(total - total.max())
+        return sizes, p / p.sum()
+
+
+def exponential(distance: Array, length: float) -> Array:
+    """Correlation of a process that has a kink everywhere (Matérn 1/2)."""
+    return np.asarray(np.exp(-distance / length))
 
 
 def _process(v: Array, frequency: Array, phase: Array, length: float) -> Array:
@@ -298,12 +305,21 @@ def _minima(beta: Array, best: Array, d: int) -> tuple[Array, Array, NDArray[np.
     return h, minimum, bad
 
 
+def _least(beta: Array, h: Array, best: Array) -> Array:
+    """z at the minimum, (S,), where the best run lies at `best` from it (S, d)."""
+    return np.asarray(beta[:, 0] - (best[:, None, :] @ h @ best[:, :, None])[:, 0, 0])
+
+
 def _forced(h: Array, beta: Array, best: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """The nearest H with a minimum, and that minimum, held within reach."""
-    size, vectors = np.linalg.eigh(h)
-    size = np.maximum(size, 0.01 * np.abs(size).max(axis=1, keepdims=True) + 1e-9)
-    h = (vectors * size[:, None, :]) @ vectors.transpose(0, 2, 1)
+    """The nearest H with a minimum, and that minimum, held within reach: where losses go on falling, a curvature that
+    has the slope of the quadratic at the best run."""
     d = h.shape[1]
+    size, vectors = np.linalg.eigh(h)
+    slope = np.abs((vectors * beta[:, 1 : 1 + d, None]).sum(axis=1))
+    reach = float(np.linalg.norm(high - low + 2 * BEYOND))
+    size = np.maximum(size, 0.01 * np.abs(size).max(axis=1, keepdims=True) + 1e-9)
+    size = np.maximum(size, 0.5 * slope / reach)
+    h = (vectors * size[:, None, :]) @ vectors.transpose(0, 2, 1)
     minimum = best - 0.5 * np.linalg.solve(h, beta[:, 1 : 1 + d, None])[..., 0]
     return h, np.clip(minimum, low - BEYOND, high + BEYOND)
 

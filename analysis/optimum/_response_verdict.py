@@ -100,7 +100,7 @@ def effects(runs: Runs, surfaces: Surfaces) -> Array:
     share = 1.0 / np.maximum(np.diagonal(np.linalg.inv(surfaces.curvature), axis1=1, axis2=2), 1e-300)
     first, last = runs.v.min(axis=0) - surfaces.minimum, runs.v.max(axis=0) - surfaces.minimum
     least = np.where((first < 0) & (last > 0), 0.0, np.minimum(first**2, last**2))
-    return np.asarray(share * (np.maximum(first**2, last**2) - least))
+    return surfaces.rise(share * np.maximum(first**2, last**2)) - surfaces.rise(share * least)
 
 
 def judge(
@@ -240,7 +240,7 @@ def _status(
 
 def cost_of_e(runs: Runs, surfaces: Surfaces, rising: int | None) -> float:
     """What a factor e of the rising axis costs, in units of height; of the axis that costs most, without one."""
-    cost = np.diagonal(surfaces.curvature.mean(axis=0)) / runs.width**2
+    cost = surfaces.rise(np.diagonal(surfaces.curvature, axis1=1, axis2=2) / runs.width**2).mean(axis=0)
     return float(cost[rising] if rising is not None else cost.max())
 
 

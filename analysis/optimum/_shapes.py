@@ -3,7 +3,8 @@
 Notation and shapes
     u    x - x*, ln lr above the optimum                       (...)
     k    skew of a smooth shape, on `SKEWS`                    (K1,)
-    r    ln of the ratio of slopes of a kinked shape               (K2,)
+    r    ln of the ratio of the sides of a sharp shape             (K2,)
+    p    its power                                             (K2,)
 """
 
 import math
@@ -16,35 +17,50 @@ Array = NDArray[np.float64]
 
 SKEWS: Array = np.array([-0.8, 0.0, 0.6, 1.2, 1.8])
 """Grid of the skew: one standard deviation of the default prior below zero, and more on the side of divergence."""
-RATIOS = (-0.8, 0.8)
-"""ln of the slope above over the slope below of a curve with a kink, where the LRs do not show two slopes."""
+RATIOS = (-1.0, 0.0, 1.0)
+"""ln of the rise above over the rise below of a sharp curve: a factor 2.2 either way."""
+POWERS = (0.5, 1.0, 1.5)
+"""Powers of the distance from the optimum with which a sharp curve rises: a cusp, a kink, and halfway to a parabola."""
+FIXED: Array = np.array([(r, p) for p in POWERS for r in RATIOS])
+"""r and p of the sharp shapes that do not depend on the LRs."""
 RATIO_SD = 2.0
 """Standard deviation of the prior of it around 0."""
 RATIO_WIDTH = 0.1
 """Width in it that a ratio read from the LRs stands for: what two slopes between two LRs each tell of it."""
 KINK = 0.02
 """Prior probability of a kink. No measured table has one; functions that people try an optimizer on do."""
+SHARP = 0.1
+"""Prior probability of a sharp curve with which regrets and intervals are stated: nobody has to be a believer in smooth
+curves for them to hold."""
+CHOSEN = 0.02
+"""And with which an LR is chosen: no measured table of language models has one."""
 DRAWS = 256
 """Curves drawn from the posterior: quantiles at 5 and 95 % are then known to about 1.4 percentage points."""
 _STEP = 0.1
 _NODES = 700
 
 
-def shapes(u: Array, ratios: Array) -> Array:
-    """Rise of every shape at `u` (...), per unit of curvature: (..., K1 + K2); `ratios` (K2,) are r.
+def shapes(u: Array, sharp: Array) -> Array:
+    """Rise of every shape at `u` (...), per unit of curvature: (..., K1 + K2); `sharp` (K2, 2) are r and p.
 
     The smooth ones are 2·(exp(k·u) - 1 - k·u)/k², which is u² at k = 0 (Eq. 2) and has this second derivative for any
-    k; the kinked ones are |u| with two slopes.
+    k; the sharp ones are |u|^p, higher on one side.
     """
     v = u[..., None]
     k = np.where(SKEWS == 0, 1.0, SKEWS)
     ku = np.clip(k * v, -40.0, 40.0)
     smooth = np.where(SKEWS == 0, v * v, 2.0 * (np.expm1(ku) - ku) / (k * k))
-    root = np.exp(0.5 * ratios)
-    return np.concatenate([smooth, np.where(v > 0, v * root, -v / root)], axis=-1)
+    return np.concatenate([smooth, _sharp(v, sharp)], axis=-1)
 
 
-def drawn_shapes(u: Array, shape: NDArray[np.intp], ratios: Array) -> Array:
+def _sharp(u: Array, sharp: Array) -> Array:
+    """|u|^p of `u` (..., K2) or (..., 1), times the root of exp(r) above and divided by it below: (..., K2)."""
+    root = np.exp(0.5 * sharp[:, 0])
+    size = np.abs(u)
+    return np.asarray(np.where(sharp[:, 1] == 1.0, size, size ** sharp[:, 1]) * np.where(u > 0, root, 1.0 / root))
+
+
+def drawn_shapes(u: Array, shape: NDArray[np.intp], sharp: Array) -> Array:
     """The same at `u` (S, G) of one shape a row, by its index in `shapes` (S,): (S, G)."""
     k = skew_of(shape)[:, None]
     safe = np.where(k == 0, 1.0, k)
@@ -53,31 +69,36 @@ def drawn_shapes(u: Array, shape: NDArray[np.intp], ratios: Array) -> Array:
     plain, kinked = np.flatnonzero(shape == int(np.argmax(SKEWS == 0))), np.flatnonzero(shape >= SKEWS.size)
     out[plain] = u[plain] ** 2
     if kinked.size:
-        root = np.exp(0.5 * ratios[shape[kinked] - SKEWS.size])[:, None]
-        v = u[kinked]
-        out[kinked] = np.where(v > 0, v * root, -v / root)
+        out[kinked] = _sharp(u[kinked].T, sharp[shape[kinked] - SKEWS.size]).T
     return np.asarray(out)
 
 
 def skew_of(shape: NDArray[np.intp]) -> Array:
-    """Skew of each shape by its index; 0 for those with a kink."""
+    """Skew of each shape by its index; 0 for sharp ones."""
     return np.asarray(np.where(shape < SKEWS.size, SKEWS[np.minimum(shape, SKEWS.size - 1)], 0.0))
 
 
-def log_prior(skew: float, sd: float, ratios: Array, measured: NDArray[np.bool_]) -> Array:
+def choice_weights(shape: NDArray[np.intp]) -> Array:
+    """Ratio of the prior with which an LR is chosen to that of the draws, for drawn shapes (S,): weights of sum 1."""
+    sharp = (shape >= SKEWS.size) & (shape < SKEWS.size + len(FIXED))
+    odds = CHOSEN * (1 - SHARP) / (SHARP * (1 - CHOSEN))
+    weight = np.where(sharp, odds, 1.0)
+    return np.asarray(weight / weight.sum())
+
+
+def log_prior(skew: float, sd: float, measured: Array) -> Array:
     """Return the log prior probability of every shape (K1 + K2,).
 
     Args:
         skew: Mean of the normal prior of the skew of the smooth shapes.
         sd: Its standard deviation.
-        ratios: r of the kinked shapes (K2,).
-        measured: Which of `ratios` were read from the LRs tried (K2,); the others are nodes of a grid.
+        measured: r of the kinks that the LRs tried show, the last ones of the sharp shapes.
     """
     smooth = -0.5 * ((SKEWS - skew) / sd) ** 2
-    smooth = smooth - np.log(np.exp(smooth - smooth.max()).sum()) - smooth.max() + math.log(1 - KINK)
-    density = np.exp(-0.5 * (ratios / RATIO_SD) ** 2) / (RATIO_SD * math.sqrt(2 * math.pi))
-    kinked = np.where(measured, density * RATIO_WIDTH, 1.0 / ratios.size)
-    return np.concatenate([smooth, np.log(KINK * np.maximum(kinked, 1e-12))])
+    smooth = smooth - np.log(np.exp(smooth - smooth.max()).sum()) - smooth.max() + math.log(1 - SHARP)
+    fixed = np.full(len(FIXED), math.log(SHARP / len(FIXED)))
+    density = np.exp(-0.5 * (measured / RATIO_SD) ** 2) / (RATIO_SD * math.sqrt(2 * math.pi))
+    return np.concatenate([smooth, fixed, np.log(KINK * np.maximum(density * RATIO_WIDTH, 1e-12))])
 
 
 def matern(distance: Array, length: float) -> Array:

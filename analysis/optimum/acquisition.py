@@ -164,7 +164,7 @@ def density(fit: OptimumFit, curves: Curves, taken: Sequence[float], low: float,
     """
     x = curves.x
     optimum = np.clip(curves.optimum, low, high)
-    out = np.exp(-0.5 * ((x[:, None] - optimum) / BLUR) ** 2).mean(axis=1)
+    out = np.exp(-0.5 * ((x[:, None] - optimum) / BLUR) ** 2) @ curves.weight
     known = np.concatenate([fit.losses.tried, fit.losses.diverged, np.array(taken, dtype=np.float64)])
     return np.asarray(out * np.prod(1.0 - np.exp(-0.5 * ((x[:, None] - known) / CROWD) ** 2), axis=1))
 

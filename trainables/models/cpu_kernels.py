@@ -126,8 +126,15 @@ def unit_of(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def unit_backward(grad: Tensor, weight: Tensor, unit: Tensor, scale: Tensor, out: Tensor) -> Tensor:
-    """Writes the gradient of x through unit(x) · weight to `out` and returns that of the weight; `grad` is [..., d],
-    the weight as many of its last dimensions as it has."""
+    """Write the gradient of x through unit(x) · weight to `out`, and return that of the weight.
+
+    Args:
+        grad: Gradient of the product, [..., d].
+        weight: As many of its last dimensions as it has.
+        unit: unit(x), [..., d], as `unit_of` returns it.
+        scale: 1 / √(mean x² + eps), [..., 1].
+        out: Where the gradient of x goes, [..., d].
+    """
     its_type, weight = weight.dtype, exact(weight)
     along = grad * unit
     dweight = along.view(-1, *weight.shape).sum(0).to(its_type)

@@ -129,9 +129,10 @@ def test_replicates_show_that_nothing_depends_on_the_axes() -> None:
     assert fit.noise == pytest.approx(0.01, rel=0.6)
 
 
+@pytest.mark.parametrize("seed", [2, 3, 6, 9])
 @pytest.mark.parametrize(("axis", "sign"), [("lr", 1), ("lr", -1), ("wd", 1)])
-def test_an_edge_is_named_with_its_axis(axis: str, sign: int) -> None:
-    points = places(2, 10)
+def test_an_edge_is_named_with_its_axis(axis: str, sign: int, seed: int) -> None:
+    points = places(seed, 10)
     other = "wd" if axis == "lr" else "lr"
     middle = math.sqrt(RANGES[other][0] * RANGES[other][1])
     y = 3 - sign * 0.1 * np.log(points[axis]) + 0.05 * np.log(points[other] / middle) ** 2

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 SKEWS: Array = np.array([-0.8, 0.0, 0.6, 1.2, 1.8])
 """Grid of the skew: one standard deviation of the default prior below zero, and more on the side of divergence."""
 RATIOS = (-1.0, 0.0, 1.0)
-"""ln of the rise above over the rise below of a sharp curve: a factor 2.2 either way."""
+"""ln of the rise above over the rise below of a sharp curve: a factor e either way."""
 POWERS = (0.5, 1.0, 1.5)
 """Powers of the distance from the optimum with which a sharp curve rises: a cusp, a kink, and halfway to a parabola."""
 FIXED: Array = np.array([(r, p) for p in POWERS for r in RATIOS])

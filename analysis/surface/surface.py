@@ -391,8 +391,7 @@ def _status(surface: LossSurface, missed: Array) -> tuple[Status, str]:
         wrong = "too high" if missed.mean() < 0 else "too low"
         return (
             Status.NOT_CONVERGING,
-            f"{inside}; losses predicted from the first part of the runs were {wrong}, so that what is predicted "
-            "beyond them is a guess",
+            f"{inside}; what the first part of the runs predicts is {wrong}, so that a prediction beyond is a guess",
         )
     return fit.status, inside if fit.ok else f"at the last tokens {fit.message}"
 

@@ -38,7 +38,8 @@ class EvaluatedModel:
 
 
 def require_folder(checkpoint: Path) -> None:
-    """Raise CheckpointError if there is no folder of this name."""
+    """Raise CheckpointError if there is no folder of this name; one at an address is copied first."""
+    fetch_checkpoint(checkpoint)
     if not checkpoint.is_dir():
         raise CheckpointError(f"there is no model or checkpoint in {checkpoint}")
 
@@ -54,7 +55,6 @@ def open_model(checkpoint: Path | str, work: Path) -> EvaluatedModel:
         CheckpointError: The folder is neither a whole checkpoint nor a whole Hugging Face model.
     """
     given = Path(checkpoint)
-    fetch_checkpoint(given)
     require_folder(given)
     folder = given
     if (given / CONFIG).is_file():

@@ -279,10 +279,10 @@ def test_a_finished_study_returns_its_answer_at_once(
     ("words", "said"),
     [
         (["status", "s3://no-such-bucket/x"], "there is no such bucket"),
-        (["status", "s3://BUCKET/none"], "there is no s3://"),
+        (["status", "s3://BUCKET/none"], "/none holds no study"),
         (["search", "SPEC", "--out", "abfss://a@b/c"], "raylr writes to file systems and to addresses of s3, gs, hdfs"),
         (["search", "SPEC", "--out", "s3://key:hidden@b/c"], "no credentials in an address"),
-        (["fit", "s3://BUCKET/none", "--out", "s3://BUCKET/law.json"], "there is no s3://"),
+        (["fit", "s3://BUCKET/none", "--out", "s3://BUCKET/law.json"], "/none holds no study"),
         (["data", "SPEC", "--out", "s3://BUCKET/corpus"], "on a file system"),
         (["export", "s3://BUCKET/none", "--hf", "s3://BUCKET/hf"], "on a file system"),
     ],

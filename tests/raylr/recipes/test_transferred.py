@@ -32,7 +32,7 @@ def test_a_recipes_module_gives_the_groups_of_parametrize(carried, name):
     found, wanted = by_name(model, optimizer.param_groups), by_name(other, expected)
     assert found.keys() == wanted.keys()
     for key, values in found.items():
-        assert values == pytest.approx(wanted[key], rel=2e-4)
+        assert values == pytest.approx(wanted[key], rel=5e-4)  # written in four digits
     module["initialise"](model, torch.Generator().manual_seed(0))
     std = float(dict(model.named_parameters())["model.embed_tokens.weight"].detach().std())
     assert std == pytest.approx(search.axes["init_std"], rel=0.1)

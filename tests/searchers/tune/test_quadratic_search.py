@@ -82,10 +82,11 @@ def test_suggestions_depend_on_results_only(slots):
         assert by_setting(drive(begin(settings=SETTINGS), loss_of_setting, slots=slots, seed=seed)) == want
 
 
-def test_later_settings_need_two_trials():
+def test_later_settings_need_two_or_three_trials():
     search = begin(settings=SETTINGS)
     trials = by_setting(drive(search, loss_of_setting))
-    assert [len(trials[n]) for n in (8, 16)] == [2, 2]
+    assert all(2 <= len(trials[n]) <= 3 for n in (8, 16))
+    assert len(trials[8]) + len(trials[16]) < 6
     for setting in SETTINGS:
         assert abs(math.log(search.recommend(setting).lr / (4e-3 * setting.config["size"] ** -0.5))) < 0.2
 

@@ -62,9 +62,9 @@ def decayed_optima(data: Path) -> Out:
         for name, each in found.items():
             error, regret, inside, width = np.array(each).T
             rms, known = float(np.sqrt(np.mean(error**2))), name == "raylr"
+            half = "open" if np.isnan(width).all() else f"{np.nanmedian(width):.2f}"
             row(f"{fraction:.0%}, {name}", len(each), f"{rms:.3f}", f"{error.mean():+.3f}", f"{regret.mean():.3f} %",
-                f"{regret.max():.3f} %", f"{inside.mean():.0%}" if known else "", f"{np.nanmedian(width):.2f}"
-                if known else "")  # fmt: skip
+                f"{regret.max():.3f} %", f"{inside.mean():.0%}" if known else "", half if known else "")  # fmt: skip
             key = f"decayed_optimum_{round(100 * fraction)}_{name.replace(' ', '_').replace('-', '_')}"
             out |= {f"{key}_error": rms, f"{key}_regret": float(regret.mean()), f"{key}_worst": float(regret.max())}
             if known:
